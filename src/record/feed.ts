@@ -1,0 +1,100 @@
+/**
+ * The records of the feed, helper → sidecar: one JSON object a line (NDJSON), in the order of `seq`.
+ *
+ * All times are Unix epoch milliseconds, fractional. Addresses are canonical text: dotted IPv4, or IPv6 as in
+ * RFC 5952 without brackets.
+ */
+
+/** Where the helper learned a fact. */
+export type Source = 'conntrack' | 'tap' | 'kernel-log';
+
+/** One nginx → backend connection, as both ends see it. */
+export interface Flow {
+  /** nginx's address and local port: the conntrack original tuple's source. */
+  src: string;
+  sport: number;
+  /** What nginx dialled: the original tuple's destination. Absent where the source cannot know it. */
+  vip?: string;
+  vport?: number;
+  /** Who answered: the reply tuple's source. Equal to `vip`/`vport` when nothing was translated. */
+  ip: string;
+  port: number;
+}
+
+/**
+ * A connection came into being at `t`. With `held`, it existed before the helper looked and `t` is only an upper
+ * bound (conntrack dump, or the list of open connections that a new reader gets first).
+ */
+export interface OpenRecord extends Flow {
+  kind: 'open';
+  seq: number;
+  t: number;
+  via: Source;
+  held?: true;
+}
+
+/** The connection's last moment: FIN exchange over, reset, or its conntrack entry gone. */
+export interface CloseRecord extends Flow {
+  kind: 'close';
+  seq: number;
+  t: number;
+  via: Source;
+}
+
+/** The first packet of an HTTP request passed, on the connection `src:sport` → `ip:port`. */
+export interface RequestRecord extends Flow {
+  kind: 'request';
+  seq: number;
+  t: number;
+  via: Source;
+  /** Value of the request-id header. Absent: the header was not in what was copied of the packet. */
+  id?: string;
+  method?: string;
+  /** Request target as on the wire. `cut` says that it goes on beyond what was copied. */
+  path?: string;
+  /** The copied bytes end before the blank line that ends the head, so an absent `id` proves nothing. */
+  cut?: true;
+  /** TCP payload length of the packet in bytes. */
+  bytes?: number;
+  /** The packet holds the request from its first to its last byte: a complete head that announces no body. */
+  entire?: true;
+}
+
+/** Everything that happened up to `t` has been sent. The event behind a record lies between the tick before it and its `t`. */
+export interface TickRecord {
+  kind: 'tick';
+  seq: number;
+  t: number;
+}
+
+/**
+ * What `source` saw between `from` and `t` is not complete. Without `from`: since ever (a source's beginning).
+ * `lost`: number of events, where known.
+ */
+export interface GapRecord {
+  kind: 'gap';
+  seq: number;
+  t: number;
+  source: Source;
+  from?: number;
+  lost?: number;
+}
+
+/** What `ip` is called from `t` on. Empty strings say that a name no longer holds. */
+export interface NameRecord {
+  kind: 'name';
+  seq: number;
+  t: number;
+  ip: string;
+  pod: string;
+  namespace: string;
+  node: string;
+  service: string;
+}
+
+export type FeedRecord = OpenRecord | CloseRecord | RequestRecord | TickRecord | GapRecord | NameRecord;
+
+type WithoutSeq<R> = R extends FeedRecord ? Omit<R, 'seq'> : never;
+
+/** A record before the feed has given it its place. */
+export type Observation = WithoutSeq<FeedRecord>;

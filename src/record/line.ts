@@ -1,0 +1,46 @@
+/** What one access-log line says, as far as the join and the rewriting need it. */
+
+/** What stands in `$upstream_addr` for one attempt. `name`: an upstream group's name, no peer was chosen. `none`: `-`. */
+export type AddressKind = 'ip' | 'unix' | 'name' | 'none';
+
+/**
+ * One entry of nginx's upstream lists (`$upstream_addr` and those that run in step with it).
+ * Where a variable is not logged, its field is `undefined`; where nginx wrote `-`, it is `null`.
+ */
+export interface Attempt {
+  /** Byte span of the address token (with brackets and port), relative to the bytes given to the parser. */
+  start: number;
+  end: number;
+  kind: AddressKind;
+  /** Canonical address and port; '' and 0 unless `kind` is `ip`. */
+  ip: string;
+  port: number;
+  connectMs: number | null | undefined;
+  headerMs: number | null | undefined;
+  responseMs: number | null | undefined;
+  status: number | null | undefined;
+  bytesSent: number | null | undefined;
+  bytesReceived: number | null | undefined;
+  /** The upstream connection's local port, from the variable named by `--local-port-field`. */
+  localPort: number | null | undefined;
+}
+
+export interface ParsedLine {
+  attempts: readonly Attempt[];
+  /** When nginx wrote the line, ms since the epoch: the earliest instant the logged text allows. */
+  endMs: number | undefined;
+  /** How much later than `endMs` the real instant can be by the text's own resolution: 1 for `$msec`, 1000 for `$time_local`. */
+  endStepMs: number;
+  /** `$request_time` in ms. */
+  requestMs: number | undefined;
+  /** The request id, undefined when not logged or `-`. */
+  id: string | undefined;
+  /** From `$request`, or `$request_method`. */
+  method: string | undefined;
+  /** From `$request` or `$request_uri`: the target as the client sent it (nginx's log escapes undone). */
+  path: string | undefined;
+  status: number | undefined;
+}
+
+/** Why a line is passed through without being looked at. */
+export type UnparsedReason = 'empty' | 'format' | 'too-long';

@@ -1,0 +1,49 @@
+import type { Flow } from './feed.ts';
+
+/** The fact that settled an attempt. */
+export type Evidence = 'source-port' | 'request-id' | 'request-line' | 'sole-backend' | 'timing';
+export const EVIDENCE: readonly Evidence[] = [
+  'source-port',
+  'request-id',
+  'request-line',
+  'sole-backend',
+  'timing',
+];
+
+/**
+ * Why an attempt stays as nginx wrote it.
+ * - `ambiguous`: what remains leads to more than one pod.
+ * - `no-flow`: nothing that was seen could have served it.
+ * - `gap`: the record has a hole over that time.
+ * - `late`: the evidence did not arrive within `--max-wait`.
+ * - `direct`: the address is already the backend's own, nothing to resolve.
+ * - `not-ip`: no peer's address to resolve (`unix:`, an upstream's name, `-`).
+ */
+export type Reason = 'ambiguous' | 'no-flow' | 'gap' | 'late' | 'direct' | 'not-ip';
+export const REASONS: readonly Reason[] = ['ambiguous', 'no-flow', 'gap', 'late', 'direct', 'not-ip'];
+
+/** Who answered: the pod's address and port, and the connection where exactly one is left. */
+export interface Resolved {
+  evidence: Evidence;
+  ip: string;
+  port: number;
+  flow?: Flow;
+}
+
+export interface Unresolved {
+  reason: Reason;
+}
+
+export type Outcome = Resolved | Unresolved;
+
+export function isResolved(outcome: Outcome): outcome is Resolved {
+  return 'evidence' in outcome;
+}
+
+/** What is known of an address; empty strings where unknown. */
+export interface PodName {
+  pod: string;
+  namespace: string;
+  node: string;
+  service: string;
+}

@@ -1,0 +1,101 @@
+import type { Attempt, ParsedLine } from '../record/line.ts';
+import type { Backend, Connection, Service, Sighting } from './connection.ts';
+import type { FlowIndex } from './flow-index.ts';
+import type { Window } from './window.ts';
+
+/** Events of one source may be handed over this much out of order (ms). */
+const DISORDER_MS = 5_000;
+
+/** Statuses that nginx makes up itself when an upstream gave no answer. */
+const MADE_UP = new Set([499, 502, 503, 504]);
+
+/** The backends that remain possible: none, one, or more than one. */
+export class Remaining {
+  backend: Backend | undefined;
+  several = false;
+  /** The one connection, where exactly one is left. */
+  connection: Connection | undefined;
+  #connections = 0;
+
+  add(connection: Connection): void {
+    const { backend } = connection;
+    if (this.connection !== connection) this.#connections++;
+    this.connection = connection;
+    if (this.backend === undefined) this.backend = backend;
+    else if (this.backend.ip !== backend.ip || this.backend.port !== backend.port) this.several = true;
+  }
+
+  get sole(): Backend | undefined {
+    return this.several ? undefined : this.backend;
+  }
+
+  get only(): Connection | undefined {
+    return this.#connections === 1 ? this.connection : undefined;
+  }
+}
+
+/** Whether the attempt got an answer (so its request was on the wire), never connected, or neither is certain. */
+export type Sent = 'yes' | 'no' | 'unknown';
+
+export function wasSent(line: ParsedLine, k: number): Sent {
+  const attempt = line.attempts[k]!;
+  if (typeof attempt.headerMs === 'number') return 'yes';
+  if (attempt.connectMs === null) return 'no';
+  // The line's own $status proves nothing: error_page and stale cache entries turn failures into 200.
+  return typeof attempt.status === 'number' && !MADE_UP.has(attempt.status) ? 'yes' : 'unknown';
+}
+
+/**
+ * Visits the connections that may have carried the attempt: of its Service and of those whose Service is not known,
+ * or only those on its local port where the line has it.
+ */
+export function connectionsIn(
+  index: FlowIndex,
+  service: Service | undefined,
+  attempt: Attempt,
+  window: Window,
+  visit: (connection: Connection) => boolean,
+): void {
+  if (typeof attempt.localPort === 'number') {
+    for (const connection of index.onPort(attempt.localPort)) {
+      if (connection.service !== service && connection.service !== index.unknown) continue;
+      if (fits(connection, attempt, window) && !visit(connection)) return;
+    }
+    return;
+  }
+  for (const group of service ? [service, index.unknown] : [index.unknown]) {
+    for (const connection of group.open) {
+      if (fits(connection, attempt, window) && !visit(connection)) return;
+    }
+    for (let i = group.closed.length - 1; i >= group.closedHead; i--) {
+      const connection = group.closed[i]!;
+      if (connection.closeTo < window.endedAfter - DISORDER_MS) break;
+      if (fits(connection, attempt, window) && !visit(connection)) return;
+    }
+  }
+}
+
+export function fits(connection: Connection, attempt: Attempt, window: Window): boolean {
+  return (
+    connection.openFrom <= window.end &&
+    connection.closeTo >= window.endedAfter &&
+    (typeof attempt.localPort !== 'number' || attempt.localPort === connection.sport)
+  );
+}
+
+/** Whether the sighting may be the attempt's request, as far as time, port, Service and size tell. */
+export function mayBe(
+  sighting: Sighting,
+  service: Service | undefined,
+  attempt: Attempt,
+  window: Window,
+): boolean {
+  const { connection } = sighting;
+  if (connection.service !== service && connection.service.vip !== undefined) return false;
+  if (sighting.from > window.end || sighting.to < window.begin) return false;
+  if (sighting.endedBy < window.endedAfter) return false;
+  if (typeof attempt.localPort === 'number' && attempt.localPort !== connection.sport) return false;
+  if (typeof attempt.bytesSent !== 'number' || sighting.bytes === undefined) return true;
+  // A request that fits its packet has exactly its size; the first packet of another holds no more than was sent in all.
+  return sighting.entire ? sighting.bytes === attempt.bytesSent : sighting.bytes <= attempt.bytesSent;
+}

@@ -1,0 +1,86 @@
+/** What the join remembers: connections, the requests seen on them, and the Services they were dialled through. */
+
+/** One backend address. Interned by the index, so that equal backends are the same object. */
+export interface Backend {
+  readonly ip: string;
+  readonly port: number;
+}
+
+/**
+ * A connection's life is known as bounds, not instants: an event read at `t` happened after the watermark before it.
+ * It was opened somewhere in [openFrom, openTo] and closed in [closeFrom, closeTo]; Infinity while it is open.
+ */
+export interface Connection {
+  /** Its original tuple as text; `FlowIndex` finds it by this. */
+  readonly key: string;
+  readonly src: string;
+  readonly sport: number;
+  readonly service: Service;
+  readonly backend: Backend;
+  readonly via: string;
+  readonly openFrom: number;
+  readonly openTo: number;
+  closeFrom: number;
+  closeTo: number;
+  /** The youngest request on it. HTTP/1.x has one request at a time, so this one may still be in progress. */
+  latest: Sighting | undefined;
+}
+
+/** A request seen on the wire, at an instant in [from, to]. */
+export interface Sighting {
+  readonly connection: Connection;
+  readonly from: number;
+  readonly to: number;
+  readonly id: string | undefined;
+  /** Payload of its first packet in bytes; with `entire`, of the whole request. */
+  readonly bytes: number | undefined;
+  readonly entire: boolean;
+  /** Next older sighting with the same id. */
+  older: Sighting | undefined;
+  /** When the connection went on to another request or closed, so that this one's exchange was over. */
+  endedBy: number;
+  /** A line has been resolved by it. */
+  used: boolean;
+  forgotten: boolean;
+}
+
+/** A ClusterIP:port (or any other dialled address) and everything known to have gone through it. */
+export interface Service {
+  readonly key: string;
+  readonly vip: string | undefined;
+  readonly vport: number | undefined;
+  /** Backends with the number of remembered connections. */
+  readonly backends: Map<Backend, number>;
+  readonly open: Set<Connection>;
+  /** In order of closing; `closedHead` is the first that is still remembered. */
+  closed: Connection[];
+  closedHead: number;
+  /** In order of arrival; holes are those with `forgotten`. */
+  sightings: Sighting[];
+  forgottenSightings: number;
+  /** Remembered sightings that carry no readable id. */
+  readonly withoutId: Set<Sighting>;
+  /** Remembered connections on which no request was seen. */
+  readonly withoutRequest: Set<Connection>;
+  /** No connection that closed, and no request that ended, at or before these times need be known any more. */
+  connectionsKnownSince: number;
+  sightingsKnownSince: number;
+}
+
+export function newService(key: string, vip: string | undefined, vport: number | undefined): Service {
+  return {
+    key,
+    vip,
+    vport,
+    backends: new Map(),
+    open: new Set(),
+    closed: [],
+    closedHead: 0,
+    sightings: [],
+    forgottenSightings: 0,
+    withoutId: new Set(),
+    withoutRequest: new Set(),
+    connectionsKnownSince: -Infinity,
+    sightingsKnownSince: -Infinity,
+  };
+}

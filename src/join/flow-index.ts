@@ -1,0 +1,372 @@
+import type { CloseRecord, FeedRecord, OpenRecord, RequestRecord } from '../record/feed.ts';
+import { type Backend, type Connection, newService, type Service, type Sighting } from './connection.ts';
+import { Coverage } from './coverage.ts';
+import { Names } from './names.ts';
+
+/** Limits on what is remembered. At each the oldest goes, and lines that would have needed it get `gap`. */
+export interface IndexLimits {
+  /** Open and closed connections together. About 500 bytes each. */
+  connections: number;
+  /** Requests whose exchange is over but whose line has not been seen. About 500 bytes each. */
+  sightings: number;
+  /** Requests whose line has been resolved: kept a little longer, for lines that carry the same id. */
+  usedSightings: number;
+  /** Dialled addresses. */
+  services: number;
+}
+
+export const DEFAULT_LIMITS: IndexLimits = {
+  connections: 40_000,
+  sightings: 30_000,
+  usedSightings: 5_000,
+  services: 5_000,
+};
+
+/** The key of connections whose dialled address is unknown; they may have gone through any Service. */
+const UNKNOWN = '?';
+
+/**
+ * All that the feed has told, arranged for the questions of the join.
+ *
+ * A connection is remembered while it is open, and its youngest request with it, however long that takes. What is
+ * over is kept until its line has come, or until a limit is reached; then `connectionsKnownSince` and
+ * `sightingsKnownSince` of its Service say from when on the memory is complete.
+ */
+export class FlowIndex {
+  readonly coverage = new Coverage();
+  readonly names: Names;
+  readonly counters = { records: 0, forgottenConnections: 0, forgottenSightings: 0 };
+  readonly #limits: IndexLimits;
+  readonly #services = new Map<string, Service>();
+  readonly #unknown: Service = newService(UNKNOWN, undefined, undefined);
+  readonly #backends = new Map<string, Backend>();
+  /** The youngest remembered connection of each tuple, open or closed. */
+  readonly #byTuple = new Map<string, Connection>();
+  readonly #open = new Set<Connection>();
+  readonly #byPort = new Map<number, Connection[]>();
+  readonly #byId = new Map<string, Sighting>();
+  readonly #closed = new Set<Connection>();
+  readonly #ended = new Set<Sighting>();
+  readonly #used = new Set<Sighting>();
+  /** Memory that went with Services that were dropped at their limit. */
+  #servicesKnownSince = -Infinity;
+
+  constructor(limits: IndexLimits = DEFAULT_LIMITS) {
+    this.#limits = limits;
+    this.names = new Names();
+  }
+
+  get sizes(): { open: number; closed: number; sightings: number; services: number; backends: number } {
+    return {
+      open: this.#open.size,
+      closed: this.#closed.size,
+      sightings: this.#ended.size + this.#used.size,
+      services: this.#services.size,
+      backends: this.#backends.size,
+    };
+  }
+
+  /** Applies one record. Records must come in the order of the feed. */
+  apply(record: FeedRecord): void {
+    this.counters.records++;
+    switch (record.kind) {
+      case 'request':
+        this.#request(record);
+        break;
+      case 'open':
+        this.#opened(record);
+        break;
+      case 'close':
+        this.#closedBy(record);
+        break;
+      case 'tick':
+        if (record.t > this.coverage.watermark) this.coverage.watermark = record.t;
+        break;
+      case 'gap':
+        if (record.source === 'conntrack' && record.from === undefined) this.#closeAll(record.t);
+        this.coverage.addGap(record.source, record.from, record.t);
+        break;
+      case 'name':
+        this.names.set(record);
+        break;
+    }
+  }
+
+  service(vip: string, vport: number): Service | undefined {
+    return this.#services.get(`${vip} ${vport}`);
+  }
+
+  /** Connections that may have gone through any Service, as what they dialled is not known. */
+  get unknown(): Service {
+    return this.#unknown;
+  }
+
+  /** Since when on a Service that is not in the index is known not to have been dialled. */
+  get servicesKnownSince(): number {
+    return this.#servicesKnownSince;
+  }
+
+  /** The youngest sighting with this id; the others hang on `older`. */
+  sightingsOf(id: string): Sighting | undefined {
+    return this.#byId.get(id);
+  }
+
+  /** Every remembered connection from this source port, oldest first. */
+  onPort(sport: number): readonly Connection[] {
+    return this.#byPort.get(sport) ?? [];
+  }
+
+  /** These sightings have found their line: they need not be kept for another. */
+  learn(used: readonly Sighting[]): void {
+    for (const sighting of used) {
+      sighting.used = true;
+      if (this.#ended.delete(sighting)) this.#endUsed(sighting);
+    }
+  }
+
+  #opened(record: OpenRecord): void {
+    const service = this.#serviceOf(record.vip, record.vport);
+    const key = tupleKey(record, service);
+    const previous = this.#byTuple.get(key);
+    if (previous && previous.closeTo === Infinity) {
+      if (record.held && previous.backend.ip === record.ip && previous.backend.port === record.port) return;
+      this.#end(previous, record.t);
+    }
+    this.#add(key, record, service, record.held ? -Infinity : this.coverage.watermark);
+  }
+
+  #add(key: string, record: OpenRecord | RequestRecord, service: Service, openFrom: number): Connection {
+    const connection: Connection = {
+      key,
+      src: record.src,
+      sport: record.sport,
+      service,
+      backend: this.#backend(record.ip, record.port),
+      via: record.via,
+      openFrom: Math.min(openFrom, record.t),
+      openTo: record.t,
+      closeFrom: Infinity,
+      closeTo: Infinity,
+      latest: undefined,
+    };
+    this.#byTuple.set(key, connection);
+    this.#open.add(connection);
+    service.open.add(connection);
+    service.withoutRequest.add(connection);
+    const samePort = this.#byPort.get(record.sport);
+    if (samePort) samePort.push(connection);
+    else this.#byPort.set(record.sport, [connection]);
+    service.backends.set(connection.backend, (service.backends.get(connection.backend) ?? 0) + 1);
+    if (this.#open.size + this.#closed.size > this.#limits.connections) this.#forgetOldestConnection();
+    return connection;
+  }
+
+  #closedBy(record: CloseRecord): void {
+    const service = this.#serviceOf(record.vip, record.vport);
+    for (const group of service === this.#unknown ? [service] : [service, this.#unknown]) {
+      const connection = this.#byTuple.get(tupleKey(record, group));
+      if (connection && connection.closeTo === Infinity) this.#end(connection, record.t);
+    }
+  }
+
+  #end(connection: Connection, t: number): void {
+    const { service, latest } = connection;
+    connection.closeFrom = Math.min(this.coverage.watermark, t);
+    connection.closeTo = t;
+    this.#open.delete(connection);
+    service.open.delete(connection);
+    service.closed.push(connection);
+    this.#closed.add(connection);
+    if (latest) this.#endSighting(latest, t);
+  }
+
+  /** A new beginning of the conntrack record: what is still open comes again as `held`. */
+  #closeAll(t: number): void {
+    for (const connection of [...this.#open]) this.#end(connection, Math.max(t, connection.openTo));
+    for (const service of [...this.#services.values(), this.#unknown]) {
+      service.connectionsKnownSince = Math.min(service.connectionsKnownSince, t);
+      service.sightingsKnownSince = Math.min(service.sightingsKnownSince, t);
+    }
+  }
+
+  #request(record: RequestRecord): void {
+    let service = this.#serviceOf(record.vip, record.vport);
+    let key = tupleKey(record, service);
+    let connection = this.#byTuple.get(key);
+    if (connection && (connection.backend.ip !== record.ip || connection.backend.port !== record.port)) {
+      // Not the connection that the packet belongs to: what it dialled cannot be told.
+      service = this.#unknown;
+      key = tupleKey(record, service);
+      connection = this.#byTuple.get(key);
+    }
+    // Sources are read one after the other: a short connection's end may come before the request that was on it.
+    if (!connection || connection.closeTo < this.coverage.watermark) {
+      connection = this.#add(key, record, service, -Infinity);
+    }
+    const sighting: Sighting = {
+      connection,
+      from: Math.min(this.coverage.watermark, record.t),
+      to: record.t,
+      id: record.id,
+      bytes: record.bytes,
+      entire: record.entire === true,
+      older: undefined,
+      endedBy: Infinity,
+      used: false,
+      forgotten: false,
+    };
+    const { latest } = connection;
+    connection.latest = sighting;
+    if (latest) this.#endSighting(latest, record.t);
+    else service.withoutRequest.delete(connection);
+    const over = connection.closeTo !== Infinity;
+    service.sightings.push(sighting);
+    if (record.id === undefined) {
+      service.withoutId.add(sighting);
+    } else {
+      sighting.older = this.#byId.get(record.id);
+      this.#byId.set(record.id, sighting);
+    }
+    if (over) this.#endSighting(sighting, Math.max(connection.closeTo, record.t));
+  }
+
+  #endSighting(sighting: Sighting, t: number): void {
+    if (sighting.endedBy !== Infinity) return;
+    sighting.endedBy = t;
+    if (sighting.used) {
+      this.#endUsed(sighting);
+      return;
+    }
+    this.#ended.add(sighting);
+    if (this.#ended.size <= this.#limits.sightings) return;
+    for (const oldest of this.#ended) {
+      const { service } = oldest.connection;
+      service.sightingsKnownSince = Math.max(service.sightingsKnownSince, oldest.endedBy);
+      this.counters.forgottenSightings++;
+      this.#forgetSighting(oldest);
+      break;
+    }
+  }
+
+  #endUsed(sighting: Sighting): void {
+    this.#used.add(sighting);
+    if (this.#used.size <= this.#limits.usedSightings) return;
+    for (const oldest of this.#used) {
+      this.#forgetSighting(oldest);
+      break;
+    }
+  }
+
+  #forgetSighting(sighting: Sighting): void {
+    sighting.forgotten = true;
+    this.#ended.delete(sighting);
+    this.#used.delete(sighting);
+    const { service } = sighting.connection;
+    service.withoutId.delete(sighting);
+    service.forgottenSightings++;
+    if (service.forgottenSightings > 64 && service.forgottenSightings * 2 > service.sightings.length) {
+      service.sightings = service.sightings.filter((s) => !s.forgotten);
+      service.forgottenSightings = 0;
+    }
+    if (sighting.id === undefined) return;
+    const youngest = this.#byId.get(sighting.id);
+    if (youngest === sighting) {
+      if (sighting.older) this.#byId.set(sighting.id, sighting.older);
+      else this.#byId.delete(sighting.id);
+      return;
+    }
+    for (let s = youngest; s; s = s.older) {
+      if (s.older === sighting) {
+        s.older = sighting.older;
+        return;
+      }
+    }
+  }
+
+  #forgetOldestConnection(): void {
+    this.counters.forgottenConnections++;
+    for (const connection of this.#closed) {
+      const { service } = connection;
+      this.#closed.delete(connection);
+      service.closedHead++;
+      if (service.closedHead > 64 && service.closedHead * 2 > service.closed.length) {
+        service.closed = service.closed.slice(service.closedHead);
+        service.closedHead = 0;
+      }
+      service.connectionsKnownSince = Math.max(service.connectionsKnownSince, connection.closeTo);
+      this.#release(connection);
+      return;
+    }
+    for (const connection of this.#open) {
+      // Still open, so it may serve any line to come: nothing can be claimed for its Service until the feed begins anew.
+      const { service, latest } = connection;
+      service.connectionsKnownSince = Infinity;
+      if (latest) {
+        service.sightingsKnownSince = Infinity;
+        this.#forgetSighting(latest);
+      }
+      service.open.delete(connection);
+      this.#open.delete(connection);
+      this.#release(connection);
+      return;
+    }
+  }
+
+  #release(connection: Connection): void {
+    const { key, service, backend, sport } = connection;
+    if (this.#byTuple.get(key) === connection) this.#byTuple.delete(key);
+    service.withoutRequest.delete(connection);
+    const samePort = this.#byPort.get(sport) ?? [];
+    if (samePort.length <= 1) this.#byPort.delete(sport);
+    else samePort.splice(samePort.indexOf(connection), 1);
+    const left = (service.backends.get(backend) ?? 1) - 1;
+    if (left > 0) service.backends.set(backend, left);
+    else service.backends.delete(backend);
+  }
+
+  #serviceOf(vip: string | undefined, vport: number | undefined): Service {
+    if (vip === undefined || vport === undefined) return this.#unknown;
+    const key = `${vip} ${vport}`;
+    let service = this.#services.get(key);
+    if (!service) {
+      service = newService(key, vip, vport);
+      service.connectionsKnownSince = this.#servicesKnownSince;
+      service.sightingsKnownSince = this.#servicesKnownSince;
+      this.#services.set(key, service);
+      if (this.#services.size > this.#limits.services) this.#forgetService();
+    }
+    return service;
+  }
+
+  #forgetService(): void {
+    for (const [key, service] of this.#services) {
+      if (service.open.size > 0 || service.closed.length > service.closedHead) continue;
+      if (service.sightings.length > service.forgottenSightings) continue;
+      this.#services.delete(key);
+      this.#servicesKnownSince = Math.max(
+        this.#servicesKnownSince,
+        service.connectionsKnownSince,
+        service.sightingsKnownSince,
+      );
+      return;
+    }
+  }
+
+  #backend(ip: string, port: number): Backend {
+    const key = `${ip} ${port}`;
+    let backend = this.#backends.get(key);
+    if (!backend) {
+      // Identity is only needed among remembered connections; a rare full sweep keeps the table small.
+      if (this.#backends.size >= this.#limits.connections) this.#backends.clear();
+      backend = { ip, port };
+      this.#backends.set(key, backend);
+    }
+    return backend;
+  }
+}
+
+function tupleKey(flow: OpenRecord | CloseRecord | RequestRecord, service: Service): string {
+  return service.vip === undefined
+    ? `${flow.src} ${flow.sport} > ${flow.ip} ${flow.port}`
+    : `${flow.src} ${flow.sport} ${service.key}`;
+}

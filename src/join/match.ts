@@ -1,0 +1,294 @@
+import type { Attempt, ParsedLine } from '../record/line.ts';
+import type { Evidence, Outcome } from '../record/outcome.ts';
+import { connectionsIn, fits, mayBe, Remaining, wasSent } from './candidates.ts';
+import type { Service, Sighting } from './connection.ts';
+import type { FlowIndex } from './flow-index.ts';
+import { attemptWindows, type Window } from './window.ts';
+
+/** Requests looked at for one attempt where no id selects them. With more in the window, the attempt is left alone. */
+const MAX_LOOKED_AT = 512;
+/** A connection that opened this short a time before the line was read may be about to carry its first request (ms). */
+const UNRIPE_MS = 100;
+
+/** The outcomes, in step with the line's attempts, and what the index may learn from them (`FlowIndex.learn`). */
+export interface Match {
+  outcomes: Outcome[];
+  /** Sightings that belong to this line. */
+  used: readonly Sighting[];
+  /** Connections just opened may yet turn out not to be meant; with the next watermark the line can be settled. */
+  unripe: boolean;
+}
+
+const NONE: readonly Sighting[] = [];
+
+/**
+ * Which pod served each attempt of a line.
+ *
+ * One idea: take every connection and request that could have served the attempt, drop those that contradict the
+ * line, and if all that remain lead to one pod, and the record is whole over that time, that is the pod. Everything
+ * here errs towards keeping a candidate: one too many leaves a line as it was, one too few can name a wrong pod.
+ *
+ * `readAt`: when the line was read, ms since the epoch.
+ */
+export function matchLine(line: ParsedLine, readAt: number, index: FlowIndex): Match {
+  const { attempts } = line;
+  const windows = attemptWindows(line, readAt);
+  const outcomes = new Array<Outcome>(attempts.length);
+  const match: Match = { outcomes, used: NONE, unripe: false };
+  for (let k = 0; k < attempts.length; k++) {
+    const attempt = attempts[k]!;
+    if (attempt.kind !== 'ip') {
+      outcomes[k] = { reason: 'not-ip' };
+      continue;
+    }
+    const service = index.service(attempt.ip, attempt.port);
+    if (!outcomes[k] && line.id !== undefined && typeof attempt.localPort !== 'number') {
+      matchById(line, k, windows, service, index, match);
+    }
+    const byId = outcomes[k];
+    if (byId && ('evidence' in byId || byId.reason === 'ambiguous' || byId.reason === 'direct')) continue;
+    const byElimination = matchByElimination(line, k, windows[k]!, service, index);
+    outcomes[k] = byId && 'reason' in byElimination ? byId : byElimination;
+  }
+  return match;
+}
+
+/**
+ * By the id on the wire, for all attempts on the same address together: they were sent one after another, so with the
+ * sightings in the order of the wire only order-keeping assignments are possible. Leaves outcomes unset where the id
+ * was not seen.
+ */
+function matchById(
+  line: ParsedLine,
+  first: number,
+  windows: readonly Window[],
+  service: Service | undefined,
+  index: FlowIndex,
+  match: Match,
+): void {
+  let sighting = index.sightingsOf(line.id!);
+  if (!sighting) return;
+  const target = line.attempts[first]!;
+  const group: number[] = [];
+  for (let k = first; k < line.attempts.length; k++) {
+    const attempt = line.attempts[k]!;
+    if (attempt.kind === 'ip' && attempt.ip === target.ip && attempt.port === target.port) group.push(k);
+  }
+  const seen: Sighting[] = [];
+  for (; sighting; sighting = sighting.older) {
+    const candidate = sighting;
+    if (group.some((k) => mayBe(candidate, service, line.attempts[k]!, windows[k]!))) seen.push(candidate);
+  }
+  if (seen.length === 0) return;
+  seen.reverse();
+  // One sighting that is missing shifts all the others of an assignment.
+  const whole = group.every((k) => requestsWhole(index, service, windows[k]!));
+  const possible = assignments(line, group, seen, service, windows);
+  group.forEach((k, i) => {
+    const attempt = line.attempts[k]!;
+    const window = windows[k]!;
+    const sightings = possible[i]!;
+    if (sightings.length === 0) return;
+    const remaining = new Remaining();
+    for (const s of sightings) remaining.add(s.connection);
+    withoutReadableId(attempt, window, service, index, remaining);
+    const certain = wasSent(line, k) === 'yes';
+    if (!certain && !remaining.several) unsent(attempt, window, service, index, remaining, match);
+    const outcome = settle(
+      attempt,
+      remaining,
+      whole && (certain || connectionsWhole(index, service, window)),
+      window,
+      index,
+      'request-id',
+    );
+    match.outcomes[k] = outcome;
+    if ('evidence' in outcome && sightings.length === 1) match.used = [...match.used, sightings[0]!];
+  });
+}
+
+/** For each attempt of the group, the sightings that some order-keeping assignment of all attempts gives it. */
+function assignments(
+  line: ParsedLine,
+  group: readonly number[],
+  seen: readonly Sighting[],
+  service: Service | undefined,
+  windows: readonly Window[],
+): Sighting[][] {
+  const n = group.length;
+  const m = seen.length;
+  const fit = (i: number, j: number): boolean =>
+    mayBe(seen[j]!, service, line.attempts[group[i]!]!, windows[group[i]!]!);
+  const sent = group.map((k) => wasSent(line, k));
+  // before[i][j]: attempts < i can all be accounted for with sightings < j. after[i][j]: attempts >= i with sightings >= j.
+  const before = grid(n, m);
+  const after = grid(n, m);
+  for (let i = 0; i <= n; i++) {
+    for (let j = 0; j <= m; j++) {
+      before[i]![j] =
+        i === 0 ||
+        (sent[i - 1] !== 'yes' && before[i - 1]![j]!) ||
+        (j > 0 &&
+          (before[i]![j - 1]! || (sent[i - 1] !== 'no' && before[i - 1]![j - 1]! && fit(i - 1, j - 1))));
+    }
+  }
+  for (let i = n; i >= 0; i--) {
+    for (let j = m; j >= 0; j--) {
+      after[i]![j] =
+        i === n ||
+        (sent[i] !== 'yes' && after[i + 1]![j]!) ||
+        (j < m && (after[i]![j + 1]! || (sent[i] !== 'no' && after[i + 1]![j + 1]! && fit(i, j))));
+    }
+  }
+  return group.map((_, i) =>
+    seen.filter((_s, j) => sent[i] !== 'no' && before[i]![j]! && after[i + 1]![j + 1]! && fit(i, j)),
+  );
+}
+
+function grid(n: number, m: number): boolean[][] {
+  return Array.from({ length: n + 1 }, () => new Array<boolean>(m + 1).fill(false));
+}
+
+/**
+ * nginx may forward the id in some locations only, so a request without a readable id in the window may be the one
+ * meant, and the sightings with the id an auth_request's or a mirror's. Its target proves nothing, as nginx may have
+ * rewritten it.
+ */
+function withoutReadableId(
+  attempt: Attempt,
+  window: Window,
+  service: Service | undefined,
+  index: FlowIndex,
+  remaining: Remaining,
+): void {
+  for (const group of service ? [service, index.unknown] : [index.unknown]) {
+    let looked = 0;
+    for (const other of group.withoutId) {
+      if (++looked > MAX_LOOKED_AT) remaining.several = true;
+      if (remaining.several) return;
+      if (mayBe(other, service, attempt, window)) remaining.add(other.connection);
+    }
+  }
+}
+
+/**
+ * An attempt that perhaps never sent its request was on a connection that opened for it and carried none. One that
+ * opened just now is more likely to get its request with the next batch.
+ */
+function unsent(
+  attempt: Attempt,
+  window: Window,
+  service: Service | undefined,
+  index: FlowIndex,
+  remaining: Remaining,
+  match: Match,
+): void {
+  let young = false;
+  for (const group of service ? [service, index.unknown] : [index.unknown]) {
+    let looked = 0;
+    for (const connection of group.withoutRequest) {
+      if (++looked > MAX_LOOKED_AT) remaining.several = true;
+      if (connection.openTo < window.begin || !fits(connection, attempt, window)) continue;
+      remaining.add(connection);
+      if (connection.closeTo === Infinity && connection.openTo > window.end - UNRIPE_MS) young = true;
+      else if (remaining.several) return;
+    }
+  }
+  if (remaining.several && young) match.unripe = true;
+}
+
+/** Without an id: all connections that may have been alive, or all requests seen in the window. */
+function matchByElimination(
+  line: ParsedLine,
+  k: number,
+  window: Window,
+  service: Service | undefined,
+  index: FlowIndex,
+): Outcome {
+  const attempt = line.attempts[k]!;
+  const byPort = typeof attempt.localPort === 'number';
+  const never = wasSent(line, k) === 'no';
+  const alive = new Remaining();
+  const oneBackend =
+    !byPort && service !== undefined && service.backends.size === 1 && index.unknown.backends.size === 0;
+  connectionsIn(index, service, attempt, window, (connection) => {
+    // An attempt that never connected was on a connection of its own.
+    if (!never || connection.openTo >= window.begin) alive.add(connection);
+    return !alive.several && !(oneBackend && alive.backend !== undefined);
+  });
+  const whole = connectionsWhole(index, service, window);
+  const evidence = byPort ? 'source-port' : 'sole-backend';
+  const byConnection = settle(attempt, alive, whole, window, index, evidence);
+  if ('evidence' in byConnection || byConnection.reason === 'direct') return byConnection;
+  if (wasSent(line, k) !== 'yes') return byConnection;
+  const byRequest = matchByRequests(line, attempt, window, service, index);
+  return byRequest && 'evidence' in byRequest ? byRequest : byConnection;
+}
+
+/**
+ * By the requests seen in the window, whatever connection they were on: those with another id are not the one meant,
+ * nor are those of another size. Method and target on the wire prove nothing, as nginx may have rewritten them.
+ */
+function matchByRequests(
+  line: ParsedLine,
+  attempt: Attempt,
+  window: Window,
+  service: Service | undefined,
+  index: FlowIndex,
+): Outcome | undefined {
+  if (!service || !requestsWhole(index, service, window)) return undefined;
+  const remaining = new Remaining();
+  let looked = 0;
+  for (const group of [service, index.unknown]) {
+    for (let i = group.sightings.length - 1; i >= 0; i--) {
+      const sighting = group.sightings[i]!;
+      if (sighting.to < window.begin) break;
+      if (++looked > MAX_LOOKED_AT || remaining.several) return undefined;
+      if (sighting.forgotten || !mayBe(sighting, service, attempt, window)) continue;
+      if (line.id !== undefined && sighting.id !== undefined && sighting.id !== line.id) continue;
+      remaining.add(sighting.connection);
+    }
+  }
+  return remaining.backend && settle(attempt, remaining, true, window, index, 'request-line');
+}
+
+/** Whether every connection that was alive in the window was seen, and is still remembered. */
+function connectionsWhole(index: FlowIndex, service: Service | undefined, window: Window): boolean {
+  const since = Math.max(
+    service?.connectionsKnownSince ?? index.servicesKnownSince,
+    index.unknown.connectionsKnownSince,
+  );
+  return since < window.endedAfter && index.coverage.whole('conntrack', window.endedAfter, window.end);
+}
+
+/** Whether every request of the window was seen, and is still remembered if it can be the one meant. */
+function requestsWhole(index: FlowIndex, service: Service | undefined, window: Window): boolean {
+  const since = Math.max(
+    service?.sightingsKnownSince ?? index.servicesKnownSince,
+    index.unknown.sightingsKnownSince,
+  );
+  return since < window.endedAfter && index.coverage.whole('tap', window.wholeFrom, window.end);
+}
+
+function settle(
+  attempt: Attempt,
+  remaining: Remaining,
+  whole: boolean,
+  window: Window,
+  index: FlowIndex,
+  evidence: Evidence,
+): Outcome {
+  const backend = remaining.sole;
+  if (backend && whole) {
+    if (backend.ip === attempt.ip && backend.port === attempt.port) return { reason: 'direct' };
+    const { ip, port } = backend;
+    const only = remaining.only;
+    if (!only || evidence === 'sole-backend') return { evidence, ip, port };
+    const { src, sport, service } = only;
+    const dialled = service.vip === undefined ? {} : { vip: service.vip, vport: service.vport! };
+    return { evidence, ip, port, flow: { src, sport, ...dialled, ip, port } };
+  }
+  if (remaining.several) return { reason: 'ambiguous' };
+  if (whole) return { reason: 'no-flow' };
+  return { reason: window.end > index.coverage.watermark ? 'late' : 'gap' };
+}

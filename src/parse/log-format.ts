@@ -1,0 +1,187 @@
+import type { ParsedLine, UnparsedReason } from '../record/line.ts';
+import { AccessLine, type RequestVariables } from './access-line.ts';
+import { AttemptReader, COLUMNS } from './attempts.ts';
+import { type Escaping, LogFormatError, readFormatText } from './format-text.ts';
+import { DateReader, secondsToMs, wholeNumber } from './log-time.ts';
+import { mayBreakLine } from './log-variable.ts';
+import { Splitter } from './split.ts';
+
+export { LogFormatError };
+
+/** The format of the article that this project follows, and the default of `--log-format`. */
+export const DEFAULT_LOG_FORMAT =
+  '$remote_addr - $remote_user [$time_local] "$request" $status $upstream_addr $body_bytes_sent "$http_referer" "$http_user_agent" "$http_x_forwarded_for"';
+
+/** Longest line that is looked at, in bytes. nginx's own limits (4 header buffers of 8 KiB) stay far below. */
+export const MAX_LINE_BYTES = 256 * 1024;
+
+export interface LogFormatOptions {
+  /** The variable that carries the request id, without `$`. Default `request_id`. */
+  requestIdField?: string | undefined;
+  /** The variable that carries the local port of the upstream connection, without `$`. */
+  localPortField?: string | undefined;
+}
+
+/**
+ * Compiles the text of nginx's `log_format` (see format-text.ts for the forms that are understood).
+ * Throws LogFormatError with one line for the operator.
+ */
+export function compileLogFormat(text: string, options: LogFormatOptions = {}): LogFormat {
+  return new LogFormat(text, options);
+}
+
+export class LogFormat {
+  readonly escaping: Escaping;
+  /** Names in the order of the line; neighbours with nothing between them as one, `a$b`. */
+  readonly variables: readonly string[];
+  /** Clients can write whole lines of their own into this log, so none of them is parsed. */
+  readonly forgeable: boolean;
+  /** What the operator should know of the format, each one line. */
+  readonly warnings: readonly string[];
+  readonly #splitter: Splitter;
+  readonly #attempts: AttemptReader;
+  readonly #dates = new DateReader();
+  readonly #request: RequestVariables;
+  readonly #time: number;
+  readonly #timeKind: 'msec' | 'iso8601' | 'local' | 'none';
+  readonly #requestTime: number;
+  readonly #status: number;
+  /** Variables without whose certain value a line is not looked at. */
+  readonly #required: Int32Array;
+
+  constructor(text: string, options: LogFormatOptions) {
+    const { escaping, pieces } = readFormatText(text);
+    const idField = fieldName(options.requestIdField ?? 'request_id');
+    const portField = options.localPortField === undefined ? undefined : fieldName(options.localPortField);
+    const names = pieces.flatMap((piece) => ('variable' in piece ? [piece.variable] : []));
+    if (!names.includes('upstream_addr')) {
+      throw new LogFormatError(
+        'the log format has no $upstream_addr, so there is no address to resolve; add it to log_format in nginx and to --log-format',
+      );
+    }
+    if (portField !== undefined && !names.includes(portField)) {
+      throw new LogFormatError(`the log format has no $${portField}, which --local-port-field names`);
+    }
+    const time = finestTime(names);
+    const needed = new Set<string>([
+      'upstream_addr',
+      ...COLUMNS,
+      'request_time',
+      'status',
+      idField,
+      ...(portField === undefined ? [] : [portField]),
+      ...(time === undefined ? [] : [time]),
+    ]);
+    this.escaping = escaping;
+    this.#splitter = new Splitter(pieces, escaping, (name) => needed.has(name));
+    this.variables = this.#splitter.variables;
+    const indexOf = (name: string) => this.variables.indexOf(name);
+    this.#attempts = new AttemptReader(indexOf, portField);
+    this.#request = {
+      id: indexOf(idField),
+      request: indexOf('request'),
+      method: indexOf('request_method'),
+      target: indexOf('request_uri'),
+    };
+    this.#time = time === undefined ? -1 : indexOf(time);
+    this.#timeKind = time === undefined ? 'none' : TIME_KINDS[time];
+    this.#requestTime = indexOf('request_time');
+    this.#status = indexOf('status');
+    this.#required = Int32Array.from([...needed].map(indexOf).filter((index) => index >= 0));
+    const breaking = escaping === 'none' ? lineBreaking(names, needed) : undefined;
+    this.forgeable = breaking !== undefined;
+    this.warnings = warningsFor(escaping, breaking);
+  }
+
+  /**
+   * Reads the line `bytes[start, end)`, without its newline. Spans in the result are relative to `bytes`, which must not
+   * change as long as the result is in use.
+   *
+   * A line that could be cut into values in more than one way, so far as they matter here, is 'format': see Splitter. Of
+   * the request line, what is not certain is left out instead.
+   */
+  parse(bytes: Buffer, start: number, end: number): ParsedLine | UnparsedReason {
+    if (start >= end) return 'empty';
+    if (end - start > MAX_LINE_BYTES) return 'too-long';
+    if (this.forgeable || !this.#splitter.split(bytes, start, end)) return 'format';
+    const { spans } = this.#splitter;
+    for (let k = 0; k < this.#required.length; k++) {
+      if (spans[2 * this.#required[k]!]! < 0) return 'format';
+    }
+    const attempts = this.#attempts.read(bytes, spans);
+    if (!attempts) return 'format';
+    return new AccessLine(
+      bytes,
+      this.escaping,
+      spans,
+      this.#request,
+      attempts,
+      this.#endMs(bytes, spans),
+      this.#timeKind === 'msec' ? 1 : 1000,
+      this.#requestTime < 0
+        ? undefined
+        : secondsToMs(bytes, spans[2 * this.#requestTime]!, spans[2 * this.#requestTime + 1]!),
+      this.#status < 0
+        ? undefined
+        : wholeNumber(bytes, spans[2 * this.#status]!, spans[2 * this.#status + 1]!),
+    );
+  }
+
+  /**
+   * Where the values of `variables` stand in the line `bytes[start, end)`: start and end of each, the start -1 where it
+   * is not certain; undefined if the line does not fit. Overwritten by the next call of `split` or `parse`.
+   */
+  split(bytes: Buffer, start: number, end: number): Int32Array | undefined {
+    if (start >= end || end - start > MAX_LINE_BYTES) return undefined;
+    return this.#splitter.split(bytes, start, end) ? this.#splitter.spans : undefined;
+  }
+
+  #endMs(bytes: Buffer, spans: Int32Array): number | undefined {
+    const start = spans[2 * this.#time]!;
+    switch (this.#timeKind) {
+      case 'msec':
+        return secondsToMs(bytes, start, spans[2 * this.#time + 1]!);
+      case 'iso8601':
+        return this.#dates.iso8601(bytes, start);
+      case 'local':
+        return this.#dates.timeLocal(bytes, start);
+      default:
+        return undefined;
+    }
+  }
+}
+
+const TIME_KINDS = { msec: 'msec', time_iso8601: 'iso8601', time_local: 'local' } as const;
+
+/**
+ * The variable through which clients can write lines of their own that would be believed.
+ *
+ * `$remote_user` can break a line, but a user name ends at its first colon (RFC 7617). So where it stands before all that
+ * is read, as in `combined`, the pieces hold no `address:port`, except for the last one, which has all that is read as nginx
+ * wrote it.
+ */
+function lineBreaking(names: readonly string[], needed: ReadonlySet<string>): string | undefined {
+  const read = names.findIndex((name) => needed.has(name) || name.startsWith('request'));
+  return names.find((name, index) => mayBreakLine(name) && !(name === 'remote_user' && index < read));
+}
+
+function warningsFor(escaping: Escaping, breaking: string | undefined): string[] {
+  if (breaking !== undefined) {
+    return [
+      `with escape=none, $${breaking} lets clients write log lines of their own, so no line of this log is resolved; use escape=json or escape=default in log_format`,
+    ];
+  }
+  if (escaping !== 'none') return [];
+  return [
+    'with escape=none, lines in which a client wrote what looks like other fields are left as they are; escape=json or escape=default in log_format avoids this',
+  ];
+}
+
+function finestTime(names: readonly string[]): keyof typeof TIME_KINDS | undefined {
+  for (const name of ['msec', 'time_iso8601', 'time_local'] as const) if (names.includes(name)) return name;
+  return undefined;
+}
+
+function fieldName(option: string): string {
+  return option.replace(/^\$/, '').toLowerCase();
+}

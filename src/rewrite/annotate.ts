@@ -1,0 +1,64 @@
+import { formatHostPort } from '../parse/address.ts';
+import { isResolved, type Outcome } from '../record/outcome.ts';
+import { Edits } from './edits.ts';
+import { addReplacements, endOfRun } from './replace.ts';
+import type { LogLine, NameOf, Style } from './style.ts';
+
+/**
+ * As ReplaceStyle, and ` pod=NAMESPACE/NAME evidence=EVIDENCE` at the end of each line that was parsed.
+ *
+ * With several attempts both are lists in step with them, joined by `,`. The name is not known: the address, `ip:port`.
+ * Not resolved: `-` for the pod, and `-:REASON` for the evidence. So, after one attempt that failed and one that answered:
+ * `pod=-,shop/cart-0 evidence=-:no-flow,request-id`
+ */
+export class AnnotateStyle implements Style {
+  readonly #nameOf: NameOf;
+  readonly #edits = new Edits();
+
+  constructor(nameOf: NameOf) {
+    this.#nameOf = nameOf;
+  }
+
+  render(
+    block: Buffer,
+    lines: readonly LogLine[],
+    outcomes: readonly (readonly Outcome[] | undefined)[],
+  ): Buffer[] {
+    if (lines.length === 0) return [];
+    this.#edits.clear();
+    for (let i = 0; i < lines.length; i++) {
+      const line = lines[i]!;
+      const found = outcomes[i];
+      if (typeof line.parsed === 'string' || found === undefined) continue;
+      addReplacements(this.#edits, line, found);
+      this.#edits.add(line.end, line.end, this.#note(found, line.parsed.endMs));
+    }
+    return [this.#edits.apply(block, lines[0]!.start, endOfRun(block, lines))];
+  }
+
+  #note(outcomes: readonly Outcome[], at: number | undefined): string {
+    let pods = '';
+    let evidence = '';
+    for (let k = 0; k < outcomes.length; k++) {
+      const outcome = outcomes[k]!;
+      const comma = k === 0 ? '' : ',';
+      if (isResolved(outcome)) {
+        pods += comma + this.#pod(outcome.ip, outcome.port, at);
+        evidence += comma + outcome.evidence;
+      } else {
+        pods += `${comma}-`;
+        evidence += `${comma}-:${outcome.reason}`;
+      }
+    }
+    return ` pod=${pods} evidence=${evidence}`;
+  }
+
+  #pod(ip: string, port: number, at: number | undefined): string {
+    const name = this.#nameOf(ip, at);
+    // Names of Kubernetes are ASCII without spaces (RFC 1123); anything else would break the line.
+    if (!name || !NAME.test(name.pod) || !NAME.test(name.namespace)) return formatHostPort(ip, port);
+    return `${name.namespace}/${name.pod}`;
+  }
+}
+
+const NAME = /^[A-Za-z0-9.-]+$/;

@@ -1,0 +1,46 @@
+/** Replacements of byte spans in one block, from left to right. Reused from block to block. */
+export class Edits {
+  readonly #starts: number[] = [];
+  readonly #ends: number[] = [];
+  readonly #texts: string[] = [];
+  #count = 0;
+  /** How many bytes longer (or, below zero, shorter) the block becomes. */
+  #growth = 0;
+
+  get count(): number {
+    return this.#count;
+  }
+
+  /** `text` (ASCII only) takes the place of `[start, end)`, which lies behind all spans added before. */
+  add(start: number, end: number, text: string): void {
+    const at = this.#count++;
+    this.#starts[at] = start;
+    this.#ends[at] = end;
+    this.#texts[at] = text;
+    this.#growth += text.length - (end - start);
+  }
+
+  clear(): void {
+    this.#count = 0;
+    this.#growth = 0;
+  }
+
+  /** The bytes `[from, to)` of `block` with the edits made; a part of `block` itself where there are none. */
+  apply(block: Buffer, from: number, to: number): Buffer {
+    if (this.#count === 0) return block.subarray(from, to);
+    const out = Buffer.allocUnsafe(to - from + this.#growth);
+    let read = from;
+    let written = 0;
+    for (let k = 0; k < this.#count; k++) {
+      const start = this.#starts[k]!;
+      const text = this.#texts[k]!;
+      block.copy(out, written, read, start);
+      written += start - read;
+      // Faster than Buffer.write for texts as short as an address.
+      for (let c = 0; c < text.length; c++) out[written++] = text.charCodeAt(c);
+      read = this.#ends[k]!;
+    }
+    block.copy(out, written, read, to);
+    return out;
+  }
+}

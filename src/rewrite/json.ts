@@ -1,0 +1,221 @@
+import { isUtf8 } from 'node:buffer';
+import { unescapeValue } from '../parse/log-escape.ts';
+import type { LogFormat } from '../parse/log-format.ts';
+import type { ParsedLine } from '../record/line.ts';
+import { isResolved, type Outcome } from '../record/outcome.ts';
+import { type Attribute, attributeOf, KNOWN_METHODS, SPLIT_ATTRIBUTES } from './attributes.ts';
+import type { LogLine, NameOf, Style } from './style.ts';
+
+/** The members of an object that a value becomes: `,"name":…` for each. */
+type Write = (value: string) => string;
+
+/**
+ * One JSON object a line, with all that nginx logged (attributes.ts) and what the attempts led to. nginx's escapes are
+ * undone. JSON holds text only, so a byte that belongs to no UTF-8 character is written as `\xHH`, as nginx does.
+ *
+ * A value that nginx left empty or wrote as `-` is left out. Of two variables with the same attribute the second is
+ * written under `nginx.` and its own name.
+ */
+export class JsonStyle implements Style {
+  readonly #format: LogFormat;
+  readonly #nameOf: NameOf;
+  readonly #writes: readonly Write[];
+  #second = Number.NaN;
+  #secondText = '';
+
+  constructor(format: LogFormat, nameOf: NameOf) {
+    this.#format = format;
+    this.#nameOf = nameOf;
+    const taken = new Set<string>();
+    this.#writes = format.variables.map((variable) => writeOf(variable, taken));
+  }
+
+  render(
+    block: Buffer,
+    lines: readonly LogLine[],
+    outcomes: readonly (readonly Outcome[] | undefined)[],
+  ): Buffer[] {
+    let text = '';
+    for (let i = 0; i < lines.length; i++) {
+      const line = lines[i]!;
+      text += `{${this.#members(block, line, outcomes[i]).slice(1)}}`;
+      if (line.end < block.length) text += '\n';
+    }
+    return text === '' ? [] : [Buffer.from(text)];
+  }
+
+  /** `,"name":value` for each attribute of the line. */
+  #members(block: Buffer, line: LogLine, outcomes: readonly Outcome[] | undefined): string {
+    const { start, end, parsed } = line;
+    const spans = typeof parsed === 'string' ? undefined : this.#format.split(block, start, end);
+    if (typeof parsed === 'string' || !spans) {
+      const body = textOf(block.toString('latin1', start, end));
+      return member('body', body) + member('realpod.unparsed', String(parsed));
+    }
+    let members = parsed.endMs === undefined ? '' : member('timestamp', this.#timestamp(parsed.endMs));
+    let uncertain = false;
+    for (let k = 0; k < this.#writes.length; k++) {
+      const from = spans[2 * k]!;
+      const to = spans[2 * k + 1]!;
+      if (from < 0) uncertain = true;
+      else if (to > from && !(to === from + 1 && block[from] === 0x2d)) {
+        const value = unescapeValue(block.toString('latin1', from, to), this.#format.escaping);
+        members += this.#writes[k]!(textOf(value));
+      }
+    }
+    if (uncertain) {
+      members += member('log.record.original', textOf(block.toString('latin1', start, end)));
+    }
+    return members + this.#attempts(block, parsed, outcomes ?? []);
+  }
+
+  /** RFC 3339, UTC. Lines follow one another closely, so the text of the last second is kept. */
+  #timestamp(ms: number): string {
+    const second = Math.floor(ms / 1000);
+    if (second !== this.#second) {
+      this.#second = second;
+      this.#secondText = new Date(second * 1000).toISOString().slice(0, -4);
+    }
+    return `${this.#secondText}${String(ms - second * 1000).padStart(3, '0')}Z`;
+  }
+
+  #attempts(block: Buffer, { attempts, endMs }: ParsedLine, outcomes: readonly Outcome[]): string {
+    let answered = '';
+    let list = '';
+    for (let k = 0; k < attempts.length; k++) {
+      const { start, end } = attempts[k]!;
+      const outcome = outcomes[k];
+      list += `${k === 0 ? '' : ','}{"upstream":${quoted(block.toString('latin1', start, end))}`;
+      if (outcome && isResolved(outcome)) {
+        const { ip, port, evidence } = outcome;
+        const name = this.#nameOf(ip, endMs);
+        list += `${member('ip', ip)},"port":${port}`;
+        if (name) {
+          for (const key of ['pod', 'namespace', 'node', 'service'] as const) {
+            if (name[key] === '') continue;
+            list += member(key, name[key]);
+            if (k === attempts.length - 1) answered += member(`k8s.${key}.name`, name[key]);
+          }
+        }
+        list += member('evidence', evidence);
+      } else if (outcome) list += member('reason', outcome.reason);
+      list += '}';
+    }
+    return `${answered},"realpod.attempts":[${list}]`;
+  }
+}
+
+/** How the value of a variable is written. `taken`: attributes of the variables before it, to which its own are added. */
+function writeOf(variable: string, taken: Set<string>): Write {
+  const split = Object.hasOwn(SPLIT_ATTRIBUTES, variable) ? SPLIT_ATTRIBUTES[variable] : undefined;
+  const names = split ?? [attributeOf(variable).name];
+  if (names.some((name) => taken.has(name))) {
+    const own = `nginx.${variable}`;
+    if (taken.has(own)) return () => '';
+    taken.add(own);
+    return (value) => member(own, value);
+  }
+  for (const name of [...names, `nginx.${variable}`]) taken.add(name);
+  switch (split ? variable : '') {
+    case 'request':
+      return writeRequest;
+    case 'request_method':
+      return writeMethod;
+    case 'request_uri':
+      return writeTarget;
+    case 'server_protocol':
+      return writeProtocol;
+    case 'ssl_protocol':
+      return writeTls;
+    default:
+      return writeAttribute(attributeOf(variable));
+  }
+}
+
+function writeAttribute({ name, type }: Attribute): Write {
+  if (type === 'strings') return (value) => `,"${name}":[${quoted(value)}]`;
+  if (type === 'string') return (value) => member(name, value);
+  return (value) => (NUMBER.test(value) ? `,"${name}":${value}` : member(name, value));
+}
+
+/** What nginx writes that is a JSON number as it stands: no zeros in front, as in the status 000. */
+const NUMBER = /^(0|[1-9]\d{0,14})(\.\d{1,9})?$/;
+
+function member(name: string, value: string): string {
+  return `,"${name}":${quoted(value)}`;
+}
+
+/** JSON text of a string. */
+function quoted(value: string): string {
+  return PLAIN.test(value) ? `"${value}"` : JSON.stringify(value);
+}
+
+/** What JSON writes as it is: printable ASCII but for `"` and `\`. */
+const PLAIN = /^[ !#-[\]-~]*$/;
+
+/** `METHOD target HTTP/x.y`; other text, such as that of a broken request, stays whole. */
+function writeRequest(value: string): string {
+  const space = value.indexOf(' ');
+  const last = value.lastIndexOf(' ');
+  if (space <= 0 || last === space || !value.startsWith('HTTP/', last + 1)) {
+    return member('nginx.request', value);
+  }
+  return (
+    writeMethod(value.slice(0, space)) +
+    writeTarget(value.slice(space + 1, last)) +
+    writeProtocol(value.slice(last + 1))
+  );
+}
+
+function writeMethod(value: string): string {
+  if (KNOWN_METHODS.has(value)) return member('http.request.method', value);
+  return member('http.request.method', '_OTHER') + member('http.request.method_original', value);
+}
+
+function writeTarget(value: string): string {
+  if (!value.startsWith('/')) return member('url.original', value);
+  const question = value.indexOf('?');
+  if (question < 0) return member('url.path', value);
+  return member('url.path', value.slice(0, question)) + member('url.query', value.slice(question + 1));
+}
+
+function writeProtocol(value: string): string {
+  const slash = value.indexOf('/');
+  if (slash < 0) return member('network.protocol.name', value.toLowerCase());
+  const version = value.slice(slash + 1);
+  return (
+    member('network.protocol.name', value.slice(0, slash).toLowerCase()) +
+    member('network.protocol.version', version === '2.0' || version === '3.0' ? version[0]! : version)
+  );
+}
+
+/** `TLSv1.3` or `SSLv3` */
+function writeTls(value: string): string {
+  const match = /^(TLS|SSL)v([\d.]{1,5})$/.exec(value);
+  if (!match) return member('tls.protocol.name', value);
+  return member('tls.protocol.name', match[1]!.toLowerCase()) + member('tls.protocol.version', match[2]!);
+}
+
+/** Bytes, one a character, as text: UTF-8 decoded, and `\xHH` for each byte that is none. */
+function textOf(latin1: string): string {
+  if (/^[\0-\x7f]*$/.test(latin1)) return latin1;
+  const bytes = Buffer.from(latin1, 'latin1');
+  if (isUtf8(bytes)) return bytes.toString('utf8');
+  let text = '';
+  let at = 0;
+  while (at < bytes.length) {
+    const length = characterLength(bytes, at);
+    if (length > 0) text += bytes.toString('utf8', at, at + length);
+    else text += `\\x${bytes[at]!.toString(16).toUpperCase().padStart(2, '0')}`;
+    at += Math.max(1, length);
+  }
+  return text;
+}
+
+/** Length of the UTF-8 character that begins at `at`, or 0 where none does. */
+function characterLength(bytes: Buffer, at: number): number {
+  const first = bytes[at]!;
+  const length =
+    first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+  return at + length <= bytes.length && isUtf8(bytes.subarray(at, at + length)) ? length : 0;
+}

@@ -1,0 +1,46 @@
+import type { LogFormat } from '../parse/log-format.ts';
+import type { ParsedLine, UnparsedReason } from '../record/line.ts';
+import type { Outcome, PodName } from '../record/outcome.ts';
+import { AnnotateStyle } from './annotate.ts';
+import { JsonStyle } from './json.ts';
+import { ReplaceStyle } from './replace.ts';
+
+/** A line of a block of log bytes. */
+export interface LogLine {
+  /** Byte span in the block, without the newline. */
+  readonly start: number;
+  readonly end: number;
+  readonly parsed: ParsedLine | UnparsedReason;
+}
+
+/** The name an address had at `at` (ms since the epoch; undefined where the line does not say when it was). */
+export type NameOf = (ip: string, at: number | undefined) => PodName | undefined;
+
+export interface Style {
+  /**
+   * The lines as they are to be written, in chunks to be written one after another.
+   *
+   * `lines` is a run of lines of `block`, in order and with nothing but a newline between two. `outcomes[i]` is in step
+   * with the attempts of `lines[i]`; for a line that was not parsed it is not looked at, and may be missing. Chunks may
+   * be parts of `block`. A newline that `block` has after the last line belongs to the run; none is added where there is none.
+   */
+  render(
+    block: Buffer,
+    lines: readonly LogLine[],
+    outcomes: readonly (readonly Outcome[] | undefined)[],
+  ): Buffer[];
+}
+
+export type StyleName = 'replace' | 'annotate' | 'json';
+export const STYLE_NAMES: readonly StyleName[] = ['replace', 'annotate', 'json'];
+
+export function createStyle(name: StyleName, format: LogFormat, nameOf: NameOf): Style {
+  switch (name) {
+    case 'replace':
+      return new ReplaceStyle();
+    case 'annotate':
+      return new AnnotateStyle(nameOf);
+    case 'json':
+      return new JsonStyle(format, nameOf);
+  }
+}

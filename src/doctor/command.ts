@@ -1,0 +1,113 @@
+/** `realpod doctor`: which evidence this nginx can reach, and the lines that are missing. */
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { allExact, type DoctorNames } from './finding.ts';
+import { examine, fix } from './fix.ts';
+import { ConfError } from './parse-conf.ts';
+import { counts, report } from './report.ts';
+import { type Disk, fromDisk, fromDump, fromText, isDump, type Sources } from './sources.ts';
+
+export interface DoctorOptions {
+  /** A file with `nginx -T` output or a configuration, or `-` for stdin. */
+  input: string;
+  /** Print a patch instead of the report. */
+  fix: boolean;
+  /** Log variable that carries the id, without `$`. Undefined: `request_id`, or what this nginx sends instead. */
+  requestIdField?: string;
+  /** Default: `X-Request-ID`. */
+  requestIdHeader?: string;
+  /** Log variable that carries the upstream's local port, without `$`. */
+  localPortField?: string;
+  color: boolean;
+}
+
+/** Bytes pass unchanged: files may hold any encoding. */
+export interface DoctorIo extends Disk {
+  stdin(): Promise<Uint8Array>;
+  stdout(bytes: Uint8Array): void;
+  stderr(bytes: Uint8Array): void;
+}
+
+/** 0: all exact. 1: something is less than exact, or was not read. 2: bad input, one line on stderr. */
+export type DoctorExit = 0 | 1 | 2;
+
+const MAX_BYTES = 64 * 1024 * 1024;
+
+export const processIo: DoctorIo = {
+  read(path) {
+    try {
+      if (!statSync(path).isFile()) return null;
+      return readFileSync(path, 'latin1');
+    } catch {
+      return null;
+    }
+  },
+  list(directory) {
+    try {
+      return readdirSync(directory);
+    } catch {
+      return null;
+    }
+  },
+  async stdin() {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
+      size += chunk.length;
+      if (size > MAX_BYTES)
+        throw new ConfError(`stdin: more than ${MAX_BYTES} bytes, not an nginx configuration`);
+      chunks.push(chunk);
+    }
+    return Buffer.concat(chunks);
+  },
+  stdout: (bytes) => void process.stdout.write(bytes),
+  stderr: (bytes) => void process.stderr.write(bytes),
+};
+
+async function load(options: DoctorOptions, io: DoctorIo): Promise<Sources> {
+  if (options.input === '-') {
+    const text = Buffer.from(await io.stdin()).toString('latin1');
+    if (text.trim() === '') throw new ConfError('stdin is empty; use: nginx -T | realpod doctor');
+    return isDump(text) ? fromDump(text) : fromText(text, 'nginx.conf');
+  }
+  if (io.list(options.input)) {
+    throw new ConfError(
+      `${options.input} is a directory; give the main nginx.conf or the output of "nginx -T"`,
+    );
+  }
+  const text = io.read(options.input);
+  return text !== null && isDump(text) ? fromDump(text) : fromDisk(options.input, io);
+}
+
+/** How to apply the patch, as text that patch and git skip. */
+function preamble(sources: Sources): string {
+  return sources.main.startsWith('/')
+    ? '# apply with: patch -p0 -d / < this-file   or: git -C / apply -p0 < this-file\n'
+    : '# apply with: patch -p0 < this-file   or: git apply -p0 this-file\n';
+}
+
+export async function run(options: DoctorOptions, io: DoctorIo = processIo): Promise<DoctorExit> {
+  const bytes = (text: string) => Buffer.from(text, 'latin1');
+  try {
+    const sources = await load(options, io);
+    const names: DoctorNames = {
+      field: (options.requestIdField ?? 'request_id').replace(/^\$/, ''),
+      header: options.requestIdHeader ?? 'X-Request-ID',
+      ...(options.localPortField ? { localPortField: options.localPortField.replace(/^\$/, '') } : {}),
+    };
+    const explicit = options.requestIdField !== undefined;
+    const diagnosis = examine(sources, names, explicit);
+    const proposed = fix(sources, names, explicit);
+    if (!options.fix) {
+      io.stdout(bytes(report(sources.main, diagnosis, proposed, options.color)));
+      return allExact(diagnosis) ? 0 : 1;
+    }
+    if (proposed.patch) io.stdout(bytes(preamble(sources) + proposed.patch));
+    const result = proposed.patch ? 'with this patch' : 'nothing to change';
+    io.stderr(bytes(`realpod doctor: ${result}: ${counts(proposed.after) || 'no proxying location'}\n`));
+    return allExact(proposed.after) ? 0 : 1;
+  } catch (error) {
+    if (!(error instanceof ConfError)) throw error;
+    io.stderr(bytes(`realpod doctor: ${error.message}\n`));
+    return 2;
+  }
+}

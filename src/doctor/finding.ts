@@ -1,0 +1,90 @@
+/** What a diagnosis says: per proxying location a verdict, and what stands in the way of an exact one. */
+import type { AccessLog, LogFormat } from './access-log.ts';
+import type { Directive } from './parse-conf.ts';
+import type { IdHeader, IdNames } from './request-id.ts';
+import { type Inherited, type Model, own, type Route, type Scope } from './scope.ts';
+import type { Repeat } from './subrequest.ts';
+import type { Target, Unreadable } from './target.ts';
+
+/**
+ * Best evidence for the lines of a location (DESIGN: source-port, request-id, request-line, sole-backend).
+ * `exact` is request-id. `unknown`: something that decides was not read. `not-applicable`: no line to resolve.
+ */
+export type Verdict =
+  | 'exact'
+  | 'source-port'
+  | 'request-line'
+  | 'sole-backend'
+  | 'nothing'
+  | 'unknown'
+  | 'not-applicable';
+
+/** What stands between a location and `exact`. */
+export type Blocker =
+  | { kind: 'header-missing'; from: Inherited }
+  | { kind: 'header-differs'; lines: readonly Directive[] }
+  | { kind: 'client-id'; field: string }
+  | { kind: 'id-not-logged' | 'address-not-logged' | 'escape-none'; format: LogFormat }
+  | { kind: 'format-differs'; log: AccessLog; want: LogFormat }
+  | { kind: 'not-followable'; logs: readonly AccessLog[] }
+  | { kind: 'not-logged' }
+  | { kind: 'repeated'; repeat: Repeat }
+  | { kind: 'neighbour'; route: Route; header: IdHeader }
+  | { kind: 'slice' }
+  | { kind: 'bound-address' }
+  | { kind: 'unreadable'; how: Unreadable }
+  | { kind: 'unread'; what: string }
+  | { kind: 'format-unknown'; name: string }
+  | { kind: 'format-refused'; format: LogFormat; message: string };
+
+/** Why there is no line to resolve. */
+export type Exempt = 'log-off' | 'local' | 'subrequest';
+
+export interface Finding {
+  route: Route;
+  target: Target;
+  verdict: Verdict;
+  blockers: readonly Blocker[];
+  exempt: Exempt | undefined;
+  /** The log that the sidecar would follow. */
+  log: AccessLog | undefined;
+  header: IdHeader;
+}
+
+export interface DoctorNames extends IdNames {
+  localPortField?: string;
+}
+
+export interface Diagnosis {
+  model: Model;
+  names: DoctorNames;
+  /** The id field was not the one asked for: a `map` or `set` variable is what this nginx sends. */
+  adopted: boolean;
+  formats: ReadonlyMap<string, LogFormat>;
+  findings: readonly Finding[];
+}
+
+/** Verdicts under which every normal line gets its pod. */
+export function isExact(verdict: Verdict): boolean {
+  return verdict === 'exact' || verdict === 'source-port';
+}
+
+/** Nothing less than exact, nothing unread. */
+export function allExact(diagnosis: Diagnosis): boolean {
+  return (
+    diagnosis.model.unread.length === 0 &&
+    diagnosis.findings.every((f) => isExact(f.verdict) || f.verdict === 'not-applicable')
+  );
+}
+
+/** A format of this nginx that already says all that is needed. */
+export function completeFormat(diagnosis: Diagnosis): LogFormat | undefined {
+  return [...diagnosis.formats.values()].find(
+    (f) => f.variables.has('upstream_addr') && f.variables.has(diagnosis.names.field) && f.escape !== 'none',
+  );
+}
+
+export function serverNames(server: Scope): string {
+  const names = own(server, 'server_name').flatMap((d) => d.args.map((a) => a.text));
+  return names.filter((n) => n !== '').join(' ') || '_';
+}

@@ -1,0 +1,185 @@
+/** One plain line for each fact of a diagnosis. */
+import { type AccessLog, loggedFields, readability, type Unfollowable } from './access-log.ts';
+import type { Blocker, DoctorNames, Exempt, Finding } from './finding.ts';
+import { placeOf } from './parse-conf.ts';
+import { headerValue, longLinesBefore, originOf } from './request-id.ts';
+import { inherited, own, value } from './scope.ts';
+import { repeatsOf } from './subrequest.ts';
+import { keepalive, type Unreadable } from './target.ts';
+
+const UNREADABLE: Readonly<Record<Unreadable, string>> = {
+  tls: 'TLS to the backend: the request id cannot be seen on the way',
+  'maybe-tls': 'the scheme is a variable: with TLS to the backend the request id cannot be seen',
+  grpc: 'gRPC is HTTP/2: its compressed headers hide the request id',
+  http2: 'proxy_http_version 2: its compressed headers hide the request id; 1.1 would show it',
+  fastcgi: 'FastCGI is not HTTP on the wire: no request id to see',
+  uwsgi: 'uwsgi is not HTTP on the wire: no request id to see',
+  scgi: 'SCGI is not HTTP on the wire: no request id to see',
+  memcached: 'memcached is not HTTP on the wire: no request id to see',
+  tcp: 'a TCP stream has no request id',
+  udp: 'UDP is not followed',
+};
+
+const UNFOLLOWABLE: Readonly<Record<Unfollowable, string>> = {
+  stdout: 'is stdout, not a file that the sidecar can follow',
+  syslog: 'goes to syslog, not to a file',
+  variable: 'has a variable in its path: many files, the sidecar follows one',
+  gzip: 'is compressed while it is written',
+};
+
+const EXEMPT: Readonly<Record<Exempt, string>> = {
+  'log-off': 'access_log off here: no lines',
+  local: 'stays in the pod (unix socket or loopback): no Service between',
+  subrequest: 'reached by subrequests only, which are not logged',
+};
+
+export function exemptReason(exempt: Exempt): string {
+  return EXEMPT[exempt];
+}
+
+export function blockerReason(blocker: Blocker, names: DoctorNames): string {
+  const { header, field } = names;
+  switch (blocker.kind) {
+    case 'header-missing': {
+      const { scope, directives } = blocker.from;
+      if (!scope) return `${header} is not sent`;
+      const place = placeOf(directives[0]!.file, directives[0]!.start);
+      return scope.kind === 'location'
+        ? `${header} is not sent: this location's own proxy_set_header lines (${place}) replace all inherited ones`
+        : `${header} is not sent: not among the proxy_set_header lines of the ${scope.kind} (${place})`;
+    }
+    case 'header-differs': {
+      const line = blocker.lines[0]!;
+      const sent = line.args[1]?.text || '(nothing)';
+      const client = /^\$\{?http_/.test(sent) ? ', which the client supplies,' : '';
+      return `${header} is sent as ${sent}${client} but $${field} is what the log is to show (${placeOf(line.file, line.start)})`;
+    }
+    case 'client-id':
+      return `$${field} is only what the client sent: often absent, and anyone can repeat it`;
+    case 'id-not-logged':
+      return `log format "${blocker.format.name}" lacks $${field}`;
+    case 'address-not-logged':
+      return `log format "${blocker.format.name}" lacks $upstream_addr`;
+    case 'escape-none':
+      return `log format "${blocker.format.name}" has escape=none: a client can forge lines`;
+    case 'format-differs':
+      return `${blocker.log.path} gets lines in two formats, "${blocker.log.formatName}" here and "${blocker.want.name}" elsewhere; the sidecar reads one`;
+    case 'not-followable':
+      return blocker.logs.map((l) => `access_log ${l.path} ${UNFOLLOWABLE[l.unfollowable!]}`).join('; ');
+    case 'not-logged':
+      return 'no access log: no lines to resolve';
+    case 'repeated':
+      return `${blocker.repeat.by} ${blocker.repeat.uri} sends the request to the same Service a second time, with the same id or none${blocker.repeat.private ? '' : ' (make that location internal, log_subrequest off, and give it an id of its own)'}`;
+    case 'neighbour': {
+      const { pass } = blocker.route;
+      return `the path is rewritten, and ${placeOf(pass.file, pass.start)} sends unlogged requests without an id to the same Service`;
+    }
+    case 'slice':
+      return 'slice: one id goes to the Service in many requests, to several pods';
+    case 'bound-address':
+      return "proxy_bind: the connection does not come from the pod's own address";
+    case 'unreadable':
+      return UNREADABLE[blocker.how];
+    case 'unread':
+      return `include ${blocker.what} was not read and may change this`;
+    case 'format-refused':
+      return `log format "${blocker.format.name}" cannot be read: ${blocker.message}`;
+    case 'format-unknown':
+      return `log format "${blocker.name}" is not in what was read`;
+  }
+}
+
+/** What the lines still tell, or lack, where the request id does not settle it. */
+export function fallbackReason(finding: Finding): string | undefined {
+  const { verdict, route, target, log } = finding;
+  if (verdict !== 'request-line' && verdict !== 'sole-backend') return undefined;
+  const fields = log?.format && loggedFields(log.format);
+  if (!fields) return undefined;
+  const connection = keepalive(route, target, headerValue(route.chain, 'Connection'));
+  const open =
+    connection === 'yes' ? 'connections are kept open' : 'on nginx >= 1.29.7 connections are kept open';
+  const kept = connection === 'no' ? '' : `; ${open}, so time alone tells little`;
+  if (!fields.duration) return `no $request_time in the log: any request still open may be the one${kept}`;
+  return verdict === 'request-line' ? 'resolved only while all like requests go to one pod' : undefined;
+}
+
+function logNotes(log: AccessLog, names: DoctorNames): string[] {
+  const { format } = log;
+  const warnings = format?.variables.has('upstream_addr') ? readability(format, names.field).warnings : [];
+  const notes = warnings.map((w) => `log format "${log.formatName}": ${w}`);
+  if (log.buffer !== undefined && log.flush === undefined) {
+    notes.push(
+      `${log.path}: buffer=${log.buffer} without flush=: lines wait until the buffer is full; add flush=1s`,
+    );
+  } else if (log.flush !== undefined) {
+    notes.push(`${log.path}: lines come up to ${log.flush} late (flush=)`);
+  }
+  if (log.conditional) notes.push(`${log.path}: if= leaves requests out of the log`);
+  const text = format?.text.trim() ?? '';
+  if (format?.escape === 'default' && text.startsWith('{')) {
+    notes.push(`log format "${format.name}" is JSON without escape=json: some values make invalid JSON`);
+  }
+  return notes;
+}
+
+/** Things worth knowing that change no verdict. */
+export function notesOf(finding: Finding, names: DoctorNames): string[] {
+  if (finding.exempt) return [];
+  const { route, target, log, header } = finding;
+  const { chain } = route;
+  const notes = log ? logNotes(log, names) : [];
+  const where = placeOf(route.pass.file, route.pass.start);
+  if (inherited(chain, 'access_log').directives.length > 1 && log) {
+    notes.push(`several access_logs hold at ${where}; the one judged is ${log.path} ("${log.formatName}")`);
+  }
+  if (!route.http) return notes;
+
+  if (finding.verdict === 'exact') {
+    const origin = originOf(chain, names.field);
+    if (origin === 'client-or-nginx') {
+      notes.push(
+        `$${names.field} takes a client's own id: where a client repeats one, those lines may stay unresolved`,
+      );
+    } else if (origin === 'other') {
+      notes.push(
+        `$${names.field} is made outside the configuration: exact only if it is unique for each request`,
+      );
+    }
+    const long = longLinesBefore(header);
+    if (long) {
+      notes.push(
+        `${placeOf(long.file, long.start)}: a long header before ${names.header} can push the id out of the bytes copied; put ${names.header} first or raise --tap-snaplen`,
+      );
+    }
+  }
+  if (value(chain, 'log_subrequest') === 'on')
+    notes.push('log_subrequest on: one id stands in several lines');
+  for (const name of ['ssi', 'proxy_cache_background_update']) {
+    if (value(chain, name) === 'on')
+      notes.push(`${name} on: subrequests send the same id again; such lines may stay unresolved`);
+  }
+  for (const name of ['add_before_body', 'add_after_body']) {
+    if (value(chain, name))
+      notes.push(`${name}: subrequests send the same id again; such lines may stay unresolved`);
+  }
+  for (const repeat of repeatsOf(route, target, names)) {
+    if (repeat.same === undefined) {
+      notes.push(
+        `${repeat.by} ${repeat.uri}: where it goes is known only at run time; to the same Service it makes lines unresolved`,
+      );
+    }
+  }
+  if (target.variable) notes.push(`${where}: the backend is a variable, resolved for each request`);
+  if (target.upstream && own(target.upstream, 'balancer_by_lua_block').length > 0) {
+    notes.push(
+      `upstream ${target.authority}: Lua picks the address; if it picks pods, $upstream_addr is real already`,
+    );
+  }
+  const buffers = inherited(chain, 'large_client_header_buffers').directives.at(-1)?.args[1]?.text;
+  if (buffers && /^(\d{3,}|1[6-9]|[2-9]\d)k$|m$/i.test(buffers)) {
+    notes.push(
+      `large_client_header_buffers ${buffers}: request lines over some 900 bytes push the id out of --tap-snaplen 1024`,
+    );
+  }
+  return notes;
+}

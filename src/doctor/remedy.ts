@@ -1,0 +1,209 @@
+/** From what stands in the way to the smallest edits that remove it. Pure. */
+import { type AccessLog, formatTexts, isOption, type LogFormat } from './access-log.ts';
+import { type Blocker, completeFormat, type Diagnosis, type Finding, isExact } from './finding.ts';
+import type { Directive, SourceFile, Token } from './parse-conf.ts';
+import type { Edit } from './patch.ts';
+import type { Scope } from './scope.ts';
+import type { Repeat } from './subrequest.ts';
+
+export const LOG_PATH = '/var/log/nginx/access.log';
+
+function isFixable(blocker: Blocker): boolean {
+  switch (blocker.kind) {
+    case 'header-missing':
+    case 'header-differs':
+    case 'id-not-logged':
+    case 'address-not-logged':
+    case 'escape-none':
+    case 'format-differs':
+    case 'not-followable':
+      return true;
+    case 'format-refused':
+      return blocker.format.escape === 'none';
+    case 'repeated':
+      return blocker.repeat.private;
+    case 'neighbour':
+      return blocker.header.from.unsure === undefined;
+    default:
+      return false;
+  }
+}
+
+/** One round of edits. A second round on the changed text may be needed; no edits: nothing more can be done. */
+export function remedies(diagnosis: Diagnosis): Edit[] {
+  const edits: Edit[] = [];
+  for (const finding of diagnosis.findings) {
+    if (isExact(finding.verdict) || !finding.blockers.every(isFixable)) continue;
+    for (const blocker of finding.blockers) edits.push(...remedy(blocker, finding, diagnosis));
+  }
+  return edits;
+}
+
+function remedy(blocker: Blocker, finding: Finding, diagnosis: Diagnosis): Edit[] {
+  const { field } = diagnosis.names;
+  switch (blocker.kind) {
+    case 'header-missing':
+      return sendId(blocker.from.scope, [], diagnosis);
+    case 'header-differs':
+      return sendId(undefined, blocker.lines, diagnosis);
+    case 'neighbour':
+      return sendId(blocker.header.from.scope, blocker.header.lines, diagnosis);
+    case 'not-followable':
+      return followable(blocker.logs, finding);
+    case 'format-differs':
+      return useFormat(blocker.log, blocker.want, diagnosis);
+    case 'id-not-logged':
+    case 'address-not-logged':
+    case 'escape-none':
+      if (!blocker.format.node) return finding.log ? useFormat(finding.log, blocker.format, diagnosis) : [];
+      return extendFormat(blocker.format, blocker.format.node, field);
+    case 'repeated':
+      return otherId(blocker.repeat, diagnosis);
+    default:
+      return [];
+  }
+}
+
+/** Corrects the lines that send another value, else adds one where the other headers of this level are set. */
+function sendId(scope: Scope | undefined, lines: readonly Directive[], diagnosis: Diagnosis): Edit[] {
+  const { field, header } = diagnosis.names;
+  if (lines.length > 0) return lines.map((d) => replace(d.file, d.args[1]!, `$${field}`));
+  const line = `proxy_set_header ${header} $${field};`;
+  return scope ? [beforeFirst(scope, 'proxy_set_header', line)] : [atTop(httpOf(diagnosis), line)];
+}
+
+function httpOf(diagnosis: Diagnosis): Scope {
+  return diagnosis.model.http!;
+}
+
+function replace(file: SourceFile, token: Token, insert: string): Edit {
+  return { path: file.path, at: token.start, remove: token.end - token.start, insert, wholeLine: false };
+}
+
+function inline(file: SourceFile, at: number, insert: string): Edit {
+  return { path: file.path, at, remove: 0, insert, wholeLine: false };
+}
+
+function lineStart(text: string, at: number): number {
+  return text.lastIndexOf('\n', at - 1) + 1;
+}
+
+/** A line before `anchor`, indented like it; or on the same line, where other text stands before it. */
+function before(anchor: Directive, line: string): Edit {
+  const { text, path } = anchor.file;
+  const start = lineStart(text, anchor.start);
+  const indent = text.slice(start, anchor.start);
+  if (indent.trim() !== '') return inline(anchor.file, anchor.start, `${line} `);
+  return { path, at: start, remove: 0, insert: indent + line, wholeLine: true };
+}
+
+function beforeFirst(scope: Scope, name: string, line: string): Edit {
+  return before(scope.entries.find((e) => e.directive.name === name)!.anchor, line);
+}
+
+/** As the first line of a block, before anything that could already need it. */
+function atTop(scope: Scope, line: string): Edit {
+  const node = scope.node;
+  if (!node) return before(scope.entries[0]!.anchor, line);
+  const { text, path } = node.file;
+  const eol = text.indexOf('\n', node.open);
+  const rest = text.slice(node.open, eol < 0 ? text.length : eol).trim();
+  if (eol < 0 || (rest !== '' && !rest.startsWith('#'))) return inline(node.file, node.open!, ` ${line}`);
+  const blockIndent = /^[ \t]*/.exec(text.slice(lineStart(text, node.start)))![0];
+  const first = node.children?.[0];
+  const childIndent = first && text.slice(lineStart(text, first.start), first.start);
+  const indent = childIndent !== undefined && childIndent.trim() === '' ? childIndent : `${blockIndent}    `;
+  return { path, at: eol + 1, remove: 0, insert: indent + line, wholeLine: true };
+}
+
+/** Stdout moves to a file; for anything else that cannot be followed, a file is written beside it. */
+function followable(logs: readonly AccessLog[], finding: Finding): Edit[] {
+  const stdout = logs.find((l) => l.unfollowable === 'stdout');
+  if (stdout?.node) return [replace(stdout.node.file, stdout.node.args[0]!, LOG_PATH)];
+  const node = logs[0]?.node;
+  const scope = node && finding.route.chain.find((s) => s.entries.some((e) => e.directive === node));
+  return scope ? [beforeFirst(scope, 'access_log', `access_log ${LOG_PATH} ${logs[0]!.formatName};`)] : [];
+}
+
+/** The format that lines of this log are to have; the built-in `combined` cannot be extended, so another takes its place. */
+function useFormat(log: AccessLog, want: LogFormat, diagnosis: Diagnosis): Edit[] {
+  const ready = want.node ? want : completeFormat(diagnosis);
+  const name = ready?.name ?? newName(diagnosis);
+  const edits: Edit[] = [];
+  if (!ready) {
+    const tail = addition(diagnosis.formats.get('combined')!, diagnosis.names.field);
+    const text = `log_format ${name} '${diagnosis.formats.get('combined')!.text}${tail}';`;
+    edits.push(atTop(httpOf(diagnosis), text));
+  }
+  if (!log.node) {
+    edits.push(atTop(httpOf(diagnosis), `access_log ${log.path} ${name};`));
+    return edits;
+  }
+  const path = log.node.args[0]!;
+  const format = log.node.args[1];
+  if (format && !isOption(format.text)) edits.push(replace(log.node.file, format, name));
+  else edits.push(inline(log.node.file, path.end, ` ${name}`));
+  return edits;
+}
+
+function newName(diagnosis: Diagnosis): string {
+  let name = 'realpod';
+  while (diagnosis.formats.has(name)) name += '_';
+  return name;
+}
+
+function missing(format: LogFormat, field: string): string[] {
+  return ['upstream_addr', field].filter((name) => !format.variables.has(name));
+}
+
+/** For text formats. Quoted where the value can hold spaces. */
+function addition(format: LogFormat, field: string): string {
+  return missing(format, field)
+    .map((name) => (name === 'request_id' ? ' $request_id' : ` "$${name}"`))
+    .join('');
+}
+
+function isJson(format: LogFormat): boolean {
+  const text = format.text.trim();
+  return text.startsWith('{') && text.endsWith('}');
+}
+
+function extendFormat(format: LogFormat, node: Directive, field: string): Edit[] {
+  const edits: Edit[] = [];
+  const option = node.args[1];
+  if (format.escape === 'none' && option) {
+    edits.push(replace(node.file, option, isJson(format) ? 'escape=json' : 'escape=default'));
+  }
+  const names = missing(format, field);
+  const last = formatTexts(node).at(-1);
+  if (names.length === 0 || !last) return edits;
+  if (isJson(format)) {
+    const at = node.file.text.lastIndexOf('}', last.end - 1);
+    const json = names.map((name) => `,"${name}":"$${name}"`).join('');
+    edits.push(inline(node.file, at, last.quote === '"' ? json.replaceAll('"', '\\"') : json));
+  } else {
+    edits.push(inline(node.file, last.end, ` '${addition(format, field)}'`));
+  }
+  return edits;
+}
+
+/** The second sending gets an id of its own. Inherited headers are repeated, since a line of its own replaces them all. */
+function otherId(repeat: Repeat, diagnosis: Diagnosis): Edit[] {
+  const { field, header } = diagnosis.names;
+  const id = `"\${${field}}-${repeat.by}"`;
+  const scope = repeat.chain.at(-1)!;
+  const isId = (d: Directive) => d.args[0]?.text.toLowerCase() === header.toLowerCase();
+  const ownLines = scope.entries.map((e) => e.directive).filter((d) => d.name === 'proxy_set_header');
+  const line = `proxy_set_header ${header} ${id};`;
+  if (ownLines.some(isId)) return ownLines.filter(isId).map((d) => replace(d.file, d.args[1]!, id));
+  if (ownLines.length > 0) return [beforeFirst(scope, 'proxy_set_header', line)];
+  const pass = scope.entries.find((e) => e.directive.name === 'proxy_pass')!.anchor;
+  const outer = [...repeat.chain]
+    .reverse()
+    .find((s) => s.entries.some((e) => e.directive.name === 'proxy_set_header'));
+  const copies = (outer?.entries ?? [])
+    .map((e) => e.directive)
+    .filter((d) => d.name === 'proxy_set_header' && !isId(d))
+    .map((d) => before(pass, d.file.text.slice(d.start, d.end)));
+  return [before(pass, line), ...copies];
+}

@@ -1,0 +1,165 @@
+/** A diagnosis as text for people: ASCII, one location a line, reasons below it. */
+import { type AccessLog, optionText } from './access-log.ts';
+import { type Diagnosis, type Finding, isExact, serverNames, type Verdict } from './finding.ts';
+import type { Fix } from './fix.ts';
+import { placeOf } from './parse-conf.ts';
+import { blockerReason, exemptReason, fallbackReason, notesOf } from './reasons.ts';
+import { own, type Scope, words } from './scope.ts';
+
+const LABEL: Readonly<Record<Verdict, string>> = {
+  exact: 'exact',
+  'source-port': 'source-port',
+  'request-line': 'request-line',
+  'sole-backend': 'sole-backend only',
+  nothing: 'nothing',
+  unknown: 'unknown',
+  'not-applicable': 'not applicable',
+};
+const ORDER: readonly Verdict[] = [
+  'exact',
+  'source-port',
+  'request-line',
+  'sole-backend',
+  'nothing',
+  'unknown',
+  'not-applicable',
+];
+const GREEN = 32;
+const YELLOW = 33;
+const RED = 31;
+const DIM = 2;
+const BOLD = 1;
+
+function paint(text: string, code: number, color: boolean): string {
+  return color ? `\x1b[${code}m${text}\x1b[0m` : text;
+}
+
+function codeOf(verdict: Verdict): number {
+  if (isExact(verdict)) return GREEN;
+  if (verdict === 'not-applicable') return DIM;
+  return verdict === 'nothing' || verdict === 'unknown' ? RED : YELLOW;
+}
+
+/** `/api/`, `= /auth`, `/x > if ($y)`; a stream server has no location. */
+function locationLabel(finding: Finding): string {
+  const inner = finding.route.chain.slice(2);
+  if (inner.length === 0) return finding.route.http ? '(server)' : '(stream)';
+  return inner
+    .map((s) => (s.kind === 'location' ? words(s.node!.args) : `${s.kind} ${words(s.node!.args)}`))
+    .join(' > ');
+}
+
+function serverLine(server: Scope): string {
+  const listen = own(server, 'listen').map((d) => words(d.args));
+  const place = server.node ? `  ${placeOf(server.node.file, server.node.start)}` : '';
+  return `server ${serverNames(server)}${listen.length > 0 ? ` (listen ${listen.join(', ')})` : ''}${place}`;
+}
+
+export function counts(diagnosis: Diagnosis): string {
+  const parts = ORDER.map((v) => [v, diagnosis.findings.filter((f) => f.verdict === v).length] as const)
+    .filter(([, n]) => n > 0)
+    .map(([v, n]) => `${n} ${LABEL[v]}`);
+  return parts.join(', ');
+}
+
+function plural(n: number, noun: string): string {
+  return `${n} ${noun}${n === 1 ? '' : 's'}`;
+}
+
+function findingLines(
+  finding: Finding,
+  diagnosis: Diagnosis,
+  widths: [number, number],
+  color: boolean,
+): string[] {
+  const { verdict, target, blockers, exempt } = finding;
+  const members = target.members?.filter((m) => m !== target.authority).join(', ');
+  const leads = `-> ${target.text}${members ? ` (${members})` : ''}`;
+  const head = `  ${locationLabel(finding).padEnd(widths[0])}  ${leads.padEnd(widths[1])}  `;
+  const reasons = exempt
+    ? [exemptReason(exempt)]
+    : [...blockers.map((b) => blockerReason(b, diagnosis.names)), fallbackReason(finding)].filter(
+        (r) => r !== undefined,
+      );
+  if (verdict === 'source-port') reasons.unshift(`$${diagnosis.names.localPortField} is logged`);
+  const lines = [(head + paint(LABEL[verdict], codeOf(verdict), color)).trimEnd()];
+  for (const reason of new Set(reasons)) lines.push(`      ${paint(reason, DIM, color)}`);
+  return lines;
+}
+
+/** Options for each log that a sidecar would follow, once the changes are made. */
+function sidecarLines(after: Diagnosis): string[] {
+  const logs = new Map<string, AccessLog>();
+  for (const f of after.findings) {
+    if (f.log?.format && isExact(f.verdict)) logs.set(f.log.path, f.log);
+  }
+  const { field, header } = after.names;
+  return [...logs.values()].map((log) => {
+    const format = log.format!;
+    const text = optionText(format).replaceAll("'", `'\\''`);
+    const id = field === 'request_id' ? '' : ` --request-id-field ${field}`;
+    const head = header === 'X-Request-ID' ? '' : `   (helper: --request-id-header ${header})`;
+    return `  realpod sidecar --access-log ${log.path}${id} --log-format '${text}'${head}`;
+  });
+}
+
+function generalNotes(diagnosis: Diagnosis): string[] {
+  const notes = diagnosis.findings.flatMap((f) => notesOf(f, diagnosis.names));
+  if (diagnosis.findings.some((f) => f.log?.path.startsWith('/var/log/nginx/'))) {
+    notes.push(
+      'in the official nginx image access.log is a link to stdout: mount a volume over /var/log/nginx',
+    );
+  }
+  return [...new Set(notes)];
+}
+
+function section(title: string, lines: readonly string[], color: boolean): string[] {
+  return lines.length === 0 ? [] : ['', paint(title, BOLD, color), ...lines];
+}
+
+export function report(name: string, diagnosis: Diagnosis, proposed: Fix, color: boolean): string {
+  const { model, findings, names } = diagnosis;
+  const total = `${plural(model.servers, 'server')}, ${plural(findings.length, 'proxying location')}`;
+  const nothing = model.unread.length > 0 ? ' in what was read' : ', nothing to resolve';
+  const out = [`${name}: ${total}${findings.length > 0 ? `: ${counts(diagnosis)}` : nothing}`];
+  if (diagnosis.adopted) {
+    out.push(
+      `id field: $${names.field}, sent as ${names.header} (sidecar option --request-id-field ${names.field})`,
+    );
+  }
+  const widths: [number, number] = [
+    Math.min(40, Math.max(0, ...findings.map((f) => locationLabel(f).length))),
+    Math.min(48, Math.max(0, ...findings.map((f) => f.target.text.length + 3))),
+  ];
+  let server: Scope | undefined;
+  for (const f of findings) {
+    if (f.route.server !== server) {
+      server = f.route.server;
+      out.push('', paint(serverLine(server), BOLD, color));
+    }
+    out.push(...findingLines(f, diagnosis, widths, color));
+  }
+  out.push(
+    ...section(
+      'Not read',
+      model.unread.map((u) => `  ${u}: give the output of "nginx -T" to have it all`),
+      color,
+    ),
+  );
+  const changes = proposed.changes.flatMap((c) => {
+    const removed = c.removed === undefined ? [] : [paint(`    - ${c.removed.trim()}`, RED, color)];
+    return [`  ${c.path}:${c.line}`, ...removed, paint(`    + ${c.added.trim()}`, GREEN, color)];
+  });
+  const result =
+    changes.length > 0 ? [`  after that: ${counts(proposed.after)}; "--fix" prints this as a patch`] : [];
+  out.push(...section('Change', [...changes, ...result], color));
+  out.push(...section(changes.length > 0 ? 'Then start' : 'Start', sidecarLines(proposed.after), color));
+  out.push(
+    ...section(
+      'Notes',
+      generalNotes(diagnosis).map((n) => `  ${n}`),
+      color,
+    ),
+  );
+  return `${out.join('\n')}\n`;
+}

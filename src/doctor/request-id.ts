@@ -1,0 +1,98 @@
+/** Is the id that the log shows the one that goes to the backend, and who chose it? */
+import { onlyVariable, variablesOf } from './access-log.ts';
+import type { Directive } from './parse-conf.ts';
+import { type Chain, type Inherited, inherited, own, type Scope } from './scope.ts';
+
+export interface IdNames {
+  /** Log variable, without the `$`. */
+  field: string;
+  /** Header that the tap reads. */
+  header: string;
+}
+
+export interface IdHeader {
+  /** The level whose `proxy_set_header` lines hold here. */
+  from: Inherited;
+  /** Its lines for the id header; empty: the client's own header, if any, is passed on. */
+  lines: readonly Directive[];
+  /** Those of `lines` that send something else than the logged field. */
+  wrong: readonly Directive[];
+}
+
+/**
+ * Who makes the id's value:
+ * `nginx`: unique by itself. `client-or-nginx`: the client's id where it sent one. `client`: only what the client
+ * sent, often nothing. `other`: a module or script.
+ */
+export type Origin = 'nginx' | 'client-or-nginx' | 'client' | 'other';
+
+function isClientVariable(name: string): boolean {
+  return /^(http|arg|cookie)_/.test(name);
+}
+
+/** Texts that `map` and `set` can give a variable, wherever they stand. */
+function valuesOf(http: Scope, chain: Chain, name: string): string[] {
+  const maps = own(http, 'map')
+    .filter((m) => m.args[1]?.text === `$${name}`)
+    .flatMap((m) => m.children ?? [])
+    .map((entry) => entry.args[0]?.text ?? '');
+  const sets = chain
+    .flatMap((scope) => [...own(scope, 'set'), ...own(scope, 'if').flatMap((c) => c.children ?? [])])
+    .filter((d) => d.name === 'set' && d.args[0]?.text === `$${name}`)
+    .map((d) => d.args[1]?.text ?? '');
+  return [...maps, ...sets];
+}
+
+/** The variable itself, or the one that it only repeats (`set $rid $request_id`). */
+function withoutAlias(chain: Chain, name: string): string {
+  const values = valuesOf(chain[0]!, chain, name);
+  const single = values.length === 1 ? onlyVariable(values[0]!) : undefined;
+  return single ?? name;
+}
+
+export function originOf(chain: Chain, field: string): Origin {
+  if (field === 'request_id') return 'nginx';
+  if (isClientVariable(field)) return 'client';
+  const values = valuesOf(chain[0]!, chain, field);
+  const names = values.flatMap((v) => [...variablesOf(v)]);
+  const byNginx = names.includes('request_id');
+  const byClient = names.some(isClientVariable);
+  if (byNginx) return byClient ? 'client-or-nginx' : 'nginx';
+  return byClient ? 'client' : 'other';
+}
+
+export function idHeader(chain: Chain, names: IdNames): IdHeader {
+  const from = inherited(chain, 'proxy_set_header');
+  const header = names.header.toLowerCase();
+  const lines = from.directives.filter((d) => d.args[0]?.text.toLowerCase() === header);
+  const field = withoutAlias(chain, names.field);
+  const wrong = lines.filter((d) => {
+    const sent = onlyVariable(d.args[1]?.text ?? '');
+    return sent === undefined || withoutAlias(chain, sent) !== field;
+  });
+  return { from, lines, wrong };
+}
+
+/** Value of one header as it goes out; undefined when no line sets it. */
+export function headerValue(chain: Chain, header: string): string | undefined {
+  const wanted = header.toLowerCase();
+  return inherited(chain, 'proxy_set_header').directives.find((d) => d.args[0]?.text.toLowerCase() === wanted)
+    ?.args[1]?.text;
+}
+
+/** A variable, other than `$request_id`, that a `map` or `set` defines and that is sent in the id header here. */
+export function sentVariable(chain: Chain, header: string): string | undefined {
+  const sent = onlyVariable(headerValue(chain, header) ?? '');
+  return sent !== undefined && valuesOf(chain[0]!, chain, sent).length > 0 ? sent : undefined;
+}
+
+const LONG_VALUES =
+  /\$\{?(http_(cookie|authorization|x_forwarded_client_cert)|ssl_client_(raw_|escaped_)?cert|request_body|args|query_string|request_uri)\b/;
+
+/** Lines before the id header that can be long enough to push it out of the bytes that the tap copies. */
+export function longLinesBefore(header: IdHeader): Directive | undefined {
+  const first = header.lines[0];
+  if (!first) return undefined;
+  const before = header.from.directives.slice(0, header.from.directives.indexOf(first));
+  return before.find((d) => LONG_VALUES.test(d.args[1]?.text ?? ''));
+}

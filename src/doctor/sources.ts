@@ -1,0 +1,187 @@
+/**
+ * The files of a configuration: from the output of `nginx -T`, or from a file and the files it includes.
+ * File contents are text with one character a byte (latin1).
+ */
+import { isAbsolute, posix, resolve } from 'node:path';
+import { ConfError, type Directive, parseConf, type SourceFile } from './parse-conf.ts';
+import { fitsPath, fitsSegment, isPattern } from './wildcard.ts';
+
+export interface Sources {
+  /** Path of the main file. */
+  main: string;
+  texts: ReadonlyMap<string, string>;
+  /** Argument of an `include` → paths in `texts`, or null when it was not read. */
+  includes: ReadonlyMap<string, readonly string[] | null>;
+}
+
+/** What is read from disk. Both return null when there is no such thing or no right to it. */
+export interface Disk {
+  read(path: string): string | null;
+  list(directory: string): readonly string[] | null;
+}
+
+const MAX_FILES = 10_000;
+/** Bound for files that include each other many times over. */
+const MAX_DIRECTIVES = 2_000_000;
+/** nginx fails on a file that includes itself once it runs out of descriptors. */
+const MAX_INCLUDE_DEPTH = 32;
+const MARKER = '# configuration file ';
+
+/** Is this the output of `nginx -T`? Messages of `nginx -T 2>&1` may stand before it. */
+export function isDump(text: string): boolean {
+  return dumpStart(text) >= 0;
+}
+
+function dumpStart(text: string): number {
+  let at = 0;
+  while (
+    text.startsWith('nginx: ', at) ||
+    text[at] === '\n' ||
+    /^\d{4}\/\d\d\/\d\d /.test(text.slice(at, at + 11))
+  ) {
+    const eol = text.indexOf('\n', at);
+    if (eol < 0) return -1;
+    at = eol + 1;
+  }
+  return text.startsWith(MARKER, at) ? at : -1;
+}
+
+/** Offsets of marker lines: `# configuration file PATH:`. */
+function markers(text: string): { at: number; path: string; body: number }[] {
+  const found: { at: number; path: string; body: number }[] = [];
+  for (let at = dumpStart(text); at >= 0; ) {
+    const eol = text.indexOf('\n', at);
+    const line = text.slice(at, eol < 0 ? text.length : eol);
+    if (line.endsWith(':')) {
+      found.push({ at, path: line.slice(MARKER.length, -1), body: eol < 0 ? text.length : eol + 1 });
+    }
+    const next = text.indexOf(`\n${MARKER}`, at);
+    at = next < 0 ? -1 : next + 1;
+  }
+  return found;
+}
+
+/** nginx writes each file as a marker line, the file's bytes, and one newline of its own. */
+export function fromDump(dump: string): Sources {
+  const found = markers(dump);
+  const main = found[0];
+  if (!main)
+    throw new ConfError('this is not the output of "nginx -T": no "# configuration file PATH:" line');
+  const texts = new Map<string, string>();
+  for (const [i, marker] of found.entries()) {
+    const body = dump.slice(marker.body, found[i + 1]?.at ?? dump.length);
+    if (!texts.has(marker.path)) texts.set(marker.path, body.endsWith('\n') ? body.slice(0, -1) : body);
+  }
+  const find = (pattern: string): string[] | null => {
+    const full = isAbsolute(pattern) ? pattern : posix.join(posix.dirname(main.path), pattern);
+    const hits = [...texts.keys()].filter((path) => fitsPath(full, path)).sort();
+    return hits.length > 0 || isPattern(full) ? hits : null;
+  };
+  return collect(main.path, texts, find, () => null);
+}
+
+/** A text without a place on disk: what it includes cannot be read. */
+export function fromText(text: string, path: string): Sources {
+  return collect(
+    path,
+    new Map([[path, text]]),
+    () => null,
+    () => null,
+  );
+}
+
+/**
+ * A file and what it includes below its own directory. Absolute paths that lead elsewhere are left unread: a
+ * container's /etc/nginx is not this machine's.
+ */
+export function fromDisk(path: string, disk: Disk): Sources {
+  const text = disk.read(path);
+  if (text === null) throw new ConfError(`${path}: cannot be read; does it exist, and may you read it?`);
+  const base = posix.dirname(path);
+  const find = (pattern: string): string[] | null => {
+    let relative = pattern;
+    if (isAbsolute(pattern)) {
+      const root = `${resolve(base)}/`;
+      if (!pattern.startsWith(root)) return null;
+      relative = pattern.slice(root.length);
+    }
+    let paths = [base];
+    for (const segment of posix.normalize(relative).split('/')) {
+      paths = paths.flatMap((directory) =>
+        isPattern(segment)
+          ? (disk.list(directory) ?? [])
+              .filter((name) => fitsSegment(segment, name))
+              .sort()
+              .map((name) => posix.join(directory, name))
+          : [posix.join(directory, segment)],
+      );
+    }
+    return isPattern(relative) || paths.every((p) => disk.read(p) !== null) ? paths : null;
+  };
+  return collect(path, new Map([[path, text]]), find, disk.read);
+}
+
+/** Follows every `include` from the main file, so that later steps need no disk. */
+function collect(
+  main: string,
+  known: Map<string, string>,
+  find: (pattern: string) => string[] | null,
+  read: (path: string) => string | null,
+): Sources {
+  const texts = new Map<string, string>();
+  const includes = new Map<string, readonly string[] | null>();
+  const queue = [main];
+  for (let path = queue.pop(); path !== undefined; path = queue.pop()) {
+    const text = known.get(path) ?? read(path);
+    if (text === null || texts.has(path)) continue;
+    if (texts.size >= MAX_FILES) throw new ConfError(`more than ${MAX_FILES} files are included`);
+    texts.set(path, text);
+    const visit = (directives: readonly Directive[]): void => {
+      for (const directive of directives) {
+        const pattern = directive.args[0]?.text;
+        if (directive.name === 'include' && pattern !== undefined && !includes.has(pattern)) {
+          const found = find(pattern);
+          includes.set(pattern, found);
+          queue.push(...(found ?? []));
+        }
+        visit(directive.children ?? []);
+      }
+    };
+    visit(parseConf({ path, text }));
+  }
+  return { main, texts, includes };
+}
+
+/** The tree of the whole configuration, each `include` with what it stands for. */
+export function assemble(sources: Sources): Directive[] {
+  const parsed = new Map<string, { file: SourceFile; directives: Directive[] }>();
+  const load = (path: string): Directive[] | undefined => {
+    const text = sources.texts.get(path);
+    if (text === undefined) return undefined;
+    let entry = parsed.get(path);
+    if (!entry) {
+      const file = { path, text };
+      entry = { file, directives: parseConf(file) };
+      parsed.set(path, entry);
+    }
+    return entry.directives;
+  };
+  let count = 0;
+  const expand = (directives: readonly Directive[], depth: number): Directive[] =>
+    directives.map((directive) => {
+      if (++count > MAX_DIRECTIVES)
+        throw new ConfError(`more than ${MAX_DIRECTIVES} directives, includes counted`);
+      if (directive.children) return { ...directive, children: expand(directive.children, depth) };
+      const pattern = directive.args[0]?.text;
+      if (directive.name !== 'include' || pattern === undefined) return directive;
+      if (depth >= MAX_INCLUDE_DEPTH) {
+        throw new ConfError(
+          `${directive.file.path}: includes are nested more than ${MAX_INCLUDE_DEPTH} deep`,
+        );
+      }
+      const paths = sources.includes.get(pattern);
+      if (!paths) return { ...directive, included: null };
+      return { ...directive, included: paths.flatMap((path) => expand(load(path) ?? [], depth + 1)) };
+    });
+  return expand(load(sources.main) ?? [], 0);
+}

@@ -1,0 +1,142 @@
+/** Where a `*_pass` leads, and whether a request on the way there can be read. */
+import type { Directive } from './parse-conf.ts';
+import { blockScope, type Chain, own, type Route, type Scope, value } from './scope.ts';
+
+/** Why the tap cannot read the request id on the wire. */
+export type Unreadable =
+  | 'tls'
+  | 'maybe-tls'
+  | 'grpc'
+  | 'http2'
+  | 'fastcgi'
+  | 'uwsgi'
+  | 'scgi'
+  | 'memcached'
+  | 'tcp'
+  | 'udp';
+
+export interface Target {
+  /** As written in the configuration. */
+  text: string;
+  /** Host and port, or an upstream's name; for comparing targets. */
+  authority: string;
+  /** Host and port contain variables: known only at run time. */
+  variable: boolean;
+  /** Members, when the authority is an `upstream` block. */
+  members: readonly string[] | undefined;
+  upstream: Scope | undefined;
+  /** A unix socket or the loopback: nginx's own pod, no Service between. */
+  local: boolean;
+  unreadable: Unreadable | undefined;
+  /** The path on the wire differs from the client's, or may. */
+  rewritten: boolean;
+}
+
+const DEFAULT_PORT: Readonly<Record<string, string>> = { http: '80', https: '443', grpc: '80', grpcs: '443' };
+
+interface Parts {
+  scheme: string;
+  authority: string;
+  uri: string;
+}
+
+/** `scheme://authority/uri`; a variable that holds a path ends the authority too. */
+function split(text: string): Parts {
+  const sep = text.indexOf('://');
+  const scheme = sep < 0 ? '' : text.slice(0, sep).toLowerCase();
+  const rest = sep < 0 ? text : text.slice(sep + 3);
+  if (rest.startsWith('unix:')) {
+    const end = rest.indexOf(':', 5);
+    return {
+      scheme,
+      authority: end < 0 ? rest : rest.slice(0, end),
+      uri: end < 0 ? '' : rest.slice(end + 1),
+    };
+  }
+  const end = rest.search(/[/?]|\$(?:request_uri|uri|document_uri|is_args|args)\b/);
+  return end < 0
+    ? { scheme, authority: rest, uri: '' }
+    : { scheme, authority: rest.slice(0, end), uri: rest.slice(end) };
+}
+
+function isLocal(host: string): boolean {
+  return host.startsWith('unix:') || /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$/.test(host);
+}
+
+function unreadableOf(route: Route, scheme: string): Unreadable | undefined {
+  if (!route.http) {
+    const udp = own(route.server, 'listen').some((l) => l.args.some((a) => a.text === 'udp'));
+    return udp ? 'udp' : 'tcp';
+  }
+  const protocol = route.pass.name.slice(0, -'_pass'.length);
+  if (protocol === 'grpc') return scheme === 'grpcs' ? 'tls' : 'grpc';
+  if (protocol !== 'proxy') return protocol as Unreadable;
+  if (scheme === 'https') return 'tls';
+  if (scheme !== 'http') return 'maybe-tls';
+  const version = value(route.chain, 'proxy_http_version');
+  return version?.startsWith('2') ? 'http2' : undefined;
+}
+
+/** With a URI in `proxy_pass`, the matched location prefix is replaced by it; equal ones change nothing. */
+function isRewritten(route: Route, uri: string): boolean {
+  const location = [...route.chain].reverse().find((s) => s.kind === 'location')?.node;
+  const rewrite = route.chain.some((s) => own(s, 'rewrite').length > 0);
+  if (rewrite || value(route.chain, 'proxy_method') !== undefined) return true;
+  if (uri === '' || uri === '$request_uri') return false;
+  const prefix = location?.args.at(-1)?.text;
+  const plain = location?.args.length === 1 || location?.args[0]?.text === '^~';
+  return !(plain && prefix === uri);
+}
+
+/** A variable whose value a `set` in the same blocks gives literally. */
+function literal(chain: Chain, text: string): string {
+  return text.replace(/\$\{?([a-zA-Z0-9_]+)\}?/g, (all, name: string) => {
+    const sets = chain.flatMap((s) => own(s, 'set')).filter((d) => d.args[0]?.text === `$${name}`);
+    const given = sets.length === 1 ? sets[0]?.args[1]?.text : undefined;
+    return given !== undefined && !given.includes('$') ? given : all;
+  });
+}
+
+export function targetOf(route: Route): Target {
+  const written = route.pass.args[0]?.text ?? '';
+  const { scheme, authority: raw, uri } = split(literal(route.chain, written));
+  const upstream = own(route.chain[0]!, 'upstream').find((u) => u.args[0]?.text === raw);
+  const scope = upstream && blockScope(upstream);
+  const members = scope && own(scope, 'server').map((s: Directive) => s.args[0]?.text ?? '');
+  const port = DEFAULT_PORT[scheme];
+  return {
+    text: written,
+    authority: upstream || raw.startsWith('unix:') || /:\d+$/.test(raw) || !port ? raw : `${raw}:${port}`,
+    variable: raw.includes('$'),
+    members,
+    upstream: scope,
+    local: members && members.length > 0 ? members.every(isLocal) : isLocal(raw),
+    unreadable: unreadableOf(route, scheme),
+    rewritten: isRewritten(route, uri),
+  };
+}
+
+/** The same Service for all that the text says. Undefined: one of them is known only at run time. */
+export function sameTarget(a: Target, b: Target): boolean | undefined {
+  if (a.authority === b.authority) return true;
+  if (a.variable || b.variable) return undefined;
+  const hosts = (t: Target) => (t.members ?? [t.authority]).map((m) => (/:\d+$/.test(m) ? m : `${m}:80`));
+  const left = new Set(hosts(a));
+  return hosts(b).some((h) => left.has(h));
+}
+
+/**
+ * Does a connection carry more than one request?
+ * `by-version`: it depends on nginx, which keeps upstream connections open by default since 1.29.7.
+ */
+export function keepalive(
+  route: Route,
+  target: Target,
+  connection: string | undefined,
+): 'yes' | 'no' | 'by-version' {
+  const version = value(route.chain, 'proxy_http_version');
+  const lines = target.upstream ? own(target.upstream, 'keepalive') : [];
+  if (version === '1.0' || lines.some((l) => l.args[0]?.text === '0')) return 'no';
+  if (connection !== undefined && connection.toLowerCase() === 'close') return 'no';
+  return lines.length > 0 && version !== undefined && connection === '' ? 'yes' : 'by-version';
+}

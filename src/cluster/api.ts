@@ -1,0 +1,159 @@
+import { existsSync } from 'node:fs';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { request as httpsRequest, type RequestOptions } from 'node:https';
+
+/** Where the kubelet puts a pod's own credentials. */
+const POD_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
+/** Largest answer and largest watch event that is taken, in characters. */
+const MAX_TEXT = 64 * 1024 * 1024;
+const CALL_TIMEOUT_MS = 60_000;
+/** A watch that asked for bookmarks hears one about every minute; after this silence the connection counts as dead. */
+const SILENCE_MS = 180_000;
+
+/** An API server's refusal, or that it could not be reached. `status`: the HTTP code, 0 without an answer. */
+export class ApiError extends Error {
+  override readonly name = 'ApiError';
+  readonly status: number;
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export interface ApiServer {
+  /** For messages: where the API server is. */
+  readonly url: string;
+  /** One request and its whole JSON answer. Rejects with `ApiError` unless the status is 2xx. */
+  call(method: 'GET' | 'POST', path: string, body?: object, signal?: AbortSignal): Promise<unknown>;
+  /** A GET whose answer is one JSON object a line. Resolves when the server ends it in good order. */
+  stream(path: string, onObject: (object: unknown) => void, signal: AbortSignal): Promise<void>;
+}
+
+/** Whether this process runs in a pod that has Kubernetes credentials. */
+export function inCluster(): boolean {
+  return existsSync(POD_TOKEN);
+}
+
+/**
+ * Finds the API server and its credentials: from `kubeconfig`, or as a pod. Nothing is sent yet.
+ *
+ * `@kubernetes/client-node` does the credentials: files, rotated tokens, exec plug-ins, proxies, TLS. The requests are
+ * made here: its informer asks for no bookmarks, lists everything at once, keeps whole objects and stops at the first
+ * error, and its `Watch` cannot be aborted before the first answer. The package costs 74 MB and 0.7 s to load, hence
+ * the dynamic import; no other file imports it.
+ *
+ * Throws `ApiError` with one line for people when the file is unusable.
+ */
+export async function openApi(kubeconfig?: string): Promise<ApiServer> {
+  const { KubeConfig } = await import('@kubernetes/client-node');
+  const config = new KubeConfig();
+  try {
+    if (kubeconfig !== undefined) config.loadFromFile(kubeconfig);
+    else if (inCluster()) config.loadFromCluster();
+    else throw new Error('this is not a pod with a service account; use --kubeconfig PATH');
+  } catch (error) {
+    throw new ApiError(0, `cannot use ${kubeconfig ?? 'the pod’s credentials'}: ${messageOf(error)}`);
+  }
+  const cluster = config.getCurrentCluster();
+  if (!cluster?.server) {
+    throw new ApiError(
+      0,
+      `${kubeconfig} names no current cluster; set current-context to a context that exists`,
+    );
+  }
+  return serverAt(cluster.server.replace(/\/$/, ''), (options) => config.applyToHTTPSOptions(options));
+}
+
+function serverAt(url: string, authenticate: (options: RequestOptions) => Promise<void>): ApiServer {
+  const open = async (
+    method: string,
+    path: string,
+    body: object | undefined,
+    silenceMs: number,
+    signal: AbortSignal,
+  ): Promise<IncomingMessage> => {
+    const options: RequestOptions = {};
+    try {
+      await authenticate(options);
+    } catch (error) {
+      throw new ApiError(0, `no credentials for the API server: ${messageOf(error)}`);
+    }
+    const text = body && JSON.stringify(body);
+    options.method = method;
+    options.signal = signal;
+    const type = text === undefined ? {} : { 'content-type': 'application/json' };
+    options.headers = { ...options.headers, ...type, accept: 'application/json' };
+    const send = url.startsWith('https:') ? httpsRequest : httpRequest;
+    return new Promise((resolve, reject) => {
+      const request = send(url + path, options, resolve);
+      request.setTimeout(silenceMs, () => request.destroy(new Error(`silent for ${silenceMs / 1000} s`)));
+      request.on('socket', (socket) => socket.setKeepAlive(true, 30_000));
+      request.on('error', (error) => reject(new ApiError(0, `API server at ${url}: ${error.message}`)));
+      request.end(text);
+    });
+  };
+
+  return {
+    url,
+    async call(method, path, body, signal) {
+      const limit = AbortSignal.timeout(CALL_TIMEOUT_MS);
+      const response = await open(
+        method,
+        path,
+        body,
+        CALL_TIMEOUT_MS,
+        signal ? AbortSignal.any([limit, signal]) : limit,
+      );
+      return answer(response);
+    },
+    async stream(path, onObject, signal) {
+      const response = await open('GET', path, undefined, SILENCE_MS, signal);
+      if (response.statusCode !== 200) await answer(response);
+      let rest = '';
+      try {
+        response.setEncoding('utf8');
+        for await (const chunk of response) {
+          const text: string = rest + chunk;
+          let start = 0;
+          for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n', start)) {
+            onObject(JSON.parse(text.slice(start, end)));
+            start = end + 1;
+          }
+          rest = text.slice(start);
+          if (rest.length > MAX_TEXT) throw new Error('an event is larger than 64 MiB');
+        }
+      } catch (error) {
+        response.destroy();
+        throw error instanceof ApiError ? error : new ApiError(0, `watch broken: ${messageOf(error)}`);
+      }
+    },
+  };
+}
+
+/** The JSON of a 2xx answer; anything else becomes an `ApiError` with the server's own words. */
+async function answer(response: IncomingMessage): Promise<unknown> {
+  const status = response.statusCode ?? 0;
+  let text = '';
+  let value: unknown;
+  try {
+    response.setEncoding('utf8');
+    for await (const chunk of response) {
+      text += chunk;
+      if (text.length > MAX_TEXT) throw new Error('an answer is larger than 64 MiB');
+    }
+    value = JSON.parse(text);
+  } catch (error) {
+    response.destroy();
+    throw new ApiError(status < 300 ? 0 : status, `unreadable answer (${status}): ${messageOf(error)}`);
+  }
+  if (status >= 200 && status < 300) return value;
+  const message = (value as { message?: unknown } | null)?.message;
+  throw new ApiError(
+    status,
+    typeof message === 'string' ? message.slice(0, 300) : `the API server answered ${status}`,
+  );
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

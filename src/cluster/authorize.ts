@@ -1,0 +1,169 @@
+import { BlockList, isIP } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import { canonicalIp } from '../parse/address.ts';
+import type { PodName } from '../record/outcome.ts';
+import { type Refusal, refuse } from './refusal.ts';
+import type { PodIdentity, Reviewer } from './token.ts';
+
+export type AuthMode = 'token' | 'source-ip' | 'none';
+
+export interface ReadRequest {
+  /** The `Authorization` header. */
+  authorization?: string | undefined;
+  /** The other end of the TCP connection. */
+  peer: string;
+  /** The addresses whose records are asked for. */
+  src: readonly string[];
+}
+
+export type Verdict = { ok: true } | Refusal;
+
+export interface Authorizer {
+  authorize(request: ReadRequest): Promise<Verdict>;
+}
+
+export interface TokenMode {
+  mode: 'token';
+  reviewer: Reviewer;
+  /** What the API server knows of addresses: `createNames(…)`. */
+  names: { podsAt(ip: string): PodName[]; readonly synced: boolean };
+  /** This node's name in Kubernetes; undefined or empty: unknown. */
+  node: string | undefined;
+}
+
+/** `isLocal`: whether an address is this node's own; read from its interfaces unless given. */
+export type AuthorizerOptions = ({ mode: 'none' | 'source-ip' } | TokenMode) & {
+  isLocal?: (ip: string) => boolean;
+};
+
+/**
+ * Who may read the records of which addresses.
+ *
+ * In every mode but `none` a reader gets the records of the address that it speaks from, and of no other. The helper
+ * sits on the node's own network, and what a pod sends to its own node is delivered locally: it passes no postrouting,
+ * where addresses are masqueraded, so the peer address is the pod's. A node's own addresses count as one: a reader on
+ * the node's network may ask for all of them.
+ *
+ * `token` also wants the token of a pod on this node, and refuses it for an address that the API server gives to other
+ * pods. For a node's own address it has to give it to this pod.
+ */
+export function createAuthorizer(options: AuthorizerOptions): Authorizer {
+  const isLocal = options.isLocal ?? localAddresses();
+  return {
+    async authorize({ authorization, peer, src }) {
+      if (options.mode === 'none') return { ok: true };
+      const token = bearer(authorization);
+      if (options.mode === 'token' && token === undefined) {
+        return refuse(
+          401,
+          'token-missing',
+          'a bearer token is needed',
+          'start the sidecar with --token-file /var/run/secrets/realpod/token',
+        );
+      }
+      const from = plainIp(peer);
+      const asked = src.map(plainIp);
+      const local = isLocal(from);
+      if (asked.length === 0 || !asked.every((ip) => ip === from || (local && isLocal(ip)))) {
+        return refuse(
+          403,
+          'address-not-yours',
+          `the request comes from ${from}, which may not read the records of ${asked.join(', ').slice(0, 200) || 'no address'}`,
+          'ask for the pod’s own address, from that address; a proxy or address translation between pod and node is not supported',
+        );
+      }
+      if (options.mode !== 'token' || token === undefined) return { ok: true };
+      const review = await options.reviewer.review(token, from);
+      if (!review.ok) return review;
+      return judge(review.identity, [...new Set([from, ...asked])], local, options) ?? { ok: true };
+    },
+  };
+}
+
+/**
+ * Why the pod of the token may not read what comes from `addresses`: one address, or several of the node's own
+ * (`local`). The token's node and the pods that EndpointSlices place at the address must not contradict, and one of
+ * them has to speak for it.
+ */
+function judge(
+  { namespace, pod, node: tokenNode }: PodIdentity,
+  addresses: readonly string[],
+  local: boolean,
+  { names, node }: TokenMode,
+): Refusal | undefined {
+  const there = addresses.flatMap((ip) => names.podsAt(ip));
+  const placed = there.find((claim) => claim.pod === pod && claim.namespace === namespace);
+  const itsNode = tokenNode ?? placed?.node;
+  if (itsNode && node && itsNode !== node) {
+    return refuse(
+      403,
+      'pod-of-another-node',
+      `pod ${namespace}/${pod} is on node ${itsNode}, this helper is on ${node}`,
+      'set --helper to http://$(HOST_IP):9797 with HOST_IP from status.hostIP',
+    );
+  }
+  if (placed) return undefined;
+  if (there.length > 0 && !local) {
+    return refuse(
+      403,
+      'address-of-another-pod',
+      `${addresses.join(', ')} is not an address of pod ${namespace}/${pod}`,
+      'if the pod has just started, this ends by itself within seconds',
+    );
+  }
+  if (tokenNode && node && !local) return undefined;
+  if (!names.synced) {
+    return refuse(503, 'names-not-ready', 'the helper has not learned the pods yet', 'try again in a second');
+  }
+  if (local) {
+    return refuse(
+      403,
+      'address-of-the-node',
+      `the request comes from the node’s own address, and no EndpointSlice places pod ${namespace}/${pod} there`,
+      'put the hostNetwork pod behind a Service (a headless one is enough), or start the helper with --auth source-ip',
+    );
+  }
+  return refuse(
+    403,
+    'pod-of-another-node',
+    `nothing says that pod ${namespace}/${pod} is on this node`,
+    'Kubernetes before 1.30 does not put the node into tokens: put the pod behind a Service; and give the helper its node’s name',
+  );
+}
+
+/** RFC 6750, section 2.1. */
+function bearer(authorization: string | undefined): string | undefined {
+  if (authorization?.slice(0, 7).toLowerCase() !== 'bearer ') return undefined;
+  return authorization.slice(7).trim() || undefined;
+}
+
+/** Canonical text; an IPv4 peer of a dual-stack socket (`::ffff:10.0.0.1`) becomes IPv4, a zone is cut off. */
+function plainIp(text: string): string {
+  const percent = text.indexOf('%');
+  const bare = percent < 0 ? text : text.slice(0, percent);
+  const ip = canonicalIp(bare) ?? bare;
+  return ip.startsWith('::ffff:') && isIP(ip.slice(7)) === 4 ? ip.slice(7) : ip;
+}
+
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
+LOOPBACK.addAddress('::1', 'ipv6');
+
+/** The addresses of this network namespace, read anew when the last look is over 10 s old. */
+function localAddresses(): (ip: string) => boolean {
+  let known = new Set<string>();
+  let readAt = Number.NEGATIVE_INFINITY;
+  return (ip) => {
+    const family = isIP(ip);
+    if (family === 0) return false;
+    if (LOOPBACK.check(ip, family === 6 ? 'ipv6' : 'ipv4')) return true;
+    if (performance.now() - readAt > 10_000) {
+      known = new Set();
+      for (const list of Object.values(networkInterfaces())) {
+        for (const { address } of list ?? []) known.add(plainIp(address));
+      }
+      readAt = performance.now();
+    }
+    return known.has(ip);
+  };
+}

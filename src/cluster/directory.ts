@@ -1,0 +1,260 @@
+import { canonicalIp } from '../parse/address.ts';
+import type { NameRecord } from '../record/feed.ts';
+import type { PodName } from '../record/outcome.ts';
+import type { ApiObject, Reflection } from './reflector.ts';
+
+export type NameObservation = Omit<NameRecord, 'seq'>;
+
+/** What one EndpointSlice or Service says of one address. `pod` is empty for a ClusterIP and for hand-made endpoints. */
+export interface Claim extends PodName {
+  ip: string;
+}
+
+interface Entry {
+  claims: Claim[];
+  /** Oldest first, the last one holds. `undefined`: no name from then on. */
+  names: { since: number; name: PodName | undefined }[];
+}
+
+/** Addresses at most; more are not named, and counted. 200,000 take some 90 MB. */
+const MAX_ADDRESSES = 200_000;
+/** How long a name that holds no more is remembered: lines of long requests come late. */
+const REMEMBER_MS = 10 * 60_000;
+/** Past names at most; beyond it the oldest goes first. */
+const MAX_PAST = 20_000;
+
+/**
+ * What addresses are called, from EndpointSlices (pods) and Services (ClusterIPs). Only names are kept, no API objects.
+ *
+ * An address that several pods claim at the same time, such as a node's own that pods with hostNetwork share, gets no
+ * pod: it cannot say which of them answered. `service` is the Service's plain name; it lies in the record's
+ * `namespace`, as a Service selects pods of its own namespace only. A pod behind several Services goes by the one that
+ * sorts first; the Service that a request was sent to is what its ClusterIP is called.
+ */
+export class Directory {
+  readonly #byIp = new Map<string, Entry>();
+  /** What each object claimed, by kind and namespace/name, to know what an event takes away. */
+  readonly #byObject = new Map<string, Claim[]>();
+  /** Addresses whose name or last claim ended, oldest first: what is to be forgotten next. */
+  readonly #past = new Set<{ ip: string; ended: number }>();
+  readonly #onName: (record: NameObservation) => void;
+  readonly #now: () => number;
+
+  /** Addresses that were not named because `MAX_ADDRESSES` are. */
+  dropped = 0;
+  /** Name records given out. */
+  changes = 0;
+
+  constructor(onName: (record: NameObservation) => void, now: () => number) {
+    this.#onName = onName;
+    this.#now = now;
+  }
+
+  get addresses(): number {
+    return this.#byIp.size;
+  }
+
+  /** The name `ip` has, or had at `at` (ms since the epoch) as long as that is remembered. */
+  lookup(ip: string, at = Number.POSITIVE_INFINITY): PodName | undefined {
+    let found: PodName | undefined;
+    for (const { since, name } of this.#byIp.get(ip)?.names ?? []) {
+      if (since > at) break;
+      found = name;
+    }
+    return found;
+  }
+
+  /** The pods that the API server places at `ip`; more than one shares a node's address. */
+  podsAt(ip: string): PodName[] {
+    return this.#byIp.get(ip)?.claims.filter((claim) => claim.pod !== '') ?? [];
+  }
+
+  /** Every name that holds or is remembered, for each address in the order of time. */
+  *all(): Generator<NameObservation> {
+    for (const [ip, { names }] of this.#byIp) {
+      for (const { since, name } of names) yield record(ip, since, name);
+    }
+  }
+
+  /** For the reflector of EndpointSlices. */
+  slices(): Reflection {
+    return this.#reflection('slice ', claimsOfSlice);
+  }
+
+  /** For the reflector of Services. */
+  services(): Reflection {
+    return this.#reflection('service ', claimsOfService);
+  }
+
+  #reflection(prefix: string, claimsOf: (object: ApiObject) => Claim[]): Reflection {
+    let seen: Set<string> | undefined;
+    return {
+      upsert: (object) => {
+        const key = keyOf(prefix, object);
+        seen?.add(key);
+        this.#replace(key, claimsOf(object));
+      },
+      remove: (object) => this.#replace(keyOf(prefix, object), []),
+      listing: () => {
+        seen = new Set();
+      },
+      listed: () => {
+        for (const key of this.#byObject.keys()) {
+          if (key.startsWith(prefix) && !seen?.has(key)) this.#replace(key, []);
+        }
+        seen = undefined;
+      },
+    };
+  }
+
+  #replace(key: string, next: Claim[]): void {
+    const old = this.#byObject.get(key) ?? [];
+    if (next.length === 0 && old.length === 0) return;
+    const before = new Map(old.map((claim) => [identity(claim), claim]));
+    const kept: Claim[] = [];
+    const touched = new Set<string>();
+    for (const claim of next) {
+      const id = identity(claim);
+      const known = before.get(id);
+      if (known && sameName(known, claim)) {
+        before.delete(id);
+        kept.push(known);
+      } else if (this.#claim(claim)) {
+        touched.add(claim.ip);
+        kept.push(claim);
+      }
+    }
+    for (const gone of before.values()) {
+      const entry = this.#byIp.get(gone.ip);
+      if (entry) entry.claims = entry.claims.filter((claim) => claim !== gone);
+      touched.add(gone.ip);
+    }
+    if (kept.length === 0) this.#byObject.delete(key);
+    else this.#byObject.set(key, kept);
+    for (const ip of touched) this.#settle(ip);
+    this.#forget();
+  }
+
+  #claim(claim: Claim): boolean {
+    const entry = this.#byIp.get(claim.ip);
+    if (entry) {
+      entry.claims.push(claim);
+      return true;
+    }
+    if (this.#byIp.size >= MAX_ADDRESSES) {
+      this.dropped++;
+      return false;
+    }
+    this.#byIp.set(claim.ip, { claims: [claim], names: [] });
+    return true;
+  }
+
+  /** Gives out a record when the claims on `ip` mean another name than the one that holds. */
+  #settle(ip: string): void {
+    const entry = this.#byIp.get(ip);
+    if (!entry) return;
+    const since = this.#now();
+    if (entry.claims.length === 0) this.#past.add({ ip, ended: since });
+    const name = nameFrom(entry.claims);
+    const last = entry.names.at(-1);
+    if (last?.name && name ? sameName(last.name, name) : last?.name === name) return;
+    if (last && name) this.#past.add({ ip, ended: since });
+    entry.names.push({ since, name });
+    this.changes++;
+    this.#onName(record(ip, since, name));
+  }
+
+  #forget(): void {
+    const before = this.#now() - REMEMBER_MS;
+    for (const past of this.#past) {
+      const crowded = this.#past.size > MAX_PAST;
+      if (past.ended > before && !crowded) return;
+      this.#past.delete(past);
+      const entry = this.#byIp.get(past.ip);
+      if (!entry) continue;
+      const { names } = entry;
+      while (names.length > 1 && (crowded || names[1]!.since <= before)) names.shift();
+      if (entry.claims.length === 0 && !names[0]?.name) this.#byIp.delete(past.ip);
+    }
+  }
+}
+
+function nameFrom(claims: readonly Claim[]): PodName | undefined {
+  const [first] = claims;
+  if (!first) return undefined;
+  const named = claims.filter((claim) => claim.pod !== '');
+  const [one] = named;
+  if (one && named.every((claim) => claim.pod === one.pod && claim.namespace === one.namespace)) {
+    const { pod, namespace, node } = one;
+    return { pod, namespace, node, service: firstService(named) };
+  }
+  const { namespace, node } = first;
+  if (one || !claims.every((claim) => claim.namespace === namespace)) return undefined;
+  return {
+    pod: '',
+    namespace,
+    node: claims.every((claim) => claim.node === node) ? node : '',
+    service: firstService(claims),
+  };
+}
+
+function firstService(claims: readonly Claim[]): string {
+  let first = '';
+  for (const { service } of claims) if (service !== '' && (first === '' || service < first)) first = service;
+  return first;
+}
+
+interface SliceEndpoint {
+  addresses?: string[];
+  nodeName?: string;
+  targetRef?: { kind?: string; name?: string; namespace?: string };
+}
+
+/** discovery.k8s.io/v1 EndpointSlice. Not ready and terminating endpoints count: their pods are still what they are. Host names are no addresses. */
+function claimsOfSlice(object: ApiObject): Claim[] {
+  const labels = object.metadata?.labels as Record<string, string> | undefined;
+  const service = labels?.['kubernetes.io/service-name'] ?? '';
+  const home = object.metadata?.namespace ?? '';
+  const claims = new Map<string, Claim>();
+  for (const endpoint of (object.endpoints as SliceEndpoint[] | null | undefined) ?? []) {
+    const target = endpoint.targetRef?.kind === 'Pod' ? endpoint.targetRef : undefined;
+    const pod = target?.name ?? '';
+    const namespace = target?.namespace ?? home;
+    for (const address of endpoint.addresses ?? []) {
+      const ip = canonicalIp(address);
+      if (ip === undefined) continue;
+      const claim = { ip, pod, namespace, node: endpoint.nodeName ?? '', service };
+      claims.set(identity(claim), claim);
+    }
+  }
+  return [...claims.values()];
+}
+
+/** core/v1 Service. ClusterIPs only (`None` is no address): an external address can belong to several Services, told apart by port. */
+function claimsOfService(object: ApiObject): Claim[] {
+  const spec = object.spec as { clusterIPs?: string[]; clusterIP?: string } | undefined;
+  const { name: service = '', namespace = '' } = object.metadata ?? {};
+  const addresses = spec?.clusterIPs ?? (spec?.clusterIP ? [spec.clusterIP] : []);
+  return addresses.flatMap((address) => {
+    const ip = canonicalIp(address);
+    return ip === undefined ? [] : [{ ip, pod: '', namespace, node: '', service }];
+  });
+}
+
+function keyOf(prefix: string, object: ApiObject): string {
+  return `${prefix}${object.metadata?.namespace}/${object.metadata?.name}`;
+}
+
+/** Within one object. Pods with hostNetwork can share an address in one slice. */
+function identity(claim: Claim): string {
+  return `${claim.ip} ${claim.namespace}/${claim.pod}`;
+}
+
+function sameName(a: PodName, b: PodName): boolean {
+  return a.pod === b.pod && a.namespace === b.namespace && a.node === b.node && a.service === b.service;
+}
+
+function record(ip: string, t: number, name: PodName | undefined): NameObservation {
+  const { pod, namespace, node, service } = name ?? { pod: '', namespace: '', node: '', service: '' };
+  return { kind: 'name', t, ip, pod, namespace, node, service };
+}

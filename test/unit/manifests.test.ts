@@ -1,0 +1,328 @@
+import assert from 'node:assert/strict';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
+import { createInterface } from 'node:readline';
+import { type TestContext, test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { parse, parseAllDocuments } from 'yaml';
+import { openApi } from '../../src/cluster/api.ts';
+import { createNames } from '../../src/cluster/names.ts';
+import { createReviewer } from '../../src/cluster/token.ts';
+import { INJECT_DEFAULTS, inject } from '../../src/inject/inject.ts';
+import { COMMANDS, readOptions } from '../../src/options.ts';
+import { compileLogFormat } from '../../src/parse/log-format.ts';
+import { ApiServerStandIn } from './api-server.ts';
+import { hasModels, problems } from './k8s-schema.ts';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const skip =
+  spawnSync('kubectl', ['version', '--client']).status === 0 ? false : 'no kubectl on this machine';
+
+interface Manifest {
+  kind: string;
+  apiVersion: string;
+  metadata: { name: string; namespace?: string };
+  data: Record<string, string>;
+  rules: { apiGroups: string[]; resources: string[]; verbs: string[] }[];
+  spec: { template: { spec: PodSpec } };
+}
+
+interface PodSpec {
+  containers: Container[];
+  initContainers: Container[];
+  volumes: { name: string }[];
+}
+
+interface Container {
+  name: string;
+  args: string[];
+  securityContext: { capabilities: { drop: string[]; add?: string[] } };
+  volumeMounts: { name: string }[];
+  [probe: string]: unknown;
+}
+
+function build(folder: string): Manifest[] {
+  const text = execFileSync('kubectl', ['kustomize', folder], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  return documents(text);
+}
+
+const documents = (text: string): Manifest[] =>
+  parseAllDocuments(text).map((document) => document.toJS() as Manifest);
+
+function pick(manifests: readonly Manifest[], kind: string, name: string): Manifest {
+  const found = manifests.find((each) => each.kind === kind && each.metadata.name === name);
+  assert.ok(found, `no ${kind} ${name}`);
+  return found;
+}
+
+function folder(context: TestContext): string {
+  const path = mkdtempSync(join(tmpdir(), 'realpod-manifests-'));
+  context.after(() => rmSync(path, { recursive: true }));
+  return path;
+}
+
+for (const name of ['helper', 'example']) {
+  test(`k8s/${name} is built by kustomize and fits the Kubernetes schemas`, { skip }, async (context) => {
+    if (!(await hasModels()))
+      context.diagnostic('kubernetes-models is not installed: unknown fields and types only');
+    const manifests = build(join(root, 'k8s', name));
+    assert.ok(manifests.length >= 5);
+    for (const manifest of manifests) assert.deepEqual(await problems(manifest), []);
+  });
+}
+
+test('the schemas find what is wrong', async () => {
+  const pod = (container: object): object => ({
+    kind: 'Pod',
+    apiVersion: 'v1',
+    spec: { containers: [container] },
+  });
+  assert.deepEqual(await problems(pod({ name: 'a', image: 'b', imag: 'c' })), [
+    'Pod.spec.containers[0].imag: unknown field',
+  ]);
+  assert.equal((await problems(pod({ name: 1 })))[0], 'Pod.spec.containers[0].name: 1 is not string');
+  assert.equal((await problems({ kind: 'Pot', apiVersion: 'v1' }))[0], 'Pot: no schema for V1Pot');
+});
+
+test('what inject prints fits the Kubernetes schemas', async () => {
+  for (const file of ['k8s/example/nginx.yaml', 'test/fixtures/k8s/shop.yaml']) {
+    const result = inject(readFileSync(join(root, file), 'utf8'), INJECT_DEFAULTS);
+    assert.ok(result.ok);
+    assert.equal(result.injected.length, 1);
+    for (const manifest of documents(result.text)) assert.deepEqual(await problems(manifest), []);
+  }
+});
+
+test('the kustomize Component and inject make the same pod', { skip }, () => {
+  const component = pick(build(join(root, 'k8s/example')), 'Deployment', 'nginx').spec.template.spec;
+  const result = inject(readFileSync(join(root, 'k8s/example/nginx.yaml'), 'utf8'), INJECT_DEFAULTS);
+  assert.ok(result.ok);
+  const injected = pick(documents(result.text), 'Deployment', 'nginx').spec.template.spec;
+  const sorted = (spec: PodSpec): PodSpec => ({
+    ...spec,
+    volumes: spec.volumes.toSorted((a, b) => a.name.localeCompare(b.name)),
+    containers: spec.containers.map((each) => ({
+      ...each,
+      volumeMounts: each.volumeMounts.toSorted((a, b) => a.name.localeCompare(b.name)),
+    })),
+  });
+  assert.deepEqual(sorted(injected), sorted(component));
+});
+
+test('the Component changes only what carries the label, in every kind', { skip }, (context) => {
+  const here = folder(context);
+  const workload = (kind: string, labels: object): string =>
+    JSON.stringify({
+      apiVersion: 'apps/v1',
+      kind,
+      metadata: { name: `${kind}-${Object.keys(labels).length}`.toLowerCase(), labels },
+      spec: { template: { spec: { containers: [{ name: 'nginx', image: 'nginx' }] } } },
+    });
+  const kinds = ['Deployment', 'StatefulSet', 'DaemonSet'];
+  const files = kinds.flatMap((kind) => [
+    workload(kind, { 'realpod.io/sidecar': 'true' }),
+    workload(kind, {}),
+  ]);
+  files.forEach((text, index) => {
+    writeFileSync(join(here, `${index}.yaml`), text);
+  });
+  writeFileSync(
+    join(here, 'kustomization.yaml'),
+    JSON.stringify({
+      resources: files.map((_, index) => `${index}.yaml`),
+      components: [relative(here, join(root, 'k8s/sidecar'))],
+      images: [{ name: 'ghcr.io/realpod/sidecar', newName: 'registry.example.com/realpod', newTag: '9' }],
+    }),
+  );
+  for (const manifest of build(here)) {
+    const { initContainers = [] } = manifest.spec.template.spec;
+    const images = initContainers.map((each) => each.image);
+    const expected = manifest.metadata.name.endsWith('-1') ? ['registry.example.com/realpod:9'] : [];
+    assert.deepEqual(images, expected, manifest.metadata.name);
+  }
+});
+
+test('the sidecar cannot take nginx out of service and has no rights', { skip }, () => {
+  const { initContainers } = pick(build(join(root, 'k8s/example')), 'Deployment', 'nginx').spec.template.spec;
+  const [sidecar] = initContainers;
+  assert.ok(sidecar);
+  for (const probe of ['readinessProbe', 'livenessProbe', 'startupProbe'])
+    assert.equal(sidecar[probe], undefined);
+  assert.deepEqual(sidecar.securityContext, {
+    runAsUser: 65532,
+    runAsGroup: 65532,
+    runAsNonRoot: true,
+    readOnlyRootFilesystem: true,
+    allowPrivilegeEscalation: false,
+    capabilities: { drop: ['ALL'] },
+    seccompProfile: { type: 'RuntimeDefault' },
+  });
+});
+
+test('the helper has NET_ADMIN and no other capability', { skip }, () => {
+  const { containers } = pick(build(join(root, 'k8s/helper')), 'DaemonSet', 'realpod-helper').spec.template
+    .spec;
+  assert.deepEqual(containers[0]?.securityContext.capabilities, { drop: ['ALL'], add: ['NET_ADMIN'] });
+});
+
+test('the arguments and the option ConfigMaps of the manifests are options that exist', { skip }, () => {
+  const manifests = build(join(root, 'k8s/example'));
+  const args = (container: Container | undefined): string[] => container?.args ?? [];
+  const sidecar = args(pick(manifests, 'Deployment', 'nginx').spec.template.spec.initContainers[0]);
+  const helper = args(pick(manifests, 'DaemonSet', 'realpod-helper').spec.template.spec.containers[0]);
+  const { data } = pick(manifests, 'ConfigMap', 'realpod');
+  for (const [[name, ...argv], env] of [
+    [sidecar, data],
+    [helper, {}],
+  ] as const) {
+    const command = COMMANDS.find((each) => each.name === name);
+    assert.ok(command, `no command ${name}`);
+    readOptions(command, argv, env);
+    const known = command.options.map((each) => `REALPOD_${each.name.toUpperCase().replaceAll('-', '_')}`);
+    for (const variable of Object.keys(env)) assert.ok(known.includes(variable), variable);
+  }
+});
+
+test('the example’s log format is the one that the sidecar is told, and nginx takes it', {
+  skip,
+}, (context) => {
+  const manifests = build(join(root, 'k8s/example'));
+  const told = pick(manifests, 'ConfigMap', 'realpod').data.REALPOD_LOG_FORMAT ?? '';
+  const conf = pick(manifests, 'ConfigMap', 'nginx').data['nginx.conf'] ?? '';
+  const plain = (text: string): string => text.replace(/\s+/g, ' ').trim();
+  assert.ok(plain(conf).includes(plain(told)));
+  assert.ok(plain(readFileSync(join(root, 'k8s/README.md'), 'utf8')).includes(plain(told)));
+  compileLogFormat(told);
+  const here = folder(context);
+  const local = conf
+    .replace('backend:10000', '127.0.0.1:10000')
+    .replaceAll(/\/var\/log\/nginx|\/tmp\/nginx\.pid/g, join(here, 'f'))
+    .replace('/dev/stderr', 'stderr');
+  execFileSync('mkdir', [join(here, 'f')]);
+  writeFileSync(join(here, 'nginx.conf'), local.replace(/pid .*/, `pid ${here}/pid;`));
+  const nginx = spawnSync('nginx', ['-t', '-p', here, '-c', join(here, 'nginx.conf')], { encoding: 'utf8' });
+  if (nginx.error) context.diagnostic('no nginx on this machine: nginx -t left out');
+  else assert.equal(nginx.status, 0, nginx.stderr);
+});
+
+test('the helper’s rights are exactly what it calls', async (context) => {
+  const server = new ApiServerStandIn();
+  await server.listen();
+  const here = folder(context);
+  writeFileSync(join(here, 'kubeconfig'), server.kubeconfig());
+  const api = await openApi(join(here, 'kubeconfig'));
+  const log = (): void => {};
+  const pace = { delay: () => turn(), random: () => 0, now: Date.now };
+  const names = createNames({ api, onName: log, log, pace });
+  context.after(() => server.close());
+  names.start();
+  await server.watched();
+  const token = server.issue({
+    namespace: 'a',
+    serviceAccount: 's',
+    pod: 'p',
+    audiences: ['realpod'],
+    expires: Date.now() + 60_000,
+  });
+  const review = await createReviewer(api, log).review(token, '10.0.0.1');
+  assert.deepEqual(review, { ok: true, identity: { pod: 'p', namespace: 'a', uid: 'uid', node: undefined } });
+  await names.stop();
+
+  const called = new Set(server.calls.map(({ verb, group, resource }) => `${verb} ${group}/${resource}`));
+  const rules = documents(readFileSync(join(root, 'k8s/helper/rbac.yaml'), 'utf8')).flatMap(
+    (each) => each.rules ?? [],
+  );
+  const granted = rules.flatMap(({ apiGroups, resources, verbs }) =>
+    apiGroups.flatMap((group) =>
+      resources.flatMap((resource) => verbs.map((verb) => `${verb} ${group}/${resource}`)),
+    ),
+  );
+  assert.deepEqual([...called].sort(), granted.sort());
+});
+
+test('the sidecar starts without the Kubernetes client, koffi and yaml', () => {
+  const hook = `export const resolve = (name, context, next) => {
+    if (/^(@kubernetes\\/client-node|koffi|yaml)(\\/|$)/.test(name)) throw new Error('forbidden: ' + name);
+    return next(name, context);
+  };`;
+  const data = (code: string): string => `data:text/javascript,${encodeURIComponent(code)}`;
+  const register = data(`import { register } from 'node:module'; register(${JSON.stringify(data(hook))});`);
+  const load = (name: string): string =>
+    spawnSync(
+      process.execPath,
+      [
+        '--import',
+        'tsx',
+        '--import',
+        register,
+        '--input-type=module',
+        '-e',
+        `import ${JSON.stringify(name)}`,
+      ],
+      {
+        cwd: root,
+        encoding: 'utf8',
+      },
+    ).stderr;
+  assert.equal(load(join(root, 'src/sidecar.ts')), '');
+  assert.equal(load(join(root, 'src/cli.ts')).includes('forbidden'), false);
+  assert.match(load('yaml'), /forbidden: yaml/, 'the check itself works');
+});
+
+test('the Dockerfile pins its base, and the builder gets every file it copies', () => {
+  const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8');
+  assert.match(dockerfile, /^ARG NODE_IMAGE=node:\d+\.\d+\.\d+-/m);
+  const allowed = readFileSync(join(root, '.dockerignore'), 'utf8').split('\n');
+  for (const [, sources = ''] of dockerfile.matchAll(/^COPY (?!--from)(?:--chmod=\d+ )?(.*) \S+$/gm)) {
+    for (const source of sources.split(' ')) {
+      assert.ok(allowed.includes(`!${source.replace('./', '')}`), `${source} is kept from the builder`);
+    }
+  }
+});
+
+test('the sidecar’s container outlives a sidecar that ends, hands on signals, and ends when told', async (context) => {
+  const here = folder(context);
+  const program = join(here, 'realpod');
+  writeFileSync(
+    program,
+    `#!/bin/sh
+    if mkdir ${here}/once 2>/dev/null; then echo first; exit 3; fi
+    trap 'echo reopened' USR1; trap 'echo told; exit 0' TERM
+    echo "second $*"; while :; do sleep 0.05; done`,
+  );
+  chmodSync(program, 0o755);
+  const child = spawn(join(root, 'k8s/stay-up.sh'), ['sidecar', '--style=json'], {
+    env: { PATH: `${here}:${process.env.PATH}`, REALPOD_RESTART_SECONDS: '0' },
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  context.after(() => child.kill('SIGKILL'));
+  const ended = new Promise((resolve) => child.on('exit', resolve));
+  const said: string[] = [];
+  for await (const line of createInterface(child.stdout)) {
+    said.push(line);
+    if (line.startsWith('second')) child.kill('SIGUSR1');
+    if (line === 'reopened') child.kill('SIGTERM');
+  }
+  assert.deepEqual(said, ['first', 'second sidecar --style=json', 'reopened', 'told']);
+  assert.equal(await ended, 0);
+});
+
+test('the log is created writable for the sidecar, errors go to nginx’s stderr, and a second start changes nothing', (context) => {
+  const here = folder(context);
+  const patch = parse(readFileSync(join(root, 'k8s/sidecar/sidecar.yaml'), 'utf8'));
+  const script: string = patch.spec.template.spec.initContainers[0].lifecycle.postStart.exec.command[2];
+  const run = (): string => {
+    execFileSync('/bin/sh', ['-c', script.replaceAll('/var/log/nginx', here)]);
+    return execFileSync('stat', ['-c', '%a %N', 'access.log', 'error.log'], { cwd: here, encoding: 'utf8' });
+  };
+  const first = run();
+  assert.match(first, /^666 .*access\.log.*\n.*error\.log.* -> .*\/dev\/stderr/);
+  assert.equal(run(), first);
+  execFileSync('/bin/sh', ['-c', script.replaceAll('/var/log/nginx', '/nonexistent')], { stdio: 'ignore' });
+});

@@ -1,13 +1,10 @@
-import type { Attempt, ParsedLine } from '../record/line.ts';
+import type { Attempt } from '../record/line.ts';
 import type { Backend, Connection, Service, Sighting } from './connection.ts';
 import type { FlowIndex } from './flow-index.ts';
 import type { Window } from './window.ts';
 
 /** Events of one source may be handed over this much out of order (ms). */
 const DISORDER_MS = 5_000;
-
-/** Statuses that nginx makes up itself when an upstream gave no answer. */
-const MADE_UP = new Set([499, 502, 503, 504]);
 
 /** The backends that remain possible: none, one, or more than one. */
 export class Remaining {
@@ -32,17 +29,6 @@ export class Remaining {
   get only(): Connection | undefined {
     return this.#connections === 1 ? this.connection : undefined;
   }
-}
-
-/** Whether the attempt got an answer (so its request was on the wire), never connected, or neither is certain. */
-export type Sent = 'yes' | 'no' | 'unknown';
-
-export function wasSent(line: ParsedLine, k: number): Sent {
-  const attempt = line.attempts[k]!;
-  if (typeof attempt.headerMs === 'number') return 'yes';
-  if (attempt.connectMs === null) return 'no';
-  // The line's own $status proves nothing: error_page and stale cache entries turn failures into 200.
-  return typeof attempt.status === 'number' && !MADE_UP.has(attempt.status) ? 'yes' : 'unknown';
 }
 
 /**

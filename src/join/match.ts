@@ -1,10 +1,12 @@
 import type { Attempt, ParsedLine } from '../record/line.ts';
 import type { Evidence, Outcome } from '../record/outcome.ts';
-import { connectionsIn, fits, mayBe, Remaining, wasSent } from './candidates.ts';
+import { connectionsIn, fits, mayBe, Remaining } from './candidates.ts';
 import type { Service, Sighting } from './connection.ts';
 import type { FlowIndex } from './flow-index.ts';
-import { attemptWindows, type Window } from './window.ts';
+import { attemptWindows, UNTIMED_MS, type Window, wasSent } from './window.ts';
 
+/** Where the line has no times: how long before the first sighting of its id the record has to be whole (ms). */
+const BEFORE_SEEN_MS = 250;
 /** Requests looked at for one attempt where no id selects them. With more in the window, the attempt is left alone. */
 const MAX_LOOKED_AT = 512;
 /** A connection that opened this short a time before the line was read may be about to carry its first request (ms). */
@@ -81,8 +83,10 @@ function matchById(
   }
   if (seen.length === 0) return;
   seen.reverse();
-  // One sighting that is missing shifts all the others of an assignment.
-  const whole = group.every((k) => requestsWhole(index, service, windows[k]!));
+  // One sighting that is missing shifts all the others of an assignment. A line without times is taken to have had
+  // none before the first that was seen, other than those forgotten: ids are not repeated just before a gap's end.
+  const earliest = seen[0]!.from - BEFORE_SEEN_MS;
+  const whole = group.every((k) => requestsWhole(index, service, windows[k]!, earliest));
   const possible = assignments(line, group, seen, service, windows);
   group.forEach((k, i) => {
     const attempt = line.attempts[k]!;
@@ -97,7 +101,7 @@ function matchById(
     const outcome = settle(
       attempt,
       remaining,
-      whole && (certain || connectionsWhole(index, service, window)),
+      whole && (certain || connectionsWhole(index, service, window, earliest)),
       window,
       index,
       'request-id',
@@ -216,7 +220,7 @@ function matchByElimination(
     if (!never || connection.openTo >= window.begin) alive.add(connection);
     return !alive.several && !(oneBackend && alive.backend !== undefined);
   });
-  const whole = connectionsWhole(index, service, window);
+  const whole = connectionsWhole(index, service, window, window.end - UNTIMED_MS);
   const evidence = byPort ? 'source-port' : 'sole-backend';
   const byConnection = settle(attempt, alive, whole, window, index, evidence);
   if ('evidence' in byConnection || byConnection.reason === 'direct') return byConnection;
@@ -236,7 +240,7 @@ function matchByRequests(
   service: Service | undefined,
   index: FlowIndex,
 ): Outcome | undefined {
-  if (!service || !requestsWhole(index, service, window)) return undefined;
+  if (!service || !requestsWhole(index, service, window, window.end - UNTIMED_MS)) return undefined;
   const remaining = new Remaining();
   let looked = 0;
   for (const group of [service, index.unknown]) {
@@ -252,22 +256,44 @@ function matchByRequests(
   return remaining.backend && settle(attempt, remaining, true, window, index, 'request-line');
 }
 
-/** Whether every connection that was alive in the window was seen, and is still remembered. */
-function connectionsWhole(index: FlowIndex, service: Service | undefined, window: Window): boolean {
+/**
+ * Whether every connection that was alive in the window was seen, and is still remembered. `untimedFrom`: since when
+ * that is asked for where the line does not say how long it took.
+ */
+function connectionsWhole(
+  index: FlowIndex,
+  service: Service | undefined,
+  { endedAfter, end }: Window,
+  untimedFrom: number,
+): boolean {
+  const timed = endedAfter !== -Infinity;
+  const from = timed ? endedAfter : untimedFrom;
   const since = Math.max(
     service?.connectionsKnownSince ?? index.servicesKnownSince,
     index.unknown.connectionsKnownSince,
   );
-  return since < window.endedAfter && index.coverage.whole('conntrack', window.endedAfter, window.end);
+  return since < (timed ? endedAfter : end - UNTIMED_MS) && index.coverage.whole('conntrack', from, end);
 }
 
-/** Whether every request of the window was seen, and is still remembered if it can be the one meant. */
-function requestsWhole(index: FlowIndex, service: Service | undefined, window: Window): boolean {
+/**
+ * Whether every request of the window was seen, and is still remembered if it can be the one meant. `untimedFrom` as
+ * above.
+ */
+function requestsWhole(
+  index: FlowIndex,
+  service: Service | undefined,
+  { begin, endedAfter, end }: Window,
+  untimedFrom: number,
+): boolean {
+  const timed = begin !== -Infinity;
   const since = Math.max(
     service?.sightingsKnownSince ?? index.servicesKnownSince,
     index.unknown.sightingsKnownSince,
   );
-  return since < window.endedAfter && index.coverage.whole('tap', window.wholeFrom, window.end);
+  return (
+    since < (timed ? endedAfter : untimedFrom) &&
+    index.coverage.whole('tap', timed ? begin : untimedFrom, end)
+  );
 }
 
 function settle(

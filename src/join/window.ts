@@ -1,16 +1,31 @@
 import type { ParsedLine } from '../record/line.ts';
 
 /**
- * How far an event's logged or read time may trail what nginx's cached clock says (ms). nginx's clock is read once
- * per event-loop turn, so a long turn dates its events early. Generous, as it only ever adds candidates.
+ * How far an attempt that got no answer may trail the time of its line (ms): nginx reads its clock once per turn of its
+ * event loop, so within one turn everything is dated to its beginning. Only ever adds candidates.
  */
-export const CLOCK_SLACK_MS = 250;
+export const TURN_MS = 10_000;
 
 /**
- * A line that says nothing of its duration is taken to have ended its exchange with the upstream at most this long
- * before it was written (ms): nginx's own default read and send time-outs.
+ * A line that says nothing of its duration may be of any length. All connections and requests that are remembered are
+ * candidates for it; that none was missed is asked for only this long before the line was written (ms), nginx's own
+ * default read and send time-outs.
  */
 export const UNTIMED_MS = 60_000;
+
+/** Statuses that nginx makes up itself when an upstream gave no answer. */
+const MADE_UP = new Set([499, 502, 503, 504]);
+
+/** Whether the attempt got an answer (so its request was on the wire), never connected, or neither is certain. */
+export type Sent = 'yes' | 'no' | 'unknown';
+
+export function wasSent(line: ParsedLine, k: number): Sent {
+  const attempt = line.attempts[k]!;
+  if (typeof attempt.headerMs === 'number') return 'yes';
+  if (attempt.connectMs === null) return 'no';
+  // The line's own $status proves nothing: error_page and stale cache entries turn failures into 200.
+  return typeof attempt.status === 'number' && !MADE_UP.has(attempt.status) ? 'yes' : 'unknown';
+}
 
 /** When an attempt can have happened, ms since the epoch. All bounds are inclusive and err towards wider. */
 export interface Window {
@@ -18,49 +33,50 @@ export interface Window {
   begin: number;
   /** The request cannot have been sent after. */
   end: number;
-  /** The exchange cannot have ended before: the connection was alive then. */
+  /** The exchange cannot have ended before: the connection was alive then. -Infinity where the line does not say. */
   endedAfter: number;
-  /** From when on the record of requests must be whole for a claim. */
-  wholeFrom: number;
 }
 
-/**
- * The latest instant that a line can speak of. Nothing that happened after the line was read can have served it.
- */
+/** The latest instant that matters for the line: with a watermark not before it, all its evidence has arrived. */
 export function lineEnd(line: ParsedLine, readAt: number): number {
   if (line.endMs === undefined) return readAt;
-  return Math.min(readAt, line.endMs + line.endStepMs + CLOCK_SLACK_MS);
+  for (let k = 0; k < line.attempts.length; k++) {
+    if (wasSent(line, k) !== 'yes') return Math.min(readAt, line.endMs + line.endStepMs + TURN_MS);
+  }
+  return Math.min(readAt, line.endMs + line.endStepMs);
 }
 
 /**
- * Windows of the line's attempts, in step with them. Attempts follow one another, so the response times of those
- * before push the beginning later and those after pull the end earlier; each logged time is cut to whole
- * milliseconds, hence one millisecond of tolerance an attempt.
+ * Windows of the line's attempts, in step with them.
+ *
+ * nginx dates what it does by the beginning of the event-loop turn it does it in (src/core/ngx_times.c), so a logged
+ * time is never later than the real one, and all logged times are differences of turns. Attempts follow one another:
+ * the times of those before push the beginning later, those after pull the end earlier. An answer is taken in a later
+ * turn than the one that sent the request, so a request was out when its answer's turn began. Each time is cut to whole
+ * milliseconds, hence a millisecond of tolerance for each that is added up.
  */
 export function attemptWindows(line: ParsedLine, readAt: number): Window[] {
-  const { attempts } = line;
-  const last = lineEnd(line, readAt);
-  const start =
-    line.endMs !== undefined && line.requestMs !== undefined ? line.endMs - line.requestMs : -Infinity;
+  const { attempts, endMs, requestMs } = line;
+  const start = endMs !== undefined && requestMs !== undefined ? endMs - requestMs : -Infinity;
+  const written = endMs === undefined ? Infinity : endMs + line.endStepMs;
   const windows: Window[] = [];
   let before = 0;
   for (let k = 0; k < attempts.length; k++) {
     const taken = attempts[k]!.responseMs ?? 0;
     const begin = start + Math.max(0, before - k);
-    windows.push({ begin, end: last, endedAfter: begin + Math.max(0, taken - 1), wholeFrom: begin });
+    windows.push({ begin, end: readAt, endedAfter: begin + Math.max(0, taken - 1) });
     before += taken;
   }
   let after = 0;
   for (let k = attempts.length - 1; k >= 0; k--) {
     const window = windows[k]!;
-    const taken = attempts[k]!.responseMs ?? 0;
-    const ended = last - Math.max(0, after - (attempts.length - 1 - k));
-    if (start === -Infinity) {
-      window.endedAfter = ended - UNTIMED_MS;
-      window.wholeFrom = window.endedAfter - taken;
-    }
-    window.end = Math.max(window.begin, ended);
-    after += taken;
+    const { headerMs, responseMs } = attempts[k]!;
+    const over = written - Math.max(0, after - (attempts.length - 1 - k));
+    const unanswered =
+      typeof headerMs === 'number' ? Math.max(0, (responseMs ?? headerMs) - headerMs - 1) : 0;
+    const sent = wasSent(line, k) === 'yes' ? over - unanswered : written + TURN_MS;
+    window.end = Math.max(window.begin, Math.min(readAt, sent));
+    after += responseMs ?? 0;
   }
   return windows;
 }

@@ -30,6 +30,8 @@ export interface TrafficPlan {
   lostIds: number;
   rewritten: number;
   slowClients: number;
+  /** Length of nginx's event-loop turns, ms: everything in a turn is dated to its beginning. */
+  turnMs: number;
   /** What the log format carries. */
   logs: {
     id: boolean;
@@ -95,6 +97,12 @@ export function simulate(plan: TrafficPlan): Simulation {
     }
   };
 
+  const turn = (t: number): number => start + Math.floor((t - start) / plan.turnMs) * plan.turnMs;
+  /** nginx's own time at `t`. */
+  const logged = (t: number): number => Math.floor(turn(t));
+  /** nginx takes up at the earliest in the next turn what came in answer to what it did at `t`. */
+  const answered = (t: number, at: number): number => Math.max(at, turn(t) + plan.turnMs + 0.01);
+
   const flow = (c: { sport: number; vip: string; pod: string }) => ({
     src: SRC,
     sport: c.sport,
@@ -125,14 +133,14 @@ export function simulate(plan: TrafficPlan): Simulation {
       };
       usedPorts.set(`${vip} ${connection.sport}`, Infinity);
       wires.push({ at: now, observation: { kind: 'open', t: now, via: 'conntrack', ...flow(connection) } });
-      now += 0.05 + random() * 0.5;
+      now = answered(now, now + 0.05 + random() * 0.5) + random() * Math.min(plan.turnMs * 0.9, 20);
       if (refuse) {
         wires.push({
           at: now,
           observation: { kind: 'close', t: now, via: 'conntrack', ...flow(connection) },
         });
         usedPorts.set(`${vip} ${connection.sport}`, now + 1);
-        return { connection, end: now, sent: false };
+        return { connection, end: answered(begin, now), sent: false };
       }
       pool.push(connection);
     }
@@ -148,7 +156,7 @@ export function simulate(plan: TrafficPlan): Simulation {
         ...(id === undefined ? {} : { id }),
       },
     });
-    const end = now + took;
+    const end = answered(now, now + took);
     connection.freeAt = end;
     if (!plan.keepalive || chance(0.05)) {
       const closed = end + random() * 2;
@@ -175,8 +183,6 @@ export function simulate(plan: TrafficPlan): Simulation {
     const bytes = 120 + pick(40);
     const request = { id: lost ? undefined : ownId, method, path: wirePath, bytes, entire: method === 'GET' };
     const begin = now;
-    // nginx's clock is read once a turn: it lags behind by up to a turn, never ahead.
-    const logged = (t: number): number => Math.floor(t - random() * 3);
     let at = begin + random() * 0.3;
     if (chance(plan.auths))
       at = exchange(
@@ -201,7 +207,7 @@ export function simulate(plan: TrafficPlan): Simulation {
       attempts.push({
         pod: done.connection.pod,
         sport: done.connection.sport,
-        ms: Math.floor(done.end - at),
+        ms: logged(done.end) - logged(at),
         connect: done.sent ? 0 : null,
         sent: done.sent,
       });
@@ -218,7 +224,7 @@ export function simulate(plan: TrafficPlan): Simulation {
       line: {
         endMs: logs.times ? endMs : Math.floor(endMs / 1000) * 1000,
         endStepMs: logs.times ? 1 : 1000,
-        requestMs: logs.times ? Math.max(0, endMs - Math.floor(begin - random() * 3)) : undefined,
+        requestMs: logs.times ? endMs - logged(begin) : undefined,
         id: logs.id ? ownId : undefined,
         method,
         path,

@@ -29,7 +29,8 @@ function play(plan: TrafficPlan, limits: IndexLimits = DEFAULT_LIMITS): Score {
     }
     let match = matchLine(line, readAt, index);
     while (match.unripe && next < feed.length && index.coverage.watermark < needs + 100) {
-      index.apply(feed[next++]!.record);
+      do index.apply(feed[next]!.record);
+      while (feed[next++]!.record.kind !== 'tick' && next < feed.length);
       match = matchLine(line, readAt, index);
     }
     index.learn(match.used);
@@ -65,6 +66,7 @@ const QUIET: TrafficPlan = {
   lostIds: 0,
   rewritten: 0,
   slowClients: 0,
+  turnMs: 1,
   logs: { id: true, times: true, upstreamTimes: true, status: true, bytes: true, localPort: false },
   losses: 0,
 };
@@ -91,6 +93,7 @@ function randomPlan(seed: number): TrafficPlan {
     lostIds: share(1),
     rewritten: share(1),
     slowClients: share(0.3),
+    turnMs: 10 ** (random() * 2.5 - 0.5),
     logs: {
       id: coin(),
       times: coin(),
@@ -107,8 +110,8 @@ test('no random mix of traffic makes the join name a pod that did not answer', (
   const evidence: Record<string, number> = {};
   for (let run = 0; run < RUNS; run++) {
     const plan = randomPlan(SEED + run);
-    // Where the status is not logged, a forgotten sighting of a repeated id can no longer be told from one never sent.
-    if (run % 2 === 1) plan.logs.status = true;
+    // With so little memory, a forgotten sighting of a repeated id shows only where the line says when, and that it was sent.
+    if (run % 2 === 1) Object.assign(plan.logs, { status: true, times: true });
     const score = play(plan, run % 2 === 0 ? DEFAULT_LIMITS : SMALL);
     assert.deepEqual(
       score.wrong.slice(0, 1),
@@ -141,7 +144,7 @@ test('with the id forwarded and logged, every request is resolved by it', () => 
 test('a mirror to the same Service leaves lines alone rather than guessing', () => {
   const score = play({ ...QUIET, services: 1, mirrors: 1 });
   assert.deepEqual(score.wrong, []);
-  assert.ok((score.left.ambiguous ?? 0) > QUIET.requests / 2, JSON.stringify(score));
+  assert.ok((score.left.ambiguous ?? 0) > QUIET.requests / 4, JSON.stringify(score));
 });
 
 test('without an id, one backend is the answer and several are ambiguous', () => {

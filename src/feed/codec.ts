@@ -1,0 +1,135 @@
+import type { FeedRecord, Observation, Source } from '../record/feed.ts';
+
+/** Longest line of the feed in bytes: an id, a method, a path of up to a snap length, escaped, and addresses. */
+const MAX_LINE = 1024 * 1024;
+
+/** One record as a line of NDJSON with its newline. Times are rounded to microseconds. */
+export function encodeRecord(record: Observation, seq: number): string {
+  const head = `{"kind":"${record.kind}","seq":${seq},"t":${Math.round(record.t * 1000) / 1000}`;
+  switch (record.kind) {
+    case 'tick':
+      return `${head}}\n`;
+    case 'gap': {
+      const from = record.from === undefined ? '' : `,"from":${Math.round(record.from * 1000) / 1000}`;
+      const lost = record.lost === undefined ? '' : `,"lost":${record.lost}`;
+      return `${head},"source":"${record.source}"${from}${lost}}\n`;
+    }
+    case 'name':
+      return `${head},"ip":"${record.ip}","pod":${JSON.stringify(record.pod)},"namespace":${JSON.stringify(record.namespace)},"node":${JSON.stringify(record.node)},"service":${JSON.stringify(record.service)}}\n`;
+    default: {
+      const dialled = record.vip === undefined ? '' : `,"vip":"${record.vip}","vport":${record.vport}`;
+      const flow = `${head},"src":"${record.src}","sport":${record.sport}${dialled},"ip":"${record.ip}","port":${record.port}`;
+      if (record.kind === 'open')
+        return `${flow},"via":"${record.via}"${record.held ? ',"held":true' : ''}}\n`;
+      if (record.kind === 'close') return `${flow},"via":"${record.via}"}\n`;
+      const id = record.id === undefined ? '' : `,"id":${JSON.stringify(record.id)}`;
+      const method = record.method === undefined ? '' : `,"method":${JSON.stringify(record.method)}`;
+      const path = record.path === undefined ? '' : `,"path":${JSON.stringify(record.path)}`;
+      const cut = record.cut ? ',"cut":true' : '';
+      const bytes = record.bytes === undefined ? '' : `,"bytes":${record.bytes}`;
+      const entire = record.entire ? ',"entire":true' : '';
+      return `${flow}${id}${method}${path}${cut}${bytes}${entire},"via":"${record.via}"}\n`;
+    }
+  }
+}
+
+/** What a feed's text turned into: the records of all whole lines, and whether it stopped making sense. */
+export interface Decoded {
+  records: FeedRecord[];
+  /** One line that says what was wrong. The records before it are good; nothing after it can be trusted. */
+  error: string | undefined;
+}
+
+/** Turns the bytes of a feed into records, whatever the chunks they come in. */
+export class RecordDecoder {
+  #rest: Buffer[] = [];
+  #restLength = 0;
+
+  push(chunk: Buffer): Decoded {
+    const records: FeedRecord[] = [];
+    const lastNewline = chunk.lastIndexOf(0x0a);
+    if (lastNewline < 0) {
+      this.#rest.push(chunk);
+      this.#restLength += chunk.length;
+      const error = this.#restLength > MAX_LINE ? `a line of more than ${MAX_LINE} bytes` : undefined;
+      return { records, error };
+    }
+    const text = Buffer.concat([...this.#rest, chunk.subarray(0, lastNewline)]).toString('utf8');
+    this.#rest = lastNewline + 1 < chunk.length ? [Buffer.from(chunk.subarray(lastNewline + 1))] : [];
+    this.#restLength = chunk.length - lastNewline - 1;
+    let from = 0;
+    while (from < text.length) {
+      let to = text.indexOf('\n', from);
+      if (to < 0) to = text.length;
+      if (to > from) {
+        const record = decodeRecord(text.slice(from, to));
+        if (typeof record === 'string') return { records, error: record };
+        if (record) records.push(record);
+      }
+      from = to + 1;
+    }
+    return { records, error: undefined };
+  }
+}
+
+/** The record, `undefined` for a kind that this version does not know, or one line that says what is wrong with it. */
+export function decodeRecord(line: string): FeedRecord | undefined | string {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return `not JSON: ${line.slice(0, 80)}`;
+  }
+  if (typeof value !== 'object' || value === null) return `not an object: ${line.slice(0, 80)}`;
+  const record = value as Record<string, unknown>;
+  if (!isNumber(record.seq) || !isNumber(record.t)) return `without seq or t: ${line.slice(0, 80)}`;
+  switch (record.kind) {
+    case 'open':
+    case 'close':
+    case 'request':
+      return isFlow(record) ? (value as FeedRecord) : `incomplete ${record.kind}: ${line.slice(0, 120)}`;
+    case 'tick':
+      return value as FeedRecord;
+    case 'gap':
+      return isSource(record.source) && (record.from === undefined || isNumber(record.from))
+        ? (value as FeedRecord)
+        : `incomplete gap: ${line.slice(0, 120)}`;
+    case 'name':
+      return [record.ip, record.pod, record.namespace, record.node, record.service].every(isString)
+        ? (value as FeedRecord)
+        : `incomplete name: ${line.slice(0, 120)}`;
+    default:
+      return undefined;
+  }
+}
+
+function isFlow(record: Record<string, unknown>): boolean {
+  return (
+    isString(record.src) &&
+    isPort(record.sport) &&
+    isString(record.ip) &&
+    isPort(record.port) &&
+    (record.vip === undefined || (isString(record.vip) && isPort(record.vport))) &&
+    (record.id === undefined || isString(record.id)) &&
+    (record.method === undefined || isString(record.method)) &&
+    (record.path === undefined || isString(record.path)) &&
+    (record.bytes === undefined || isNumber(record.bytes)) &&
+    isSource(record.via)
+  );
+}
+
+function isSource(value: unknown): value is Source {
+  return value === 'conntrack' || value === 'tap' || value === 'kernel-log';
+}
+
+function isString(value: unknown): value is string {
+  return typeof value === 'string';
+}
+
+function isNumber(value: unknown): value is number {
+  return typeof value === 'number';
+}
+
+function isPort(value: unknown): boolean {
+  return typeof value === 'number' && value >= 0 && value <= 65_535;
+}

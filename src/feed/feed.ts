@@ -1,0 +1,248 @@
+import type { Capture, CaptureSink, Subscription } from '../capture/capture.ts';
+import type { NameRecord, Observation, Source } from '../record/feed.ts';
+import type { PodName } from '../record/outcome.ts';
+import { encodeRecord } from './codec.ts';
+import { Ring } from './ring.ts';
+
+export interface FeedLimits {
+  /** Bytes of records kept for readers that come back. */
+  ringBytes: number;
+  /** How long addresses stay watched after their last reader is gone, so that it can come back without a gap (ms). */
+  lingerMs: number;
+  /** A watermark is sent to a quiet reader this often (ms). */
+  quietTickMs: number;
+  readers: number;
+  /** Addresses whose name one reader is told of. */
+  namesPerReader: number;
+}
+
+export const FEED_LIMITS: FeedLimits = {
+  ringBytes: 32 * 1024 * 1024,
+  lingerMs: 30_000,
+  quietTickMs: 1_000,
+  readers: 500,
+  namesPerReader: 20_000,
+};
+
+/** Where a reader's text goes. Not answering in time is the transport's to deal with: it closes the reader. */
+export type Write = (text: string) => void;
+
+export interface Reader {
+  readonly addresses: ReadonlySet<string>;
+  close(): void;
+}
+
+interface OpenReader extends Reader {
+  write: Write;
+  pending: string;
+  named: Set<string>;
+  lastTick: number;
+  wantsTick: boolean;
+}
+
+interface Watched {
+  readers: Set<OpenReader>;
+  /** Records of this address are complete for a reader that has seen this `seq`. */
+  sinceSeq: number;
+  lapse: NodeJS.Timeout | undefined;
+}
+
+export interface NameLookup {
+  lookup(ip: string): PodName | undefined;
+}
+
+/** What a request for the feed can come to. */
+export type Opened = { reader: Reader } | { refused: 'readers' };
+
+/**
+ * One ordered sequence of records from all sources, handed to each reader for its own addresses only. `seq` goes on
+ * across restarts of the helper, as it begins with the clock, so a cursor of an earlier life is never held for valid.
+ */
+export class Feed implements CaptureSink {
+  readonly stats = { records: 0, bytes: 0, readers: 0, freshStarts: 0, resumed: 0, gaps: 0 };
+  readonly #limits: FeedLimits;
+  readonly #clock: () => number;
+  readonly #ring: Ring;
+  readonly #watched = new Map<string, Watched>();
+  readonly #readers = new Set<OpenReader>();
+  #capture: Pick<Capture, 'subscribe' | 'unsubscribe' | 'flush'> | undefined;
+  #names: NameLookup | undefined;
+  #seq: number;
+  #watermark = -Infinity;
+
+  constructor(clock: () => number, limits: FeedLimits = FEED_LIMITS) {
+    this.#clock = clock;
+    this.#limits = limits;
+    this.#seq = Math.floor(clock() * 1000);
+    this.#ring = new Ring(limits.ringBytes, this.#seq);
+  }
+
+  /** Where the records come from. Before it is connected, readers wait. */
+  connect(capture: Pick<Capture, 'subscribe' | 'unsubscribe' | 'flush'>, names?: NameLookup): void {
+    this.#capture = capture;
+    this.#names = names;
+  }
+
+  get watermark(): number {
+    return this.#watermark;
+  }
+
+  get ringBytes(): number {
+    return this.#ring.bytes;
+  }
+
+  get addresses(): string[] {
+    return [...this.#watched.keys()];
+  }
+
+  batch(observations: Observation[], watermark: number): void {
+    for (const observation of observations) this.#publish(observation);
+    this.#watermark = watermark;
+    const now = this.#clock();
+    for (const reader of this.#readers) {
+      if (reader.pending === '' && !reader.wantsTick && now - reader.lastTick < this.#limits.quietTickMs)
+        continue;
+      this.#send(reader, now);
+    }
+  }
+
+  /** An address got, changed or lost its name. Goes to the readers that have met the address. */
+  name(record: Omit<NameRecord, 'seq'>): void {
+    const text = encodeRecord(record, this.#seq);
+    for (const reader of this.#readers) if (reader.named.has(record.ip)) reader.pending += text;
+  }
+
+  /**
+   * Begins to hand over the records of these addresses: those after the cursor if they are all still held, else a
+   * `gap` for each source, the connections that are open, and what follows.
+   */
+  async open(addresses: readonly string[], after: number | undefined, write: Write): Promise<Opened> {
+    if (this.#readers.size >= this.#limits.readers) return { refused: 'readers' };
+    const reader: OpenReader = {
+      addresses: new Set(addresses),
+      write,
+      pending: '',
+      named: new Set(),
+      lastTick: 0,
+      wantsTick: false,
+      close: () => this.#close(reader),
+    };
+    if (after !== undefined && this.#holds(reader.addresses, after)) {
+      this.stats.resumed++;
+      for (const address of reader.addresses) this.#join(address, reader);
+      reader.pending = this.#ring.after(after, reader.addresses);
+    } else {
+      this.stats.freshStarts++;
+      // Kept in `#watched` while the kernel is asked, so that a second reader's leaving does not end the watch.
+      for (const address of reader.addresses) this.#join(address, reader);
+      const { flows, completeSince } = await this.#subscribe(reader);
+      for (const [source, since] of Object.entries(completeSince) as [Source, number][]) {
+        reader.pending += encodeRecord({ kind: 'gap', t: since, source }, this.#seq);
+      }
+      for (const flow of flows) {
+        this.#introduce(reader, flow.ip, flow.t);
+        reader.pending += encodeRecord(flow, this.#seq);
+      }
+    }
+    this.#readers.add(reader);
+    this.stats.readers = this.#readers.size;
+    this.#send(reader, this.#clock());
+    return { reader };
+  }
+
+  /** Reads what the kernel holds now; readers of these addresses get a watermark not before the time of this call. */
+  async flush(addresses: readonly string[]): Promise<void> {
+    for (const address of addresses) {
+      for (const reader of this.#watched.get(address)?.readers ?? []) reader.wantsTick = true;
+    }
+    await this.#capture?.flush();
+  }
+
+  close(): void {
+    for (const reader of [...this.#readers]) reader.close();
+    for (const watched of this.#watched.values()) clearTimeout(watched.lapse);
+    this.#watched.clear();
+  }
+
+  #publish(observation: Observation): void {
+    const seq = ++this.#seq;
+    const text = encodeRecord(observation, seq);
+    this.stats.records++;
+    this.stats.bytes += text.length;
+    if ('src' in observation) {
+      this.#ring.push({ seq, src: observation.src, text });
+      const watched = this.#watched.get(observation.src);
+      if (!watched) return;
+      for (const reader of watched.readers) {
+        if (!this.#readers.has(reader)) continue;
+        this.#introduce(reader, observation.ip, observation.t);
+        reader.pending += text;
+      }
+      return;
+    }
+    if (observation.kind === 'gap') this.stats.gaps++;
+    this.#ring.push({ seq, src: '', text });
+    for (const reader of this.#readers) reader.pending += text;
+  }
+
+  #introduce(reader: OpenReader, ip: string, t: number): void {
+    if (!this.#names || reader.named.has(ip)) return;
+    if (reader.named.size >= this.#limits.namesPerReader) reader.named.clear();
+    reader.named.add(ip);
+    const name = this.#names.lookup(ip);
+    if (name) reader.pending += encodeRecord({ kind: 'name', t, ip, ...name }, this.#seq);
+  }
+
+  #send(reader: OpenReader, now: number): void {
+    const tick =
+      this.#watermark === -Infinity ? '' : encodeRecord({ kind: 'tick', t: this.#watermark }, this.#seq);
+    const text = reader.pending + tick;
+    reader.pending = '';
+    reader.wantsTick = false;
+    reader.lastTick = now;
+    if (text !== '') reader.write(text);
+  }
+
+  #holds(addresses: ReadonlySet<string>, after: number): boolean {
+    if (!this.#ring.holdsAfter(after) || after > this.#seq) return false;
+    for (const address of addresses) {
+      const watched = this.#watched.get(address);
+      if (!watched || watched.sinceSeq > after) return false;
+    }
+    return true;
+  }
+
+  #join(address: string, reader: OpenReader): void {
+    let watched = this.#watched.get(address);
+    if (!watched) {
+      watched = { readers: new Set(), sinceSeq: this.#seq, lapse: undefined };
+      this.#watched.set(address, watched);
+    }
+    clearTimeout(watched.lapse);
+    watched.lapse = undefined;
+    watched.readers.add(reader);
+  }
+
+  async #subscribe(reader: OpenReader): Promise<Subscription> {
+    try {
+      return await this.#capture!.subscribe([...reader.addresses]);
+    } catch (error) {
+      this.#close(reader);
+      throw error;
+    }
+  }
+
+  #close(reader: OpenReader): void {
+    this.#readers.delete(reader);
+    this.stats.readers = this.#readers.size;
+    for (const address of reader.addresses) {
+      const watched = this.#watched.get(address);
+      if (!watched?.readers.delete(reader) || watched.readers.size > 0) continue;
+      watched.lapse = setTimeout(() => {
+        this.#watched.delete(address);
+        this.#capture?.unsubscribe([address]);
+      }, this.#limits.lingerMs);
+      watched.lapse.unref();
+    }
+  }
+}

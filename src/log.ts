@@ -1,0 +1,21 @@
+/** `info`: worth knowing. `warn`: nothing was lost. `error`: something was. */
+export type Level = 'info' | 'warn' | 'error';
+export type Log = (level: Level, message: string) => void;
+
+/** The same message is not said again within this time (ms), however often it comes. */
+const REPEAT_MS = 60_000;
+const MAX_REMEMBERED = 200;
+
+/** One line a message on stderr, as stdout belongs to the enriched lines. */
+export function stderrLog(component: string): Log {
+  const said = new Map<string, number>();
+  return (level, message) => {
+    const now = Date.now();
+    const last = said.get(message);
+    if (last !== undefined && now - last < REPEAT_MS) return;
+    if (said.size >= MAX_REMEMBERED) said.clear();
+    said.set(message, now);
+    const line = message.replace(/[\r\n]+/g, ' ');
+    process.stderr.write(`${new Date(now).toISOString()} ${level.toUpperCase()} ${component}: ${line}\n`);
+  };
+}

@@ -192,6 +192,8 @@ function unsent(
     let looked = 0;
     for (const connection of group.withoutRequest) {
       if (++looked > MAX_LOOKED_AT) remaining.several = true;
+      // Open before the record began: its requests may have come before, and it tells nothing of a line without times.
+      if (connection.openFrom === -Infinity && window.begin === -Infinity) continue;
       if (connection.openTo < window.begin || !fits(connection, attempt, window)) continue;
       remaining.add(connection);
       if (connection.closeTo === Infinity && connection.openTo > window.end - UNRIPE_MS) young = true;

@@ -62,6 +62,8 @@ export interface Service {
   readonly withoutId: Set<Sighting>;
   /** Remembered connections on which no request was seen. */
   readonly withoutRequest: Set<Connection>;
+  /** The one backend of all connections that were forgotten; null if they had several. */
+  forgottenBackend: Backend | null | undefined;
   /** No connection that closed, and no request that ended, at or before these times need be known any more. */
   connectionsKnownSince: number;
   sightingsKnownSince: number;
@@ -80,6 +82,7 @@ export function newService(key: string, vip: string | undefined, vport: number |
     forgottenSightings: 0,
     withoutId: new Set(),
     withoutRequest: new Set(),
+    forgottenBackend: undefined,
     connectionsKnownSince: -Infinity,
     sightingsKnownSince: -Infinity,
   };

@@ -3,6 +3,9 @@ import type { Source } from '../record/feed.ts';
 /** Gaps remembered for each source. At the limit the oldest two become one, which hides more, never less. */
 const MAX_GAPS = 256;
 
+/** A record may begin anew this much before the watermark without the clock having been set (ms). */
+const SET_BACK_MS = 400;
+
 interface Gap {
   from: number;
   to: number;
@@ -22,8 +25,15 @@ export class Coverage {
     return [...this.#gaps.keys()];
   }
 
-  /** `from` undefined: since ever, which for a source heard before means since the watermark. */
+  /**
+   * `from` undefined: the record begins anew at `to`, and for a source heard before nothing is known since the
+   * watermark. Where `to` lies before the watermark the clock was set back, and what was said of the time since is void.
+   */
   addGap(source: Source, from: number | undefined, to: number): void {
+    if (from === undefined && to < this.watermark - SET_BACK_MS) {
+      this.watermark = to;
+      for (const other of this.#gaps.keys()) this.#gaps.set(other, [{ from: -Infinity, to }]);
+    }
     const gaps = this.#gaps.get(source);
     if (!gaps) {
       this.#gaps.set(source, [{ from: -Infinity, to }]);

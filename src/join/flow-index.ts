@@ -184,6 +184,7 @@ export class FlowIndex {
   #closeAll(t: number): void {
     for (const connection of [...this.#open]) this.#end(connection, Math.max(t, connection.openTo));
     for (const service of [...this.#services.values(), this.#unknown]) {
+      if (service.connectionsKnownSince > t) service.forgottenBackend = undefined;
       service.connectionsKnownSince = Math.min(service.connectionsKnownSince, t);
       service.sightingsKnownSince = Math.min(service.sightingsKnownSince, t);
     }
@@ -315,6 +316,8 @@ export class FlowIndex {
   #release(connection: Connection): void {
     const { key, service, backend, sport } = connection;
     if (this.#byTuple.get(key) === connection) this.#byTuple.delete(key);
+    if (service.forgottenBackend === undefined) service.forgottenBackend = backend;
+    else if (service.forgottenBackend !== backend) service.forgottenBackend = null;
     service.withoutRequest.delete(connection);
     const samePort = this.#byPort.get(sport) ?? [];
     if (samePort.length <= 1) this.#byPort.delete(sport);

@@ -271,10 +271,22 @@ function connectionsWhole(
   const timed = endedAfter !== -Infinity;
   const from = timed ? endedAfter : untimedFrom;
   const since = Math.max(
-    service?.connectionsKnownSince ?? index.servicesKnownSince,
+    service === undefined ? index.servicesKnownSince : knownSince(service),
     index.unknown.connectionsKnownSince,
   );
   return since < (timed ? endedAfter : end - UNTIMED_MS) && index.coverage.whole('conntrack', from, end);
+}
+
+/** Where all connections that were forgotten led to the backend that all the others lead to, nothing was forgotten. */
+function knownSince(service: Service): number {
+  if (
+    service.backends.size === 1 &&
+    service.forgottenBackend &&
+    service.backends.has(service.forgottenBackend)
+  ) {
+    return -Infinity;
+  }
+  return service.connectionsKnownSince;
 }
 
 /**

@@ -8,10 +8,10 @@ export const TURN_MS = 10_000;
 
 /**
  * A line that says nothing of its duration may be of any length. All connections and requests that are remembered are
- * candidates for it; that none was missed is asked for only this long before the line was written (ms), nginx's own
- * default read and send time-outs.
+ * candidates for it; that none was missed is asked for only this long before the line was written (ms), which covers
+ * a log buffer's usual `flush=5s`.
  */
-export const UNTIMED_MS = 60_000;
+export const UNTIMED_MS = 10_000;
 
 /** Statuses that nginx makes up itself when an upstream gave no answer. */
 const MADE_UP = new Set([499, 502, 503, 504]);

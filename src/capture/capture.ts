@@ -1,0 +1,118 @@
+import type { Flow, Observation, Source } from '../record/feed.ts';
+import { KernelCapture } from './kernel.ts';
+
+export { CaptureError } from './error.ts';
+
+export type OpenObservation = Extract<Observation, { kind: 'open' }>;
+
+export interface CaptureOptions {
+  /** `kernel-log` is read elsewhere and ignored here. */
+  sources: readonly Source[];
+  /** NFLOG group of the tap. */
+  tapGroup: number;
+  /** How much of a request's first packet is copied, in bytes from the IP header on. */
+  snaplen: number;
+  /** Name of the header that carries the request id; case does not matter. */
+  requestIdHeader: string;
+  /** Receive buffer of each netlink socket in bytes. */
+  receiveBufferBytes: number;
+  /** Most connections kept at a time, over all subscribed addresses. Beyond it: `gap`s, and no new connection is kept. */
+  maxFlows: number;
+  /** One line for people. WARN: nothing was lost; ERROR: something was. */
+  log(level: 'info' | 'warn' | 'error', message: string): void;
+}
+
+export const CAPTURE_DEFAULTS = {
+  sources: ['conntrack', 'tap'] as readonly Source[],
+  tapGroup: 9797,
+  snaplen: 1024,
+  requestIdHeader: 'X-Request-ID',
+  receiveBufferBytes: 16 * 1024 * 1024,
+  maxFlows: 200_000,
+};
+
+export interface CaptureSink {
+  /**
+   * Called in order, never from inside one of Capture's methods' synchronous part. Everything that happened up to
+   * `watermark` (ms since the epoch, never falling except where the clock was set back, which a `gap` announces)
+   * has been delivered by this or an earlier call. `t` of an observation is never before the event and may be a few
+   * ms after `watermark`. Over a time in which a source was not complete a `gap` comes before the watermark.
+   * `observations` may be empty, and is the receiver's to keep.
+   */
+  batch(observations: Observation[], watermark: number): void;
+}
+
+export interface Subscription {
+  /**
+   * The connections of these addresses that are open at the instant the promise resolves, in the order of their
+   * opening; also those that a batch has brought since the call. No batch is delivered between the resolving and the
+   * awaiting code's first step.
+   */
+  flows: OpenObservation[];
+  /** Since when each source in use is complete for all of these addresses, ms since the epoch. */
+  completeSince: Partial<Record<Source, number>>;
+}
+
+/** A connection as `lookup` knows it. `from` is an upper bound if `held`. `ended`: over, but conntrack still lists it. */
+export interface KnownFlow extends Flow {
+  from: number;
+  held: boolean;
+  ended: boolean;
+}
+
+/** Counters since the start, and gauges of the moment. */
+export interface CaptureStats {
+  /** conntrack events read; of those, about subscribed addresses. */
+  conntrackEvents: number;
+  conntrackRelevant: number;
+  /** conntrack messages that could not be understood. */
+  conntrackMalformed: number;
+  /** Times the kernel had to drop conntrack events (ENOBUFS), and dumps made. */
+  conntrackOverruns: number;
+  conntrackDumps: number;
+  /** Packets read from the tap; of those: requests; the same request again or the middle of one; not HTTP/1. */
+  tapPackets: number;
+  tapRequests: number;
+  tapRepeated: number;
+  tapNotHttp: number;
+  tapMalformed: number;
+  /** Requests whose id header was not in what was copied. */
+  tapWithoutId: number;
+  /** Packets that the kernel could not hand over, exact, and how often (ENOBUFS). */
+  tapLost: number;
+  tapOverruns: number;
+  /** Times the table had to be put up anew. */
+  tableRestarts: number;
+  /** Gap records by either source. */
+  gaps: number;
+  clockSteps: number;
+  /** Gauges: connections kept, addresses subscribed, connections turned away as the table of flows was full. */
+  flows: number;
+  addresses: number;
+  flowsRefused: number;
+  /** Rounds of reading. */
+  cycles: number;
+}
+
+export interface Capture {
+  /** Opens the sockets and puts up the table. Rejects with a `CaptureError`: one line that says what to do. */
+  start(): Promise<void>;
+  /**
+   * Starts watching these addresses (canonical text; more than one reader of an address is the caller's to count).
+   * Resolves when the kernel has applied it and the connections open now are known. Already watched ones cost nothing.
+   */
+  subscribe(addresses: readonly string[]): Promise<Subscription>;
+  unsubscribe(addresses: readonly string[]): void;
+  /** Reads what the kernel holds now, delivers it, and a watermark not before the time of this call. */
+  flush(): Promise<void>;
+  /** Connections from `src:sport` that conntrack lists now; asks the kernel for what is not known here. */
+  lookup(src: string, sport: number): Promise<KnownFlow[]>;
+  /** Removes the table and closes the sockets. Delivers nothing more. */
+  close(): Promise<void>;
+  readonly stats: CaptureStats;
+}
+
+/** Opens nothing before `start`. The native binding is loaded there, so importing this file costs little. */
+export function createCapture(options: CaptureOptions, sink: CaptureSink): Capture {
+  return new KernelCapture(options, sink);
+}

@@ -1,0 +1,66 @@
+/** How complete each source is, told as gap records. */
+import type { Observation, Source } from '../record/feed.ts';
+
+export type GapObservation = Extract<Observation, { kind: 'gap' }>;
+
+interface Health {
+  /** Nothing it says is complete, until further notice. */
+  impaired: boolean;
+  /** Something was lost since the last watermark, or, with `from`, since then. */
+  lossy: boolean;
+  lost: number;
+  from: number;
+}
+
+export class Completeness {
+  readonly #health = new Map<Source, Health>();
+
+  constructor(sources: readonly Source[]) {
+    for (const source of sources) {
+      this.#health.set(source, { impaired: false, lossy: false, lost: 0, from: Number.POSITIVE_INFINITY });
+    }
+  }
+
+  get sources(): Source[] {
+    return [...this.#health.keys()];
+  }
+
+  /** From here on (or from `from`, if that is earlier than the last watermark) until `mend`, it is not complete. */
+  impair(source: Source, from = Number.POSITIVE_INFINITY): void {
+    const health = this.#health.get(source);
+    if (health === undefined) return;
+    health.impaired = true;
+    health.from = Math.min(health.from, from);
+  }
+
+  /** It is complete again from here on: what lies before is told once more. */
+  mend(source: Source): void {
+    const health = this.#health.get(source);
+    if (health === undefined) return;
+    if (health.impaired) health.lossy = true;
+    health.impaired = false;
+  }
+
+  /** `count` of its events, 0 if that is not known, were lost between the last watermark (or `from`) and now. */
+  lose(source: Source, count: number, from = Number.POSITIVE_INFINITY): void {
+    const health = this.#health.get(source)!;
+    health.lossy = true;
+    health.lost += count;
+    health.from = Math.min(health.from, from);
+  }
+
+  /** What is not complete between the last watermark and `t`. */
+  gaps(watermark: number, t: number): GapObservation[] {
+    const gaps: GapObservation[] = [];
+    for (const [source, health] of this.#health) {
+      if (!health.impaired && !health.lossy) continue;
+      const gap: GapObservation = { kind: 'gap', t, source, from: Math.min(health.from, watermark) };
+      if (health.lost > 0) gap.lost = health.lost;
+      gaps.push(gap);
+      health.lossy = false;
+      health.lost = 0;
+      health.from = Number.POSITIVE_INFINITY;
+    }
+    return gaps;
+  }
+}

@@ -1,0 +1,78 @@
+/** Which connection a packet belongs to, by asking the kernel's connection tracking for its reply tuple. */
+import {
+  CT_GET,
+  CTA_PROTO_NUM,
+  CTA_PROTO_SRC_PORT,
+  CTA_TUPLE_IP,
+  CTA_TUPLE_PROTO,
+  IPPROTO_TCP,
+  parseConntrack,
+} from '../parse/conntrack.ts';
+import { AddressSet, AddressTexts, addressBytes } from '../parse/ip-bytes.ts';
+import type { LogRecord } from '../parse/kernel-log.ts';
+import { NLM_F_ACK, NLM_F_REQUEST } from '../parse/netlink.ts';
+import type { Flow } from '../record/feed.ts';
+import { CaptureError } from './error.ts';
+import type { Libc } from './libc.ts';
+import { attribute, message, nested, number8, number16 } from './message.ts';
+import { dump } from './netlink.ts';
+
+const CTA_TUPLE_REPLY = 2;
+const CTA_PROTO_DST_PORT = 3;
+const AF_INET = 2;
+const AF_INET6 = 10;
+
+/**
+ * The connection from `src:sport` that `dst:dport` answers, with the address that was dialled; undefined where there is
+ * none: `dst` is a Service's address, or the connection is masqueraded, or over and forgotten. One look into a hash
+ * table. Rejects with `CaptureError` where the kernel does not answer such questions.
+ */
+export async function answeredBy(libc: Libc, record: LogRecord): Promise<Required<Flow> | undefined> {
+  const request = getByReply(record);
+  if (request === undefined) return undefined;
+  const sources = new AddressSet();
+  sources.add(record.src);
+  const texts = new AddressTexts();
+  let flow: Required<Flow> | undefined;
+  try {
+    await dump(
+      libc,
+      request,
+      () => {},
+      (bytes, start, end) => {
+        const event = parseConntrack(bytes, start, end, sources, texts);
+        if (typeof event === 'string') return;
+        const { src, sport, vip, vport, ip, port } = event;
+        if (sport === record.sport && ip === record.dst && port === record.dport) {
+          flow = { src, sport, vip, vport, ip, port };
+        }
+      },
+    );
+  } catch (error) {
+    if (error instanceof CaptureError && error.code === 'ENOENT') return undefined;
+    throw error;
+  }
+  return flow;
+}
+
+function getByReply({ src, sport, dst, dport }: LogRecord): Buffer | undefined {
+  const from = addressBytes(dst);
+  const to = addressBytes(src);
+  if (from === undefined || to === undefined || from.length !== to.length) return undefined;
+  // enum ctattr_ip: source and destination of IPv4, then of IPv6.
+  const first = from.length === 4 ? 1 : 3;
+  const family = from.length === 4 ? AF_INET : AF_INET6;
+  return message(
+    { type: CT_GET, flags: NLM_F_REQUEST | NLM_F_ACK, sequence: 1, family },
+    nested(
+      CTA_TUPLE_REPLY,
+      nested(CTA_TUPLE_IP, attribute(first, from), attribute(first + 1, to)),
+      nested(
+        CTA_TUPLE_PROTO,
+        number8(CTA_PROTO_NUM, IPPROTO_TCP),
+        number16(CTA_PROTO_SRC_PORT, dport),
+        number16(CTA_PROTO_DST_PORT, sport),
+      ),
+    ),
+  );
+}

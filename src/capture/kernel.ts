@@ -1,0 +1,366 @@
+/** Capture on this machine's kernel: conntrack events and dumps, and the tap. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { AddressSet, addressBytes, addressText } from '../parse/ip-bytes.ts';
+import { headerName } from '../parse/request-head.ts';
+import type { Source } from '../record/feed.ts';
+import type {
+  Capture,
+  CaptureOptions,
+  CaptureSink,
+  CaptureStats,
+  KnownFlow,
+  Subscription,
+} from './capture.ts';
+import { openConntrackEvents } from './conntrack.ts';
+import { CaptureError } from './error.ts';
+import { conntrackEventFilter } from './event-filter.ts';
+import { FlowTable, openOf } from './flows.ts';
+import { type Libc, loadLibc } from './libc.ts';
+import type { NetlinkSocket } from './netlink.ts';
+import { Reader } from './reader.ts';
+import { listPort, type SurveyTarget, survey } from './survey.ts';
+import { ELEMENT_TIMEOUT_MS, TapTable } from './table.ts';
+import { openTapGroup, QUEUE_THRESHOLD } from './tap.ts';
+
+/** How often this looks at what is due; while nothing happens, also how often a watermark comes. */
+const TICK_MS = 1_000;
+/** The table's addresses are set anew this often, and lapse after `ELEMENT_TIMEOUT_MS`. */
+const REFRESH_MS = 10_000;
+/** Without a refresh for this long they may have lapsed. */
+const LAPSE_MS = ELEMENT_TIMEOUT_MS - 5_000;
+/** Dumps that look after connections whose end may go untold; sooner when one was missing in the last. */
+const SWEEP_MS = 30_000;
+const SWEEP_AGAIN_MS = 1_000;
+const RETRY_MS = 1_000;
+const SURVEY_TRIES = 5;
+
+/** One subscribed address. */
+interface Watched extends SurveyTarget {
+  completeSince: Partial<Record<Source, number>>;
+  ready: Promise<void>;
+}
+
+export class KernelCapture implements Capture {
+  readonly stats: CaptureStats = newStats();
+  readonly #options: CaptureOptions;
+  readonly #sink: CaptureSink;
+  readonly #watched = new Map<string, Watched>();
+  readonly #addresses = new AddressSet();
+  readonly #flows: FlowTable;
+  #libc!: Libc;
+  #reader!: Reader;
+  #conntrack: NetlinkSocket | undefined;
+  #tap: NetlinkSocket | undefined;
+  #table: TapTable | undefined;
+  #ticker: NodeJS.Timeout | undefined;
+  #refreshing = false;
+  #refreshFails = false;
+  #refreshDue = 0;
+  #refreshedAt = 0;
+  #sweeping = false;
+  #sweepDue = 0;
+  /** Surveys run one after the other; those asked for while one runs are made together. */
+  #surveys: Promise<unknown> = Promise.resolve();
+  #nextTargets: Map<string, Watched> | undefined;
+  #nextSurvey: Promise<void> | undefined;
+  /** Counts losses of conntrack events; a recovery is done when none came during it. */
+  #losses = 0;
+  #recovering = false;
+  #closed = false;
+
+  constructor(options: CaptureOptions, sink: CaptureSink) {
+    this.#options = options;
+    this.#sink = sink;
+    this.#flows = new FlowTable(options.maxFlows);
+  }
+
+  async start(): Promise<void> {
+    const { sources, tapGroup, snaplen, receiveBufferBytes, requestIdHeader, log } = this.#options;
+    this.#libc = await loadLibc();
+    const libc = this.#libc;
+    try {
+      if (sources.includes('conntrack')) this.#conntrack = openConntrackEvents(libc, receiveBufferBytes);
+      if (sources.includes('tap')) {
+        const rule = { group: tapGroup, snaplen, queueThreshold: QUEUE_THRESHOLD };
+        this.#tap = await openTapGroup(libc, { ...rule, receiveBufferBytes });
+        this.#table = await TapTable.open(libc, rule);
+      }
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+    this.#reader = new Reader({
+      conntrack: this.#conntrack,
+      tap: this.#tap,
+      addresses: this.#addresses,
+      flows: this.#flows,
+      idHeader: headerName(requestIdHeader),
+      clock: { wall: libc.wallClock, monotonic: () => performance.now() },
+      sink: this.#sink,
+      stats: this.stats,
+      onConntrackLoss: () => this.#recover(),
+      log,
+    });
+    this.#addressesChanged();
+    this.#reader.start();
+    this.#ticker = setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  async subscribe(addresses: readonly string[]): Promise<Subscription> {
+    if (this.#closed) throw new CaptureError('closed', 'capturing has ended');
+    const texts = addresses.map(canonical);
+    const fresh = new Map<string, Watched>();
+    for (const text of texts) {
+      if (this.#watched.has(text)) continue;
+      const watched: Watched = { fresh: true, completeSince: {}, ready: Promise.resolve() };
+      fresh.set(text, watched);
+      this.#watched.set(text, watched);
+      this.#addresses.add(text);
+      this.#flows.addSource(text);
+    }
+    if (fresh.size > 0) {
+      this.#addressesChanged();
+      const ready = this.#prepare(fresh);
+      for (const watched of fresh.values()) watched.ready = ready;
+    }
+    const watching = texts.map((text) => this.#watched.get(text)!);
+    try {
+      await Promise.all(watching.map((watched) => watched.ready));
+    } catch (error) {
+      this.unsubscribe([...fresh.keys()]);
+      throw error;
+    }
+    const subscription: Subscription = { flows: [], completeSince: {} };
+    for (const [i, text] of texts.entries()) {
+      const watched = watching[i]!;
+      for (const entry of this.#flows.ofSource(text)) subscription.flows.push(openOf(entry));
+      for (const [source, since] of Object.entries(watched.completeSince) as [Source, number][]) {
+        subscription.completeSince[source] = Math.max(since, subscription.completeSince[source] ?? 0);
+      }
+    }
+    return subscription;
+  }
+
+  async #prepare(fresh: Map<string, Watched>): Promise<void> {
+    if (this.#table) {
+      await this.#refresh();
+      const now = this.#libc.wallClock();
+      for (const watched of fresh.values()) watched.completeSince.tap = now;
+    }
+    if (this.#conntrack) {
+      await this.#survey(fresh);
+      const now = this.#libc.wallClock();
+      for (const watched of fresh.values()) watched.completeSince.conntrack = now;
+    }
+    for (const watched of fresh.values()) watched.fresh = false;
+  }
+
+  unsubscribe(addresses: readonly string[]): void {
+    if (this.#closed) return;
+    for (const text of addresses.map(canonical)) {
+      this.#watched.delete(text);
+      this.#addresses.delete(text);
+      this.#flows.removeSource(text);
+    }
+    this.#addressesChanged();
+    this.#refreshDue = 0;
+  }
+
+  #addressesChanged(): void {
+    this.stats.addresses = this.#watched.size;
+    this.#conntrack?.filter(conntrackEventFilter([...this.#watched.keys()]));
+  }
+
+  async flush(): Promise<void> {
+    await this.#reader.flush();
+  }
+
+  async lookup(src: string, sport: number): Promise<KnownFlow[]> {
+    const text = canonical(src);
+    if (this.#closed) return [];
+    const known = this.#flows.ofPort(text, sport);
+    if (known.length === 0) return await listPort(this.#libc, text, sport, this.stats);
+    return known.map(({ vip, vport, ip, port, t, held, ending }) => {
+      return { src: text, sport, vip, vport, ip, port, from: t, held, ended: ending };
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#ticker);
+    this.#reader?.close();
+    await this.#table?.close();
+    this.#tap?.close();
+    this.#conntrack?.close();
+  }
+
+  #tick(): void {
+    const now = performance.now();
+    if (now - this.#reader.lastRead > TICK_MS * 0.9) this.#reader.read();
+    if (this.#table && !this.#refreshing && now >= this.#refreshDue) {
+      void this.#refresh().catch(() => {});
+    }
+    if (this.#conntrack && !this.#sweeping && now >= this.#sweepDue) void this.#sweep();
+  }
+
+  /** Sets the addresses of the tap, all of them. While this fails the tap is not complete. */
+  async #refresh(): Promise<void> {
+    const begun = performance.now();
+    const { completeness } = this.#reader;
+    this.#refreshing = true;
+    this.#refreshDue = begun + TICK_MS;
+    try {
+      const outcome = await this.#table!.setAddresses([...this.#watched.keys()]);
+      if (outcome === 'restored') {
+        this.stats.tableRestarts++;
+        this.#options.log('error', 'the table inet realpod was gone and is back: some requests went unseen');
+        completeness.impair('tap', this.#refreshedAt);
+      }
+      this.#refreshedAt = this.#libc.wallClock();
+      this.#refreshDue = begun + REFRESH_MS;
+      this.#refreshFails = false;
+      this.#reader.tapGoodUntil(begun + LAPSE_MS);
+    } catch (error) {
+      completeness.impair('tap', this.#refreshedAt);
+      if (!this.#refreshFails && !this.#closed) {
+        this.#options.log('error', `${(error as Error).message}; requests go unseen until this works again`);
+      }
+      this.#refreshFails = true;
+      throw error;
+    } finally {
+      this.#refreshing = false;
+    }
+  }
+
+  async #sweep(): Promise<void> {
+    const { sources } = this.#flows.unsure();
+    this.#sweepDue = performance.now() + SWEEP_MS;
+    if (sources.length === 0) return;
+    this.#sweeping = true;
+    try {
+      await this.#survey(this.#targets(sources));
+      if (this.#flows.unsure().missing) this.#sweepDue = performance.now() + SWEEP_AGAIN_MS;
+    } catch (error) {
+      this.#options.log(
+        'warn',
+        `${(error as Error).message}; connections that are over may be kept for longer`,
+      );
+    } finally {
+      this.#sweeping = false;
+    }
+  }
+
+  /** After a loss of events, until the table of flows is right again. */
+  #recover(): void {
+    this.#losses++;
+    if (this.#recovering) return;
+    this.#recovering = true;
+    void this.#recoverUntilDone().finally(() => {
+      this.#recovering = false;
+    });
+  }
+
+  async #recoverUntilDone(): Promise<void> {
+    const { log, maxFlows } = this.#options;
+    const refused = this.#flows.refused;
+    for (let done = false; !done; ) {
+      const losses = this.#losses;
+      this.#flows.markUnsure();
+      try {
+        await this.#survey(this.#targets(this.#watched.keys()));
+        done = losses === this.#losses && !this.#flows.full;
+      } catch (error) {
+        if (!this.#closed) log('error', (error as Error).message);
+      }
+      if (this.#closed) return;
+      // A flood of events, or too many connections: look again when it may be over.
+      while (!done && !this.#closed) {
+        await delay(RETRY_MS, undefined, { ref: false });
+        if (!this.#flows.full) break;
+      }
+    }
+    this.#reader.completeness.mend('conntrack');
+    this.#sweepDue = performance.now() + SWEEP_AGAIN_MS;
+    const cause =
+      this.#flows.refused > refused
+        ? `there were more than ${maxFlows} connections at a time`
+        : 'conntrack events were lost: the receive buffer was full';
+    log('error', `${cause}. The connections have been listed anew; lines of that time stay as they are`);
+  }
+
+  #targets(sources: Iterable<string>): Map<string, Watched> {
+    const targets = new Map<string, Watched>();
+    for (const src of sources) {
+      const watched = this.#watched.get(src);
+      if (watched) targets.set(src, watched);
+    }
+    return targets;
+  }
+
+  /** Resolves when a survey that begins after this call is done. */
+  #survey(targets: ReadonlyMap<string, Watched>): Promise<void> {
+    this.#nextTargets ??= new Map();
+    for (const [src, watched] of targets) this.#nextTargets.set(src, watched);
+    this.#nextSurvey ??= this.#surveys.then(() => {
+      const batch = this.#nextTargets!;
+      this.#nextTargets = undefined;
+      this.#nextSurvey = undefined;
+      return this.#surveyWithRetries(batch);
+    });
+    this.#surveys = this.#nextSurvey.catch(() => {});
+    return this.#nextSurvey;
+  }
+
+  async #surveyWithRetries(targets: ReadonlyMap<string, Watched>): Promise<void> {
+    if (targets.size === 0) return;
+    for (let attempt = 1; ; attempt++) {
+      if (this.#closed) throw new CaptureError('closed', 'capturing has ended');
+      this.stats.conntrackDumps++;
+      try {
+        const isCurrent = (src: string, target: Watched) => this.#watched.get(src) === target;
+        const refused = this.#flows.refused;
+        await survey(this.#libc, this.#flows, this.#reader, targets, isCurrent);
+        if (this.#flows.refused > refused) {
+          this.#reader.completeness.impair('conntrack');
+          this.#recover();
+        }
+        return;
+      } catch (error) {
+        if (attempt >= SURVEY_TRIES || this.#closed) throw error;
+        await delay(RETRY_MS, undefined, { ref: false });
+      }
+    }
+  }
+}
+
+function canonical(address: string): string {
+  const bytes = addressBytes(address);
+  if (bytes === undefined) throw new CaptureError('address', `not an IP address: ${JSON.stringify(address)}`);
+  return addressText(bytes, 0, bytes.length as 4 | 16);
+}
+
+function newStats(): CaptureStats {
+  return {
+    conntrackEvents: 0,
+    conntrackRelevant: 0,
+    conntrackMalformed: 0,
+    conntrackOverruns: 0,
+    conntrackDumps: 0,
+    tapPackets: 0,
+    tapRequests: 0,
+    tapRepeated: 0,
+    tapNotHttp: 0,
+    tapMalformed: 0,
+    tapWithoutId: 0,
+    tapLost: 0,
+    tapOverruns: 0,
+    tableRestarts: 0,
+    gaps: 0,
+    clockSteps: 0,
+    flows: 0,
+    addresses: 0,
+    flowsRefused: 0,
+    cycles: 0,
+  };
+}

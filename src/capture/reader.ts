@@ -1,0 +1,341 @@
+/** Turns what the sockets hold into observations in order, with a watermark and with gaps. */
+import { type ConntrackEvent, parseConntrack, TCP_TIME_WAIT } from '../parse/conntrack.ts';
+import { type AddressSet, AddressTexts } from '../parse/ip-bytes.ts';
+import type { Observation, Source } from '../record/feed.ts';
+import type { CaptureSink, CaptureStats } from './capture.ts';
+import { Completeness } from './completeness.ts';
+import { type FlowTable, openOf } from './flows.ts';
+import type { Drained, MessageVisitor } from './netlink.ts';
+import { type PendingRequest, TapPackets } from './tap-packets.ts';
+
+/** Rest between two readings under load, and after a reading that followed `QUIET_MS` without one. */
+const REST_MS = 5;
+const FIRST_REST_MS = 1;
+const QUIET_MS = 20;
+/** Messages read from a socket before the event loop gets its turn. More than the default receive buffer holds. */
+const READ_LIMIT = 65_536;
+/** Wall and monotonic clock may drift apart this far between two readings before it counts as a step. */
+const CLOCK_STEP_MS = 500;
+
+/** What `NetlinkSocket` is to the reader. */
+export interface MessageSource {
+  drain(limit: number, visit: MessageVisitor, arrived?: () => void): Drained;
+  watch(readable: () => void): void;
+  unwatch(): void;
+}
+
+export interface Clock {
+  /** Ms since the epoch. */
+  wall(): number;
+  /** Ms since any fixed moment, never set. */
+  monotonic(): number;
+}
+
+export interface ReaderOptions {
+  conntrack: MessageSource | undefined;
+  tap: MessageSource | undefined;
+  addresses: AddressSet;
+  flows: FlowTable;
+  /** From `headerName`. */
+  idHeader: Buffer;
+  clock: Clock;
+  sink: CaptureSink;
+  stats: CaptureStats;
+  /** Conntrack events were lost, or connections could not be kept: the table of flows has to be compared with a dump. */
+  onConntrackLoss(): void;
+  log(level: 'info' | 'warn' | 'error', message: string): void;
+}
+
+export class Reader {
+  readonly completeness: Completeness;
+  readonly #options: ReaderOptions;
+  readonly #texts = new AddressTexts();
+  readonly #packets: TapPackets;
+  #out: Observation[] = [];
+  /**
+   * Events of source ports that were used again before the requests of the connection that had them were placed: they
+   * come after that connection's end. `#laterPorts` holds `src sport`.
+   */
+  #later: ConntrackEvent[] = [];
+  readonly #laterPorts = new Set<string>();
+  #watermark: number;
+  /** Watermark before the reading that brought the last packet; whether an overrun was told since. */
+  #packetWatermark: number;
+  #overrunTold = false;
+  /** Offset of the wall clock over the monotonic one at the last reading. */
+  #clockOffset: number;
+  /** Monotonic time until which the table is known to log the requests of all addresses. */
+  #tapGoodUntil = Number.POSITIVE_INFINITY;
+  #lastRead = Number.NEGATIVE_INFINITY;
+  #arrivedAt = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #immediate: NodeJS.Immediate | undefined;
+  #flushing: Promise<void> | undefined;
+  #closed = false;
+
+  constructor(options: ReaderOptions) {
+    const { clock, conntrack, tap, addresses, idHeader, stats } = options;
+    this.#options = options;
+    const sources: Source[] = [];
+    if (conntrack) sources.push('conntrack');
+    if (tap) sources.push('tap');
+    this.completeness = new Completeness(sources);
+    this.#packets = new TapPackets({ addresses, texts: this.#texts, idHeader, stats });
+    this.#watermark = clock.wall();
+    this.#packetWatermark = this.#watermark;
+    this.#clockOffset = this.#watermark - clock.monotonic();
+  }
+
+  /** Reads whenever there is something to read. */
+  start(): void {
+    this.#arm();
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    clearImmediate(this.#immediate);
+    this.#unwatch();
+  }
+
+  /** Monotonic time of the last reading. */
+  get lastRead(): number {
+    return this.#lastRead;
+  }
+
+  /** Past this monotonic time the tap is impaired, until it is called again. */
+  tapGoodUntil(monotonic: number): void {
+    this.#tapGoodUntil = monotonic;
+    this.completeness.mend('tap');
+  }
+
+  /** For what others learn: delivered with the next reading. */
+  push(observation: Observation): void {
+    this.#out.push(observation);
+  }
+
+  flush(): Promise<void> {
+    this.#flushing ??= new Promise((resolve) => {
+      setImmediate(() => {
+        this.#flushing = undefined;
+        this.read();
+        resolve();
+      });
+    });
+    return this.#flushing;
+  }
+
+  /** Reads everything that the sockets hold and delivers it. True if nothing was left. */
+  read(): boolean {
+    if (this.#closed) return true;
+    const { clock, conntrack, tap, flows, sink, stats } = this.#options;
+    const begun = clock.wall();
+    this.#checkClock(begun);
+    if (clock.monotonic() > this.#tapGoodUntil) this.completeness.impair('tap');
+    stats.cycles++;
+    const conntrackEmpty = conntrack === undefined || this.#drainConntrack(conntrack);
+    // The end of a connection may be recorded once the tap has been emptied after it: then its requests came before.
+    const endings = flows.endings;
+    const tapEmpty = tap === undefined || this.#drainTap(tap);
+    const complete = conntrackEmpty && tapEmpty;
+    let requests = this.#placeRequests(this.#packets.requests, conntrack);
+    this.#packets.requests = [];
+    const end = clock.wall();
+    if (complete) {
+      flows.release(endings, end, this.#out);
+      if (this.#applyLater(end)) requests = this.#placeRequests(requests, undefined);
+    }
+    for (const { request } of requests) this.#tell(request);
+    stats.flows = flows.size;
+    stats.flowsRefused = flows.refused;
+    for (const gap of this.completeness.gaps(this.#watermark, end)) {
+      stats.gaps++;
+      this.#out.push(gap);
+    }
+    if (complete) this.#watermark = begun;
+    const out = this.#out;
+    this.#out = [];
+    this.#lastRead = clock.monotonic();
+    sink.batch(out, this.#watermark);
+    return complete;
+  }
+
+  readonly #arrived = (): void => {
+    this.#arrivedAt = this.#options.clock.wall();
+  };
+
+  #drainConntrack(source: MessageSource): boolean {
+    const { stats } = this.#options;
+    const drained = source.drain(READ_LIMIT, this.#visitEvent, this.#arrived);
+    stats.conntrackEvents += drained.messages;
+    if (drained.overrun) {
+      stats.conntrackOverruns++;
+      this.#loseConntrack();
+    }
+    return drained.empty;
+  }
+
+  #loseConntrack(): void {
+    this.completeness.impair('conntrack');
+    this.#options.onConntrackLoss();
+  }
+
+  readonly #visitEvent: MessageVisitor = (bytes, start, end) => {
+    const { addresses, stats } = this.#options;
+    const event = parseConntrack(bytes, start, end, addresses, this.#texts);
+    if (typeof event === 'string') {
+      if (event === 'malformed') stats.conntrackMalformed++;
+      return;
+    }
+    stats.conntrackRelevant++;
+    this.#take(event, this.#arrivedAt);
+  };
+
+  #take(event: ConntrackEvent, readAt: number): void {
+    const { flows } = this.#options;
+    const isNew = event.type === 'new';
+    const portIsLater = this.#laterPorts.size > 0 && this.#laterPorts.has(portOf(event));
+    if (portIsLater || (isNew && flows.isEnding(event))) {
+      this.#later.push(event);
+      this.#laterPorts.add(portOf(event));
+    } else if (isNew) {
+      // The kernel's own time of the event lies before the reading, and after the last complete one.
+      const t = Math.min(Math.max(event.eventMs ?? readAt, this.#watermark), readAt);
+      if (!flows.opened(event, t, this.#out)) this.#loseConntrack();
+    } else if (event.type === 'destroy' || event.tcpState === TCP_TIME_WAIT) {
+      flows.ended(event);
+    }
+  }
+
+  /** After ends were recorded. What meets yet another end waits for the next reading. */
+  #applyLater(readAt: number): boolean {
+    if (this.#later.length === 0) return false;
+    const events = this.#later;
+    this.#later = [];
+    this.#laterPorts.clear();
+    for (const event of events) this.#take(event, readAt);
+    return true;
+  }
+
+  #drainTap(source: MessageSource): boolean {
+    const { stats } = this.#options;
+    const before = stats.tapPackets;
+    const add: MessageVisitor = (bytes, start, end) => this.#packets.add(bytes, start, end, this.#arrivedAt);
+    const drained = source.drain(READ_LIMIT, add, this.#arrived);
+    if (drained.overrun) {
+      stats.tapOverruns++;
+      this.#overrunTold = true;
+      // How many is known with the next packet's number.
+      this.completeness.lose('tap', 0);
+    }
+    const { lost } = this.#packets;
+    if (lost > 0) {
+      stats.tapLost += lost;
+      // Without an overrun nothing said when they were lost: any time since the last packet.
+      this.completeness.lose('tap', lost, this.#overrunTold ? undefined : this.#packetWatermark);
+    }
+    if (stats.tapPackets > before) {
+      this.#packetWatermark = this.#watermark;
+      if (!drained.overrun || lost > 0) this.#overrunTold = false;
+    }
+    this.#packets.lost = 0;
+    return drained.empty;
+  }
+
+  /**
+   * Ties requests to connections and tells them. Returns those of no known connection. A request may have been read
+   * before the event that tells of its connection, so `conntrack` is read once more for the first of these.
+   */
+  #placeRequests(pending: PendingRequest[], conntrack: MessageSource | undefined): PendingRequest[] {
+    const { flows, stats } = this.#options;
+    const left: PendingRequest[] = [];
+    let again = conntrack;
+    for (const each of pending) {
+      const { request, ack } = each;
+      let entry = flows.find(request.src, request.sport, request.ip, request.port);
+      if (entry === undefined && again !== undefined) {
+        this.#drainConntrack(again);
+        again = undefined;
+        entry = flows.find(request.src, request.sport, request.ip, request.port);
+      }
+      if (entry === undefined) {
+        left.push(each);
+      } else if (entry === 'several') {
+        this.#tell(request);
+      } else if (entry.lastAck === ack) {
+        // A new request acknowledges the answer to the one before. What does not is the same segment sent again, or a
+        // piece of its body that looks like a request.
+        stats.tapRepeated++;
+      } else {
+        entry.lastAck = ack;
+        request.vip = entry.vip;
+        request.vport = entry.vport;
+        this.#tell(request);
+      }
+    }
+    return left;
+  }
+
+  #tell(request: PendingRequest['request']): void {
+    const { stats } = this.#options;
+    stats.tapRequests++;
+    if (request.id === undefined) stats.tapWithoutId++;
+    this.#out.push(request);
+  }
+
+  /**
+   * Where the wall clock was set, times before and after cannot be compared: everything before is declared unknown,
+   * and the connections that are open are told anew.
+   */
+  #checkClock(wall: number): void {
+    const { clock, addresses, flows, stats, log } = this.#options;
+    const offset = wall - clock.monotonic();
+    const step = offset - this.#clockOffset;
+    this.#clockOffset = offset;
+    if (Math.abs(step) <= CLOCK_STEP_MS) return;
+    stats.clockSteps++;
+    log('error', `the clock was set by ${Math.round(step)} ms: what was seen before no longer counts`);
+    for (const source of this.completeness.sources) {
+      stats.gaps++;
+      this.#out.push({ kind: 'gap', t: wall, source });
+    }
+    this.#watermark = wall;
+    this.#packetWatermark = wall;
+    for (const src of addresses.texts()) {
+      for (const entry of flows.ofSource(src)) {
+        entry.t = wall;
+        entry.held = true;
+        this.#out.push(openOf(entry));
+      }
+    }
+  }
+
+  readonly #arm = (): void => {
+    this.#options.conntrack?.watch(this.#wake);
+    this.#options.tap?.watch(this.#wake);
+  };
+
+  #unwatch(): void {
+    this.#options.conntrack?.unwatch();
+    this.#options.tap?.unwatch();
+  }
+
+  /** A reading, then a rest in which messages collect, so that load does not mean a reading each. */
+  readonly #wake = (): void => {
+    if (this.#closed) return;
+    this.#unwatch();
+    const quiet = this.#options.clock.monotonic() - this.#lastRead > QUIET_MS;
+    const complete = this.read();
+    if (!complete) {
+      this.#immediate = setImmediate(this.#wake);
+      return;
+    }
+    // What was put off does not wake anyone up.
+    const putOff = this.#options.flows.endings > 0 || this.#later.length > 0;
+    this.#timer = setTimeout(putOff ? this.#wake : this.#arm, quiet ? FIRST_REST_MS : REST_MS);
+  };
+}
+
+function portOf({ src, sport }: ConntrackEvent): string {
+  return `${src} ${sport}`;
+}

@@ -1,0 +1,319 @@
+/**
+ * The nftables table that logs the first packet of each request (linux/netfilter/nf_tables.h). As text:
+ *
+ *     table inet realpod {
+ *       flags owner
+ *       set clients4 { type ipv4_addr; flags timeout; timeout 30s }
+ *       set clients6 { type ipv6_addr; flags timeout; timeout 30s }
+ *       chain tap {
+ *         type filter hook postrouting priority 90; policy accept;
+ *         ip saddr @clients4 goto request
+ *         ip6 saddr @clients6 goto request
+ *       }
+ *       chain request {
+ *         meta l4proto tcp ct direction original @ih,0,8 45-95 @ih,8,8 32-95 @ih,16,8 32-95
+ *           log group 9797 snaplen 1024 queue-threshold 1
+ *       }
+ *     }
+ *
+ * It is spoken to the kernel directly, from a socket that stays open: the kernel lets no one else change an owned
+ * table, and removes it when that socket closes, however this process ends. Priority 90 is after DNAT and before SNAT
+ * (100), so a packet has nginx's address and the pod's. `@ih` needs Linux 5.16, an owner 5.12: what can run the tap can
+ * own the table.
+ *
+ * The three ranges let through every packet that can begin a request: nginx sends methods of A-Z, `_` and `-` only, of
+ * any length, then a space and the target. Methods that are not known must not be missed: a request that goes unseen
+ * could be mistaken for another one with its id.
+ */
+import { constants } from 'node:os';
+import { addressBytes } from '../parse/ip-bytes.ts';
+import { NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST } from '../parse/netlink.ts';
+import { CaptureError } from './error.ts';
+import { callFailed, type Libc } from './libc.ts';
+import { attribute, message, nested, number16, number32, number64, text } from './message.ts';
+import { NetlinkSocket, type Refusal } from './netlink.ts';
+
+export const TABLE = 'realpod';
+/** Addresses lapse from the table unless they are set again within this time. */
+export const ELEMENT_TIMEOUT_MS = 30_000;
+
+const NFPROTO_INET = 1;
+const NFPROTO_IPV4 = 2;
+const NFPROTO_IPV6 = 10;
+const SUBSYSTEM = 10;
+const BATCH_BEGIN = 0x10;
+const BATCH_END = 0x11;
+const NEWTABLE = (SUBSYSTEM << 8) | 0;
+const DELTABLE = (SUBSYSTEM << 8) | 2;
+const NEWCHAIN = (SUBSYSTEM << 8) | 3;
+const NEWRULE = (SUBSYSTEM << 8) | 6;
+const NEWSET = (SUBSYSTEM << 8) | 9;
+const NEWSETELEM = (SUBSYSTEM << 8) | 12;
+const DELSETELEM = (SUBSYSTEM << 8) | 14;
+
+const NFT_TABLE_F_OWNER = 0x2;
+const NFT_SET_TIMEOUT = 0x10;
+const NF_INET_POST_ROUTING = 4;
+const NF_ACCEPT = 1;
+const PRIORITY = 90;
+/** nft's own numbers for key types, so that `nft list` shows addresses. */
+const TYPE_IPADDR = 7;
+const TYPE_IP6ADDR = 8;
+
+const NFT_REG_VERDICT = 0;
+const NFT_REG_1 = 1;
+const NFT_GOTO = -4;
+const NFT_META_NFPROTO = 15;
+const NFT_META_L4PROTO = 16;
+const NFT_CT_DIRECTION = 1;
+const NFT_PAYLOAD_NETWORK_HEADER = 1;
+const NFT_PAYLOAD_INNER_HEADER = 3;
+const LIST_ELEMENT = 1;
+
+const { EEXIST, EINVAL, ENOENT, EOPNOTSUPP, EPERM, EACCES } = constants.errno;
+
+const ELEMENTS_PER_MESSAGE = 1000;
+
+export interface TapRule {
+  group: number;
+  /** Bytes copied from the IP header on. */
+  snaplen: number;
+  /** Packets that the kernel collects before it hands them over. */
+  queueThreshold: number;
+}
+
+export class TapTable {
+  readonly #rule: TapRule;
+  readonly #socket: NetlinkSocket;
+  /** One request at a time on the socket. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  private constructor(libc: Libc, rule: TapRule) {
+    this.#rule = rule;
+    this.#socket = NetlinkSocket.open(libc, { datagramBytes: 4096, datagrams: 16 });
+  }
+
+  /** Puts up the table with no addresses in it. Rejects with `CaptureError`. */
+  static async open(libc: Libc, rule: TapRule): Promise<TapTable> {
+    const table = new TapTable(libc, rule);
+    try {
+      await table.#install();
+    } catch (error) {
+      table.#socket.close();
+      throw error;
+    }
+    return table;
+  }
+
+  /**
+   * Makes these, and no others, the addresses whose requests are logged, for `ELEMENT_TIMEOUT_MS` from now on.
+   * One transaction: an address that stays is in the set at every moment. `restored`: the table was gone, requests
+   * since the last success may not have been logged.
+   */
+  setAddresses(addresses: readonly string[]): Promise<'kept' | 'restored'> {
+    const turn = this.#turn.then(() => this.#setAddresses(addresses));
+    this.#turn = turn.catch(() => {});
+    return turn;
+  }
+
+  async #setAddresses(addresses: readonly string[]): Promise<'kept' | 'restored'> {
+    const refusal = await this.#socket.request(batch(elementMessages(addresses)));
+    if (refusal === undefined) return 'kept';
+    if (refusal.errno !== ENOENT) throw callFailed('set the addresses of the tap', -refusal.errno);
+    await this.#install();
+    const again = await this.#socket.request(batch(elementMessages(addresses)));
+    if (again !== undefined) throw callFailed('set the addresses of the tap', -again.errno);
+    return 'restored';
+  }
+
+  async #install(): Promise<void> {
+    const refusal = await this.#socket.request(batch(tableMessages(this.#rule)));
+    if (refusal !== undefined) throw installFailed(refusal);
+  }
+
+  async close(): Promise<void> {
+    await this.#turn;
+    // Closing would do for an owned table, but the kernel does that in its own time.
+    await this.#socket.request(batch([deleteTable]));
+    this.#socket.close();
+  }
+}
+
+/** Sequence numbers tell which message of a batch was refused; BATCH_BEGIN has 1. */
+const TABLE_SEQUENCE = 2;
+
+function installFailed({ errno, sequence }: Refusal): CaptureError {
+  if (sequence === TABLE_SEQUENCE && (errno === EEXIST || errno === EPERM)) {
+    return new CaptureError(
+      'table-exists',
+      `the nftables table inet ${TABLE} is there already: another realpod helper runs here. Stop it` +
+        ` (or, if none does: nft delete table inet ${TABLE})`,
+    );
+  }
+  if (errno === EPERM || errno === EACCES)
+    return callFailed(`create the nftables table inet ${TABLE}`, -errno);
+  if (errno === EOPNOTSUPP || errno === ENOENT || errno === EINVAL) {
+    return new CaptureError(
+      'kernel',
+      'this kernel cannot run the tap: it needs Linux 5.16 with nf_tables, nft_ct, nft_log and nfnetlink_log.' +
+        ' Without it: --sources conntrack',
+    );
+  }
+  return callFailed(`create the nftables table inet ${TABLE}`, -errno);
+}
+
+type Message = (sequence: number, flags: number) => Buffer;
+
+function inTable(type: number, flags: number, ...attributes: Buffer[]): Message {
+  return (sequence, more) =>
+    message({ type, flags: NLM_F_REQUEST | flags | more, sequence, family: NFPROTO_INET }, ...attributes);
+}
+
+/** All or nothing; the last message asks for an acknowledgement. */
+function batch(messages: readonly Message[]): Buffer {
+  const edge = (type: number, sequence: number) =>
+    message({ type, flags: NLM_F_REQUEST, sequence, family: 0, resource: SUBSYSTEM });
+  const last = messages.length - 1;
+  return Buffer.concat([
+    edge(BATCH_BEGIN, 1),
+    ...messages.map((build, i) => build(i + TABLE_SEQUENCE, i === last ? NLM_F_ACK : 0)),
+    edge(BATCH_END, messages.length + TABLE_SEQUENCE),
+  ]);
+}
+
+const deleteTable = inTable(DELTABLE, 0, text(1, TABLE));
+
+function tableMessages(rule: TapRule): Message[] {
+  return [
+    inTable(NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, text(1, TABLE), number32(2, NFT_TABLE_F_OWNER)),
+    newSet('clients4', TYPE_IPADDR, 4, 1),
+    newSet('clients6', TYPE_IP6ADDR, 16, 2),
+    inTable(
+      NEWCHAIN,
+      NLM_F_CREATE,
+      text(1, TABLE),
+      text(3, 'tap'),
+      nested(4, number32(1, NF_INET_POST_ROUTING), number32(2, PRIORITY)),
+      number32(5, NF_ACCEPT),
+      text(7, 'filter'),
+    ),
+    inTable(NEWCHAIN, NLM_F_CREATE, text(1, TABLE), text(3, 'request')),
+    newRule('tap', ...matchSource('clients4', NFPROTO_IPV4, 12, 4), goto('request')),
+    newRule('tap', ...matchSource('clients6', NFPROTO_IPV6, 8, 16), goto('request')),
+    newRule(
+      'request',
+      meta(NFT_META_L4PROTO),
+      equals(6),
+      ctDirection,
+      equals(0),
+      ...byteInRange(0, 0x2d, 0x5f),
+      ...byteInRange(1, 0x20, 0x5f),
+      ...byteInRange(2, 0x20, 0x5f),
+      log(rule),
+    ),
+  ];
+}
+
+function newSet(name: string, keyType: number, keyLength: number, id: number): Message {
+  return inTable(
+    NEWSET,
+    NLM_F_CREATE,
+    text(1, TABLE),
+    text(2, name),
+    number32(3, NFT_SET_TIMEOUT),
+    number32(4, keyType),
+    number32(5, keyLength),
+    number32(10, id),
+    number64(11, ELEMENT_TIMEOUT_MS),
+  );
+}
+
+/** Empties both sets and fills them again. */
+function elementMessages(addresses: readonly string[]): Message[] {
+  const keys = addresses.map(addressBytes).filter((bytes) => bytes !== undefined);
+  const messages: Message[] = [];
+  for (const [set, length] of [
+    ['clients4', 4],
+    ['clients6', 16],
+  ] as const) {
+    const ofFamily = keys.filter((key) => key.length === length);
+    messages.push(inTable(DELSETELEM, 0, text(1, TABLE), text(2, set)));
+    for (let i = 0; i < ofFamily.length; i += ELEMENTS_PER_MESSAGE) {
+      const elements = ofFamily
+        .slice(i, i + ELEMENTS_PER_MESSAGE)
+        .map((key) => nested(LIST_ELEMENT, nested(1, attribute(1, key))));
+      messages.push(inTable(NEWSETELEM, NLM_F_CREATE, text(1, TABLE), text(2, set), nested(3, ...elements)));
+    }
+  }
+  return messages;
+}
+
+function newRule(chain: string, ...expressions: Buffer[]): Message {
+  return inTable(
+    NEWRULE,
+    NLM_F_CREATE | NLM_F_APPEND,
+    text(1, TABLE),
+    text(2, chain),
+    nested(4, ...expressions),
+  );
+}
+
+function expression(name: string, ...attributes: Buffer[]): Buffer {
+  return nested(LIST_ELEMENT, text(1, name), nested(2, ...attributes));
+}
+
+function meta(key: number): Buffer {
+  return expression('meta', number32(2, key), number32(1, NFT_REG_1));
+}
+
+function payload(base: number, offset: number, length: number): Buffer {
+  return expression(
+    'payload',
+    number32(1, NFT_REG_1),
+    number32(2, base),
+    number32(3, offset),
+    number32(4, length),
+  );
+}
+
+/** The one byte in register 1 is `value`. */
+function equals(value: number): Buffer {
+  return expression('cmp', number32(1, NFT_REG_1), number32(2, 0), nested(3, attribute(1, Buffer.of(value))));
+}
+
+const ctDirection = expression('ct', number32(2, NFT_CT_DIRECTION), number32(1, NFT_REG_1));
+
+function matchSource(set: string, family: number, offset: number, length: number): Buffer[] {
+  return [
+    meta(NFT_META_NFPROTO),
+    equals(family),
+    payload(NFT_PAYLOAD_NETWORK_HEADER, offset, length),
+    expression('lookup', text(1, set), number32(2, NFT_REG_1)),
+  ];
+}
+
+/** Byte `offset` of the TCP payload lies in `from`..`to`. */
+function byteInRange(offset: number, from: number, to: number): Buffer[] {
+  return [
+    payload(NFT_PAYLOAD_INNER_HEADER, offset, 1),
+    expression(
+      'range',
+      number32(1, NFT_REG_1),
+      number32(2, 0),
+      nested(3, attribute(1, Buffer.of(from))),
+      nested(4, attribute(1, Buffer.of(to))),
+    ),
+  ];
+}
+
+function goto(chain: string): Buffer {
+  return expression(
+    'immediate',
+    number32(1, NFT_REG_VERDICT),
+    nested(2, nested(2, number32(1, NFT_GOTO), text(2, chain))),
+  );
+}
+
+function log({ group, snaplen, queueThreshold }: TapRule): Buffer {
+  return expression('log', number16(1, group), number32(3, snaplen), number16(4, queueThreshold));
+}

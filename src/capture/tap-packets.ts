@@ -1,0 +1,91 @@
+/** The tap's packets as requests. */
+import type { AddressSet, AddressTexts } from '../parse/ip-bytes.ts';
+import { parseNflog } from '../parse/nflog.ts';
+import { parseTcpPacket } from '../parse/packet.ts';
+import { parseRequestHead } from '../parse/request-head.ts';
+import type { Observation } from '../record/feed.ts';
+import type { CaptureStats } from './capture.ts';
+
+type RequestObservation = Extract<Observation, { kind: 'request' }>;
+
+/** A request that is not tied to a connection yet. */
+export interface PendingRequest {
+  request: RequestObservation;
+  /** TCP acknowledgement number of its segment. */
+  ack: number;
+}
+
+/** Counts what is missing in the numbers of a group's packets. */
+export class PacketSequence {
+  #next = 0;
+
+  /** How many packets were lost before this one. */
+  lostBefore(sequence: number): number {
+    const lost = (sequence - this.#next) >>> 0;
+    this.#next = (sequence + 1) >>> 0;
+    return lost;
+  }
+}
+
+export interface TapPacketsOptions {
+  addresses: AddressSet;
+  texts: AddressTexts;
+  /** From `headerName`. */
+  idHeader: Buffer;
+  stats: CaptureStats;
+}
+
+export class TapPackets {
+  readonly #options: TapPacketsOptions;
+  readonly #sequence = new PacketSequence();
+  /** Requests and losses since they were last taken away. */
+  requests: PendingRequest[] = [];
+  lost = 0;
+
+  constructor(options: TapPacketsOptions) {
+    this.#options = options;
+  }
+
+  /** Takes one NFLOG message, read at `readAt`. */
+  add(bytes: Buffer, start: number, end: number, readAt: number): void {
+    const { addresses, texts, idHeader, stats } = this.#options;
+    const packet = parseNflog(bytes, start, end);
+    if (packet === 'not-a-packet') return;
+    if (packet === 'malformed') {
+      stats.tapMalformed++;
+      return;
+    }
+    stats.tapPackets++;
+    if (packet.sequence !== undefined) this.lost += this.#sequence.lostBefore(packet.sequence);
+    const segment = parseTcpPacket(bytes, packet.start, packet.end);
+    if (typeof segment === 'string') {
+      stats.tapMalformed++;
+      return;
+    }
+    const src = addresses.match(bytes, segment.srcAt, segment.addressLength);
+    if (src === undefined) return;
+    const head = parseRequestHead(bytes, segment.payloadStart, segment.payloadEnd, idHeader);
+    if (head === 'not-http') {
+      stats.tapNotHttp++;
+      return;
+    }
+    const request: RequestObservation = {
+      kind: 'request',
+      t: readAt,
+      src,
+      sport: segment.sport,
+      ip: texts.text(bytes, segment.dstAt, segment.addressLength),
+      port: segment.dport,
+      via: 'tap',
+    };
+    if (head.id !== undefined) request.id = head.id;
+    if (head.method !== undefined) request.method = head.method;
+    if (head.path !== undefined) request.path = head.path;
+    if (head.cut) request.cut = true;
+    if (segment.payloadLength !== undefined) {
+      request.bytes = segment.payloadLength;
+      if (head.entireBytes === segment.payloadLength) request.entire = true;
+    }
+    this.requests.push({ request, ack: segment.ack });
+  }
+}

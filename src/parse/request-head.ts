@@ -1,0 +1,156 @@
+/** The head of an HTTP/1.x request (RFC 9112), as far as its bytes were copied. */
+
+/** Longer ids, and ids with bytes other than printable ASCII, are left out: no one would compare them with a log line. */
+const ID_LIMIT = 256;
+
+export interface RequestHead {
+  /** Absent if the copy ends within it. */
+  method: string | undefined;
+  /** Request target, one character a byte (latin1). With `cut` it may be only its beginning. */
+  path: string | undefined;
+  /** Value of the id header, if it stands there exactly once and is complete. */
+  id: string | undefined;
+  /**
+   * The copy does not settle what id the request has, so an absent one proves nothing: it ends before the blank line,
+   * or the header is there twice, folded, over-long or not printable.
+   */
+  cut: boolean;
+  /**
+   * Length in bytes of the whole request, where the head is complete and announces nothing after it: no body
+   * (RFC 9112, section 6) and no other protocol on the same connection. Undefined otherwise.
+   */
+  entireBytes: number | undefined;
+}
+
+const LF = 10;
+const CR = 13;
+const TAB = 9;
+const SPACE = 32;
+const COLON = 58;
+const HTTP_1 = Buffer.from(' HTTP/1.');
+/** More bytes follow the head of a request with one of these. */
+const MORE_FOLLOWS = ['content-length', 'transfer-encoding', 'upgrade'].map((name) => Buffer.from(name));
+
+/** The header's name as `parseRequestHead` wants it. */
+export function headerName(name: string): Buffer {
+  return Buffer.from(name.toLowerCase(), 'latin1');
+}
+
+/**
+ * Parses `start`..`end`; `idHeader` comes from `headerName`. What does not begin like a request that nginx would send
+ * (method of letters, `-` and `_`; target; HTTP/1.x) is `not-http`. Each byte is looked at a bounded number of times.
+ */
+export function parseRequestHead(
+  bytes: Buffer,
+  start: number,
+  end: number,
+  idHeader: Buffer,
+): RequestHead | 'not-http' {
+  let at = start;
+  while (at < end && isMethodByte(bytes[at]!)) at++;
+  if (at === start) return 'not-http';
+  if (at === end)
+    return { method: undefined, path: undefined, id: undefined, cut: true, entireBytes: undefined };
+  if (bytes[at] !== SPACE) return 'not-http';
+  const method = bytes.toString('latin1', start, at);
+  const pathStart = at + 1;
+
+  const lineEnd = findLineFeed(bytes, pathStart, end);
+  if (lineEnd < 0) {
+    // Up to the first space only: what follows may be the beginning of ` HTTP/1.1`.
+    let pathEnd = pathStart;
+    while (pathEnd < end && bytes[pathEnd] !== SPACE && bytes[pathEnd] !== CR) pathEnd++;
+    const path = bytes.toString('latin1', pathStart, pathEnd);
+    return { method, path, id: undefined, cut: true, entireBytes: undefined };
+  }
+  const pathEnd = contentEnd(bytes, pathStart, lineEnd) - HTTP_1.length - 1;
+  if (pathEnd <= pathStart || !isHttp1(bytes, pathEnd)) return 'not-http';
+  const path = bytes.toString('latin1', pathStart, pathEnd);
+
+  let id: string | undefined;
+  let idSeen = false;
+  let idDoubtful = false;
+  let inIdHeader = false;
+  let moreFollows = false;
+  for (at = lineEnd + 1; at < end; ) {
+    const feed = findLineFeed(bytes, at, end);
+    if (feed < 0) {
+      if (isFold(bytes[at]!) ? inIdHeader : isHeader(bytes, at, end, idHeader)) idDoubtful = true;
+      break;
+    }
+    const lineStop = contentEnd(bytes, at, feed);
+    if (lineStop === at) {
+      const entireBytes = moreFollows ? undefined : feed + 1 - start;
+      return { method, path, id: idDoubtful ? undefined : id, cut: idDoubtful, entireBytes };
+    }
+    if (isFold(bytes[at]!)) {
+      if (inIdHeader) idDoubtful = true;
+    } else {
+      moreFollows ||= MORE_FOLLOWS.some((name) => isHeader(bytes, at, lineStop, name));
+      inIdHeader = isHeader(bytes, at, lineStop, idHeader);
+      if (inIdHeader) {
+        if (idSeen) idDoubtful = true;
+        idSeen = true;
+        const value = headerValue(bytes, at + idHeader.length + 1, lineStop);
+        if (value === undefined) idDoubtful = true;
+        else if (value !== '') id = value;
+      }
+    }
+    at = feed + 1;
+  }
+  // The last line that was copied may be folded into one that was not.
+  const certain = !idDoubtful && !(inIdHeader && at >= end);
+  return { method, path, id: certain ? id : undefined, cut: true, entireBytes: undefined };
+}
+
+/** nginx lets through methods of these bytes only (ngx_http_parse_request_line). */
+function isMethodByte(byte: number): boolean {
+  return (byte >= 65 && byte <= 90) || byte === 95 || byte === 45;
+}
+
+function findLineFeed(bytes: Buffer, from: number, end: number): number {
+  for (let at = from; at < end; at++) if (bytes[at] === LF) return at;
+  return -1;
+}
+
+/** A line that begins like this goes on with the value above (obs-fold). */
+function isFold(byte: number): boolean {
+  return byte === SPACE || byte === TAB;
+}
+
+/** Where the line's content ends: before its CR LF, or before a bare LF. */
+function contentEnd(bytes: Buffer, start: number, feed: number): number {
+  return feed > start && bytes[feed - 1] === CR ? feed - 1 : feed;
+}
+
+/** ` HTTP/1.` and one digit at `at`. */
+function isHttp1(bytes: Buffer, at: number): boolean {
+  for (let i = 0; i < HTTP_1.length; i++) if (bytes[at + i] !== HTTP_1[i]) return false;
+  const minor = bytes[at + HTTP_1.length]!;
+  return minor >= 48 && minor <= 57;
+}
+
+function isHeader(bytes: Buffer, at: number, end: number, name: Buffer): boolean {
+  const colon = at + name.length;
+  if (colon >= end || bytes[colon] !== COLON) return false;
+  for (let i = 0; i < name.length; i++) {
+    const byte = bytes[at + i]!;
+    const lower = byte >= 65 && byte <= 90 ? byte + 32 : byte;
+    if (lower !== name[i]) return false;
+  }
+  return true;
+}
+
+/** The value without white space around it; undefined if it cannot be an id. */
+function headerValue(bytes: Buffer, start: number, end: number): string | undefined {
+  let from = start;
+  let to = end;
+  while (from < to && (bytes[from] === SPACE || bytes[from] === TAB)) from++;
+  while (to > from && (bytes[to - 1] === SPACE || bytes[to - 1] === TAB)) to--;
+  if (to - from > ID_LIMIT) return undefined;
+  for (let at = from; at < to; at++) {
+    const byte = bytes[at]!;
+    if (byte < SPACE || byte > 126) return undefined;
+  }
+  return bytes.toString('latin1', from, to);
+}

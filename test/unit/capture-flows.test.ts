@@ -1,0 +1,212 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { FlowTable } from '../../src/capture/flows.ts';
+import type { ConntrackEvent } from '../../src/parse/conntrack.ts';
+import type { Observation } from '../../src/record/feed.ts';
+
+const SRC = '10.77.0.70';
+
+function event(changes: Partial<ConntrackEvent> = {}): ConntrackEvent {
+  return {
+    type: 'new',
+    id: 1,
+    zone: 0,
+    src: SRC,
+    sport: 33454,
+    vip: '10.78.0.1',
+    vport: 10000,
+    ip: '10.77.0.101',
+    port: 8080,
+    tcpState: 1,
+    eventMs: undefined,
+    ...changes,
+  };
+}
+
+function tableOf(...events: ConntrackEvent[]): FlowTable {
+  const flows = new FlowTable(100);
+  flows.addSource(SRC);
+  for (const each of events) flows.opened(each, 1, []);
+  return flows;
+}
+
+/** Kind, source port and backend of each record. */
+function told(observations: readonly (Observation | undefined)[]) {
+  return observations.map((o) => {
+    if (o === undefined) return 'nothing';
+    assert.ok(o.kind === 'open' || o.kind === 'close');
+    return `${o.kind}${o.kind === 'open' && o.held ? ' held' : ''} ${o.sport} ${o.ip}`;
+  });
+}
+
+test('a connection is kept until its end is released', () => {
+  const flows = tableOf();
+  const out: Observation[] = [];
+  assert.ok(flows.opened(event(), 5, out));
+  flows.ended(event());
+  assert.notEqual(flows.find(SRC, 33454, '10.77.0.101', 8080), undefined);
+  flows.release(flows.endings, 9, out);
+  assert.deepEqual(told(out), ['open 33454 10.77.0.101', 'close 33454 10.77.0.101']);
+  assert.equal(flows.find(SRC, 33454, '10.77.0.101', 8080), undefined);
+  assert.equal(flows.size, 0);
+});
+
+test('an end that was read later than the tap waits for the next release', () => {
+  const flows = tableOf(event(), event({ sport: 2, id: 2 }));
+  const out: Observation[] = [];
+  flows.ended(event());
+  const before = flows.endings;
+  flows.ended(event({ sport: 2, id: 2 }));
+  flows.release(before, 9, out);
+  assert.deepEqual(told(out), ['close 33454 10.77.0.101']);
+  flows.release(flows.endings, 9, out);
+  assert.equal(out.length, 2);
+});
+
+test('a source port used again closes the connection that had it', () => {
+  const flows = tableOf(event());
+  const out: Observation[] = [];
+  flows.opened(event({ id: 2, ip: '10.77.0.102' }), 7, out);
+  assert.deepEqual(told(out), ['close 33454 10.77.0.101', 'open 33454 10.77.0.102']);
+  // The late end of the first is not the second's.
+  flows.ended(event({ id: 1 }));
+  assert.equal(flows.endings, 0);
+});
+
+test('a port used again before the end was released gives one close, not two', () => {
+  const flows = tableOf(event());
+  const out: Observation[] = [];
+  flows.ended(event());
+  flows.opened(event({ id: 2, ip: '10.77.0.102' }), 7, out);
+  flows.release(flows.endings, 9, out);
+  assert.deepEqual(told(out), ['close 33454 10.77.0.101', 'open 33454 10.77.0.102']);
+  assert.equal(flows.size, 1);
+});
+
+test('two Services over one pod and one source port leave a request untold', () => {
+  const flows = tableOf(event(), event({ id: 2, vip: '10.78.0.2' }));
+  assert.equal(flows.find(SRC, 33454, '10.77.0.101', 8080), 'several');
+  assert.equal(flows.ofPort(SRC, 33454).length, 2);
+  assert.equal(flows.find(SRC, 33454, '10.77.0.102', 8080), undefined);
+});
+
+test('the same tuple in another zone is another connection', () => {
+  const flows = tableOf(event(), event({ zone: 7 }));
+  assert.equal(flows.size, 2);
+});
+
+test('a full table refuses and counts', () => {
+  const flows = new FlowTable(1);
+  flows.addSource(SRC);
+  assert.ok(flows.opened(event(), 1, []));
+  assert.equal(flows.opened(event({ sport: 2 }), 1, []), false);
+  assert.deepEqual([flows.size, flows.refused, flows.full], [1, 1, true]);
+});
+
+test('a dump brings what is older than the listening', () => {
+  const flows = tableOf();
+  flows.beginDump();
+  assert.deepEqual(told([flows.listed(event(), false, 3).opened]), ['open held 33454 10.77.0.101']);
+  assert.deepEqual(flows.listed(event({ sport: 2 }), true, 3), {}, 'one that is over is left out');
+  assert.deepEqual(flows.endDump([SRC], 2, 4), []);
+  assert.deepEqual(flows.unsure(), { sources: [SRC], missing: false });
+});
+
+test('a part of a dump older than an end does not bring the connection back', () => {
+  const flows = tableOf(event());
+  flows.beginDump();
+  flows.ended(event());
+  flows.release(1, 2, []);
+  assert.deepEqual(flows.listed(event(), false, 3), {});
+  assert.equal(flows.size, 0);
+});
+
+test('the end of a connection not known yet keeps the dump from bringing it', () => {
+  const flows = tableOf();
+  flows.beginDump();
+  flows.ended(event());
+  assert.deepEqual(flows.listed(event(), false, 3), {});
+});
+
+test('a tuple opened again during the dump is the new connection', () => {
+  const flows = tableOf(event());
+  flows.beginDump();
+  flows.ended(event());
+  flows.opened(event({ id: 2 }), 2, []);
+  assert.deepEqual(flows.listed(event(), false, 3), {});
+  assert.equal(flows.ofPort(SRC, 33454)[0]!.id, 2);
+  assert.deepEqual(flows.listed(event({ id: 2 }), false, 3), {});
+});
+
+test('a connection told by an event is newer than what a dump still lists of its tuple', () => {
+  const flows = tableOf();
+  flows.beginDump();
+  flows.opened(event({ id: 2 }), 2, []);
+  assert.deepEqual(flows.listed(event({ id: 1 }), false, 3), {});
+  assert.equal(flows.ofPort(SRC, 33454)[0]!.id, 2);
+});
+
+test('a NEW event on the way while the dump was read changes nothing', () => {
+  const flows = tableOf();
+  flows.beginDump();
+  flows.listed(event(), false, 3);
+  const out: Observation[] = [];
+  flows.opened(event(), 4, out);
+  assert.deepEqual(out, []);
+  assert.deepEqual([flows.size, flows.ofPort(SRC, 33454)[0]!.held], [1, true]);
+});
+
+test('a connection is over when two dumps in a row do not list it', () => {
+  const flows = tableOf(event());
+  const survey = () => {
+    flows.beginDump();
+    return flows.endDump([SRC], 2, 3);
+  };
+  assert.deepEqual(survey(), []);
+  assert.deepEqual(flows.unsure(), { sources: [SRC], missing: true });
+  assert.deepEqual(told(survey()), ['close 33454 10.77.0.101']);
+});
+
+test('a connection listed again after it was missing is not over', () => {
+  const flows = tableOf(event());
+  flows.beginDump();
+  flows.endDump([SRC], 2, 3);
+  flows.beginDump();
+  flows.listed(event(), false, 4);
+  flows.endDump([SRC], 3, 4);
+  flows.beginDump();
+  assert.deepEqual(flows.endDump([SRC], 4, 5), []);
+  assert.equal(flows.size, 1);
+});
+
+test('a connection younger than the dump need not be in it', () => {
+  const flows = tableOf();
+  flows.beginDump();
+  flows.opened(event(), 5, []);
+  flows.endDump([SRC], 4, 6);
+  assert.equal(flows.ofPort(SRC, 33454)[0]!.missed, 0);
+});
+
+test('a dump tells the end that events did not', () => {
+  const flows = tableOf(event());
+  flows.markUnsure();
+  flows.beginDump();
+  assert.deepEqual(told([flows.listed(event(), true, 5).closed]), ['close 33454 10.77.0.101']);
+});
+
+test('after a loss a dump tells that a source port leads elsewhere now', () => {
+  const flows = tableOf(event());
+  flows.markUnsure();
+  flows.beginDump();
+  const { closed, opened } = flows.listed(event({ id: 2, ip: '10.77.0.102' }), false, 5);
+  assert.deepEqual(told([closed, opened]), ['close 33454 10.77.0.101', 'open held 33454 10.77.0.102']);
+});
+
+test('an address that is no longer watched is forgotten without a record', () => {
+  const flows = tableOf(event(), event({ sport: 2 }));
+  flows.ended(event());
+  flows.removeSource(SRC);
+  const out: Observation[] = [];
+  flows.release(flows.endings, 5, out);
+  assert.deepEqual([out.length, flows.size], [0, 0]);
+});

@@ -1,0 +1,274 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { CAPTURE_DEFAULTS, createCapture } from '../../src/capture/capture.ts';
+import { FlowTable } from '../../src/capture/flows.ts';
+import type { Drained, MessageVisitor } from '../../src/capture/netlink.ts';
+import { type MessageSource, Reader } from '../../src/capture/reader.ts';
+import { AddressSet } from '../../src/parse/ip-bytes.ts';
+import { headerName } from '../../src/parse/request-head.ts';
+import type { Observation } from '../../src/record/feed.ts';
+
+function captured(path: string): Map<string, Buffer> {
+  const text = readFileSync(new URL(`../fixtures/${path}/messages.json`, import.meta.url), 'utf8');
+  const { messages } = JSON.parse(text) as { messages: { what: string; hex: string }[] };
+  return new Map(messages.map(({ what, hex }) => [what, Buffer.from(hex, 'hex')]));
+}
+
+const conntrackMessages = captured('conntrack');
+const packets = captured('nflog');
+const TIMED = ', nf_conntrack_timestamp and _acct on';
+
+/** Events and request of one captured connection. */
+const conn = (what: string) => Buffer.from(conntrackMessages.get(`IPv4 iptables DNAT ${what}${TIMED}`)!);
+const request = () => Buffer.from(packets.get('GET, IPv4')!);
+
+/** The packet's number, the attribute NFULA_SEQ (12). */
+function numbered(packet: Buffer, sequence: number): Buffer {
+  const at = packet.indexOf(Buffer.of(8, 0, 12, 0));
+  packet.writeUInt32BE(sequence, at + 4);
+  return packet;
+}
+
+/** A socket that holds what the test puts into it. */
+class Held implements MessageSource {
+  messages: Buffer[] = [];
+  overrun = false;
+  /** Called when the socket is read, before its messages are handed over. */
+  reading: () => void = () => {};
+
+  drain(limit: number, visit: MessageVisitor, arrived?: () => void): Drained {
+    this.reading();
+    const taken = this.messages.splice(0, limit);
+    if (taken.length > 0) arrived?.();
+    for (const message of taken) visit(message, 0, message.length);
+    const drained = { messages: taken.length, overrun: this.overrun, empty: this.messages.length === 0 };
+    this.overrun = false;
+    return drained;
+  }
+
+  watch(): void {}
+  unwatch(): void {}
+}
+
+function scene() {
+  const conntrack = new Held();
+  const tap = new Held();
+  const addresses = new AddressSet();
+  const flows = new FlowTable(10);
+  for (const text of ['10.77.0.70', 'fd77::70']) {
+    addresses.add(text);
+    flows.addSource(text);
+  }
+  const { stats } = createCapture({ ...CAPTURE_DEFAULTS, log: () => {} }, { batch: () => {} });
+  const time = { wall: 1_000_000, monotonic: 0 };
+  const delivered: { observations: Observation[]; watermark: number }[] = [];
+  let losses = 0;
+  const reader = new Reader({
+    conntrack,
+    tap,
+    addresses,
+    flows,
+    idHeader: headerName('X-Request-ID'),
+    clock: { wall: () => time.wall, monotonic: () => time.monotonic },
+    sink: { batch: (observations, watermark) => delivered.push({ observations, watermark }) },
+    stats,
+    onConntrackLoss: () => losses++,
+    log: () => {},
+  });
+  return {
+    conntrack,
+    tap,
+    flows,
+    stats,
+    reader,
+    time,
+    losses: () => losses,
+    /** `ms` later, everything is read; what was delivered. */
+    read(ms = 10) {
+      time.wall += ms;
+      time.monotonic += ms;
+      delivered.length = 0;
+      reader.read();
+      assert.equal(delivered.length, 1);
+      return delivered[0]!;
+    },
+  };
+}
+
+const kinds = (observations: readonly Observation[]) => observations.map(({ kind }) => kind);
+
+test('a whole connection in one reading is told in the order it happened', () => {
+  const { conntrack, tap, read, flows } = scene();
+  conntrack.messages.push(conn('NEW SYN_SENT'), conn('UPDATE ESTABLISHED'), conn('UPDATE TIME_WAIT'));
+  tap.messages.push(request());
+  const { observations, watermark } = read();
+  assert.deepEqual(kinds(observations), ['open', 'request', 'close']);
+  assert.equal(watermark, 1_000_010);
+  const [open, told] = observations;
+  assert.ok(open?.kind === 'open' && told?.kind === 'request');
+  assert.deepEqual(
+    [told.src, told.sport, told.vip, told.vport, told.ip, told.port],
+    [open.src, open.sport, open.vip, open.vport, open.ip, open.port],
+  );
+  assert.deepEqual([told.id, told.method, told.path], ['0123456789abcdef0123456789abcdef', 'GET', '/test']);
+  assert.equal(flows.size, 0);
+});
+
+test('a request read before the event of its connection still gets what nginx dialled', () => {
+  const { conntrack, tap, read } = scene();
+  tap.messages.push(request());
+  tap.reading = () => conntrack.messages.push(conn('NEW SYN_SENT'), conn('UPDATE TIME_WAIT'));
+  const { observations } = read();
+  // The end came after the tap was read, where more requests of the connection may be: it waits.
+  assert.deepEqual(kinds(observations), ['open', 'request']);
+  assert.ok(observations[1]?.kind === 'request' && observations[1].vip === '10.78.0.1');
+  tap.reading = () => {};
+  assert.deepEqual(kinds(read().observations), ['close']);
+});
+
+test('a source port used again at once is told after the connection that had it, requests included', () => {
+  const { conntrack, tap, read } = scene();
+  const next = conn('NEW SYN_SENT');
+  next.writeUInt32BE(77, next.indexOf(Buffer.of(8, 0, 12, 0)) + 4);
+  const pod = Buffer.of(10, 77, 0, request()[135]!);
+  next[next.indexOf(pod) + 3] = 99;
+  conntrack.messages.push(conn('NEW SYN_SENT'), conn('UPDATE TIME_WAIT'), next);
+  const second = numbered(request(), 1);
+  second[second.indexOf(pod) + 3] = 99;
+  tap.messages.push(request(), second);
+  const { observations } = read();
+  const told = observations.map((o) =>
+    'ip' in o ? `${o.kind} ${o.ip === '10.77.0.99' ? 'second' : 'first'}` : o.kind,
+  );
+  assert.deepEqual(told, ['open first', 'request first', 'close first', 'open second', 'request second']);
+  assert.ok(observations.every((o) => o.kind === 'gap' || !('sport' in o) || o.vip === '10.78.0.1'));
+});
+
+test('a request of no known connection is told without what nginx dialled', () => {
+  const { tap, read } = scene();
+  tap.messages.push(request());
+  const { observations } = read();
+  assert.ok(observations[0]?.kind === 'request');
+  assert.equal('vip' in observations[0], false);
+});
+
+test('a segment sent again is told once', () => {
+  const { conntrack, tap, read, stats } = scene();
+  conntrack.messages.push(conn('NEW SYN_SENT'));
+  tap.messages.push(request(), numbered(request(), 1));
+  assert.deepEqual(kinds(read().observations), ['open', 'request']);
+  assert.equal(stats.tapRepeated, 1);
+});
+
+test('two requests on one connection are both told', () => {
+  const { tap, read } = scene();
+  tap.messages.push(
+    numbered(Buffer.from(packets.get('GET on a kept connection, first; header in lower case')!), 0),
+    numbered(Buffer.from(packets.get('GET on the same connection, second')!), 1),
+  );
+  assert.deepEqual(kinds(read().observations), ['request', 'request']);
+});
+
+test("the kernel's time of an opening is kept between the last watermark and the reading", () => {
+  const { conntrack, read } = scene();
+  conntrack.messages.push(conn('NEW SYN_SENT'));
+  const { observations } = read();
+  // The capture was made long after the scene's clock, so the reading is the latest it can be.
+  assert.equal(observations[0]?.t, 1_000_010);
+});
+
+test('lost packets are told with their number, over the time since the last watermark', () => {
+  const { tap, read, stats } = scene();
+  tap.messages.push(numbered(request(), 0));
+  const first = read();
+  tap.overrun = true;
+  const gap = read().observations;
+  assert.deepEqual(gap, [{ kind: 'gap', source: 'tap', t: 1_000_020, from: first.watermark }]);
+  assert.deepEqual(read().observations, []);
+  tap.messages.push(numbered(request(), 7));
+  const counted = read().observations.find(({ kind }) => kind === 'gap');
+  assert.deepEqual(counted, { kind: 'gap', source: 'tap', t: 1_000_040, from: 1_000_030, lost: 6 });
+  assert.equal(stats.tapLost, 6);
+});
+
+test('packets missing without an overrun may have been lost at any time since the last one', () => {
+  const { tap, read } = scene();
+  tap.messages.push(numbered(request(), 0));
+  read();
+  read();
+  read();
+  tap.messages.push(numbered(request(), 3));
+  const gap = read().observations.find(({ kind }) => kind === 'gap');
+  assert.deepEqual(gap, { kind: 'gap', source: 'tap', t: 1_000_040, from: 1_000_000, lost: 2 });
+});
+
+test('after lost conntrack events no watermark comes without a gap until the table is right again', () => {
+  const { conntrack, reader, read, losses } = scene();
+  conntrack.overrun = true;
+  assert.deepEqual(read().observations, [
+    { kind: 'gap', source: 'conntrack', t: 1_000_010, from: 1_000_000 },
+  ]);
+  assert.equal(losses(), 1);
+  assert.deepEqual(read().observations, [
+    { kind: 'gap', source: 'conntrack', t: 1_000_020, from: 1_000_010 },
+  ]);
+  reader.completeness.mend('conntrack');
+  assert.deepEqual(kinds(read().observations), ['gap']);
+  assert.deepEqual(read().observations, []);
+});
+
+test('a tap whose addresses may have lapsed is not taken for complete', () => {
+  const { reader, read, time } = scene();
+  reader.tapGoodUntil(time.monotonic + 100);
+  read(90);
+  assert.deepEqual(kinds(read(60_000).observations), ['gap']);
+  reader.tapGoodUntil(time.monotonic + 100);
+  read();
+  assert.deepEqual(read().observations, []);
+});
+
+test('a clock that was set ends what is known, and open connections are told anew', () => {
+  const { conntrack, read, time, stats } = scene();
+  conntrack.messages.push(conn('NEW SYN_SENT'));
+  read();
+  time.wall -= 3_600_000;
+  const { observations, watermark } = read();
+  assert.deepEqual(kinds(observations), ['gap', 'gap', 'open']);
+  assert.ok(observations[0]?.kind === 'gap' && observations[0].from === undefined);
+  assert.ok(observations[2]?.kind === 'open' && observations[2].held);
+  assert.ok(observations.every(({ t }) => t === time.wall));
+  assert.equal(watermark, time.wall);
+  assert.equal(stats.clockSteps, 1);
+  assert.deepEqual(read().observations, []);
+});
+
+test('a slow drift of the clock is no step', () => {
+  const { read, time, stats } = scene();
+  for (let i = 0; i < 10; i++) {
+    time.wall += 400;
+    read();
+  }
+  assert.equal(stats.clockSteps, 0);
+});
+
+test('connections beyond the limit are refused and the record is not taken for complete', () => {
+  const { conntrack, read, stats, losses } = scene();
+  for (let i = 0; i < 11; i++) {
+    const message = conn('NEW SYN_SENT');
+    message.writeUInt16BE(1000 + i, message.indexOf(Buffer.of(6, 0, 2, 0)) + 4);
+    conntrack.messages.push(message);
+  }
+  const { observations } = read();
+  assert.equal(observations.filter(({ kind }) => kind === 'open').length, 10);
+  assert.equal(observations.at(-1)?.kind, 'gap');
+  assert.deepEqual([stats.flowsRefused, losses()], [1, 1]);
+});
+
+test('messages that cannot be understood are counted', () => {
+  const { conntrack, tap, read, stats } = scene();
+  conntrack.messages.push(conn('NEW SYN_SENT').subarray(0, 60));
+  tap.messages.push(request().subarray(0, 30), Buffer.alloc(3));
+  read();
+  assert.deepEqual([stats.conntrackMalformed, stats.tapMalformed], [1, 2]);
+});

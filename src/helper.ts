@@ -1,0 +1,146 @@
+import { type Capture, CaptureError, createCapture } from './capture/capture.ts';
+import { inCluster, openApi } from './cluster/api.ts';
+import { type AuthMode, createAuthorizer } from './cluster/authorize.ts';
+import { createNames, type Names } from './cluster/names.ts';
+import { createReviewer } from './cluster/token.ts';
+import { Feed } from './feed/feed.ts';
+import { type Authorizer, addFeedRoutes } from './feed/routes.ts';
+import { type Log, stderrLog } from './log.ts';
+import { type Options, UsageError } from './options.ts';
+import { canonicalIp } from './parse/address.ts';
+import type { Source } from './record/feed.ts';
+import { helperMetrics } from './serve/helper-metrics.ts';
+import { type App, createApp, HttpError, listen } from './serve/http.ts';
+import { untilSignal } from './signals.ts';
+
+/** Connections kept at a time over all subscribed pods. About 600 bytes each. */
+const MAX_FLOWS = 200_000;
+/** A helper that has delivered no watermark for this long (ms) is not ready. */
+const READY_WITHIN_MS = 10_000;
+
+/** The capturing half, in a process of its own or inside a sidecar. */
+export interface Captured {
+  feed: Feed;
+  capture: Capture;
+  close(): Promise<void>;
+}
+
+/** Rejects with CaptureError where this machine or its rights do not allow it. */
+export async function startCapture(options: Options, log: Log): Promise<Captured> {
+  const feed = new Feed(Date.now);
+  const capture = createCapture(
+    {
+      sources: options.list('sources') as Source[],
+      tapGroup: options.number('tap-group'),
+      snaplen: options.bytes('tap-snaplen'),
+      requestIdHeader: options.text('request-id-header'),
+      receiveBufferBytes: options.bytes('receive-buffer'),
+      maxFlows: MAX_FLOWS,
+      log,
+    },
+    feed,
+  );
+  await capture.start();
+  feed.connect(capture);
+  return {
+    feed,
+    capture,
+    async close() {
+      feed.close();
+      await capture.close();
+    },
+  };
+}
+
+/** What the helper knows of the cluster; without one, addresses only. */
+interface Cluster {
+  names: Names | undefined;
+  authorizer: Authorizer;
+  close(): Promise<void>;
+}
+
+/** `realpod helper`: runs until SIGTERM or SIGINT. */
+export async function runHelper(options: Options): Promise<number> {
+  const log = stderrLog('helper');
+  const stopped = untilSignal();
+  let captured: Captured | undefined;
+  let cluster: Cluster | undefined;
+  let app: App | undefined;
+  try {
+    captured = await startCapture(options, log);
+    const { feed, capture } = captured;
+    cluster = await joinCluster(options, feed, log);
+    feed.connect(capture, cluster.names);
+    app = createHelperApp(captured, cluster.authorizer, cluster.names, log);
+    const { host, port } = options.listen('listen');
+    log('info', `serving the feed on port ${await listen(app, host, port)}`);
+    log('info', `ending on ${await stopped}`);
+    return 0;
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    log('error', whyNot(error, options));
+    return 1;
+  } finally {
+    await captured?.close();
+    await cluster?.close();
+    await app?.close();
+  }
+}
+
+/** One line for people, without a stack: these are conditions of the machine. */
+function whyNot(error: unknown, options: Options): string {
+  const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof CaptureError) return message;
+  if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') {
+    return `${options.text('listen')} is in use by another process; choose another with --listen`;
+  }
+  return message;
+}
+
+async function joinCluster(options: Options, feed: Feed, log: Log): Promise<Cluster> {
+  const kubeconfig = options.optional('kubeconfig');
+  const within = kubeconfig !== undefined || inCluster();
+  const mode = (options.optional('auth') ?? (inCluster() ? 'token' : 'source-ip')) as AuthMode;
+  if (!within) {
+    if (mode === 'token') {
+      throw new UsageError(
+        '--auth token: needs a cluster to verify tokens; give --kubeconfig, or --auth source-ip',
+      );
+    }
+    return { names: undefined, authorizer: createAuthorizer({ mode }), close: async () => {} };
+  }
+  const api = await openApi(kubeconfig);
+  const names = createNames({ api, onName: (record) => feed.name(record), log });
+  names.start();
+  const authorizer =
+    mode === 'token'
+      ? createAuthorizer({ mode, reviewer: createReviewer(api, log), names, node: process.env.NODE_NAME })
+      : createAuthorizer({ mode });
+  return { names, authorizer, close: () => names.stop() };
+}
+
+export function createHelperApp(
+  { feed, capture }: Pick<Captured, 'feed' | 'capture'>,
+  authorizer: Authorizer,
+  names: Names | undefined,
+  log: Log,
+): App {
+  const app = createApp({ connections: 1_000, headersMs: 5_000 }, (message) => log('error', message));
+  const routes = { cutOff: 0, refused: 0 };
+  addFeedRoutes(app, { feed, capture, authorizer, names, canonical: canonicalIp, stats: routes });
+  const metrics = helperMetrics({ capture: capture.stats, feed, routes, clock: Date.now });
+  app.get('/metrics', async (_request, reply) => reply.type(metrics.contentType).send(await metrics.text()));
+  app.get('/healthz', async () => ({ status: 'ok' }));
+  app.get('/readyz', async () => {
+    const age = Date.now() - feed.watermark;
+    // Nothing is read for nobody, so a helper without readers is as ready as it can be.
+    if (feed.addresses.length === 0 || age <= READY_WITHIN_MS) return { status: 'ok' };
+    throw new HttpError(
+      503,
+      'no-watermark',
+      `nothing read from the kernel for ${Math.round(age)} ms`,
+      'see the log',
+    );
+  });
+  return app;
+}

@@ -1,0 +1,198 @@
+import type { Follower, LogBlock } from './follow/follower.ts';
+import type { LogPosition } from './follow/position.ts';
+import type { FlowIndex } from './join/flow-index.ts';
+import { type BlockLine, Waiting, type WaitingBlock, type WaitingLimits } from './join/waiting.ts';
+import type { ParsedLine, UnparsedReason } from './record/line.ts';
+import { type Evidence, isResolved, type Reason } from './record/outcome.ts';
+import type { Style } from './rewrite/style.ts';
+
+const NEWLINE = 0x0a;
+
+/** How long a block waits for a watermark of its own accord before one is asked for (ms): batches of a busy feed bring one. */
+const ASK_AFTER_MS = 3;
+/** While none comes, it is asked for ever more rarely, up to this (ms). */
+const ASK_AT_MOST_MS = 200;
+
+export type Parse = (bytes: Buffer, start: number, end: number) => ParsedLine | UnparsedReason;
+
+export interface PipelineParts {
+  follower: Pick<Follower, 'next'>;
+  parse: Parse;
+  index: FlowIndex;
+  style: Style;
+  write(chunks: readonly Buffer[], end: LogPosition): Promise<void>;
+  /** Asks the feed for a watermark of this moment. */
+  requestTick(): void;
+  /** Lines as they leave, for the recent lines, the pods' figures and the page. */
+  onSettled(block: WaitingBlock<LogBlock>): void;
+  limits: WaitingLimits & {
+    /** Bytes of settled lines that the outputs have not taken. Beyond, nothing is read. */
+    maxUnwrittenBytes: number;
+  };
+  clock(): number;
+}
+
+/** Every line lands in exactly one of `lines`, every attempt in exactly one of `evidence` and `reasons`. */
+export interface PipelineCounters {
+  lines: Record<'enriched' | 'unchanged' | UnparsedReason, number>;
+  evidence: Partial<Record<Evidence, number>>;
+  reasons: Partial<Record<Reason, number>>;
+}
+
+/** follow → parse → join → rewrite → write, for one log. */
+export class Pipeline {
+  readonly counters: PipelineCounters = {
+    lines: { enriched: 0, unchanged: 0, empty: 0, format: 0, 'too-long': 0 },
+    evidence: {},
+    reasons: {},
+  };
+  readonly waiting: Waiting<LogBlock>;
+  readonly #parts: PipelineParts;
+  #unwritten = 0;
+  #writing: Promise<void> = Promise.resolve();
+  #failed: unknown;
+  #wake: (() => void) | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #asking: NodeJS.Timeout | undefined;
+  #askAfter = ASK_AFTER_MS;
+  #ended = false;
+
+  constructor(parts: PipelineParts) {
+    this.#parts = parts;
+    this.waiting = new Waiting(parts.index, parts.limits);
+  }
+
+  get unwrittenBytes(): number {
+    return this.#unwritten;
+  }
+
+  /** Runs until the follower ends; resolves when every line has been written. Rejects when the outputs give up. */
+  async run(): Promise<void> {
+    const { follower, clock, limits } = this.#parts;
+    try {
+      for (;;) {
+        const block = await follower.next();
+        if (!block) break;
+        this.#accept(block);
+        this.settle();
+        while (this.#unwritten > limits.maxUnwrittenBytes && this.#failed === undefined)
+          await this.#progress();
+        if (this.#failed !== undefined) throw this.#failed;
+      }
+      this.#ended = true;
+      while (this.waiting.blocks > 0 && this.#failed === undefined) {
+        const left = (this.waiting.deadline ?? 0) - clock();
+        if (left > 0) await this.#progress();
+        else this.settle();
+      }
+      await this.#writing;
+      if (this.#failed !== undefined) throw this.#failed;
+    } finally {
+      clearTimeout(this.#timer);
+      clearTimeout(this.#asking);
+    }
+  }
+
+  /** Call it when the watermark has moved. */
+  settle(): void {
+    const settled = this.waiting.take(this.#parts.clock());
+    if (settled.length > 0) this.#askAfter = ASK_AFTER_MS;
+    for (const block of settled) this.#emit(block);
+    this.#schedule();
+    this.#wake?.();
+  }
+
+  #accept(block: LogBlock): void {
+    const { bytes, readAt } = block;
+    const lines: BlockLine[] = [];
+    if (block.oversized) {
+      const whole = bytes[bytes.length - 1] === NEWLINE;
+      lines.push({ start: 0, end: whole ? bytes.length - 1 : bytes.length, parsed: 'too-long' });
+    } else {
+      for (let start = 0; start < bytes.length; ) {
+        const newline = bytes.indexOf(NEWLINE, start);
+        const end = newline < 0 ? bytes.length : newline;
+        const parsed = end === start ? 'empty' : this.#parts.parse(bytes, start, end);
+        lines.push({ start, end, parsed });
+        start = end + 1;
+      }
+    }
+    // The clock cuts to whole milliseconds, and what happened in the last one may have been in time for these lines.
+    this.waiting.push(bytes, readAt + 1, lines, block);
+  }
+
+  #emit(block: WaitingBlock<LogBlock>): void {
+    this.#count(block);
+    this.#parts.onSettled(block);
+    const chunks = this.#parts.style.render(block.bytes, block.lines, block.outcomes);
+    const size = block.bytes.length;
+    this.#unwritten += size;
+    this.#writing = this.#writing
+      .then(() => (this.#failed === undefined ? this.#parts.write(chunks, block.tag.end) : undefined))
+      .catch((error: unknown) => {
+        this.#failed ??= error;
+      })
+      .finally(() => {
+        this.#unwritten -= size;
+        this.#wake?.();
+      });
+  }
+
+  #count(block: WaitingBlock<LogBlock>): void {
+    const { lines: results, evidence, reasons } = this.counters;
+    for (let i = 0; i < block.lines.length; i++) {
+      const { parsed } = block.lines[i]!;
+      if (typeof parsed === 'string') {
+        results[parsed]++;
+        continue;
+      }
+      let enriched = false;
+      for (const outcome of block.outcomes[i]!) {
+        if (isResolved(outcome)) {
+          enriched = true;
+          evidence[outcome.evidence] = (evidence[outcome.evidence] ?? 0) + 1;
+        } else {
+          reasons[outcome.reason] = (reasons[outcome.reason] ?? 0) + 1;
+        }
+      }
+      results[enriched ? 'enriched' : 'unchanged']++;
+    }
+  }
+
+  #schedule(): void {
+    const { deadline } = this.waiting;
+    if (deadline === undefined) return;
+    const { clock, requestTick } = this.#parts;
+    if (this.#timer === undefined) {
+      this.#timer = setTimeout(
+        () => {
+          this.#timer = undefined;
+          this.settle();
+        },
+        Math.max(1, deadline - clock()),
+      );
+    }
+    if (this.waiting.wanting && this.#asking === undefined) {
+      this.#asking = setTimeout(
+        () => {
+          this.#asking = undefined;
+          if (!this.waiting.wanting) return;
+          requestTick();
+          this.#askAfter = Math.min(this.#askAfter * 2, ASK_AT_MOST_MS);
+          this.#schedule();
+        },
+        this.#ended ? 0 : this.#askAfter,
+      );
+    }
+  }
+
+  /** Resolves when something was written or settled. */
+  #progress(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = () => {
+        this.#wake = undefined;
+        resolve();
+      };
+    });
+  }
+}

@@ -1,0 +1,202 @@
+import { ownAddresses } from './addresses.ts';
+import { readEmbeddedFeed } from './feed/embedded.ts';
+import { type FeedHandlers, type FeedSource, readFeed } from './feed/reader.ts';
+import { FollowError, openFollower } from './follow/follower.ts';
+import type { Captured } from './helper.ts';
+import { FlowIndex } from './join/flow-index.ts';
+import { type Log, stderrLog } from './log.ts';
+import { type Options, UsageError } from './options.ts';
+import { canonicalIp } from './parse/address.ts';
+import { compileLogFormat, type LogFormat, LogFormatError } from './parse/log-format.ts';
+import { Pipeline } from './pipeline.ts';
+import { createStyle, type NameOf, type StyleName } from './rewrite/style.ts';
+import { listen } from './serve/http.ts';
+import { createSidecarApp } from './serve/sidecar-app.ts';
+import { View } from './serve/view.ts';
+import { untilSignal } from './signals.ts';
+import { openSink, SinkError } from './write/sink.ts';
+
+const MAX_WAITING_BYTES = 16 * 1024 * 1024;
+const MAX_UNWRITTEN_BYTES = 4 * 1024 * 1024;
+const MAX_RECENT_BYTES = 4 * 1024 * 1024;
+const NO_FEED = { connected: false, connects: 0, failures: 0, records: 0, bytes: 0, lastAt: 0 };
+
+/** `realpod sidecar`: runs until SIGTERM or SIGINT, or until `end` aborts, then writes what is in hand. */
+export async function runSidecar(options: Options, end?: AbortSignal): Promise<number> {
+  const log = stderrLog('sidecar');
+  const format = compile(options);
+  for (const warning of format.warnings) log('warn', warning);
+  const helper = helperOf(options);
+  const addresses = addressesOf(options);
+  const stopped = untilSignal(end);
+  try {
+    return await run(options, format, helper, addresses, stopped, log);
+  } catch (error) {
+    if (error instanceof FollowError || error instanceof SinkError) {
+      log('error', error.message);
+      return 1;
+    }
+    throw error;
+  }
+}
+
+async function run(
+  options: Options,
+  format: LogFormat,
+  helper: URL | 'embedded',
+  addresses: string[],
+  stopped: Promise<string>,
+  log: Log,
+): Promise<number> {
+  const clock = Date.now;
+  const accessLog = options.text('access-log');
+  const outputs = options.list('output');
+  const index = new FlowIndex();
+  const nameOf: NameOf = (ip, at) => index.names.at(ip, at ?? clock());
+  const view = new View(MAX_RECENT_BYTES, nameOf, clock);
+  const reclaimer = options.flag('reclaim')
+    ? (await import('./write/reclaim.ts')).openReclaimer(accessLog, { onNotice: log })
+    : undefined;
+  const sink = await openSink({
+    outputs,
+    state: options.optional('state') ?? stateBeside(outputs),
+    log: accessLog,
+    onNotice: log,
+    onCheckpoint: (position) => reclaimer?.advance(position),
+    clock,
+  });
+  const follower = openFollower(accessLog, { resume: sink.resume, onNotice: log, clock });
+  let feed: FeedSource | undefined;
+  const pipeline: Pipeline = new Pipeline({
+    follower,
+    parse: (bytes, start, end) => format.parse(bytes, start, end),
+    index,
+    style: createStyle(options.text('style') as StyleName, format, nameOf),
+    write: (chunks, end) => sink.write(chunks, end),
+    requestTick: () => feed?.requestTick(),
+    onSettled: (block) => view.add(block),
+    limits: {
+      maxWaitMs: options.duration('max-wait'),
+      maxBytes: MAX_WAITING_BYTES,
+      maxUnwrittenBytes: MAX_UNWRITTEN_BYTES,
+    },
+    clock,
+  });
+  const handlers: FeedHandlers = {
+    onRecords(records) {
+      for (const record of records) index.apply(record);
+      pipeline.settle();
+    },
+    onNotice: log,
+  };
+  const app = createSidecarApp(
+    {
+      pipeline,
+      index,
+      view,
+      follower: follower.stats,
+      sink: sink.stats,
+      feed: () => feed?.stats ?? NO_FEED,
+      clock,
+    },
+    (message) => log('error', message),
+  );
+
+  const reopen = (): void => {
+    sink.reopen().catch((error: Error) => log('error', error.message));
+  };
+  process.on('SIGUSR1', reopen);
+  process.on('SIGHUP', reopen);
+  let captured: Captured | undefined;
+  try {
+    const { host, port } = options.listen('listen');
+    await listen(app, host, port).then(
+      (bound) => log('info', `answering on port ${bound}`),
+      // The log matters more than the look-ups: without a port, lines still flow.
+      (error: Error) =>
+        log('error', `cannot listen on ${options.text('listen')}: ${error.message}; no look-ups, no metrics`),
+    );
+    const running = pipeline.run();
+    const ended = running.then(
+      () => undefined,
+      (error: unknown) => error ?? new Error('the pipeline failed'),
+    );
+    if (helper === 'embedded') {
+      const { startCapture } = await import('./helper.ts');
+      captured = await startCapture(options, log);
+      feed = await readEmbeddedFeed({ feed: captured.feed, addresses, clock, ...handlers });
+    } else {
+      feed = readFeed({
+        url: helper,
+        addresses,
+        tokenFile: options.optional('token-file'),
+        clock,
+        ...handlers,
+      });
+    }
+    const first = await Promise.race([stopped, ended]);
+    if (typeof first === 'string') log('info', `ending on ${first}: writing what is in hand`);
+    follower.stop();
+    await running;
+    return 0;
+  } finally {
+    feed?.stop();
+    await captured?.close();
+    await sink.close();
+    await reclaimer?.close();
+    await app.close();
+    process.off('SIGUSR1', reopen);
+    process.off('SIGHUP', reopen);
+  }
+}
+
+function compile(options: Options): LogFormat {
+  const variable = (name: string): string | undefined => options.optional(name)?.replace(/^\$/, '');
+  try {
+    return compileLogFormat(options.text('log-format'), {
+      requestIdField: variable('request-id-field'),
+      localPortField: variable('local-port-field'),
+    });
+  } catch (error) {
+    if (error instanceof LogFormatError) throw new UsageError(`--log-format: ${error.message}`);
+    throw error;
+  }
+}
+
+function helperOf(options: Options): URL | 'embedded' {
+  const text = options.text('helper');
+  if (text === 'embedded') return text;
+  const hostIp = process.env.HOST_IP;
+  if (text.includes('$HOST_IP') && !hostIp) {
+    throw new UsageError(
+      '--helper: HOST_IP is not set; give it from status.hostIP, or --helper URL, or --helper embedded',
+    );
+  }
+  const host = hostIp?.includes(':') ? `[${hostIp}]` : (hostIp ?? '');
+  let url: URL;
+  try {
+    url = new URL(text.replace('$HOST_IP', host));
+  } catch {
+    throw new UsageError(`--helper: ${text} is neither a URL such as http://10.0.0.5:9797 nor embedded`);
+  }
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') {
+    throw new UsageError(`--helper: ${text} is neither an http nor an https URL`);
+  }
+  return url;
+}
+
+function addressesOf(options: Options): string[] {
+  const given = options.list('source-address');
+  if (given.length === 0) return ownAddresses();
+  return given.map((text) => {
+    const address = canonicalIp(text);
+    if (address === undefined) throw new UsageError(`--source-address: ${text} is not an IP address`);
+    return address;
+  });
+}
+
+/** A checkpoint belongs to a file output; stdout alone has none, and is written at least once. */
+function stateBeside(outputs: readonly string[]): string | undefined {
+  const file = outputs.find((output) => output !== '-');
+  return file === undefined ? undefined : `${file}.realpod-state`;
+}

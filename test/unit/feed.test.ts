@@ -1,0 +1,206 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Subscription } from '../../src/capture/capture.ts';
+import { decodeRecord, encodeRecord, RecordDecoder } from '../../src/feed/codec.ts';
+import { FEED_LIMITS, Feed } from '../../src/feed/feed.ts';
+import type { FeedRecord, Observation } from '../../src/record/feed.ts';
+
+const NGINX = '10.244.0.70';
+const OTHER = '10.244.0.71';
+const T0 = 1_764_837_843_000;
+
+const request = (src: string, t: number, id: string): Observation => ({
+  kind: 'request',
+  t,
+  via: 'tap',
+  src,
+  sport: 33454,
+  vip: '10.105.148.194',
+  vport: 10000,
+  ip: '10.244.0.64',
+  port: 10000,
+  id,
+  method: 'GET',
+  path: '/a"b\\c\u00e9',
+  bytes: 120,
+});
+
+const open = (src: string, sport: number): Subscription['flows'][number] => ({
+  kind: 'open',
+  t: T0,
+  via: 'conntrack',
+  held: true,
+  src,
+  sport,
+  vip: '10.105.148.194',
+  vport: 10000,
+  ip: '10.244.0.64',
+  port: 10000,
+});
+
+/** A feed over a capture of the test's own, and a clock that the test moves. */
+function start(limits: Partial<typeof FEED_LIMITS> = {}) {
+  const state = { now: T0, subscribed: [] as string[], unsubscribed: [] as string[], flushes: 0 };
+  const feed = new Feed(() => state.now, { ...FEED_LIMITS, ...limits });
+  feed.connect(
+    {
+      async subscribe(addresses) {
+        state.subscribed.push(...addresses);
+        return { flows: [open(addresses[0]!, 40_000)], completeSince: { conntrack: T0 - 5, tap: T0 - 1 } };
+      },
+      unsubscribe: (addresses) => void state.unsubscribed.push(...addresses),
+      async flush() {
+        state.flushes++;
+        feed.batch([], state.now);
+      },
+    },
+    {
+      lookup: (ip) =>
+        ip === '10.244.0.64' ? { pod: 'cart-0', namespace: 'shop', node: 'n1', service: 'cart' } : undefined,
+    },
+  );
+  const read = async (addresses: string[], after?: number) => {
+    const records: FeedRecord[] = [];
+    const decoder = new RecordDecoder();
+    const opened = await feed.open(addresses, after, (text) => {
+      const { records: decoded, error } = decoder.push(Buffer.from(text));
+      assert.equal(error, undefined);
+      records.push(...decoded);
+    });
+    assert.ok('reader' in opened);
+    return { records, reader: opened.reader };
+  };
+  return { feed, state, read };
+}
+
+const kinds = (records: readonly FeedRecord[]): string => records.map(({ kind }) => kind).join(' ');
+
+test('a new reader gets a gap for each source and the connections that are open, named', async () => {
+  const { feed, read } = start();
+  feed.batch([], T0);
+  const { records } = await read([NGINX]);
+  assert.equal(kinds(records), 'gap gap name open tick');
+  const [gap] = records;
+  assert.deepEqual(gap, { kind: 'gap', seq: gap!.seq, t: T0 - 5, source: 'conntrack' });
+  assert.ok(records[3]?.kind === 'open' && records[3].held);
+});
+
+test('a reader gets the records of its own addresses only, and each batch ends in a watermark', async () => {
+  const { feed, read } = start();
+  const mine = await read([NGINX]);
+  mine.records.length = 0;
+  feed.batch([request(NGINX, T0 + 1, 'mine'), request(OTHER, T0 + 1, 'other')], T0 + 1);
+  assert.equal(kinds(mine.records), 'request tick');
+  const [record] = mine.records;
+  assert.deepEqual(record, { ...request(NGINX, T0 + 1, 'mine'), seq: record!.seq });
+});
+
+test('a gap goes to everyone, before the watermark that it precedes', async () => {
+  const { feed, read } = start();
+  const { records } = await read([NGINX]);
+  records.length = 0;
+  feed.batch([{ kind: 'gap', t: T0 + 9, from: T0 + 2, source: 'tap', lost: 3 }], T0 + 9);
+  assert.equal(kinds(records), 'gap tick');
+});
+
+test('a reader that comes back in time goes on where it was, without a gap', async () => {
+  const { feed, read, state } = start();
+  const first = await read([NGINX]);
+  feed.batch([request(NGINX, T0 + 1, 'one')], T0 + 1);
+  const cursor = first.records.at(-1)!.seq;
+  first.reader.close();
+  feed.batch([request(NGINX, T0 + 2, 'two'), request(OTHER, T0 + 2, 'not mine')], T0 + 2);
+  const again = await read([NGINX], cursor);
+  assert.equal(kinds(again.records), 'request tick');
+  assert.ok(again.records[0]?.kind === 'request' && again.records[0].id === 'two');
+  assert.deepEqual(state.unsubscribed, []);
+  again.reader.close();
+  feed.close();
+});
+
+test('a cursor that is no longer held, of an earlier helper, or from before the watch begins anew', async () => {
+  const { feed, read } = start({ ringBytes: 600 });
+  const first = await read([NGINX]);
+  const cursor = first.records.at(-1)!.seq;
+  for (let i = 0; i < 10; i++) feed.batch([request(NGINX, T0 + i, `id-${i}`)], T0 + i);
+  assert.equal(kinds((await read([NGINX], cursor)).records).startsWith('gap gap'), true);
+  assert.equal(kinds((await read([NGINX], 12)).records).startsWith('gap gap'), true);
+  assert.equal(kinds((await read([NGINX], cursor + 1e9)).records).startsWith('gap gap'), true);
+  assert.equal(kinds((await read([OTHER], feed.stats.records + cursor)).records).startsWith('gap gap'), true);
+  feed.close();
+});
+
+test('a quiet reader gets a watermark when one is asked for, and otherwise once a second', async () => {
+  const { feed, read, state } = start();
+  const { records } = await read([NGINX]);
+  records.length = 0;
+  state.now += 10;
+  feed.batch([], state.now);
+  assert.equal(kinds(records), '');
+  await feed.flush([NGINX]);
+  assert.equal(kinds(records), 'tick');
+  state.now += 1_000;
+  feed.batch([], state.now);
+  assert.equal(kinds(records), 'tick tick');
+});
+
+test('one reader more than the limit is refused', async () => {
+  const { feed, read } = start({ readers: 1 });
+  await read([NGINX]);
+  assert.deepEqual(await feed.open([OTHER], undefined, () => {}), { refused: 'readers' });
+});
+
+test('every kind of record survives the way over the wire', () => {
+  const records: Observation[] = [
+    request(NGINX, T0 + 0.123, 'x'),
+    { ...request(NGINX, T0, 'x'), cut: true, entire: true } as Observation,
+    open(NGINX, 1),
+    { ...open('fd00::46', 65_535), kind: 'close' } as Observation,
+    { kind: 'gap', t: T0, source: 'kernel-log', from: T0 - 1, lost: 7 },
+    { kind: 'gap', t: T0, source: 'tap' },
+    { kind: 'tick', t: T0 },
+    { kind: 'name', t: T0, ip: '10.244.0.64', pod: 'a"b', namespace: '', node: '', service: '' },
+  ];
+  for (const record of records) {
+    const { held, ...expected } = { held: undefined, ...record, seq: 7 };
+    const decoded = decodeRecord(encodeRecord(record, 7));
+    assert.deepEqual(
+      decoded,
+      record.kind === 'close' || held === undefined ? expected : { ...expected, held },
+    );
+  }
+});
+
+test('a feed cut anywhere decodes to the same records', () => {
+  const text = Buffer.from([1, 2, 3].map((n) => encodeRecord(request(NGINX, T0 + n, `é-${n}`), n)).join(''));
+  const whole = new RecordDecoder().push(text).records;
+  assert.equal(whole.length, 3);
+  for (let size = 1; size < text.length; size++) {
+    const decoder = new RecordDecoder();
+    const records: FeedRecord[] = [];
+    for (let i = 0; i < text.length; i += size)
+      records.push(...decoder.push(text.subarray(i, i + size)).records);
+    assert.deepEqual(records, whole, `in pieces of ${size}`);
+  }
+});
+
+test('text that is no record stops the feed with one line, and unknown kinds are passed over', () => {
+  assert.deepEqual(new RecordDecoder().push(Buffer.from('{"kind":"later","seq":1,"t":2}\n')).records, []);
+  for (const bad of [
+    'nonsense',
+    '[]',
+    '{"kind":"open","seq":1,"t":2}',
+    '{"kind":"tick"}',
+    '{"kind":"gap","seq":1,"t":2,"source":"x"}',
+  ]) {
+    const { records, error } = new RecordDecoder().push(
+      Buffer.from(`${encodeRecord({ kind: 'tick', t: 1 }, 1)}${bad}\n`),
+    );
+    assert.equal(records.length, 1);
+    assert.equal(typeof error, 'string', bad);
+  }
+  const endless = new RecordDecoder();
+  let error: string | undefined;
+  for (let i = 0; i < 40 && error === undefined; i++) ({ error } = endless.push(Buffer.alloc(65_536, 0x61)));
+  assert.match(error ?? '', /more than/);
+});

@@ -1,5 +1,12 @@
 import type { Attempt } from '../record/line.ts';
-import type { Backend, Connection, Service, Sighting } from './connection.ts';
+import {
+  type Backend,
+  type Connection,
+  LINGER_MS,
+  type Service,
+  type Sighting,
+  servedUntil,
+} from './connection.ts';
 import type { FlowIndex } from './flow-index.ts';
 import type { Window } from './window.ts';
 
@@ -55,7 +62,7 @@ export function connectionsIn(
     }
     for (let i = group.closed.length - 1; i >= group.closedHead; i--) {
       const connection = group.closed[i]!;
-      if (connection.closeTo < window.endedAfter - DISORDER_MS) break;
+      if (connection.closeTo < window.endedAfter - LINGER_MS - DISORDER_MS) break;
       if (fits(connection, attempt, window) && !visit(connection)) return;
     }
   }
@@ -64,7 +71,7 @@ export function connectionsIn(
 export function fits(connection: Connection, attempt: Attempt, window: Window): boolean {
   return (
     connection.openFrom <= window.end &&
-    connection.closeTo >= window.endedAfter &&
+    servedUntil(connection) >= window.endedAfter &&
     (typeof attempt.localPort !== 'number' || attempt.localPort === connection.sport)
   );
 }

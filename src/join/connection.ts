@@ -22,8 +22,21 @@ export interface Connection {
   readonly openTo: number;
   closeFrom: number;
   closeTo: number;
+  /** It was certainly over then, as another connection had its tuple; Infinity if that is not known. */
+  overBy: number;
   /** The youngest request on it. HTTP/1.x has one request at a time, so this one may still be in progress. */
   latest: Sighting | undefined;
+}
+
+/**
+ * How long after its recorded close a connection may still serve (ms). conntrack calls a connection TIME_WAIT when the
+ * backend sends its FIN twice, while nginx, busy with a slow client, has not read all of the answer (seen: seconds).
+ */
+export const LINGER_MS = 60_000;
+
+/** Until when the connection may have served a request, ms since the epoch. */
+export function servedUntil(connection: Connection): number {
+  return Math.min(connection.closeTo + LINGER_MS, connection.overBy);
 }
 
 /** A request seen on the wire, at an instant in [from, to]. */
@@ -37,8 +50,10 @@ export interface Sighting {
   readonly entire: boolean;
   /** Next older sighting with the same id. */
   older: Sighting | undefined;
-  /** When the connection went on to another request or closed, so that this one's exchange was over. */
+  /** When the connection went on to another request, so that this one's exchange was over. */
   endedBy: number;
+  /** It is kept for its line only: its connection has gone on, or is closed. */
+  ended: boolean;
   /** A line has been resolved by it. */
   used: boolean;
   forgotten: boolean;
@@ -64,8 +79,10 @@ export interface Service {
   readonly withoutRequest: Set<Connection>;
   /** The one backend of all connections that were forgotten; null if they had several. */
   forgottenBackend: Backend | null | undefined;
-  /** No connection that closed, and no request that ended, at or before these times need be known any more. */
+  /** What had served its last by these times need not be known any more. */
   connectionsKnownSince: number;
+  /** The same for connections that carried no request. */
+  emptyKnownSince: number;
   sightingsKnownSince: number;
 }
 
@@ -84,6 +101,7 @@ export function newService(key: string, vip: string | undefined, vport: number |
     withoutRequest: new Set(),
     forgottenBackend: undefined,
     connectionsKnownSince: -Infinity,
+    emptyKnownSince: -Infinity,
     sightingsKnownSince: -Infinity,
   };
 }

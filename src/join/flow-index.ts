@@ -1,5 +1,12 @@
 import type { CloseRecord, FeedRecord, OpenRecord, RequestRecord } from '../record/feed.ts';
-import { type Backend, type Connection, newService, type Service, type Sighting } from './connection.ts';
+import {
+  type Backend,
+  type Connection,
+  newService,
+  type Service,
+  type Sighting,
+  servedUntil,
+} from './connection.ts';
 import { Coverage } from './coverage.ts';
 import { Names } from './names.ts';
 
@@ -132,6 +139,7 @@ export class FlowIndex {
       if (record.held && previous.backend.ip === record.ip && previous.backend.port === record.port) return;
       this.#end(previous, record.t);
     }
+    if (previous) previous.overBy = record.t;
     this.#add(key, record, service, record.held ? -Infinity : this.coverage.watermark);
   }
 
@@ -147,6 +155,7 @@ export class FlowIndex {
       openTo: record.t,
       closeFrom: Infinity,
       closeTo: Infinity,
+      overBy: Infinity,
       latest: undefined,
     };
     this.#byTuple.set(key, connection);
@@ -177,7 +186,7 @@ export class FlowIndex {
     service.open.delete(connection);
     service.closed.push(connection);
     this.#closed.add(connection);
-    if (latest) this.#endSighting(latest, t);
+    if (latest) this.#endSighting(latest);
   }
 
   /** A new beginning of the conntrack record: what is still open comes again as `held`. */
@@ -186,6 +195,7 @@ export class FlowIndex {
     for (const service of [...this.#services.values(), this.#unknown]) {
       if (service.connectionsKnownSince > t) service.forgottenBackend = undefined;
       service.connectionsKnownSince = Math.min(service.connectionsKnownSince, t);
+      service.emptyKnownSince = Math.min(service.emptyKnownSince, t);
       service.sightingsKnownSince = Math.min(service.sightingsKnownSince, t);
     }
   }
@@ -213,13 +223,18 @@ export class FlowIndex {
       entire: record.entire === true,
       older: undefined,
       endedBy: Infinity,
+      ended: false,
       used: false,
       forgotten: false,
     };
     const { latest } = connection;
     connection.latest = sighting;
-    if (latest) this.#endSighting(latest, record.t);
-    else service.withoutRequest.delete(connection);
+    if (latest) {
+      latest.endedBy = record.t;
+      this.#endSighting(latest);
+    } else {
+      service.withoutRequest.delete(connection);
+    }
     const over = connection.closeTo !== Infinity;
     service.sightings.push(sighting);
     if (record.id === undefined) {
@@ -228,12 +243,12 @@ export class FlowIndex {
       sighting.older = this.#byId.get(record.id);
       this.#byId.set(record.id, sighting);
     }
-    if (over) this.#endSighting(sighting, Math.max(connection.closeTo, record.t));
+    if (over) this.#endSighting(sighting);
   }
 
-  #endSighting(sighting: Sighting, t: number): void {
-    if (sighting.endedBy !== Infinity) return;
-    sighting.endedBy = t;
+  #endSighting(sighting: Sighting): void {
+    if (sighting.ended) return;
+    sighting.ended = true;
     if (sighting.used) {
       this.#endUsed(sighting);
       return;
@@ -242,7 +257,8 @@ export class FlowIndex {
     if (this.#ended.size <= this.#limits.sightings) return;
     for (const oldest of this.#ended) {
       const { service } = oldest.connection;
-      service.sightingsKnownSince = Math.max(service.sightingsKnownSince, oldest.endedBy);
+      const until = Math.min(oldest.endedBy, servedUntil(oldest.connection));
+      service.sightingsKnownSince = Math.max(service.sightingsKnownSince, until);
       this.counters.forgottenSightings++;
       this.#forgetSighting(oldest);
       break;
@@ -294,7 +310,9 @@ export class FlowIndex {
         service.closed = service.closed.slice(service.closedHead);
         service.closedHead = 0;
       }
-      service.connectionsKnownSince = Math.max(service.connectionsKnownSince, connection.closeTo);
+      const until = servedUntil(connection);
+      service.connectionsKnownSince = Math.max(service.connectionsKnownSince, until);
+      if (!connection.latest) service.emptyKnownSince = Math.max(service.emptyKnownSince, until);
       this.#release(connection);
       return;
     }
@@ -302,7 +320,9 @@ export class FlowIndex {
       // Still open, so it may serve any line to come: nothing can be claimed for its Service until the feed begins anew.
       const { service, latest } = connection;
       service.connectionsKnownSince = Infinity;
-      if (latest) {
+      if (!latest) {
+        service.emptyKnownSince = Infinity;
+      } else {
         service.sightingsKnownSince = Infinity;
         this.#forgetSighting(latest);
       }
@@ -334,6 +354,7 @@ export class FlowIndex {
     if (!service) {
       service = newService(key, vip, vport);
       service.connectionsKnownSince = this.#servicesKnownSince;
+      service.emptyKnownSince = this.#servicesKnownSince;
       service.sightingsKnownSince = this.#servicesKnownSince;
       this.#services.set(key, service);
       if (this.#services.size > this.#limits.services) this.#forgetService();

@@ -101,7 +101,7 @@ function matchById(
     const outcome = settle(
       attempt,
       remaining,
-      whole && (certain || connectionsWhole(index, service, window, earliest)),
+      whole && (certain || emptyWhole(index, service, window, earliest)),
       window,
       index,
       'request-id',
@@ -222,7 +222,7 @@ function matchByElimination(
     if (!never || connection.openTo >= window.begin) alive.add(connection);
     return !alive.several && !(oneBackend && alive.backend !== undefined);
   });
-  const whole = connectionsWhole(index, service, window, window.end - UNTIMED_MS);
+  const whole = connectionsWhole(index, service, window);
   const evidence = byPort ? 'source-port' : 'sole-backend';
   const byConnection = settle(attempt, alive, whole, window, index, evidence);
   if ('evidence' in byConnection || byConnection.reason === 'direct') return byConnection;
@@ -258,23 +258,18 @@ function matchByRequests(
   return remaining.backend && settle(attempt, remaining, true, window, index, 'request-line');
 }
 
-/**
- * Whether every connection that was alive in the window was seen, and is still remembered. `untimedFrom`: since when
- * that is asked for where the line does not say how long it took.
- */
+/** Whether every connection that was alive in the window was seen, and is still remembered. */
 function connectionsWhole(
   index: FlowIndex,
   service: Service | undefined,
   { endedAfter, end }: Window,
-  untimedFrom: number,
 ): boolean {
-  const timed = endedAfter !== -Infinity;
-  const from = timed ? endedAfter : untimedFrom;
+  const from = endedAfter === -Infinity ? end - UNTIMED_MS : endedAfter;
   const since = Math.max(
     service === undefined ? index.servicesKnownSince : knownSince(service),
     index.unknown.connectionsKnownSince,
   );
-  return since < (timed ? endedAfter : end - UNTIMED_MS) && index.coverage.whole('conntrack', from, end);
+  return since < from && index.coverage.whole('conntrack', from, end);
 }
 
 /** Where all connections that were forgotten led to the backend that all the others lead to, nothing was forgotten. */
@@ -287,6 +282,24 @@ function knownSince(service: Service): number {
     return -Infinity;
   }
   return service.connectionsKnownSince;
+}
+
+/**
+ * The same for connections that carried no request. `earliest`: since when that is asked for where the line does not
+ * say how long it took.
+ */
+function emptyWhole(
+  index: FlowIndex,
+  service: Service | undefined,
+  { endedAfter, end }: Window,
+  earliest: number,
+): boolean {
+  const timed = endedAfter !== -Infinity;
+  const since = Math.max(service?.emptyKnownSince ?? index.servicesKnownSince, index.unknown.emptyKnownSince);
+  return (
+    since < (timed ? endedAfter : end - UNTIMED_MS) &&
+    index.coverage.whole('conntrack', timed ? endedAfter : earliest, end)
+  );
 }
 
 /**

@@ -30,6 +30,8 @@ export interface TrafficPlan {
   lostIds: number;
   rewritten: number;
   slowClients: number;
+  /** Share of closes that are recorded while nginx has not taken the answer. */
+  earlyCloses: number;
   /** Length of nginx's event-loop turns, ms: everything in a turn is dated to its beginning. */
   turnMs: number;
   /** What the log format carries. */
@@ -159,12 +161,13 @@ export function simulate(plan: TrafficPlan): Simulation {
     const end = answered(now, now + took);
     connection.freeAt = end;
     if (!plan.keepalive || chance(0.05)) {
-      const closed = end + random() * 2;
+      const early = chance(plan.earlyCloses);
+      const closed = early ? now + (end - now) * random() : end + random() * 2;
       wires.push({
         at: closed,
         observation: { kind: 'close', t: closed, via: 'conntrack', ...flow(connection) },
       });
-      usedPorts.set(`${vip} ${connection.sport}`, closed + 0.5);
+      usedPorts.set(`${vip} ${connection.sport}`, Math.max(closed, end) + 0.5);
       pool.splice(pool.indexOf(connection), 1);
     }
     return { connection, end, sent: true };

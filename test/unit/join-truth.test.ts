@@ -66,6 +66,7 @@ const QUIET: TrafficPlan = {
   lostIds: 0,
   rewritten: 0,
   slowClients: 0,
+  earlyCloses: 0,
   turnMs: 1,
   logs: { id: true, times: true, upstreamTimes: true, status: true, bytes: true, localPort: false },
   losses: 0,
@@ -93,6 +94,7 @@ function randomPlan(seed: number): TrafficPlan {
     lostIds: share(1),
     rewritten: share(1),
     slowClients: share(0.3),
+    earlyCloses: share(0.5),
     turnMs: 10 ** (random() * 2.5 - 0.5),
     logs: {
       id: coin(),

@@ -1,0 +1,280 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import {
+  appendFileSync,
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterEach, beforeEach, test } from 'node:test';
+import type { LogPosition } from '../../src/follow/position.ts';
+import { LogReader } from '../../src/follow/reader.ts';
+import { openSink, type Sink, type SinkError, type SinkOptions } from '../../src/write/sink.ts';
+
+let dir: string;
+let log: string;
+let out: string;
+let state: string;
+let now: number;
+let notices: string[];
+
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'realpod-write-'));
+  log = join(dir, 'access.log');
+  out = join(dir, 'enriched.log');
+  state = join(dir, 'state');
+  now = Date.now();
+  notices = [];
+});
+
+afterEach(() => rmSync(dir, { recursive: true }));
+
+function open(options: Partial<SinkOptions> = {}): Promise<Sink> {
+  return openSink({
+    outputs: [out],
+    state,
+    log,
+    clock: () => now,
+    onNotice: (level, text) => notices.push(`${level}: ${text}`),
+    ...options,
+  });
+}
+
+/** Appends `lines` to the log and takes them through reader and sink, a block at a time. */
+async function pass(sink: Sink, lines: string, from: LogPosition = sink.resume): Promise<LogPosition> {
+  appendFileSync(log, lines);
+  const reader = new LogReader(log, { resume: from, readBytes: 64 });
+  let end = from;
+  for (let block = await reader.look(true); block; block = await reader.look(true)) {
+    await sink.write([Buffer.from(block.bytes)], block.end);
+    end = block.end;
+  }
+  reader.close();
+  return end;
+}
+
+/** kill -9: what a last checkpoint at a clean end would have changed is put back. */
+async function kill(sink: Sink): Promise<void> {
+  copyFileSync(state, `${state}.kept`);
+  await sink.close();
+  renameSync(`${state}.kept`, state);
+}
+
+test('what was written after the last checkpoint is cut off at the restart and written again', async () => {
+  let sink = await open();
+  await pass(sink, 'one\ntwo\n');
+  await kill(sink);
+  appendFileSync(out, 'half of a li');
+  sink = await open();
+  assert.equal(readFileSync(out, 'utf8').startsWith('one\n'), true);
+  await pass(sink, 'three\n');
+  await sink.close();
+  assert.equal(readFileSync(out, 'utf8'), 'one\ntwo\nthree\n');
+  assert.deepEqual(notices, []);
+});
+
+test('a crash before anything was written leaves an older output as it was', async () => {
+  writeFileSync(out, 'from before\n');
+  await kill(await open());
+  appendFileSync(out, 'not checkpointed\n');
+  await (await open()).close();
+  assert.equal(readFileSync(out, 'utf8'), 'from before\n');
+});
+
+test('a crash between the renaming of the output and the signal cuts the renamed file', async () => {
+  let sink = await open();
+  const end = await pass(sink, 'one\n');
+  sink.checkpoint();
+  await pass(sink, 'two\n', end);
+  await kill(sink);
+  renameSync(out, `${out}.1`);
+  sink = await open();
+  await pass(sink, '');
+  await sink.close();
+  assert.equal(readFileSync(`${out}.1`, 'utf8') + readFileSync(out, 'utf8'), 'one\ntwo\n');
+});
+
+test('reopening splits the output between two writes, and a crash right after it repeats nothing', async () => {
+  let sink = await open();
+  const end = await pass(sink, 'one\n');
+  renameSync(out, `${out}.1`);
+  await sink.reopen();
+  await pass(sink, 'two\n', end);
+  await kill(sink);
+  sink = await open();
+  await pass(sink, 'three\n');
+  await sink.close();
+  assert.equal(readFileSync(`${out}.1`, 'utf8'), 'one\n');
+  assert.equal(readFileSync(out, 'utf8'), 'two\nthree\n');
+});
+
+test('an output that somebody else changed is not cut, and it is said', async () => {
+  const cases: [name: string, change: () => void, said: RegExp][] = [
+    ['truncated', () => truncateSync(out, 2), /is shorter than at the last checkpoint/],
+    ['rewritten', () => writeFileSync(out, 'something else entirely\n'), /other content/],
+    [
+      'replaced',
+      () => [writeFileSync(`${out}.new`, 'new file\n'), renameSync(`${out}.new`, out)],
+      /another file/,
+    ],
+  ];
+  for (const [name, change, said] of cases) {
+    for (const path of [out, log, state]) rmSync(path, { force: true });
+    notices = [];
+    const sink = await open();
+    await pass(sink, 'one\ntwo\n');
+    await sink.close();
+    change();
+    const before = readFileSync(out, 'utf8');
+    await (await open()).close();
+    assert.ok(readFileSync(out, 'utf8').startsWith(before), name);
+    assert.match(notices.join('\n'), said, name);
+  }
+});
+
+test('when the log cannot be read on from the checkpoint, nothing is cut', async () => {
+  let sink = await open();
+  await pass(sink, 'one\n');
+  await kill(sink);
+  appendFileSync(out, 'two\n');
+  rmSync(log);
+  sink = await open();
+  assert.equal(readFileSync(out, 'utf8'), 'one\ntwo\n');
+  await sink.close();
+});
+
+test('a checkpoint that cannot be used is set aside with a clear line, and the start goes on', async () => {
+  const sink = await open();
+  await pass(sink, 'one\n');
+  await sink.close();
+  const good = readFileSync(state, 'utf8');
+  const cases: [text: string, said: RegExp][] = [
+    [good.slice(0, 40), /is damaged \(not JSON\)/],
+    ['', /is damaged \(not JSON\)/],
+    ['null', /is no checkpoint of realpod/],
+    ['[1]', /is no checkpoint of realpod/],
+    [good.replace('"version":1', '"version":2'), /written by a newer realpod \(format 2, this one knows 1\)/],
+    [good.replace(resolve(log), '/var/log/other.log'), /belongs to another log, \/var\/log\/other.log/],
+    [good.replace(/"offset":\d+/, '"offset":-1'), /is damaged \(a field is missing or wrong\)/],
+    [good.replace(/"length":\d+/, '"length":"x"'), /is damaged \(a field is missing or wrong\)/],
+  ];
+  for (const [text, said] of cases) {
+    notices = [];
+    writeFileSync(state, text);
+    const again = await open();
+    assert.equal(again.resume.ino, '');
+    await again.close();
+    assert.match(notices.join('\n'), said);
+    assert.equal(readFileSync(`${state}.unusable`, 'utf8'), text);
+  }
+});
+
+test('a full device: the write is tried again until it is taken, and said once a minute', async () => {
+  const waits: number[] = [];
+  const stop = new Error('seen enough');
+  const sink = await open({
+    outputs: ['/dev/full'],
+    state: undefined,
+    delay: (ms) => {
+      waits.push(ms);
+      now += ms;
+      if (waits.length === 40) return Promise.reject(stop);
+      return Promise.resolve();
+    },
+  });
+  await assert.rejects(sink.write([Buffer.from('line\n')]), stop);
+  assert.equal(sink.stats.stalled, 1);
+  assert.equal(sink.stats.retries, 40);
+  assert.deepEqual([waits[0], waits[1], waits.at(-1)], [100, 200, 5000]);
+  assert.equal(notices.length, Math.ceil(waits.slice(0, 39).reduce((sum, ms) => sum + ms) / 60_000));
+  assert.match(
+    notices[0]!,
+    /^warn: \/dev\/full: cannot be written \(ENOSPC\); nothing is lost, trying again. Free space/,
+  );
+  await sink.close();
+});
+
+test('closing gives up on an output that takes nothing', async () => {
+  const sink = await open({ outputs: ['/dev/full'], state: undefined });
+  const write = assert.rejects(sink.write([Buffer.from('line\n')]), { code: 'CLOSED' });
+  while (sink.stats.stalled === 0) await new Promise(setImmediate);
+  await sink.close();
+  await write;
+});
+
+test('a stdout pipe without reader: going on with the file, or an error when it was the only output', async () => {
+  const script = `
+    import { openSink } from ${JSON.stringify(resolve('src/write/sink.ts'))};
+    const sink = await openSink({ outputs: process.argv.slice(1), log: ${JSON.stringify(log)}, onNotice: (level, text) => console.error(level, text) });
+    process.stdin.once('data', async () => {
+      try {
+        for (const line of ['one', 'two']) await sink.write([Buffer.from(line + '\\n')]);
+      } catch (error) {
+        console.error(error.name, error.code, error.message);
+      }
+      process.exit(0);
+    });
+    console.error('ready');
+  `;
+  for (const outputs of [['-'], ['-', out]]) {
+    const child = spawn(process.execPath, [
+      '--import',
+      'tsx',
+      '--input-type=module',
+      '-e',
+      script,
+      '--',
+      ...outputs,
+    ]);
+    let said = '';
+    child.stderr.on('data', (text: Buffer) => {
+      said += text;
+      if (!said.endsWith('ready\n')) return;
+      child.stdout.destroy();
+      child.stdout.once('close', () => child.stdin.write('go\n'));
+    });
+    await new Promise((done) => child.on('close', done));
+    assert.match(
+      said,
+      outputs.length === 1 ? /EPIPE stdout: its reader is gone, and there is no other/ : /going on with/,
+    );
+  }
+  assert.equal(readFileSync(out, 'utf8'), 'one\ntwo\n');
+});
+
+test('many small chunks in one write arrive whole and in order', async () => {
+  const sink = await open();
+  const chunks = Array.from({ length: 3000 }, (_, n) => Buffer.from(`line ${n}\n`));
+  await sink.write(chunks);
+  await sink.close();
+  assert.equal(readFileSync(out, 'utf8'), chunks.join(''));
+  assert.equal(statSync(out).mode & 0o777 & ~process.umask(), 0o644 & ~process.umask());
+});
+
+test('paths that cannot be an output or a state file are refused with a clear line', async () => {
+  writeFileSync(log, '');
+  const cases: [Partial<SinkOptions>, RegExp][] = [
+    [{ outputs: [log] }, /is the access log itself/],
+    [{ outputs: [`${log}.1`] }, /has the name of a rotated access log/],
+    [{ outputs: [out, out] }, /is given twice/],
+    [{ outputs: [join(dir, 'none', 'out')] }, /cannot be opened/],
+    [{ outputs: [dir] }, /cannot be opened/],
+    [{ state: out }, /is the log or an output/],
+    [{ state: join(dir, 'none', 'state') }, /cannot be written \(ENOENT\)/],
+  ];
+  for (const [options, said] of cases) {
+    await assert.rejects(
+      open(options),
+      (error: SinkError) => error.code === 'OPEN' && said.test(error.message),
+    );
+  }
+  assert.equal(existsSync(join(dir, 'none')), false);
+});

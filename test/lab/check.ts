@@ -1,0 +1,255 @@
+/**
+ * The lab's judge: compares nginx's log with the enriched one and every named pod with the truth. It shares no code
+ * with the product and finds the addresses by its own reading of the lab's formats.
+ */
+
+/** One request as a backend saw it. */
+export interface Sighting {
+  /** The pod's `ip:port`. */
+  pod: string;
+  /** When it was logged, seconds since the epoch. */
+  at: number;
+}
+
+/** Who served what, from the backends' own logs: `id method uri` → every sighting, oldest first. */
+export type Served = ReadonlyMap<string, readonly Sighting[]>;
+
+export interface Comparison {
+  /** Complete lines in nginx's log. */
+  lines: number;
+  /** Entries of `$upstream_addr` that are an address. */
+  attempts: number;
+  /** Attempts that name the pod that answered. */
+  right: number;
+  /** Attempts that name another one. */
+  wrong: number;
+  /** Attempts that name a pod where the truth is not known (no answer reached nginx, no backend logged it). */
+  unverified: number;
+  /** Attempts as nginx wrote them. */
+  leftAlone: number;
+  lost: number;
+  repeated: number;
+  /** Lines of the output that differ from every input line in more than the addresses. */
+  altered: number;
+  reordered: number;
+  /** The first few findings, for people. */
+  findings: string[];
+}
+
+/** Reads the backends' logs (nginx.ts, odd-backend.ts: `ID IP:PORT CLIENT:PORT METHOD URI SECONDS`). */
+export function readServed(logs: readonly string[]): Served {
+  const served = new Map<string, Sighting[]>();
+  for (const text of logs)
+    for (const line of text.split('\n')) {
+      const [id, pod, , method, uri, seconds] = line.split(' ');
+      if (!id || id === '-' || !pod || seconds === undefined) continue;
+      const key = `${id} ${method} ${uri}`;
+      const known = served.get(key) ?? [];
+      known.push({ pod, at: Number(seconds) });
+      served.set(key, known);
+    }
+  for (const sightings of served.values()) sightings.sort((a, b) => a.at - b.at);
+  return served;
+}
+
+const HEAD = /^\S+ - \S+ \[[^\]]*\] "([^"]*)" \d{3} /;
+const ENTRY = String.raw`(?:\[[0-9a-f:.]+\]:\d+|\d+\.\d+\.\d+\.\d+:\d+|unix:[^\s,]+|[A-Za-z_][\w.-]*|-)`;
+const ADDRESSES = new RegExp(`${ENTRY}(?:(?:, | : )${ENTRY})*(?= )`, 'y');
+const TRUTH = /"([^"]*)" "([^"]*)" "[^"]*"$/;
+const ID = /" "([0-9a-f]{32})" /;
+const ADDRESS = /^(?:\[.*\]|[\d.]+):\d+$/;
+
+interface Reading {
+  /** The line with the address list cut out: what has to be the same on both sides. */
+  frame: string;
+  addresses: string[];
+}
+
+function read(line: string): Reading {
+  const head = HEAD.exec(line);
+  if (head) {
+    ADDRESSES.lastIndex = head[0].length;
+    const list = ADDRESSES.exec(line);
+    if (list) {
+      const start = list.index;
+      const end = start + list[0].length;
+      const separators = list[0].replaceAll(new RegExp(ENTRY, 'g'), '');
+      return {
+        frame: `${line.slice(0, start)}\0${separators}\0${line.slice(end)}`,
+        addresses: list[0].split(/, | : /),
+      };
+    }
+  }
+  return { frame: line, addresses: [] };
+}
+
+/** What is known of who served each attempt; undefined where nothing is. */
+function truthOf(
+  line: string,
+  attempts: number,
+  served: Served | undefined,
+): (readonly string[] | undefined)[] {
+  const truth: (readonly string[] | undefined)[] = Array.from({ length: attempts });
+  const id = served ? ID.exec(line)?.[1] : undefined;
+  const request = HEAD.exec(line)?.[1]?.split(' ');
+  const seen = id && request ? served?.get(`${id} ${request[0]} ${request[1]}`) : undefined;
+  if (seen) {
+    truth.fill(seen.map(({ pod }) => pod));
+    // Attempts follow one another: seen as often as tried, at different times, tells them apart.
+    if (seen.length === attempts && new Set(seen.map(({ at }) => at)).size === attempts)
+      seen.forEach(({ pod }, k) => {
+        truth[k] = [pod];
+      });
+  }
+  const said = TRUTH.exec(line);
+  if (said && said[1] !== '-' && said[1] !== '') {
+    const ip = said[1]!;
+    truth[attempts - 1] = [ip.includes(':') ? `[${ip}]:${said[2]}` : `${ip}:${said[2]}`];
+  }
+  return truth;
+}
+
+/** Complete lines, without their newlines; what follows the last newline is returned apart. */
+function splitLines(bytes: Buffer): { lines: string[]; rest: string } {
+  const lines = bytes.toString('latin1').split('\n');
+  const rest = lines.pop() ?? '';
+  return { lines, rest };
+}
+
+/** Pairs output lines with input lines: in step while they agree, by content from the first disagreement on. */
+function pair(
+  inputs: readonly Reading[],
+  outputs: readonly Reading[],
+  result: Comparison,
+): [number, number][] {
+  const pairs: [number, number][] = [];
+  let i = 0;
+  while (i < inputs.length && i < outputs.length && inputs[i]!.frame === outputs[i]!.frame) {
+    pairs.push([i, i]);
+    i++;
+  }
+  const places = new Map<string, { at: number[]; used: number }>();
+  inputs.forEach(({ frame }, at) => {
+    const place = places.get(frame) ?? { at: [], used: 0 };
+    place.at.push(at);
+    if (at < i) place.used++;
+    places.set(frame, place);
+  });
+  let unmatched = inputs.length - i;
+  let highest = i - 1;
+  for (let o = i; o < outputs.length; o++) {
+    const frame = outputs[o]!.frame;
+    const place = places.get(frame);
+    const at = place?.at[place.used];
+    if (place && at !== undefined) {
+      place.used++;
+      unmatched--;
+      pairs.push([at, o]);
+      if (at < highest) note(result, 'reordered', frame);
+      else highest = at;
+    } else note(result, place ? 'repeated' : 'altered', frame);
+  }
+  // An altered line also leaves its original without a partner.
+  result.lost = Math.max(0, unmatched - result.altered);
+  if (result.lost > 0) {
+    const gone = [...places].find(([, place]) => place.used < place.at.length);
+    if (gone) result.findings.push(`lost: ${JSON.stringify(gone[0].slice(0, 600))}`);
+  }
+  return pairs;
+}
+
+function note(result: Comparison, what: 'wrong' | 'altered' | 'repeated' | 'reordered', text: string): void {
+  result[what]++;
+  if (result.findings.length < 10) result.findings.push(`${what}: ${JSON.stringify(text.slice(0, 600))}`);
+}
+
+/** Compares what nginx wrote with what the sidecar wrote, line by line. */
+export function compare(input: Buffer, output: Buffer, served?: Served): Comparison {
+  const result: Comparison = {
+    lines: 0,
+    attempts: 0,
+    right: 0,
+    wrong: 0,
+    unverified: 0,
+    leftAlone: 0,
+    lost: 0,
+    repeated: 0,
+    altered: 0,
+    reordered: 0,
+    findings: [],
+  };
+  const before = splitLines(input);
+  const after = splitLines(output);
+  const inputs = before.lines.map(read);
+  const outputs = after.lines.map(read);
+  result.lines = inputs.length;
+  if (after.rest !== '') note(result, 'altered', after.rest);
+
+  for (const [i, o] of pair(inputs, outputs, result)) {
+    const { addresses } = inputs[i]!;
+    const named = outputs[o]!.addresses;
+    const truth = truthOf(before.lines[i]!, addresses.length, served);
+    addresses.forEach((address, k) => {
+      const name = named[k];
+      if (!ADDRESS.test(address)) {
+        if (name !== address) note(result, 'altered', after.lines[o]!);
+        return;
+      }
+      result.attempts++;
+      const known = truth[k];
+      if (name === address) {
+        // The address may have been the pod's own to begin with.
+        if (known?.length === 1 && known[0] === address) result.right++;
+        else result.leftAlone++;
+      } else if (!known) result.unverified++;
+      else if (name !== undefined && known.includes(name)) {
+        if (new Set(known).size === 1) result.right++;
+        else result.unverified++;
+      } else note(result, 'wrong', `${address} → ${name}, truth ${known.join(' or ')}: ${after.lines[o]}`);
+    });
+  }
+  return result;
+}
+
+/** One sample of a Prometheus text page. */
+export interface Sample {
+  name: string;
+  labels: Record<string, string>;
+  value: number;
+}
+
+export function readMetrics(text: string): Sample[] {
+  const samples: Sample[] = [];
+  for (const line of text.split('\n')) {
+    const match = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)/.exec(line);
+    if (!match) continue;
+    const labels: Record<string, string> = {};
+    for (const [, key, value] of (match[2] ?? '').matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g))
+      labels[key!] = value!;
+    samples.push({ name: match[1]!, labels, value: Number(match[3]) });
+  }
+  return samples;
+}
+
+/** Attempts by the value of one label (`evidence` or `reason`), over all samples that have it. */
+export function countBy(samples: readonly Sample[], label: 'evidence' | 'reason'): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { labels, value } of samples) {
+    const key = labels[label];
+    if (key) counts[key] = (counts[key] ?? 0) + value;
+  }
+  return counts;
+}
+
+/** `later - earlier`, without zeros. */
+export function difference(
+  later: Record<string, number>,
+  earlier: Record<string, number>,
+): Record<string, number> {
+  const rest: Record<string, number> = {};
+  for (const [key, value] of Object.entries(later)) {
+    const grown = value - (earlier[key] ?? 0);
+    if (grown !== 0) rest[key] = grown;
+  }
+  return rest;
+}

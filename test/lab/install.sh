@@ -1,0 +1,63 @@
+#!/bin/sh
+# Installs the Debian packages that the lab needs and that are missing here. Run as root; does nothing if all are there.
+set -eu
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+
+missing=''
+need() { # command package
+  command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+}
+look() {
+  missing=''
+  need nginx nginx-light
+  need conntrack conntrack
+  need nft nftables
+  need iptables iptables
+  need ip iproute2
+  need wrk wrk
+  need curl curl
+  need sysctl procps
+  need setpriv util-linux
+  need flock util-linux
+}
+
+look
+[ -z "$missing" ] && exit 0
+
+if [ "$(id -u)" != 0 ]; then
+  echo "test/lab/install.sh: missing:$missing; run this script as root" >&2
+  exit 1
+fi
+if ! command -v apt-get >/dev/null 2>&1; then
+  echo "test/lab/install.sh: missing:$missing; there is no apt-get here, install them by hand" >&2
+  exit 1
+fi
+
+# Two suites may start at the same time.
+if command -v flock >/dev/null 2>&1; then
+  exec 9>/tmp/.realpod-lab-install.lock
+  flock 9
+  look
+  [ -z "$missing" ] && exit 0
+fi
+
+# Debian starts a service right after its installation. A policy of "not allowed" (101) keeps nginx from taking port 80.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  trap 'rm -f "$policy"' EXIT
+  trap 'exit 1' HUP INT TERM
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod 755 "$policy"
+fi
+
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086
+apt-get install -y -qq --no-install-recommends $missing >/dev/null
+
+look
+if [ -n "$missing" ]; then
+  echo "test/lab/install.sh: still missing:$missing" >&2
+  exit 1
+fi

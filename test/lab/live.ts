@@ -1,0 +1,67 @@
+/**
+ * `npm run demo:live`: the product beside real nginx in the lab, as root, after a build. Shows what nginx wrote and
+ * what came out, line by line, until Ctrl-C.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { FORMATS } from './formats.ts';
+import { startFront } from './nginx.ts';
+import { startHelper, startSidecar, untilExact } from './product.ts';
+import { labObstacle } from './requirements.ts';
+import { openShop, SHOP_REQUESTS, SHOP_SERVICES } from './shop.ts';
+import { load } from './traffic.ts';
+
+const obstacle = labObstacle();
+if (obstacle) {
+  console.error(`demo:live cannot run: ${obstacle}`);
+  process.exit(1);
+}
+
+/** Complete lines of a log from line `from` on. */
+const linesFrom = (path: string, from: number) => readFileSync(path, 'latin1').split('\n').slice(from, -1);
+
+const scene = await openShop();
+try {
+  const pod = scene.fronts[0]!;
+  await startHelper(scene);
+  const format = FORMATS.id;
+  const front = await startFront(scene, pod, join(scene.dir, 'front'), {
+    format,
+    keepalive: true,
+    // A quiet shop would otherwise stay on its first connections, and so on the first pods.
+    keepaliveRequests: 8,
+    services: SHOP_SERVICES,
+  });
+  const sidecar = await startSidecar(scene, pod, {
+    accessLog: front.accessLog,
+    format,
+    dir: join(scene.dir, 'sidecar'),
+  });
+  await untilExact(scene, sidecar, pod);
+  const inPod = `ip netns exec ${pod.ns} curl -s`;
+  console.log(`nginx in a pod (${pod.ip}), two Services over four pods, real conntrack. Press Ctrl-C to end.
+Each pair: the line as nginx wrote it, the line as realpod wrote it. The last three fields are what the pod said itself:
+its address, its port, and the source port it was called from.
+
+From another terminal, as root:
+  ${inPod} 'http://127.0.0.1:9798/lookup?port=PORT'
+  ${inPod} 'http://127.0.0.1:9798/pods'
+  tail -F ${sidecar.output}
+`);
+  let shown = linesFrom(sidecar.output, 0).length;
+  for (let round = 1; ; round++) {
+    await load(scene, { connections: 8, total: 20, ratePerSecond: 10, seed: round, requests: SHOP_REQUESTS });
+    await delay(200);
+    const before = linesFrom(front.accessLog, shown);
+    const after = linesFrom(sidecar.output, shown);
+    shown += after.length;
+    // A few of them; the rest can be read in the files.
+    for (let i = 0; i < Math.min(3, after.length); i++)
+      console.log(`nginx    ${before[i]}\nrealpod  ${after[i]}\n`);
+    const port = /"(\d+)"$/.exec(after[0] ?? '')?.[1];
+    if (port) console.log(`lookup?port=${port}  ${sidecar.get(`/lookup?port=${port}`).text}\n`);
+  }
+} finally {
+  await scene.dispose();
+}

@@ -1,0 +1,134 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { compare, difference, readServed } from './check.ts';
+import { FORMATS, type FormatName } from './formats.ts';
+import type { LoadPlan } from './load.ts';
+import { type FrontOptions, type Nginx, startFront } from './nginx.ts';
+import { caughtUp, countLines, type Sidecar, startSidecar, untilExact } from './product.ts';
+import type { Row } from './results.ts';
+import type { Scene } from './scene.ts';
+import { load } from './traffic.ts';
+
+/** What a scenario's traffic has to work with. */
+export interface Bench {
+  front: Nginx;
+  sidecar: Sidecar;
+  /** Sends this load and fails if a request got no answer at all. */
+  sentTo(requests: Omit<LoadPlan, 'host' | 'port'>): Promise<void>;
+}
+
+export interface ScenarioOptions extends Partial<Omit<FrontOptions, 'format'>> {
+  format: FormatName;
+  /** More options for the sidecar. */
+  sidecarArgs?: readonly string[];
+}
+
+export interface Judge {
+  rows: Row[];
+  scenario(name: string, options: ScenarioOptions, traffic: (bench: Bench) => Promise<void>): Promise<Row>;
+}
+
+export function dropLines(bytes: Buffer, count: number): Buffer {
+  let at = 0;
+  for (let i = 0; i < count; i++) at = bytes.indexOf(10, at) + 1;
+  return bytes.subarray(at);
+}
+
+/** What must hold of every log, whatever the scenario. */
+function assertSound(row: Row): void {
+  const { wrong, lost, repeated, altered, reordered, findings } = row;
+  assert.deepEqual(
+    { wrong, lost, repeated, altered, reordered },
+    { wrong: 0, lost: 0, repeated: 0, altered: 0, reordered: 0 },
+    `${row.scenario}: ${findings.join('\n')}`,
+  );
+  assert.ok(row.lines > 0, `${row.scenario}: no lines`);
+  const total = (counts: Record<string, number>) => Object.values(counts).reduce((a, b) => a + b, 0);
+  const counters = `${row.scenario}: ${JSON.stringify(row)}`;
+  assert.equal(
+    total(row.evidence),
+    row.right + row.unverified,
+    `evidence counters disagree with the log; ${counters}`,
+  );
+  const { 'not-ip': _, ...reasons } = row.reasons;
+  assert.equal(total(reasons), row.leftAlone, `reason counters disagree with the log; ${counters}`);
+}
+
+/** At least `share` of the attempts were settled by `evidence`. */
+export function assertResolved(row: Row, evidence: string, share: number): void {
+  const count = row.evidence[evidence] ?? 0;
+  assert.ok(
+    count >= share * row.attempts,
+    `${row.scenario}: ${count} of ${row.attempts} attempts by ${evidence}, left alone: ${JSON.stringify(row.reasons)}`,
+  );
+}
+
+/**
+ * Runs scenarios one after another on a scene whose backends and helper are up. The scene needs a Service `solo` with
+ * one backend. Each scenario starts nginx and a sidecar, waits until the sidecar's record is complete, lets `traffic`
+ * run, waits for the last line and judges the log. Lines from before the record was complete are left out.
+ */
+export function judge(scene: Scene, rows: Row[]): Judge {
+  let runs = 0;
+  async function scenario(
+    name: string,
+    { format, sidecarArgs, ...frontOptions }: ScenarioOptions,
+    traffic: (bench: Bench) => Promise<void>,
+  ): Promise<Row> {
+    const dir = join(scene.dir, `run${++runs}`);
+    const pod = scene.fronts[0]!;
+    const text = FORMATS[format];
+    const front = await startFront(scene, pod, dir, {
+      services: ['a', 'b', 'solo'],
+      ...frontOptions,
+      format: text,
+    });
+    let sidecar: Sidecar | undefined;
+    try {
+      sidecar = await startSidecar(scene, pod, {
+        accessLog: front.accessLog,
+        format: text,
+        dir: join(dir, 'sidecar'),
+        ...(sidecarArgs ? { extra: sidecarArgs } : {}),
+      });
+      await untilExact(scene, sidecar, pod);
+      const warmUp = countLines(front.accessLog);
+      const earlier = sidecar.counts();
+      await traffic({
+        front,
+        sidecar,
+        async sentTo(plan) {
+          const done = await load(scene, { seed: runs, ...plan });
+          assert.equal(done.failed, 0, `${name}: requests failed at the client: ${JSON.stringify(done)}`);
+          assert.equal(done.completed + done.aborted, plan.total, `${name}: the load was cut off`);
+        },
+      });
+      // What is missing then shows in the comparison, with the lines themselves.
+      const behind = await caughtUp(sidecar).catch((error: Error) => error);
+      // The backends flush their logs every 200 ms.
+      await delay(250);
+      const later = sidecar.counts();
+      const logs = scene.pods.map((p) => readFileSync(join(scene.dir, p.name, 'served.log'), 'latin1'));
+      const tail = (path: string) => dropLines(readFileSync(path), warmUp);
+      const row: Row = {
+        scenario: name,
+        ...compare(tail(front.accessLog), tail(sidecar.output), readServed(logs)),
+        evidence: difference(later.evidence, earlier.evidence),
+        reasons: difference(later.reasons, earlier.reasons),
+      };
+      rows.push(row);
+      assertSound(row);
+      if (behind) throw behind;
+      return row;
+    } finally {
+      const code = await sidecar?.stop();
+      await front.stop();
+      if (sidecar && code !== 0) console.error(`${name}: the sidecar ended with ${code}: ${sidecar.said()}`);
+      // The backends' logs of earlier scenarios are not needed any more.
+      for (const p of scene.pods) scene.runIn(p, `: > ${join(scene.dir, p.name, 'served.log')}`);
+    }
+  }
+  return { rows, scenario };
+}

@@ -116,6 +116,25 @@ test('reopening splits the output between two writes, and a crash right after it
   assert.equal(readFileSync(out, 'utf8'), 'two\nthree\n');
 });
 
+test('reopening in the middle of a block waits for its end, so that a crash cuts all of it', async () => {
+  let sink = await open();
+  appendFileSync(log, 'one\ntwo\n');
+  await sink.write([Buffer.from('one\n')]);
+  renameSync(out, `${out}.1`);
+  const reopened = sink.reopen();
+  await sink.write([Buffer.from('two')]);
+  assert.equal(sink.stats.reopens, 0);
+  await kill(sink);
+  await reopened;
+  sink = await open();
+  await pass(sink, '');
+  const again = sink.reopen();
+  await sink.write([Buffer.from('three\n')], sink.resume);
+  await again;
+  await sink.close();
+  assert.equal(readFileSync(`${out}.1`, 'utf8') + readFileSync(out, 'utf8'), 'one\ntwo\nthree\n');
+});
+
 test('an output that somebody else changed is not cut, and it is said', async () => {
   const cases: [name: string, change: () => void, said: RegExp][] = [
     ['truncated', () => truncateSync(out, 2), /is shorter than at the last checkpoint/],

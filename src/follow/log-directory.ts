@@ -1,0 +1,106 @@
+import type { LineLimits } from './line-buffer.ts';
+import type { FollowerStats, OnNotice } from './log-block.ts';
+import { LogFile, type Start } from './log-file.ts';
+import { refuseNonFile } from './log-path.ts';
+import type { LogPosition } from './position.ts';
+import { findFile, holds, type Listed, listRotated, sameFile, statFile } from './rotation.ts';
+
+const COMPLAIN_EVERY_MS = 60_000;
+/** How many files that cannot be read are remembered, so that each is told once. */
+const MAX_SKIPPED = 1000;
+
+/** The log and the rotated files beside it: what is there, and opening it. Tells what cannot be read. */
+export class LogDirectory {
+  readonly path: string;
+  readonly #limits: LineLimits;
+  readonly #stats: FollowerStats;
+  readonly #clock: () => number;
+  readonly #notice: OnNotice;
+  /** Files that are there and cannot be read, by inode. */
+  readonly #skipped = new Set<string>();
+  #complained = Number.NEGATIVE_INFINITY;
+
+  constructor(path: string, limits: LineLimits, stats: FollowerStats, clock: () => number, notice: OnNotice) {
+    this.path = path;
+    this.#limits = limits;
+    this.#stats = stats;
+    this.#clock = clock;
+    this.#notice = notice;
+  }
+
+  /** The file at the log's path. Throws FollowError when what is there can never be followed. */
+  live(current?: LogFile): Listed | undefined {
+    const live = statFile(this.path);
+    if (live && sameFile(live, current)) return live;
+    refuseNonFile(this.path);
+    return live;
+  }
+
+  /** The readable rotated files last written at `since` (ms) or later, oldest first. */
+  rotatedSince(since: number): Listed[] {
+    const live = statFile(this.path);
+    const { files, unreadable } = listRotated(this.path);
+    for (const path of unreadable) {
+      const file = statFile(path);
+      if (!file || file.mtime < since || this.skips(file)) continue;
+      this.#skip(
+        file,
+        `${path}: cannot be read (only plain and gzip files can); if it was not read before, its lines are missing`,
+      );
+    }
+    return files.filter((file) => file.mtime >= since && !sameFile(file, live) && !this.skips(file));
+  }
+
+  /** Undefined when the file is gone, or cannot be opened: a rotated one is then skipped, the live one is to be tried again. */
+  open(listed: Listed, from: Start, since: number): LogFile | undefined {
+    try {
+      return new LogFile(listed, from, since, this.#limits);
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      if (code === 'ENOENT' || code === 'ESTALE') return undefined;
+      if (listed.path !== this.path && (code === 'EACCES' || code === 'EPERM')) {
+        this.#skip(listed, `${listed.path}: cannot be opened (${message}); its lines are missing`);
+      } else {
+        this.#complain(
+          `${listed.path}: cannot be opened (${message}); trying again. Is it readable for this user?`,
+        );
+      }
+      return undefined;
+    }
+  }
+
+  skips(listed: Listed): boolean {
+    return this.#skipped.has(listed.ino);
+  }
+
+  /** Lines are, or may be, missing. */
+  loss(text: string): void {
+    this.#stats.losses++;
+    this.#notice('error', text);
+  }
+
+  #skip(listed: Listed, text: string): void {
+    if (this.#skipped.size >= MAX_SKIPPED) this.#skipped.clear();
+    this.#skipped.add(listed.ino);
+    this.loss(text);
+  }
+
+  #complain(text: string): void {
+    const now = this.#clock();
+    if (Math.abs(now - this.#complained) < COMPLAIN_EVERY_MS) return;
+    this.#complained = now;
+    this.#notice('warn', text);
+  }
+}
+
+/** The file at the log's path if `position` speaks of it. */
+export function resumedLive(live: Listed | undefined, position: LogPosition): Listed | undefined {
+  if (!live) return undefined;
+  return (position.offset > 0 ? holds(live, position) : sameFile(live, position)) ? live : undefined;
+}
+
+/** Whether the file that `position` speaks of can be found, so that reading can go on there. */
+export function canResume(path: string, position: LogPosition): boolean {
+  if (position.ino === '') return true;
+  return (resumedLive(statFile(path), position) ?? findFile(path, position)) !== undefined;
+}

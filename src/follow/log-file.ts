@@ -1,0 +1,238 @@
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { GzipContent } from './gzip-content.ts';
+import { LineBuffer, type LineLimits } from './line-buffer.ts';
+import { type FilePosition, fingerprint, HEAD_BYTES } from './position.ts';
+import type { Listed } from './rotation.ts';
+
+/** Holes that --reclaim left are multiples of this, bytes. */
+const HOLE_STEP = 1024 * 1024;
+const ZEROS = Buffer.alloc(4096);
+
+/** Where to begin in a file. */
+export type Start = Pick<FilePosition, 'offset' | 'fingerprint' | 'midLine'>;
+
+export const FROM_START: Start = { offset: 0, fingerprint: '' };
+
+/**
+ * One open log file: held by descriptor, so renaming or deleting it changes nothing.
+ *
+ * File calls are synchronous on purpose: from the page cache a stat or a small read takes 1–2 µs, where the way through the
+ * thread pool takes 40.
+ */
+export class LogFile {
+  readonly path: string;
+  readonly dev: string;
+  readonly ino: string;
+  since: number;
+  lines: LineBuffer;
+  /** Size in bytes and time of the last write in ms, as of the last `look` that found the content unchanged. */
+  size = 0;
+  mtime = 0;
+  /** The mtime at which copies of earlier content were last searched for, while this one is untouched. */
+  searchedAt: number | undefined;
+  /** Bytes handed out, always at a line's end; `#read` is how far the descriptor has been read. */
+  offset: number;
+  #read: number;
+  readonly #fd: number;
+  readonly #limits: LineLimits;
+  readonly #gzip: GzipContent | undefined;
+  /** Far fewer blocks than bytes: part of it was reclaimed. Matters when it is read from its beginning again, without a checkpoint. */
+  #sparse = false;
+  #insideHole = false;
+  readonly #head = Buffer.allocUnsafe(HEAD_BYTES);
+  #headLength = 0;
+  #fullFingerprint = '';
+  /** The fingerprint at the offset that reading began at: a compressed file's first bytes come only with the first read. */
+  readonly #startPrint: string;
+
+  /**
+   * Opens `file` at `from.offset`. Throws the system's error (ENOENT when it has just been renamed or removed), and ESTALE when
+   * another file has taken its place.
+   */
+  constructor(file: Listed, from: Start, since: number, limits: LineLimits) {
+    const offset = from.offset;
+    this.#startPrint = from.fingerprint;
+    this.path = file.path;
+    this.dev = file.dev;
+    this.ino = file.ino;
+    this.since = since;
+    this.offset = offset;
+    this.#read = offset;
+    this.#limits = limits;
+    this.#fd = openSync(file.path, 'r');
+    let midLine = from.midLine === true;
+    try {
+      const stat = fstatSync(this.#fd, { bigint: true });
+      if (String(stat.ino) !== file.ino || String(stat.dev) !== file.dev) {
+        throw Object.assign(new Error('the file was replaced'), { code: 'ESTALE' });
+      }
+      if (file.compressed) {
+        this.#gzip = new GzipContent(this.#fd);
+        this.#read = 0;
+      } else if (offset > 0) {
+        this.#headLength = readSync(this.#fd, this.#head, 0, Math.min(HEAD_BYTES, offset), 0);
+        const before = Buffer.alloc(1);
+        midLine ||= readSync(this.#fd, before, 0, 1, offset - 1) === 1 && before[0] !== 0x0a;
+      }
+    } catch (error) {
+      closeSync(this.#fd);
+      throw error;
+    }
+    this.lines = new LineBuffer(limits, midLine, from.midLine === true);
+    this.mtime = file.mtime;
+    this.size = file.size;
+  }
+
+  get compressed(): boolean {
+    return this.#gzip !== undefined;
+  }
+
+  /** Bytes there and not read yet. */
+  get unread(): number {
+    return this.#gzip ? (this.#gzip.ended ? 0 : 1) : Math.max(0, this.size - this.#read);
+  }
+
+  /** True until the first byte of this content has been read. */
+  get untouched(): boolean {
+    return this.#read === 0 && this.offset === 0;
+  }
+
+  get head(): Buffer {
+    return this.#head.subarray(0, this.#headLength);
+  }
+
+  /** Nothing more will come: deleted, or compressed. */
+  get unlinked(): boolean {
+    return this.#gzip !== undefined || fstatSync(this.#fd).nlink === 0;
+  }
+
+  /** The first bytes as they are now, without reading on. */
+  peek(): Buffer {
+    return Buffer.from(scratch.subarray(0, this.#gzip ? 0 : readSync(this.#fd, scratch, 0, HEAD_BYTES, 0)));
+  }
+
+  /** Refreshes size and mtime. False: the content is no longer the one that was read, the file was truncated. */
+  look(): boolean {
+    if (this.#gzip) return true;
+    const stat = fstatSync(this.#fd);
+    if (stat.size < this.#read || !this.#headHolds()) return false;
+    this.size = stat.size;
+    this.mtime = stat.mtimeMs;
+    this.#sparse = stat.blocks * 512 + HOLE_STEP <= stat.size;
+    return true;
+  }
+
+  /** Reads once into the line buffer; bytes read, 0 at the end of what is there. A compressed file throws when it is damaged. */
+  async fill(): Promise<number> {
+    const room = this.lines.room();
+    const bytes = this.#gzip ? await this.#fillFromGzip(room) : this.#fillFromFile(room);
+    if (bytes > 0) {
+      this.#keepHead(room.subarray(0, bytes));
+      this.#read += bytes;
+      this.lines.filled(bytes);
+    }
+    return bytes;
+  }
+
+  /** Begins again at 0: the content was replaced in place. `since`: when, at the earliest, ms. */
+  restart(since: number): void {
+    this.since = since;
+    this.offset = 0;
+    this.#read = 0;
+    this.#headLength = 0;
+    this.#fullFingerprint = '';
+    this.lines = new LineBuffer(this.#limits);
+  }
+
+  /** Takes note of what was handed out of the line buffer. */
+  consume(taken: { bytes: Buffer; newlineAdded?: true }): void {
+    this.offset += taken.bytes.length - (taken.newlineAdded ? 1 : 0);
+  }
+
+  position(): FilePosition {
+    const { dev, ino, offset, since } = this;
+    let print = this.#fullFingerprint;
+    if (!print) {
+      const known = this.#headLength >= Math.min(HEAD_BYTES, offset);
+      print = known ? fingerprint(this.#head, offset) : this.#startPrint;
+      if (known && offset >= HEAD_BYTES) this.#fullFingerprint = print;
+    }
+    return { dev, ino, offset, fingerprint: print, since, ...(this.lines.pieceOpen && { midLine: true }) };
+  }
+
+  close(): void {
+    this.lines.drop();
+    if (this.#gzip) this.#gzip.close();
+    else closeSync(this.#fd);
+  }
+
+  #fillFromFile(room: Buffer): number {
+    if (!this.#sparse) return readSync(this.#fd, room, 0, room.length, this.#read);
+    for (;;) {
+      // Holes begin and end at such a boundary, so a read is all hole or none.
+      const length = Math.min(room.length, HOLE_STEP - (this.#read % HOLE_STEP));
+      const bytes = readSync(this.#fd, room, 0, length, this.#read);
+      const least = this.#insideHole ? 1 : ZEROS.length;
+      if (bytes >= least && allZero(room.subarray(0, bytes))) {
+        this.#insideHole = true;
+      } else if (this.#insideHole && bytes > 0) {
+        const rest = room.subarray(0, bytes).indexOf(0x0a) + 1;
+        if (rest > 0) {
+          this.#insideHole = false;
+          this.#skip(rest);
+          room.copyWithin(0, rest, bytes);
+          if (bytes > rest) return bytes - rest;
+          continue;
+        }
+      } else {
+        return bytes;
+      }
+      this.#skip(bytes);
+    }
+  }
+
+  /** What was reclaimed was consumed in an earlier life, and so were the lines that reach into it. */
+  #skip(bytes: number): void {
+    this.lines.forget();
+    this.#read += bytes;
+    this.offset = this.#read;
+  }
+
+  /** Passes over what was consumed before the restart, then reads. */
+  async #fillFromGzip(room: Buffer): Promise<number> {
+    const gzip = this.#gzip!;
+    while (this.#read < this.offset) {
+      const bytes = await gzip.read(room.subarray(0, Math.min(room.length, this.offset - this.#read)));
+      if (bytes === 0)
+        throw new Error(`it ends after ${this.#read} bytes, before the saved position ${this.offset}`);
+      this.#keepHead(room.subarray(0, bytes));
+      this.#read += bytes;
+    }
+    return gzip.read(room);
+  }
+
+  #keepHead(bytes: Buffer): void {
+    if (this.#read === this.#headLength && this.#headLength < HEAD_BYTES) {
+      this.#headLength += bytes.copy(this.#head, this.#headLength, 0, HEAD_BYTES - this.#headLength);
+    }
+  }
+
+  #headHolds(): boolean {
+    const length = this.#headLength;
+    if (length === 0) return true;
+    return (
+      readSync(this.#fd, scratch, 0, length, 0) === length &&
+      scratch.compare(this.#head, 0, length, 0, length) === 0
+    );
+  }
+}
+
+const scratch = Buffer.allocUnsafe(HEAD_BYTES);
+
+function allZero(bytes: Buffer): boolean {
+  for (let at = 0; at < bytes.length; at += ZEROS.length) {
+    const length = Math.min(ZEROS.length, bytes.length - at);
+    if (bytes.compare(ZEROS, 0, length, at, at + length) !== 0) return false;
+  }
+  return true;
+}

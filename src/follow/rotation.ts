@@ -1,0 +1,148 @@
+import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
+import { basename, dirname, extname, join } from 'node:path';
+import { gunzipHead } from './gzip-content.ts';
+import { beginsAs, type FilePosition, HEAD_BYTES } from './position.ts';
+
+/** A regular file in the log's directory. Sizes in bytes, times in ms since the epoch. */
+export interface Listed {
+  path: string;
+  dev: string;
+  ino: string;
+  size: number;
+  mtime: number;
+  /** When the inode came into being; undefined where the file system does not say. */
+  birth: number | undefined;
+  compressed: boolean;
+}
+
+/** What a log rotator puts after (or, before the extension, into) the name: `.1`, `-20251204`, `.2025-12-04_07.27`, `.old`. */
+const SUFFIX = /^(?:[._-]\d[\d._:TZ-]*|\.old)$/;
+const UNREADABLE = /\.(?:bz2|xz|zst|lz4)$/;
+/** How much of a compressed file is read for the first bytes of its content. */
+const GZIP_HEAD_BYTES = 16 * 1024;
+
+/** Whether `name` is what a rotator calls an older `base` (`access.log` → `access.log.1`, `access-20251204.log.gz`), and how it is stored. */
+export function rotatedKind(base: string, name: string): 'plain' | 'gzip' | 'unreadable' | undefined {
+  const stored = name.endsWith('.gz') ? 'gzip' : UNREADABLE.test(name) ? 'unreadable' : 'plain';
+  const plain = stored === 'plain' ? name : name.slice(0, name.lastIndexOf('.'));
+  if (plain.startsWith(base)) return SUFFIX.test(plain.slice(base.length)) ? stored : undefined;
+  const ext = extname(base);
+  const stem = base.slice(0, base.length - ext.length);
+  if (ext === '' || !plain.startsWith(stem) || !plain.endsWith(ext)) return undefined;
+  return SUFFIX.test(plain.slice(stem.length, plain.length - ext.length)) ? stored : undefined;
+}
+
+/** The file at `path`, or undefined. */
+export function statFile(path: string): Listed | undefined {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  if (!stat?.isFile()) return undefined;
+  return {
+    path,
+    dev: String(stat.dev),
+    ino: String(stat.ino),
+    size: Number(stat.size),
+    mtime: Number(stat.mtimeNs) / 1e6,
+    birth: stat.birthtimeNs > 0n ? Number(stat.birthtimeNs) / 1e6 : undefined,
+    compressed: false,
+  };
+}
+
+/** The rotated files of the log at `path`, oldest first; and names that only another tool could read. */
+export function listRotated(path: string): { files: Listed[]; unreadable: string[] } {
+  const base = basename(path);
+  const names = new Set(readNames(path));
+  const files: Listed[] = [];
+  const unreadable: string[] = [];
+  for (const name of names) {
+    const kind = rotatedKind(base, name);
+    if (kind === undefined) continue;
+    // While a file is being compressed both names exist, and the compressed one is not whole.
+    if (kind !== 'plain' && names.has(name.slice(0, name.lastIndexOf('.')))) continue;
+    if (kind === 'unreadable') unreadable.push(join(dirname(path), name));
+    const file = kind === 'unreadable' ? undefined : statFile(join(dirname(path), name));
+    if (file) files.push({ ...file, compressed: kind === 'gzip' });
+  }
+  return { files: oldestFirst(files), unreadable };
+}
+
+/**
+ * Plain files by birth (a renamed file keeps it), compressed ones before the first plain file that was written
+ * to after them (gzip and logrotate keep the time of the last write). Within one tick of the file clock
+ * (4 ms) the inode's number decides. Names decide nothing: `.1` is the youngest to some, the oldest to others.
+ */
+export function oldestFirst(files: readonly Listed[]): Listed[] {
+  const plain = files
+    .filter((file) => !file.compressed)
+    .sort((a, b) => born(a) - born(b) || a.mtime - b.mtime || Number(a.ino) - Number(b.ino));
+  const compressed = files.filter((file) => file.compressed).sort((a, b) => a.mtime - b.mtime);
+  const order: Listed[] = [];
+  let next = 0;
+  for (const file of plain) {
+    while (next < compressed.length && compressed[next]!.mtime <= file.mtime) order.push(compressed[next++]!);
+    order.push(file);
+  }
+  return order.concat(compressed.slice(next));
+}
+
+/** When the content of `file` began at the latest, as far as the file system tells. */
+export function born(file: Listed): number {
+  return file.compressed ? file.mtime : (file.birth ?? file.mtime);
+}
+
+/** The file that `position` speaks of, under whatever name: by inode, else (copied or compressed) by its first bytes. */
+export function findFile(path: string, position: FilePosition): Listed | undefined {
+  for (const name of readNames(path)) {
+    const file = statFile(join(dirname(path), name));
+    if (file?.ino !== position.ino) continue;
+    const found = { ...file, compressed: name.endsWith('.gz') };
+    // Of an untouched file only the inode is known, which another file can have got since: the name has to fit as well.
+    const named = name === basename(path) || rotatedKind(basename(path), name) === 'plain';
+    if (position.offset === 0 ? named && file.dev === position.dev : holds(found, position)) return found;
+  }
+  return listRotated(path).files.find((file) => holds(file, position));
+}
+
+export function sameFile(
+  a: { dev: string; ino: string },
+  b: { dev: string; ino: string } | undefined,
+): boolean {
+  return b !== undefined && a.ino === b.ino && a.dev === b.dev;
+}
+
+/** Whether one of the two begins as the other does: the same content, one of them perhaps read or copied earlier. */
+export function sameBeginning(a: Buffer, b: Buffer): boolean {
+  const length = Math.min(a.length, b.length);
+  return length > 0 && a.compare(b, 0, length, 0, length) === 0;
+}
+
+/** Whether `file` begins with the content of `position` and reaches as far. */
+export function holds(file: Listed, position: FilePosition): boolean {
+  return (file.compressed || file.size >= position.offset) && beginsAs(readHead(file), position);
+}
+
+/** The first bytes of a file's content; empty when it cannot be read. */
+export function readHead(file: Listed): Buffer {
+  let fd: number;
+  try {
+    fd = openSync(file.path, 'r');
+  } catch {
+    return Buffer.alloc(0);
+  }
+  try {
+    const raw = Buffer.allocUnsafe(file.compressed ? GZIP_HEAD_BYTES : HEAD_BYTES);
+    const bytes = raw.subarray(0, readSync(fd, raw, 0, raw.length, 0));
+    return file.compressed ? gunzipHead(bytes).subarray(0, HEAD_BYTES) : bytes;
+  } catch {
+    return Buffer.alloc(0);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function readNames(path: string): string[] {
+  try {
+    return readdirSync(dirname(path));
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,121 @@
+import { type FSWatcher, statSync, watch } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import { rotatedKind } from './rotation.ts';
+
+/** The least time between two productive looks, ms: one read then takes what a busy nginx wrote line by line. */
+const GAP_MS = 4;
+/** Look without an event: in case inotify is not to be had (its limits are per user), or says nothing (some network file systems). */
+const SAFETY_MS = 500;
+const SAFETY_UNWATCHED_MS = 100;
+/** After this many waits in a row that ended early, events cost more than they tell (10 µs each): poll every GAP_MS instead. */
+const BUSY_WAITS = 8;
+/** After this many looks in a row that found nothing, go back to waiting for events. */
+const IDLE_LOOKS = 12;
+
+/** Says when to look at the log: at once after an idle time, every GAP_MS under load. */
+export class Wakeup {
+  readonly #path: string;
+  readonly #base: string;
+  #watcher: FSWatcher | undefined;
+  #watched = '';
+  /** Something may have happened since the last look. */
+  #pending = true;
+  #lastFound = Number.NEGATIVE_INFINITY;
+  #early = 0;
+  #empty = 0;
+  #polling = false;
+  #closed = false;
+  #wake: (() => void) | undefined;
+
+  constructor(path: string) {
+    this.#path = path;
+    this.#base = basename(path);
+  }
+
+  /** Resolves when it is time to look, after `atMost` ms even without a sign. */
+  async wait(atMost = Number.POSITIVE_INFINITY): Promise<void> {
+    if (!this.#polling) this.#watch();
+    if (!this.#pending && !this.#polling) {
+      await this.#sleep(Math.min(atMost, this.#watcher ? SAFETY_MS : SAFETY_UNWATCHED_MS), true);
+    }
+    const gap = this.#lastFound + GAP_MS - performance.now();
+    if (this.#polling) {
+      await this.#sleep(Math.min(atMost, Math.max(gap, 1)), false);
+    } else if (this.#pending && gap > 0) {
+      if (++this.#early >= BUSY_WAITS) this.#poll();
+      await this.#sleep(gap, false);
+    } else if (this.#pending) {
+      this.#early = 0;
+    }
+    this.#pending = false;
+  }
+
+  /** Call after each look; `found`: it returned something. */
+  looked(found: boolean): void {
+    if (found) {
+      this.#lastFound = performance.now();
+      this.#empty = 0;
+      return;
+    }
+    if (!this.#polling || ++this.#empty < IDLE_LOOKS) return;
+    this.#polling = false;
+    this.#early = 0;
+    // What was written before the watch begins gets no event.
+    this.#pending = true;
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#unwatch();
+    this.#wake?.();
+  }
+
+  #sleep(ms: number, untilEvent: boolean): Promise<void> {
+    if (this.#closed) return Promise.resolve();
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        this.#wake = undefined;
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      this.#wake = () => {
+        if (untilEvent || this.#closed) done();
+      };
+    });
+  }
+
+  #poll(): void {
+    this.#polling = true;
+    this.#empty = 0;
+    this.#unwatch();
+  }
+
+  /** Watches the log's directory, and does so anew when the directory was replaced. */
+  #watch(): void {
+    if (this.#closed) return;
+    const directory = dirname(this.#path);
+    const stat = statSync(directory, { bigint: true, throwIfNoEntry: false });
+    const identity = stat ? `${stat.dev}:${stat.ino}` : '';
+    if (this.#watcher && identity === this.#watched) return;
+    this.#unwatch();
+    if (!stat) return;
+    try {
+      this.#watcher = watch(directory, { persistent: true }, (_, name) => {
+        if (name !== null && name !== this.#base && rotatedKind(this.#base, name) === undefined) return;
+        this.#pending = true;
+        this.#wake?.();
+      });
+      this.#watcher.on('error', () => this.#unwatch());
+      this.#watched = identity;
+      this.#pending = true;
+    } catch {
+      this.#watcher = undefined;
+    }
+  }
+
+  #unwatch(): void {
+    this.#watcher?.close();
+    this.#watcher = undefined;
+  }
+}

@@ -1,0 +1,144 @@
+import { spawn } from 'node:child_process';
+import { closeSync, fstatSync, openSync } from 'node:fs';
+import type { LogPosition } from '../follow/position.ts';
+
+/** Holes begin and end on a multiple of this: every file system's block size divides it. Bytes. */
+const STEP = 1024 * 1024;
+/** A child process costs some milliseconds: at least this much at a time, bytes, */
+const LEAST = 8 * STEP;
+/** or what there is after this long, ms. */
+const AT_LEAST_EVERY_MS = 10_000;
+const REFUSED_NOTE = 'the log keeps its space; let logrotate bound it instead of --reclaim';
+
+export interface ReclaimerStats {
+  punchedBytes: number;
+  punches: number;
+  failures: number;
+}
+
+export interface ReclaimerOptions {
+  onNotice?: (level: 'info' | 'warn' | 'error', text: string) => void;
+  /** Wall clock, ms since the epoch. */
+  clock?: () => number;
+  /** The command that punches: util-linux's fallocate. */
+  command?: string;
+}
+
+/**
+ * Gives the consumed part of the log back to the file system (fallocate(2), FALLOC_FL_PUNCH_HOLE with KEEP_SIZE). Inode, size and
+ * offsets stay as they are, so nginx notices nothing. The first STEP bytes stay: the follower knows the file by them.
+ *
+ * The hole is punched through an open descriptor, whose inode was compared with the position's: a rotation in between cannot make it
+ * hit another file. One child at a time. The first refusal (file system, rights, no such command) is said, and ends it.
+ */
+export class Reclaimer {
+  readonly stats: ReclaimerStats = { punchedBytes: 0, punches: 0, failures: 0 };
+  readonly #log: string;
+  readonly #options: ReclaimerOptions;
+  readonly #clock: () => number;
+  #fd: number | undefined;
+  #ino = '';
+  #since = 0;
+  /** Everything up to here is punched, but for the first step. */
+  #punched = STEP;
+  #punchedAt: number;
+  #busy: Promise<void> | undefined;
+  #off = false;
+
+  constructor(log: string, options: ReclaimerOptions = {}) {
+    this.#log = log;
+    this.#options = options;
+    this.#clock = options.clock ?? Date.now;
+    this.#punchedAt = this.#clock();
+  }
+
+  /** Bytes of the log before `position` are not needed any more. Cheap when there is nothing to do; call it at each checkpoint. */
+  advance(position: LogPosition): void {
+    if (this.#off || this.#busy) return;
+    if (position.ino !== this.#ino || position.since !== this.#since || position.offset < this.#punched) {
+      if (!this.#begin(position)) return;
+    }
+    const to = position.offset - (position.offset % STEP);
+    const length = to - this.#punched;
+    const now = this.#clock();
+    if (length < STEP || (length < LEAST && now - this.#punchedAt < AT_LEAST_EVERY_MS)) return;
+    this.#punchedAt = now;
+    this.#busy = this.#punch(this.#punched, length);
+  }
+
+  /** Waits for the hole that is being punched. */
+  async close(): Promise<void> {
+    this.#off = true;
+    await this.#busy;
+    this.#release();
+  }
+
+  /** Another file, or the same one with new content. False: it is not at the log's path, so its space is the rotator's affair. */
+  #begin(position: LogPosition): boolean {
+    if (position.ino === this.#ino && position.since === this.#since) return false;
+    this.#release();
+    this.#ino = position.ino;
+    this.#since = position.since;
+    this.#punched = STEP;
+    try {
+      this.#fd = openSync(this.#log, 'r+');
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      if (code !== 'ENOENT') this.#refused(`${this.#log} cannot be opened for writing (${message})`);
+      return false;
+    }
+    const stat = fstatSync(this.#fd, { bigint: true });
+    if (String(stat.ino) === position.ino && String(stat.dev) === position.dev) return true;
+    this.#release();
+    return false;
+  }
+
+  async #punch(offset: number, length: number): Promise<void> {
+    const refusal = await run(this.#options.command ?? 'fallocate', offset, length, this.#fd!);
+    this.#busy = undefined;
+    if (refusal !== undefined) {
+      this.#refused(refusal);
+      return;
+    }
+    this.#punched = offset + length;
+    this.stats.punches++;
+    this.stats.punchedBytes += length;
+  }
+
+  #refused(why: string): void {
+    this.#off = true;
+    this.stats.failures++;
+    this.#release();
+    this.#options.onNotice?.('warn', `--reclaim: ${why}; ${REFUSED_NOTE}`);
+  }
+
+  #release(): void {
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
+    this.#ino = '';
+  }
+}
+
+/** Runs fallocate on an open descriptor, which the child has as number 3; why it failed, or undefined. */
+function run(command: string, offset: number, length: number, fd: number): Promise<string | undefined> {
+  const args = ['--punch-hole', '--offset', String(offset), '--length', String(length), '/proc/self/fd/3'];
+  return new Promise((resolve) => {
+    const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe', fd] });
+    let said = '';
+    child.stderr!.on('data', (text: Buffer) => {
+      said = (said + text.toString()).slice(0, 300);
+    });
+    child.on('error', (error) => resolve(`${command} cannot be run (${error.message})`));
+    child.on('close', (code) => {
+      resolve(
+        code === 0
+          ? undefined
+          : `${command} failed (${said.trim().split('\n').at(-1) || `exit code ${code}`})`,
+      );
+    });
+  });
+}
+
+export function openReclaimer(log: string, options: ReclaimerOptions = {}): Reclaimer {
+  return new Reclaimer(log, options);
+}

@@ -1,0 +1,337 @@
+import { renameSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { canResume } from '../follow/log-directory.ts';
+import { beginning, type LogPosition } from '../follow/position.ts';
+import { type Checkpoint, readCheckpoint, saved, writeCheckpoint } from './checkpoint.ts';
+import { cutBack } from './cut-back.ts';
+import { Output, type OutputMark } from './output.ts';
+import { checkPaths, type OnNotice, SinkError, type SinkOptions, type SinkStats } from './sink-options.ts';
+
+export * from './sink-options.ts';
+
+const CHECKPOINT_EVERY_MS = 200;
+const FIRST_RETRY_MS = 100;
+const LAST_RETRY_MS = 5000;
+const FULL_PIPE_MS = 5;
+const REPORT_EVERY_MS = 60_000;
+/** How long `close` waits for a write that hangs in the kernel (a stdout pipe that nobody empties). */
+const CLOSE_MS = 2000;
+
+/** The enriched log: one stream of bytes into all outputs, and the checkpoint that ties it to the source. */
+export class Sink {
+  /** Where to go on reading: the last checkpoint's position, or the beginning. */
+  readonly resume: LogPosition;
+  readonly stats: SinkStats;
+  readonly #options: SinkOptions;
+  readonly #log: string;
+  readonly #clock: () => number;
+  #outputs: Output[];
+  #queue: Promise<unknown> = Promise.resolve();
+  #closing = false;
+  /** Bytes have been written that no position stands behind yet. */
+  #midBlock = false;
+  #reopenWanted: (() => void)[] = [];
+  #wake: (() => void) | undefined;
+  /** What the next checkpoint says. */
+  #commit: { source: LogPosition; marks: OutputMark[] };
+  #dirty = true;
+  #checkpointed = Number.NEGATIVE_INFINITY;
+  #timer: NodeJS.Timeout | undefined;
+  #reported = new Map<string, number>();
+
+  constructor(options: SinkOptions, outputs: Output[], resume: LogPosition, stats: SinkStats) {
+    this.#options = options;
+    this.#log = resolve(options.log);
+    this.#clock = options.clock ?? Date.now;
+    this.#outputs = outputs;
+    this.resume = resume;
+    this.stats = stats;
+    this.#commit = { source: resume, marks: this.#marks() };
+  }
+
+  /**
+   * Writes `chunks` to every output, in the order of the calls; resolves when all have taken all of it.
+   *
+   * `end`: where the source stands when exactly these bytes and all before them are consumed. Give it with the last write of each block;
+   * a write must not go past the end of a block. What is written without an `end` behind it is cut off and written again after a crash.
+   *
+   * Rejects with SinkError: EPIPE when the last output is gone, CLOSED when closed while an output takes nothing.
+   */
+  write(chunks: readonly Buffer[], end?: LogPosition): Promise<void> {
+    return this.#enqueue(async () => {
+      for (const output of [...this.#outputs]) await this.#writeTo(output, chunks);
+      this.stats.writes++;
+      for (const chunk of chunks) this.stats.bytes += chunk.length;
+      this.#midBlock = end === undefined && this.#options.state !== undefined;
+      if (end) this.#committed(end);
+      if (end && this.#reopenWanted.length > 0) await this.#reopen();
+    });
+  }
+
+  /**
+   * Opens file outputs anew by their path, after logrotate has renamed them. Done at the end of a block, with a checkpoint on each side,
+   * so that a crash around it repeats nothing. An output that cannot be opened goes on in its old file.
+   */
+  reopen(): Promise<void> {
+    return new Promise((done, failed) => {
+      this.#enqueue(async () => {
+        this.#reopenWanted.push(done);
+        if (!this.#midBlock) await this.#reopen();
+      }).catch(failed);
+    });
+  }
+
+  /** Writes the last checkpoint and closes. Gives up on outputs that take nothing: what they have not taken is written after the next start. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    this.#wake?.();
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<boolean>((done) => {
+      timer = setTimeout(done, CLOSE_MS, true);
+    });
+    const hangs = await Promise.race([this.#queue.then(() => false), late]);
+    clearTimeout(timer);
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.checkpoint();
+    if (hangs) this.#notice('warn', 'an output takes nothing; closing without it');
+    else for (const output of this.#outputs) output.close();
+    this.#outputs = [];
+    for (const done of this.#reopenWanted.splice(0)) done();
+  }
+
+  async #reopen(): Promise<void> {
+    this.checkpoint();
+    for (const output of this.#outputs) {
+      try {
+        await output.reopen();
+      } catch (error) {
+        this.#notice(
+          'warn',
+          `${output.name}: cannot be reopened (${(error as Error).message}); going on in the file that was open`,
+        );
+      }
+    }
+    this.stats.reopens++;
+    this.#commit.marks = this.#marks();
+    this.#dirty = true;
+    this.checkpoint();
+    for (const done of this.#reopenWanted.splice(0)) done();
+  }
+
+  #enqueue(step: () => Promise<void>): Promise<void> {
+    const run = this.#queue.then(() => {
+      if (this.#closing) throw new SinkError('CLOSED', 'the outputs are closed');
+      return step();
+    });
+    this.#queue = run.catch(() => {});
+    return run;
+  }
+
+  async #writeTo(output: Output, chunks: readonly Buffer[]): Promise<void> {
+    let rest = chunks.filter((chunk) => chunk.length > 0);
+    let retryMs = FIRST_RETRY_MS;
+    while (rest.length > 0) {
+      let code: string | undefined;
+      try {
+        rest = after(rest, await output.put(rest));
+        retryMs = FIRST_RETRY_MS;
+        if (this.stats.stalled > 0) this.#notice('info', `${output.name}: takes lines again`);
+        this.stats.stalled = 0;
+        continue;
+      } catch (error) {
+        code = (error as NodeJS.ErrnoException).code;
+      }
+      if (code === 'EPIPE') return this.#drop(output);
+      if (this.#closing)
+        throw new SinkError('CLOSED', `${output.name}: closed while it takes nothing (${code})`);
+      // A pipe that somebody made non-blocking: full, not broken.
+      if (code === 'EAGAIN') {
+        await this.#delay(FULL_PIPE_MS);
+      } else {
+        this.stats.retries++;
+        this.stats.stalled = 1;
+        this.#complain(
+          output.name,
+          `${output.name}: cannot be written (${code}); nothing is lost, trying again. ${remedy(code)}`,
+        );
+        await this.#delay(retryMs);
+        retryMs = Math.min(2 * retryMs, LAST_RETRY_MS);
+      }
+    }
+  }
+
+  #drop(output: Output): void {
+    const others = this.#outputs.filter((other) => other !== output);
+    if (others.length === 0)
+      throw new SinkError('EPIPE', `${output.name}: its reader is gone, and there is no other output`);
+    this.#outputs = others;
+    this.#notice(
+      'error',
+      `${output.name}: its reader is gone; going on with ${others.map((other) => other.name).join(', ')}`,
+    );
+  }
+
+  #delay(ms: number): Promise<void> {
+    const { delay } = this.#options;
+    if (delay) return delay(ms);
+    return new Promise((done) => {
+      const timer = setTimeout(done, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        done();
+      };
+    });
+  }
+
+  #committed(source: LogPosition): void {
+    if (this.#options.state === undefined) {
+      this.#options.onCheckpoint?.(source);
+      return;
+    }
+    // A file that was begun is told at once: the one before it may be deleted any time, and no position in it could then be found again.
+    const before = this.#commit.source;
+    const begun = before.ino !== source.ino || before.older !== source.older || before.offset === 0;
+    this.#commit = { source, marks: this.#marks() };
+    this.#dirty = true;
+    const due = this.#checkpointed + CHECKPOINT_EVERY_MS - this.#clock();
+    if (due <= 0 || begun) this.checkpoint();
+    else this.#timer ??= setTimeout(() => this.checkpoint(), Math.min(due, CHECKPOINT_EVERY_MS));
+  }
+
+  #marks(): OutputMark[] {
+    return this.#outputs.flatMap((output) => output.mark() ?? []);
+  }
+
+  /**
+   * Writes the checkpoint if there is something new. The first one, before the first byte is written, says how long the outputs are:
+   * a crash before the next one then repeats nothing either. Returns the system's error code when it cannot be written.
+   */
+  checkpoint(): string | undefined {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const path = this.#options.state;
+    if (!this.#dirty || path === undefined) return undefined;
+    const { source, marks } = this.#commit;
+    const checkpoint: Checkpoint = { log: this.#log, source, outputs: marks.map(saved) };
+    this.#checkpointed = this.#clock();
+    try {
+      writeCheckpoint(path, checkpoint);
+    } catch (error) {
+      this.stats.checkpointFailures++;
+      const { code } = error as NodeJS.ErrnoException;
+      this.#complain(
+        path,
+        `${path}: the checkpoint cannot be written (${code}); a restart now would read again from the last one. ${remedy(code)}`,
+      );
+      if (!this.#closing) this.#timer = setTimeout(() => this.checkpoint(), LAST_RETRY_MS);
+      return code ?? 'unknown error';
+    }
+    this.#dirty = false;
+    this.stats.checkpoints++;
+    this.#options.onCheckpoint?.(source);
+    return undefined;
+  }
+
+  #complain(about: string, text: string): void {
+    const now = this.#clock();
+    const last = this.#reported.get(about);
+    if (last !== undefined && Math.abs(now - last) < REPORT_EVERY_MS) return;
+    this.#reported.set(about, now);
+    this.#notice('warn', text);
+  }
+
+  #notice(level: 'info' | 'warn' | 'error', text: string): void {
+    this.#options.onNotice?.(level, text);
+  }
+}
+
+/** What is left of `chunks` after their first `bytes` bytes. */
+function after(chunks: readonly Buffer[], bytes: number): Buffer[] {
+  let skip = bytes;
+  let first = 0;
+  while (first < chunks.length && skip >= chunks[first]!.length) skip -= chunks[first++]!.length;
+  const rest = chunks.slice(first);
+  if (skip > 0) rest[0] = rest[0]!.subarray(skip);
+  return rest;
+}
+
+function remedy(code: string | undefined): string {
+  if (code === 'ENOSPC' || code === 'EDQUOT') return 'Free space on that volume';
+  if (code === 'EROFS') return 'Mount that volume writable';
+  return 'Look at that volume';
+}
+
+/**
+ * Opens the outputs, cuts them back to the last checkpoint, and says where to go on reading.
+ * Rejects with SinkError OPEN for a path that cannot be an output or a state file.
+ */
+export async function openSink(options: SinkOptions): Promise<Sink> {
+  const notice = options.onNotice ?? (() => {});
+  checkPaths(options);
+  const stats: SinkStats = {
+    bytes: 0,
+    writes: 0,
+    retries: 0,
+    stalled: 0,
+    reopens: 0,
+    checkpoints: 0,
+    checkpointFailures: 0,
+    cutBytes: 0,
+  };
+  const outputs: Output[] = [];
+  for (const path of options.outputs) {
+    try {
+      outputs.push(await Output.open(path));
+    } catch (error) {
+      for (const output of outputs) output.close();
+      throw new SinkError('OPEN', `--output ${path}: cannot be opened (${(error as Error).message})`);
+    }
+  }
+  const checkpoint = loadCheckpoint(options, notice);
+  const source = checkpoint?.source ?? beginning((options.clock ?? Date.now)());
+  const midLine = source.midLine || source.older.some((older) => older.midLine);
+  // If the log cannot be read on from there (deleted or truncated while nobody read), what was written after the checkpoint could not be written again.
+  const again = canResume(options.log, source);
+  for (const output of outputs) {
+    const known = again ? checkpoint?.outputs.find((one) => one.path === output.path) : undefined;
+    const { cut, doubt } = known ? cutBack(output, known) : { cut: 0 };
+    stats.cutBytes += cut;
+    if (doubt !== undefined) notice('warn', doubt);
+    if (!output.endsWhole && !midLine) {
+      notice('warn', `${output.path}: ends in the middle of a line; a newline is added`);
+      await output.put([Buffer.from('\n')]);
+    }
+  }
+  const sink = new Sink(options, outputs, source, stats);
+  const code = sink.checkpoint();
+  if (code !== undefined && code !== 'ENOSPC' && code !== 'EDQUOT') {
+    await sink.close();
+    throw new SinkError(
+      'OPEN',
+      `--state ${options.state}: cannot be written (${code}); name a file in a writable directory`,
+    );
+  }
+  return sink;
+}
+
+/** An unusable checkpoint is set aside, never used and never overwritten: reading begins again, so lines may come twice but none is lost. */
+function loadCheckpoint({ state, log }: SinkOptions, notice: OnNotice): Checkpoint | undefined {
+  if (state === undefined) return undefined;
+  const read = readCheckpoint(state, resolve(log));
+  if ('none' in read) return undefined;
+  if (!('unusable' in read)) return read;
+  try {
+    renameSync(state, `${state}.unusable`);
+  } catch (error) {
+    throw new SinkError(
+      'OPEN',
+      `--state ${state} ${read.unusable} and cannot be set aside (${(error as Error).message})`,
+    );
+  }
+  notice(
+    'warn',
+    `--state ${state} ${read.unusable}. Set aside as ${state}.unusable; reading the log from its beginning, so lines may be in the output twice`,
+  );
+  return undefined;
+}

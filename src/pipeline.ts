@@ -125,10 +125,12 @@ export class Pipeline {
     this.#count(block);
     this.#parts.onSettled(block);
     const chunks = this.#parts.style.render(block.bytes, block.lines, block.outcomes);
+    // Only what is written is kept for the writing: what was read from the lines is many times their size.
+    const { end } = block.tag;
     const size = block.bytes.length;
     this.#unwritten += size;
     this.#writing = this.#writing
-      .then(() => (this.#failed === undefined ? this.#parts.write(chunks, block.tag.end) : undefined))
+      .then(() => (this.#failed === undefined ? this.#parts.write(chunks, end) : undefined))
       .catch((error: unknown) => {
         this.#failed ??= error;
       })

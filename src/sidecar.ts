@@ -1,3 +1,6 @@
+import { accessSync, constants } from 'node:fs';
+import { dirname } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { ownAddresses } from './addresses.ts';
 import { readEmbeddedFeed } from './feed/embedded.ts';
 import { type FeedHandlers, type FeedSource, readFeed } from './feed/reader.ts';
@@ -16,8 +19,11 @@ import { View } from './serve/view.ts';
 import { untilSignal } from './signals.ts';
 import { openSink, SinkError } from './write/sink.ts';
 
-const MAX_WAITING_BYTES = 16 * 1024 * 1024;
-const MAX_UNWRITTEN_BYTES = 4 * 1024 * 1024;
+/** A line that waits costs several times its bytes. At 20,000 lines a second without a helper this is most of a second. */
+const MAX_WAITING_BYTES = 4 * 1024 * 1024;
+/** How long what is in hand may take to be written at the end (ms). */
+const DRAIN_MS = 3_500;
+const MAX_UNWRITTEN_BYTES = 2 * 1024 * 1024;
 const MAX_RECENT_BYTES = 4 * 1024 * 1024;
 const NO_FEED = { connected: false, connects: 0, failures: 0, records: 0, bytes: 0, lastAt: 0 };
 
@@ -59,7 +65,7 @@ async function run(
     : undefined;
   const sink = await openSink({
     outputs,
-    state: options.optional('state') ?? stateBeside(outputs),
+    state: options.optional('state') ?? stateBeside(outputs, accessLog),
     log: accessLog,
     onNotice: log,
     onCheckpoint: (position) => reclaimer?.advance(position),
@@ -137,7 +143,13 @@ async function run(
     const first = await Promise.race([stopped, ended]);
     if (typeof first === 'string') log('info', `ending on ${first}: writing what is in hand`);
     follower.stop();
-    await running;
+    await Promise.race([running, delay(DRAIN_MS, undefined, { ref: false })]);
+    // An output that takes nothing is given up here: what it did not take is read again after the next start.
+    await sink.close();
+    await running.catch((error: unknown) => {
+      if (!(error instanceof SinkError && error.code === 'CLOSED')) throw error;
+      log('warn', 'an output took nothing; what is left is written after the next start');
+    });
     return 0;
   } finally {
     feed?.stop();
@@ -195,8 +207,14 @@ function addressesOf(options: Options): string[] {
   });
 }
 
-/** A checkpoint belongs to a file output; stdout alone has none, and is written at least once. */
-function stateBeside(outputs: readonly string[]): string | undefined {
+/** Beside the first file; with stdout alone beside the log, or nowhere if nothing can be written there. */
+function stateBeside(outputs: readonly string[], accessLog: string): string | undefined {
   const file = outputs.find((output) => output !== '-');
-  return file === undefined ? undefined : `${file}.realpod-state`;
+  if (file !== undefined) return `${file}.realpod-state`;
+  try {
+    accessSync(dirname(accessLog), constants.W_OK);
+    return `${accessLog}.realpod-state`;
+  } catch {
+    return undefined;
+  }
 }

@@ -71,6 +71,8 @@ class Puller implements FeedSource {
   #ticking = false;
   #stopped = false;
   #lastNotice = '';
+  /** Why the connection under way is being given up. */
+  #why: string | undefined;
 
   constructor(options: ReaderOptions) {
     this.#options = options;
@@ -136,17 +138,14 @@ class Puller implements FeedSource {
     const request = await this.#send(`/v1/feed${cursor}`, (response) => this.#receive(response));
     this.#request = request;
     if (this.#stopped) request.destroy();
-    let over = false;
-    const end = (why: string): void => {
-      if (over) return;
-      over = true;
-      this.#ended(why);
-    };
+    this.#why = undefined;
     request.setTimeout(CONNECT_MS, () => {
-      if (!this.stats.connected) request.destroy(new Error(`no answer within ${CONNECT_MS} ms`));
+      if (!this.stats.connected) this.#giveUp(`no answer within ${CONNECT_MS} ms`);
     });
-    request.once('error', (error) => end(error.message));
-    request.once('close', () => end('the connection was closed'));
+    request.once('error', (error) => {
+      this.#why ??= error.message;
+    });
+    request.once('close', () => this.#ended(this.#why ?? 'the connection was closed'));
   }
 
   #receive(response: http.IncomingMessage): void {
@@ -172,10 +171,15 @@ class Puller implements FeedSource {
       if (error !== undefined) {
         // What follows cannot be told apart any more; a fresh start says what is missing.
         this.#cursor = undefined;
-        response.destroy(new Error(`the feed is damaged: ${error}`));
+        this.#giveUp(`the feed is damaged: ${error}`);
       }
     });
-    response.once('error', (error) => this.#request?.destroy(error));
+    response.once('error', (error) => this.#giveUp(error.message));
+  }
+
+  #giveUp(why: string): void {
+    this.#why ??= why;
+    this.#request?.destroy();
   }
 
   /** A refusal's body says why. A helper that gives each reader only its own address is asked for that alone. */
@@ -195,16 +199,23 @@ class Puller implements FeedSource {
       } catch {
         // Not a helper's answer; its text is all there is to say.
       }
-      this.#request?.destroy(new Error(`refused with ${response.statusCode}: ${message}`));
+      const alone = response.statusCode === 403 && own !== undefined && this.#addresses.length > 1;
+      if (alone) {
+        this.#options.onNotice(
+          'info',
+          `the helper gives each reader only its own address: asking for ${own} alone, not for ${this.#addresses.join(', ')}`,
+        );
+        this.#addresses = [own];
+      }
+      this.#giveUp(`refused with ${response.statusCode}: ${message}`);
     });
-    if (response.statusCode === 403 && own && this.#addresses.length > 1) this.#addresses = [own];
   }
 
   #watch(response: http.IncomingMessage): void {
     clearTimeout(this.#watchdog);
     const quiet = this.stats.bytes;
     this.#watchdog = setTimeout(() => {
-      if (this.stats.bytes === quiet) response.destroy(new Error(`silent for ${SILENCE_MS} ms`));
+      if (this.stats.bytes === quiet) this.#giveUp(`silent for ${SILENCE_MS} ms`);
       else this.#watch(response);
     }, SILENCE_MS);
     this.#watchdog.unref();

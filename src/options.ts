@@ -116,7 +116,7 @@ const SIDECAR: readonly OptionSpec[] = [
     name: 'state',
     kind: 'text',
     value: 'PATH',
-    meaning: 'checkpoint (default: beside the output; with stdout alone, none)',
+    meaning: 'checkpoint (default: beside the output; with stdout alone, beside the log)',
   },
   {
     name: 'reclaim',

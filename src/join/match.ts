@@ -341,7 +341,6 @@ function settle(
     const dialled = service.vip === undefined ? {} : { vip: service.vip, vport: service.vport! };
     return { evidence, ip, port, flow: { src, sport, ...dialled, ip, port } };
   }
-  if (remaining.several) return { reason: 'ambiguous' };
-  if (whole) return { reason: 'no-flow' };
-  return { reason: window.end > index.coverage.watermark ? 'late' : 'gap' };
+  if (!whole) return { reason: window.end > index.coverage.watermark ? 'late' : 'gap' };
+  return { reason: remaining.several ? 'ambiguous' : 'no-flow' };
 }

@@ -20,9 +20,8 @@ export function encodeRecord(record: Observation, seq: number): string {
       const dialled = record.vip === undefined ? '' : `,"vip":"${record.vip}","vport":${record.vport}`;
       const flow = `${head},"src":"${record.src}","sport":${record.sport}${dialled},"ip":"${record.ip}","port":${record.port}`;
       if (record.kind === 'open')
-        return `${flow},"via":"${record.via}"${record.held ? ',"held":true' : ''}${record.exact ? ',"exact":true' : ''}}\n`;
-      if (record.kind === 'close')
-        return `${flow},"via":"${record.via}"${record.how === undefined ? '' : `,"how":"${record.how}"`}}\n`;
+        return `${flow},"via":"${record.via}"${record.held ? ',"held":true' : ''}}\n`;
+      if (record.kind === 'close') return `${flow},"via":"${record.via}"}\n`;
       const id = record.id === undefined ? '' : `,"id":${JSON.stringify(record.id)}`;
       const method = record.method === undefined ? '' : `,"method":${JSON.stringify(record.method)}`;
       const path = record.path === undefined ? '' : `,"path":${JSON.stringify(record.path)}`;

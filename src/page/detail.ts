@@ -1,0 +1,109 @@
+import type { ShownAttempt, ShownLine } from '../serve/recent.ts';
+import { byId, element } from './dom.ts';
+import { EVIDENCE, REASON, UNPARSED } from './explain.ts';
+import { address, milliseconds, podLabel } from './format.ts';
+
+/** One line beside the list: its attempts, and what settled each. */
+export class LineDetail {
+  readonly #node = byId('detail');
+  readonly #onPort: (port: number) => void;
+
+  constructor(onPort: (port: number) => void) {
+    this.#onPort = onPort;
+    this.#node.addEventListener('keydown', (event) => {
+      if (event.key === 'Escape') this.#node.hidden = true;
+    });
+  }
+
+  show(line: ShownLine): void {
+    const close = element(
+      'button',
+      {
+        type: 'button',
+        label: 'Close',
+        onclick: () => {
+          this.#node.hidden = true;
+        },
+      },
+      '×',
+    );
+    this.#node.replaceChildren(
+      element('div', { class: 'top' }, element('h3', {}, 'How it was matched'), close),
+      ...lineParts(line, this.#onPort),
+    );
+    this.#node.hidden = false;
+  }
+}
+
+/** A line's attempts and its text before and after. */
+export function lineParts(line: ShownLine, onPort: (port: number) => void): HTMLElement[] {
+  const attempts =
+    line.attempts.length === 0
+      ? element(
+          'p',
+          {},
+          line.unparsed ? (UNPARSED[line.unparsed] ?? line.unparsed) : 'No upstream was asked.',
+        )
+      : element('ol', {}, ...line.attempts.map((attempt) => attemptItem(attempt, onPort)));
+  const parts: HTMLElement[] = [
+    attempts,
+    element('h4', {}, 'As nginx wrote it'),
+    element('pre', {}, line.line),
+  ];
+  if (line.enriched !== line.line) {
+    parts.push(element('h4', {}, 'With the real pod'), marked(line));
+  }
+  return parts;
+}
+
+function attemptItem(attempt: ShownAttempt, onPort: (port: number) => void): HTMLElement {
+  const { upstream, ip, port, pod, namespace, node, evidence, reason, src, sport, status, responseMs } =
+    attempt;
+  const result = [
+    status === undefined ? '' : `status ${status}`,
+    responseMs === undefined ? '' : `${milliseconds(responseMs)} ms`,
+  ].filter(Boolean);
+  const item = element('li', {}, element('code', {}, upstream));
+  if (ip !== undefined && port !== undefined) {
+    const where = [pod ? address(ip, port) : '', namespace, node].filter(Boolean).join(' · ');
+    item.append(' → ', element('b', {}, podLabel(attempt)), element('span', { class: 'where' }, where));
+  }
+  if (result.length > 0) item.append(element('p', { class: 'quiet' }, result.join(', ')));
+  if (evidence) item.append(element('p', {}, element('b', {}, evidence), `. ${EVIDENCE[evidence] ?? ''}`));
+  if (reason) {
+    item.append(element('p', { class: 'unresolved' }, element('b', {}, reason), `. ${REASON[reason] ?? ''}`));
+  }
+  if (src !== undefined && sport !== undefined) {
+    item.append(
+      element(
+        'p',
+        {},
+        'Connection from ',
+        element('code', {}, address(src, sport)),
+        ' ',
+        element(
+          'button',
+          { type: 'button', class: 'link', onclick: () => onPort(sport) },
+          element('u', {}, 'look it up'),
+        ),
+      ),
+    );
+  }
+  return item;
+}
+
+/** The enriched line with what differs marked. */
+function marked({ enriched, attempts }: ShownLine): HTMLElement {
+  const pre = element('pre');
+  let rest = enriched;
+  for (const { ip, port } of attempts) {
+    if (ip === undefined || port === undefined) continue;
+    const text = address(ip, port);
+    const at = rest.indexOf(text);
+    if (at < 0) continue;
+    pre.append(rest.slice(0, at), element('mark', {}, text));
+    rest = rest.slice(at + text.length);
+  }
+  pre.append(rest);
+  return pre;
+}

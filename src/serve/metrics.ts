@@ -1,0 +1,125 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+export interface LabelledCount {
+  labels: Record<string, string>;
+  value: number;
+}
+
+/** `counts`: how many lie in each bucket, one more than there are bounds; not summed up. */
+export interface CountedHistogram {
+  labels: Record<string, string>;
+  counts: ArrayLike<number>;
+  sum: number;
+}
+
+interface Sample extends LabelledCount {
+  metricName?: string;
+}
+
+/**
+ * A set of metrics in the Prometheus text format. Values that live elsewhere as plain numbers are read at the moment
+ * of the scrape, so that counting costs an increment and nothing else.
+ */
+export class Metrics {
+  readonly #registry = new Registry();
+
+  /** A value that only grows, read at each scrape. */
+  counter(name: string, help: string, read: () => number): void {
+    const counter = new Counter({
+      name,
+      help,
+      registers: [this.#registry],
+      collect() {
+        counter.reset();
+        counter.inc(read());
+      },
+    });
+  }
+
+  /** A family of growing values: `read` gives each label value with its count. */
+  counters(name: string, help: string, label: string, read: () => Iterable<[string, number]>): void {
+    const counter = new Counter({
+      name,
+      help,
+      labelNames: [label],
+      registers: [this.#registry],
+      collect() {
+        counter.reset();
+        for (const [value, count] of read()) counter.inc({ [label]: value }, count);
+      },
+    });
+  }
+
+  gauge(name: string, help: string, read: () => number): void {
+    const gauge = new Gauge({
+      name,
+      help,
+      registers: [this.#registry],
+      collect() {
+        gauge.set(read());
+      },
+    });
+  }
+
+  gauges(name: string, help: string, label: string, read: () => Iterable<[string, number]>): void {
+    const gauge = new Gauge({
+      name,
+      help,
+      labelNames: [label],
+      registers: [this.#registry],
+      collect() {
+        gauge.reset();
+        for (const [value, count] of read()) gauge.set({ [label]: value }, count);
+      },
+    });
+  }
+
+  /** A family of growing values with several labels. */
+  labelled(name: string, help: string, read: () => Iterable<LabelledCount>): void {
+    this.#register(name, help, 'counter', () => [...read()]);
+  }
+
+  /** A family of histograms that are counted elsewhere. `bounds` are upper bounds, inclusive, without +Inf. */
+  histograms(
+    name: string,
+    help: string,
+    bounds: readonly number[],
+    read: () => Iterable<CountedHistogram>,
+  ): void {
+    this.#register(name, help, 'histogram', () => {
+      const values: Sample[] = [];
+      for (const { labels, counts, sum } of read()) {
+        let below = 0;
+        for (let b = 0; b <= bounds.length; b++) {
+          below += counts[b]!;
+          const le = b < bounds.length ? String(bounds[b]) : '+Inf';
+          values.push({ metricName: `${name}_bucket`, labels: { ...labels, le }, value: below });
+        }
+        values.push({ metricName: `${name}_sum`, labels, value: sum });
+        values.push({ metricName: `${name}_count`, labels, value: below });
+      }
+      return values;
+    });
+  }
+
+  /** prom-client asks a metric for nothing but `get()`; its own classes would keep a second copy of every count. */
+  #register(name: string, help: string, type: 'counter' | 'histogram', values: () => Sample[]): void {
+    const metric = { name, get: async () => ({ name, help, type, values: values(), aggregator: 'sum' }) };
+    this.#registry.registerMetric(metric as unknown as Gauge);
+  }
+
+  histogram(name: string, help: string, buckets: number[]): (value: number, count: number) => void {
+    const histogram = new Histogram({ name, help, buckets, registers: [this.#registry] });
+    return (value, count) => {
+      for (let i = 0; i < count; i++) histogram.observe(value);
+    };
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  text(): Promise<string> {
+    return this.#registry.metrics();
+  }
+}

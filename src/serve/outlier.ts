@@ -1,0 +1,103 @@
+import { countFrom, quantile } from './latency.ts';
+import type { Tally } from './pod-window.ts';
+
+/** A pod that stands out from its siblings, and by what. */
+export interface Outlier {
+  kind: 'errors' | 'latency';
+  /** The share of its requests that failed, or that were slow (0 to 1). */
+  share: number;
+  /** The same of its siblings: their median. */
+  siblings: number;
+  /** For `latency`: what counts as slow, ms. */
+  slowMs?: number;
+}
+
+/** Requests that a pod must have had to be marked, and to count as a sibling. */
+const MIN_REQUESTS = 20;
+/** Failed, or slow, requests that a pod must have had to be marked. */
+const MIN_MARKS = 5;
+/** How many percentage points a share must lie above the siblings'. */
+const MIN_MORE = 0.05;
+/** How many times the siblings' share. */
+const MIN_TIMES = 2;
+/** Standard deviations of chance that must lie between: beyond 4, chance alone does it once in 30,000. */
+const MIN_SIGMA = 4;
+/** What is slow: this many times the siblings' median, and this many ms more. */
+const SLOW_TIMES = 2;
+const SLOW_MORE_MS = 10;
+
+/**
+ * Which pods of one Service stand out, in step with `pods`; each tally covers the same time.
+ *
+ * A pod is compared with its siblings, the other pods that had enough requests, by a share of its requests: those that
+ * failed, or those that were slow. The siblings' share is the median of theirs, so that one bad sibling does not hide
+ * another. It must be higher by enough to matter and by more than chance explains (binomial). Slow is what takes more
+ * than twice the siblings' median p95, and 10 ms more, or, for half of the requests, more than twice their median p50.
+ */
+export function findOutliers(pods: readonly Tally[]): Outlier[][] {
+  const counted = pods.filter((pod) => pod.requests >= MIN_REQUESTS);
+  return pods.map((pod) => {
+    const siblings = counted.filter((other) => other !== pod);
+    if (pod.requests < MIN_REQUESTS || siblings.length === 0) return [];
+    const found = [byErrors(pod, siblings), byLatency(pod, siblings)];
+    return found.filter((outlier) => outlier !== undefined);
+  });
+}
+
+function byErrors(pod: Tally, siblings: readonly Tally[]): Outlier | undefined {
+  const usual = median(siblings.map(({ errors, requests }) => errors / requests));
+  if (!standsOut(pod.errors, pod.requests, usual, MIN_MORE, average(siblings))) return undefined;
+  return { kind: 'errors', share: pod.errors / pod.requests, siblings: usual };
+}
+
+function byLatency(pod: Tally, siblings: readonly Tally[]): Outlier | undefined {
+  const timed = siblings.filter(({ latency }) => total(latency) >= MIN_REQUESTS);
+  const own = total(pod.latency);
+  if (own < MIN_REQUESTS || timed.length === 0) return undefined;
+  // The tail first: it is the more telling, and says how slow the slow ones are.
+  for (const [q, more] of [
+    [0.95, MIN_MORE],
+    [0.5, 0.5],
+  ] as const) {
+    const reference = median(timed.map(({ latency }) => quantile(latency, q) ?? 0));
+    const slowMs = Math.round(reference * SLOW_TIMES + SLOW_MORE_MS);
+    const usual = median(timed.map(({ latency }) => countFrom(latency, slowMs) / total(latency)));
+    const slow = countFrom(pod.latency, slowMs);
+    if (standsOut(slow, own, usual, more, average(timed))) {
+      return { kind: 'latency', share: slow / own, siblings: usual, slowMs };
+    }
+  }
+  return undefined;
+}
+
+/** Whether `marked` of `requests` is more than the siblings' share by enough to matter and not by chance. */
+function standsOut(
+  marked: number,
+  requests: number,
+  usual: number,
+  more: number,
+  siblingRequests: number,
+): boolean {
+  const share = marked / requests;
+  if (marked < MIN_MARKS || share < usual + more || share < usual * MIN_TIMES) return false;
+  // Siblings that show none may have a small share all the same: that of one more request.
+  const assumed = Math.max(usual, 1 / (siblingRequests + 1));
+  const sigma = Math.sqrt(assumed * (1 - assumed) * (1 / requests + 1 / siblingRequests));
+  return share - usual >= MIN_SIGMA * sigma;
+}
+
+function average(pods: readonly Tally[]): number {
+  return pods.reduce((sum, { requests }) => sum + requests, 0) / pods.length;
+}
+
+function total(counts: Uint32Array): number {
+  let sum = 0;
+  for (let b = 0; b < counts.length; b++) sum += counts[b]!;
+  return sum;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}

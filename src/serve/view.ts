@@ -1,0 +1,31 @@
+import type { WaitingBlock } from '../join/waiting.ts';
+import { LineStream } from './line-stream.ts';
+import { type NameAt, PodTable } from './pods.ts';
+import { RecentLines } from './recent.ts';
+
+/** What people look at, kept up to date as lines leave. */
+export class View {
+  readonly nameAt: NameAt;
+  readonly recent: RecentLines;
+  readonly pods: PodTable;
+  readonly stream: LineStream;
+  readonly startedAt: number;
+  readonly #clock: () => number;
+
+  /** `maxRecentBytes`: bytes of lines kept for look-ups by request id and for the page. */
+  constructor(maxRecentBytes: number, nameAt: NameAt, clock: () => number) {
+    this.nameAt = nameAt;
+    this.recent = new RecentLines(maxRecentBytes, nameAt);
+    this.pods = new PodTable(nameAt);
+    this.stream = new LineStream(this.recent, clock);
+    this.startedAt = clock();
+    this.#clock = clock;
+  }
+
+  /** Takes a settled block. Never fails and never waits. */
+  add(block: WaitingBlock<unknown>): void {
+    this.recent.add(block);
+    this.pods.add(block, this.#clock());
+    this.stream.add(block);
+  }
+}

@@ -1,0 +1,73 @@
+import type { FlowIndex } from '../../src/join/flow-index.ts';
+import type { App } from '../../src/serve/http.ts';
+import { createSidecarApp } from '../../src/serve/sidecar-app.ts';
+import type { SidecarNumbers } from '../../src/serve/sidecar-metrics.ts';
+import { View } from '../../src/serve/view.ts';
+import { demoRecords, settledDemo } from './serve-demo.ts';
+
+/** Names for the addresses of the recording's pods, by address. */
+export const PODS: ReadonlyMap<string, string> = new Map(
+  [...new Set(demoRecords.flatMap((record) => (record.kind === 'request' ? [record.ip] : [])))].map(
+    (ip, i) => [ip, `orders-5d8f7c9b4-2xkq${i}`],
+  ),
+);
+
+export interface Served {
+  app: App;
+  view: View;
+  index: FlowIndex;
+  numbers: SidecarNumbers & { sink: { stalled: number } };
+  /** What the application says of the time; tests step it. */
+  time: { now: number };
+  errors: string[];
+}
+
+/** The sidecar's application with the recorded demo behind it, at the moment the recording ended. */
+export function servedDemo(): Served {
+  const { index, blocks, end } = settledDemo();
+  for (const [ip, pod] of PODS) {
+    index.apply({
+      kind: 'name',
+      seq: 0,
+      t: end,
+      ip,
+      pod,
+      namespace: 'shop',
+      node: 'worker-1',
+      service: 'orders',
+    });
+  }
+  const time = { now: end };
+  const clock = () => time.now;
+  const view = new View(4 * 1024 * 1024, (ip, at) => index.names.at(ip, at), clock);
+  for (const block of blocks) view.add(block);
+  const numbers = {
+    pipeline: {
+      counters: {
+        lines: { enriched: 400, unchanged: 0, empty: 0, format: 0, 'too-long': 0 },
+        evidence: { 'request-id': 400 },
+        reasons: { direct: 0 },
+      },
+      waiting: { bytes: 0, counters: { timedOut: 0, pushedOut: 0 } },
+      unwrittenBytes: 0,
+    },
+    index,
+    view,
+    follower: {
+      bytes: 0,
+      backlogBytes: 0,
+      rotations: 0,
+      truncations: 0,
+      losses: 0,
+      lostBytes: 0,
+      lateBytes: 0,
+      newlinesAdded: 0,
+    },
+    sink: { bytes: 0, retries: 0, stalled: 0, checkpoints: 0, checkpointFailures: 0 },
+    feed: () => ({ connected: true, connects: 1, failures: 0, records: 809, bytes: 0, lastAt: end }),
+    clock,
+  } as unknown as Served['numbers'];
+  const errors: string[] = [];
+  const app = createSidecarApp(numbers, (message) => errors.push(message));
+  return { app, view, index, numbers, time, errors };
+}

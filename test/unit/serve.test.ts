@@ -1,0 +1,209 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { lineFilter } from '../../src/serve/line-filter.ts';
+import { type LineOutlet, LineStream } from '../../src/serve/line-stream.ts';
+import { RecentLines, type ShownLine } from '../../src/serve/recent.ts';
+import { PODS, servedDemo } from './serve-app.ts';
+import { demoLog, settledDemo } from './serve-demo.ts';
+
+const textLines = demoLog.toString().split('\n').slice(0, -1);
+
+async function get(app: ReturnType<typeof servedDemo>['app'], url: string) {
+  const response = await app.inject({ url });
+  return { status: response.statusCode, body: response.json() };
+}
+
+test('the youngest lines come first, each as nginx wrote it and with the real pod', async () => {
+  const { app } = servedDemo();
+  const { status, body } = await get(app, '/lines?limit=3');
+  assert.equal(status, 200);
+  assert.deepEqual(
+    body.lines.map(({ line }: ShownLine) => line),
+    textLines.slice(-3).reverse(),
+  );
+  const { line, enriched, attempts } = body.lines[0] as ShownLine;
+  const { upstream, ip, port } = attempts[0]!;
+  assert.equal(enriched, line.replace(upstream, `${ip}:${port}`));
+  assert.notEqual(enriched, line);
+});
+
+test('lines are found by status, class of status, path and pod, and by all of them at once', async () => {
+  const { app } = servedDemo();
+  const withStatus = (wanted: RegExp) => textLines.filter((text) => wanted.test(text)).length;
+  const count = async (query: string) => (await get(app, `/lines?limit=1000${query}`)).body.lines.length;
+  assert.equal(await count('&status=503'), withStatus(/" 503 /));
+  assert.equal(await count('&status=5xx'), withStatus(/" 5\d\d /));
+  assert.equal(await count('&status=4xx'), withStatus(/" 4\d\d /));
+  assert.equal(await count('&path=search'), withStatus(/"GET [^ ]*search/));
+  const all = await count('');
+  assert.equal(all, textLines.length);
+  let sum = 0;
+  for (const [ip, pod] of PODS) {
+    const own = await count(`&pod=${pod}`);
+    assert.equal(await count(`&pod=shop/${pod}`), own);
+    assert.equal(await count(`&pod=${ip}`), own);
+    sum += own;
+  }
+  assert.ok(PODS.size > 1);
+  assert.equal(sum, all);
+  assert.equal(await count('&pod=orders-5d8f7c9b4'), all);
+  assert.equal(await count('&pod=orders-5d8f7'), 0, 'a name is not cut inside a part of it');
+  assert.equal(await count('&status=503&path=catalog'), 0);
+});
+
+test('a parameter that does not exist or cannot be is refused by name', async () => {
+  const { app } = servedDemo();
+  for (const [url, name] of [
+    ['/lines?sttaus=500', 'sttaus'],
+    ['/lines?status=6xx', 'status'],
+    ['/lines?limit=0', 'limit'],
+    ['/pods?window=5', 'window'],
+    ['/lookup?port=70000', 'port'],
+    ['/lookup?port=80&time=noon', 'time'],
+    ['/lookup?port=80&upstream=nowhere', 'upstream'],
+    ['/lookup', 'port'],
+  ] as const) {
+    const { status, body } = await get(app, url);
+    assert.equal(status, 400, url);
+    assert.equal(body.error.code, 'bad-parameter', url);
+    assert.match(body.error.message, new RegExp(`^${name}: `), url);
+    assert.notEqual(body.error.next, '', url);
+  }
+});
+
+test('a request id leads to its line, an unknown one to an error that says where to look', async () => {
+  const { app } = servedDemo();
+  const id = /"([0-9a-f]{32})"/.exec(textLines[0]!)![1]!;
+  const found = await get(app, `/lookup?request_id=${id}`);
+  assert.equal(found.body.line, textLines[0]);
+  assert.equal(found.body.attempts[0].evidence, 'request-id');
+  const missing = await get(app, '/lookup?request_id=none');
+  assert.equal(missing.status, 404);
+  assert.equal(missing.body.error.code, 'no-line');
+});
+
+test('a source port leads to the pod that the attempt on it was resolved to', async () => {
+  const { app } = servedDemo();
+  const [{ attempts }] = (await get(app, '/lines?limit=1')).body.lines as ShownLine[] as [ShownLine];
+  const { sport, ip, port, pod } = attempts[0]!;
+  const { body } = await get(app, `/lookup?port=${sport}`);
+  assert.deepEqual(
+    body.matches.map((match: Record<string, unknown>) => [match.ip, match.port, match.pod]),
+    [[ip, port, pod]],
+  );
+});
+
+test('readiness follows the outputs, not the helper', async () => {
+  const { app, numbers } = servedDemo();
+  assert.equal((await get(app, '/readyz')).status, 200);
+  numbers.sink.stalled = 1;
+  const { status, body } = await get(app, '/readyz');
+  assert.equal(status, 503);
+  assert.equal(body.error.code, 'output-stalled');
+});
+
+class Outlet implements LineOutlet {
+  readonly got: string[] = [];
+  missed = 0;
+  unread = 0;
+  closed = false;
+  lines(lines: readonly ShownLine[]): void {
+    this.got.push(...lines.map(({ line }) => line));
+  }
+  skipped(count: number): void {
+    this.missed += count;
+  }
+  cutOff(): void {
+    this.closed = true;
+  }
+}
+
+function world(perBlock: number) {
+  const { blocks } = settledDemo(perBlock);
+  const recent = new RecentLines(1e9, () => undefined);
+  const time = { now: 0 };
+  const stream = new LineStream(recent, () => time.now);
+  const everything = lineFilter({}, () => undefined);
+  return { blocks, recent, stream, everything, time };
+}
+
+test('a client that joins gets the youngest lines once, then every new one, in order', () => {
+  const { blocks, recent, stream, everything } = world(10);
+  const early = new Outlet();
+  stream.open(everything, 0, early);
+  const late = new Outlet();
+  blocks.forEach((block, i) => {
+    recent.add(block);
+    stream.add(block);
+    // Between two rounds: what is pending must reach each of them once.
+    if (i === 3) stream.open(everything, 15, late);
+    if (i % 2 === 1) stream.round();
+  });
+  stream.round();
+  assert.deepEqual(early.got, textLines);
+  assert.deepEqual(late.got, textLines.slice(40 - 15));
+  assert.equal(early.missed + late.missed, 0);
+  stream.close();
+  assert.ok(early.closed && late.closed);
+});
+
+test('of a rush a client gets the youngest lines, and the number of those left out', () => {
+  const { blocks, recent, stream, everything } = world(50);
+  const outlet = new Outlet();
+  stream.open(everything, 0, outlet);
+  for (const block of blocks) {
+    recent.add(block);
+    stream.add(block);
+  }
+  stream.round();
+  assert.ok(outlet.got.length < textLines.length);
+  assert.deepEqual(outlet.got, textLines.slice(-outlet.got.length));
+  assert.equal(outlet.got.length + outlet.missed, textLines.length);
+  stream.close();
+});
+
+test('a client that takes nothing is skipped, told how much it missed, and cut off in the end', () => {
+  const { blocks, stream, everything, time } = world(10);
+  const slow = new Outlet();
+  const quick = new Outlet();
+  stream.open(everything, 0, slow);
+  stream.open(everything, 0, quick);
+  slow.unread = 10_000_000;
+  stream.add(blocks[0]!);
+  stream.round();
+  assert.equal(slow.got.length, 0);
+  assert.equal(quick.got.length, 10);
+  slow.unread = 0;
+  stream.add(blocks[1]!);
+  stream.round();
+  assert.equal(slow.missed, 10);
+  assert.equal(slow.got.length, 10);
+  slow.unread = 10_000_000;
+  for (time.now = 1_000; time.now <= 40_000; time.now += 13_000) {
+    stream.add(blocks[2]!);
+    stream.round();
+  }
+  assert.ok(slow.closed);
+  assert.ok(!quick.closed);
+  assert.equal(stream.clients, 1);
+  stream.close();
+});
+
+test('clients are bounded, and without one nothing is kept', () => {
+  const { blocks, stream, everything } = world(10);
+  stream.add(blocks[0]!);
+  const closers = [];
+  for (;;) {
+    const close = stream.open(everything, 0, new Outlet());
+    if (!close) break;
+    closers.push(close);
+    assert.ok(closers.length < 1_000);
+  }
+  assert.equal(stream.counters.refused, 1);
+  closers[0]!();
+  const outlet = new Outlet();
+  assert.ok(stream.open(everything, 0, outlet));
+  stream.round();
+  assert.deepEqual(outlet.got, []);
+  stream.close();
+});

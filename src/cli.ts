@@ -26,10 +26,37 @@ async function main(argv: readonly string[]): Promise<number> {
       return (await import('./doctor/command.ts')).run(doctorOptions(options));
     case 'inject':
       return (await import('./inject/command.ts')).runInject(injectOptions(options));
+    case 'enrich':
+      return (await import('./enrich/command.ts')).runEnrich(
+        options,
+        process.stdin,
+        process.stdout,
+        process.stderr,
+      );
+    case 'record': {
+      const { recordOptions, runRecord } = await import('./enrich/record.ts');
+      const { untilSignal } = await import('./signals.ts');
+      return runRecord(recordOptions(options), untilSignal(), say);
+    }
+    case 'lookup': {
+      const { lookOf } = await import('./terminal/table.ts');
+      const look = lookOf(process.stdout, process.env);
+      return (await import('./terminal/lookup.ts')).runLookup(options, process.stdout, look);
+    }
+    case 'tail': {
+      const { lookOf } = await import('./terminal/table.ts');
+      const { untilSignal } = await import('./signals.ts');
+      const ending = new AbortController();
+      void untilSignal().then(() => ending.abort());
+      const look = lookOf(process.stdout, process.env);
+      return (await import('./terminal/tail.ts')).runTail(options, process.stdout, look, say, ending.signal);
+    }
     default:
       return (await import('./demo/command.ts')).runDemo(options);
   }
 }
+
+const say = (text: string): void => void process.stderr.write(`realpod: ${text}\n`);
 
 function doctorOptions(options: Options): DoctorOptions {
   const [input] = options.positionals;

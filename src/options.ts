@@ -126,6 +126,17 @@ const SIDECAR: readonly OptionSpec[] = [
   { name: 'token-file', kind: 'text', value: 'PATH', meaning: 'bearer token for the helper' },
 ];
 
+const sidecarOptions = (...names: string[]): OptionSpec[] =>
+  SIDECAR.filter(({ name }) => names.includes(name));
+
+const SIDECAR_URL: OptionSpec = {
+  name: 'sidecar',
+  kind: 'text',
+  value: 'URL',
+  fallback: 'http://127.0.0.1:9798',
+  meaning: 'the sidecar to ask, such as one behind kubectl port-forward POD 9798',
+};
+
 /** What an embedded helper shares with a helper of its own. */
 const CAPTURE: readonly OptionSpec[] = [
   {
@@ -255,6 +266,67 @@ export const COMMANDS: readonly CommandSpec[] = [
         fallback: '1Gi',
         meaning: 'size limit of the log volume',
       },
+    ],
+  },
+  {
+    name: 'enrich',
+    summary: 'a finished access log (FILE or stdin, gzip or not) + a recorded feed → enriched log on stdout',
+    positionals: ['[FILE]'],
+    options: [
+      { name: 'feed', kind: 'text', value: 'PATH', meaning: 'what realpod record kept, gzip or not' },
+      ...sidecarOptions('log-format', 'style', 'request-id-field', 'local-port-field'),
+      { name: 'gzip', kind: 'flag', meaning: 'compress what is written' },
+    ],
+  },
+  {
+    name: 'record',
+    summary: "keep a helper's feed in a file, for realpod enrich",
+    options: [
+      { name: 'helper', kind: 'text', value: 'URL', meaning: 'the helper, such as http://10.0.0.5:9797' },
+      ...sidecarOptions('source-address', 'token-file'),
+      {
+        name: 'output',
+        kind: 'text',
+        value: 'PATH',
+        fallback: 'feed.ndjson',
+        meaning: 'a new file; compressed where it ends in .gz',
+      },
+    ],
+  },
+  {
+    name: 'lookup',
+    summary: 'which pod was behind source port PORT, asked of a running sidecar',
+    positionals: ['PORT'],
+    options: [
+      {
+        name: 'time',
+        kind: 'text',
+        value: 'T',
+        meaning: 'ISO 8601, or seconds or milliseconds since the epoch (default: now)',
+      },
+      {
+        name: 'upstream',
+        kind: 'text',
+        value: 'ADDR:PORT',
+        meaning: 'only connections to this address, as in $upstream_addr',
+      },
+      SIDECAR_URL,
+    ],
+  },
+  {
+    name: 'tail',
+    summary: 'the enriched lines of a running sidecar, as they leave',
+    options: [
+      {
+        name: 'pod',
+        kind: 'text',
+        value: 'POD',
+        meaning: "a pod's name, its beginning up to a dash, or its address",
+      },
+      { name: 'status', kind: 'text', value: 'STATUS', meaning: 'three digits, or a class such as 5xx' },
+      { name: 'path', kind: 'text', value: 'TEXT', meaning: 'text that the path contains' },
+      { name: 'last', kind: 'text', value: 'N', fallback: '10', meaning: 'begin with the N youngest lines' },
+      SIDECAR_URL,
     ],
   },
   {

@@ -1,0 +1,55 @@
+import type { Writable } from 'node:stream';
+import { type Options, UsageError } from '../options.ts';
+import { formatHostPort } from '../parse/address.ts';
+import { ask, sidecarUrl } from './sidecar-client.ts';
+import { type Look, table } from './table.ts';
+
+interface Match {
+  src: string;
+  sport: number;
+  vip?: string;
+  vport?: number;
+  ip: string;
+  port: number;
+  pod?: string;
+  namespace?: string;
+  node?: string;
+  from: number | null;
+  to: number | null;
+  via: string;
+}
+
+const HEAD = ['POD', 'NAMESPACE', 'NODE', 'ADDRESS', 'DIALLED', 'OPENED', 'CLOSED', 'SEEN BY'];
+
+/** `realpod lookup PORT`: the pods behind a source port, one a line. Rejects with SidecarError where there is none. */
+export async function runLookup(options: Options, stdout: Writable, look: Look): Promise<number> {
+  const [port] = options.positionals;
+  if (port === undefined || !/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65_535) {
+    throw new UsageError(
+      port === undefined
+        ? 'give a source port: realpod lookup 33454'
+        : `${port} is not a port from 1 to 65535`,
+    );
+  }
+  const response = await ask(sidecarUrl(options.text('sidecar')), 'lookup', {
+    port,
+    time: options.optional('time'),
+    upstream: options.optional('upstream'),
+  });
+  const { matches } = (await response.json()) as { matches: Match[] };
+  stdout.write(table(HEAD, matches.map(row), look));
+  return 0;
+}
+
+function row({ pod, namespace, node, ip, port, vip, vport, from, to, via }: Match): string[] {
+  return [
+    pod || '-',
+    namespace || '-',
+    node || '-',
+    formatHostPort(ip, port),
+    vip === undefined ? '-' : formatHostPort(vip, vport ?? 0),
+    from === null ? 'before' : new Date(from).toISOString(),
+    to === null ? 'open' : new Date(to).toISOString(),
+    via,
+  ];
+}

@@ -25,8 +25,13 @@ export interface Captured {
   close(): Promise<void>;
 }
 
-/** Rejects with CaptureError where this machine or its rights do not allow it. */
+/** Rejects with CaptureError where this machine or its rights do not allow it, and with UsageError. */
 export async function startCapture(options: Options, log: Log): Promise<Captured> {
+  if (options.text('tap') === 'headers') {
+    throw new UsageError(
+      '--tap headers: this version cannot tell requests apart by byte counts yet; use --tap request',
+    );
+  }
   const feed = new Feed(Date.now);
   const capture = createCapture(
     {
@@ -36,6 +41,8 @@ export async function startCapture(options: Options, log: Log): Promise<Captured
       requestIdHeader: options.text('request-id-header'),
       receiveBufferBytes: options.bytes('receive-buffer'),
       maxFlows: MAX_FLOWS,
+      kernelLog: options.text('kernel-log'),
+      logRule: options.flag('log-rule'),
       log,
     },
     feed,

@@ -1,12 +1,14 @@
+import { setTimeout } from 'node:timers/promises';
 import type { Flow, Observation, Source } from '../record/feed.ts';
 import { KernelCapture } from './kernel.ts';
+import { LoggedCapture } from './kernel-log.ts';
+import { openKernelLog } from './kernel-log-source.ts';
 
 export { CaptureError } from './error.ts';
 
 export type OpenObservation = Extract<Observation, { kind: 'open' }>;
 
 export interface CaptureOptions {
-  /** `kernel-log` is read elsewhere and ignored here. */
   sources: readonly Source[];
   /** NFLOG group of the tap. */
   tapGroup: number;
@@ -18,6 +20,10 @@ export interface CaptureOptions {
   receiveBufferBytes: number;
   /** Most connections kept at a time, over all subscribed addresses. Beyond it: `gap`s, and no new connection is kept. */
   maxFlows: number;
+  /** Where `kernel-log` is read: `/dev/kmsg` or a file that a syslog daemon writes. */
+  kernelLog: string;
+  /** Let the kernel log each connection of subscribed addresses, so that `kernel-log` needs no rules of others. */
+  logRule: boolean;
   /** One line for people. WARN: nothing was lost; ERROR: something was. */
   log(level: 'info' | 'warn' | 'error', message: string): void;
 }
@@ -29,6 +35,8 @@ export const CAPTURE_DEFAULTS = {
   requestIdHeader: 'X-Request-ID',
   receiveBufferBytes: 16 * 1024 * 1024,
   maxFlows: 200_000,
+  kernelLog: '/dev/kmsg',
+  logRule: false,
 };
 
 export interface CaptureSink {
@@ -114,5 +122,15 @@ export interface Capture {
 
 /** Opens nothing before `start`. The native binding is loaded there, so importing this file costs little. */
 export function createCapture(options: CaptureOptions, sink: CaptureSink): Capture {
-  return new KernelCapture(options, sink);
+  const { sources, kernelLog, log } = options;
+  if (!sources.includes('kernel-log')) return new KernelCapture(options, sink);
+  return new LoggedCapture(
+    (to) => new KernelCapture(options, to),
+    {
+      open: () => openKernelLog(kernelLog, log),
+      clock: { wall: Date.now, monotonic: () => performance.now(), wait: (ms) => setTimeout(ms) },
+      log,
+    },
+    sink,
+  );
 }

@@ -1,4 +1,4 @@
-/** Which connection a packet belongs to, by asking the kernel's connection tracking for its reply tuple. */
+/** Which connection a packet belongs to, by asking the kernel's connection tracking: one look into a hash table each. */
 import {
   CT_GET,
   CTA_PROTO_NUM,
@@ -17,6 +17,8 @@ import type { Libc } from './libc.ts';
 import { attribute, message, nested, number8, number16 } from './message.ts';
 import { dump } from './netlink.ts';
 
+/** Kinds of tuple (enum ctattr_type). */
+const CTA_TUPLE_ORIG = 1;
 const CTA_TUPLE_REPLY = 2;
 const CTA_PROTO_DST_PORT = 3;
 const AF_INET = 2;
@@ -24,14 +26,34 @@ const AF_INET6 = 10;
 
 /**
  * The connection from `src:sport` that `dst:dport` answers, with the address that was dialled; undefined where there is
- * none: `dst` is a Service's address, or the connection is masqueraded, or over and forgotten. One look into a hash
- * table. Rejects with `CaptureError` where the kernel does not answer such questions.
+ * none: `dst` is a Service's address, or the connection is masqueraded, or over and forgotten. Rejects with
+ * `CaptureError` where the kernel does not answer such questions.
  */
 export async function answeredBy(libc: Libc, record: LogRecord): Promise<Required<Flow> | undefined> {
-  const request = getByReply(record);
+  const { src, sport, dst, dport } = record;
+  const flow = await ask(libc, CTA_TUPLE_REPLY, src, [dst, dport], [src, sport]);
+  return flow?.sport === sport && flow.ip === dst && flow.port === dport ? flow : undefined;
+}
+
+/** Whether `src:sport` has dialled `dst:dport`: then that is what the packet had before DNAT, and says nothing of a pod. */
+export async function isDialled(libc: Libc, record: LogRecord): Promise<boolean> {
+  const { src, sport, dst, dport } = record;
+  return (await ask(libc, CTA_TUPLE_ORIG, src, [src, sport], [dst, dport])) !== undefined;
+}
+
+type End = readonly [ip: string, port: number];
+
+async function ask(
+  libc: Libc,
+  tuple: number,
+  src: string,
+  from: End,
+  to: End,
+): Promise<Required<Flow> | undefined> {
+  const request = get(tuple, from, to);
   if (request === undefined) return undefined;
   const sources = new AddressSet();
-  sources.add(record.src);
+  sources.add(src);
   const texts = new AddressTexts();
   let flow: Required<Flow> | undefined;
   try {
@@ -42,10 +64,8 @@ export async function answeredBy(libc: Libc, record: LogRecord): Promise<Require
       (bytes, start, end) => {
         const event = parseConntrack(bytes, start, end, sources, texts);
         if (typeof event === 'string') return;
-        const { src, sport, vip, vport, ip, port } = event;
-        if (sport === record.sport && ip === record.dst && port === record.dport) {
-          flow = { src, sport, vip, vport, ip, port };
-        }
+        const { sport, vip, vport, ip, port } = event;
+        flow = { src, sport, vip, vport, ip, port };
       },
     );
   } catch (error) {
@@ -55,9 +75,9 @@ export async function answeredBy(libc: Libc, record: LogRecord): Promise<Require
   return flow;
 }
 
-function getByReply({ src, sport, dst, dport }: LogRecord): Buffer | undefined {
-  const from = addressBytes(dst);
-  const to = addressBytes(src);
+function get(tuple: number, [ip, port]: End, [toIp, toPort]: End): Buffer | undefined {
+  const from = addressBytes(ip);
+  const to = addressBytes(toIp);
   if (from === undefined || to === undefined || from.length !== to.length) return undefined;
   // enum ctattr_ip: source and destination of IPv4, then of IPv6.
   const first = from.length === 4 ? 1 : 3;
@@ -65,13 +85,13 @@ function getByReply({ src, sport, dst, dport }: LogRecord): Buffer | undefined {
   return message(
     { type: CT_GET, flags: NLM_F_REQUEST | NLM_F_ACK, sequence: 1, family },
     nested(
-      CTA_TUPLE_REPLY,
+      tuple,
       nested(CTA_TUPLE_IP, attribute(first, from), attribute(first + 1, to)),
       nested(
         CTA_TUPLE_PROTO,
         number8(CTA_PROTO_NUM, IPPROTO_TCP),
-        number16(CTA_PROTO_SRC_PORT, dport),
-        number16(CTA_PROTO_DST_PORT, sport),
+        number16(CTA_PROTO_SRC_PORT, port),
+        number16(CTA_PROTO_DST_PORT, toPort),
       ),
     ),
   );

@@ -1,6 +1,6 @@
 /** Opens what the source `kernel-log` needs on this machine. */
 import { statSync } from 'node:fs';
-import { answeredBy } from './dialled.ts';
+import { answeredBy, isDialled } from './dialled.ts';
 import type { KernelLog, KernelLogOptions } from './kernel-log.ts';
 import { KmsgSource } from './kmsg.ts';
 import { loadLibc } from './libc.ts';
@@ -16,7 +16,11 @@ export async function openKernelLog(path: string, log: KernelLogOptions['log']):
   const source = isDevice(path)
     ? await KmsgSource.open(libc, path)
     : new SyslogFile(path, libc.wallClock, log);
-  return { source, answeredBy: (record) => answeredBy(libc, record) };
+  return {
+    source,
+    answeredBy: (record) => answeredBy(libc, record),
+    isDialled: (record) => isDialled(libc, record),
+  };
 }
 
 /** A path that is not there may become a file; one below /dev is meant to be the device. */

@@ -19,7 +19,7 @@ import { type Libc, loadLibc } from './libc.ts';
 import type { NetlinkSocket } from './netlink.ts';
 import { Reader } from './reader.ts';
 import { listPort, type SurveyTarget, survey } from './survey.ts';
-import { ELEMENT_TIMEOUT_MS, TapTable } from './table.ts';
+import { ELEMENT_TIMEOUT_MS, type TapRule, TapTable } from './table.ts';
 import { openTapGroup, QUEUE_THRESHOLD } from './tap.ts';
 
 /** How often this looks at what is due; while nothing happens, also how often a watermark comes. */
@@ -75,16 +75,17 @@ export class KernelCapture implements Capture {
   }
 
   async start(): Promise<void> {
-    const { sources, tapGroup, snaplen, receiveBufferBytes, requestIdHeader, log } = this.#options;
+    const { sources, tapGroup, snaplen, receiveBufferBytes, requestIdHeader, logRule, log } = this.#options;
     this.#libc = await loadLibc();
     const libc = this.#libc;
+    let tap: TapRule | undefined;
     try {
       if (sources.includes('conntrack')) this.#conntrack = openConntrackEvents(libc, receiveBufferBytes);
       if (sources.includes('tap')) {
-        const rule = { group: tapGroup, snaplen, queueThreshold: QUEUE_THRESHOLD };
-        this.#tap = await openTapGroup(libc, { ...rule, receiveBufferBytes });
-        this.#table = await TapTable.open(libc, rule);
+        tap = { group: tapGroup, snaplen, queueThreshold: QUEUE_THRESHOLD };
+        this.#tap = await openTapGroup(libc, { ...tap, receiveBufferBytes });
       }
+      if (tap || logRule) this.#table = await TapTable.open(libc, { tap, logOpenings: logRule });
     } catch (error) {
       await this.close();
       throw error;
@@ -145,7 +146,7 @@ export class KernelCapture implements Capture {
     if (this.#table) {
       await this.#refresh();
       const now = this.#libc.wallClock();
-      for (const watched of fresh.values()) watched.completeSince.tap = now;
+      if (this.#tap) for (const watched of fresh.values()) watched.completeSince.tap = now;
     }
     if (this.#conntrack) {
       await this.#survey(fresh);

@@ -13,6 +13,7 @@
  *       chain request {
  *         meta l4proto tcp ct direction original @ih,0,8 45-95 @ih,8,8 32-95 @ih,16,8 32-95
  *           log group 9797 snaplen 1024 queue-threshold 1
+ *         meta l4proto tcp tcp flags & (syn | ack) == syn log prefix "realpod: " level info
  *       }
  *     }
  *
@@ -67,12 +68,26 @@ const NFT_META_NFPROTO = 15;
 const NFT_META_L4PROTO = 16;
 const NFT_CT_DIRECTION = 1;
 const NFT_PAYLOAD_NETWORK_HEADER = 1;
+const NFT_PAYLOAD_TRANSPORT_HEADER = 2;
 const NFT_PAYLOAD_INNER_HEADER = 3;
+const TCP_FLAGS_AT = 13;
+const TCP_SYN = 0x02;
+const TCP_ACK = 0x10;
+const LOG_PREFIX = 'realpod: ';
+const LOG_LEVEL_INFO = 6;
 const LIST_ELEMENT = 1;
 
 const { EEXIST, EINVAL, ENOENT, EOPNOTSUPP, EPERM, EACCES } = constants.errno;
 
 const ELEMENTS_PER_MESSAGE = 1000;
+
+/** What the table logs; of the two at least one. */
+export interface TableRules {
+  /** The first packet of each request, to the tap. */
+  tap: TapRule | undefined;
+  /** The first packet of each connection, to the kernel log, as iptables' LOG would. */
+  logOpenings: boolean;
+}
 
 export interface TapRule {
   group: number;
@@ -83,19 +98,19 @@ export interface TapRule {
 }
 
 export class TapTable {
-  readonly #rule: TapRule;
+  readonly #rules: TableRules;
   readonly #socket: NetlinkSocket;
   /** One request at a time on the socket. */
   #turn: Promise<unknown> = Promise.resolve();
 
-  private constructor(libc: Libc, rule: TapRule) {
-    this.#rule = rule;
+  private constructor(libc: Libc, rules: TableRules) {
+    this.#rules = rules;
     this.#socket = NetlinkSocket.open(libc, { datagramBytes: 4096, datagrams: 16 });
   }
 
   /** Puts up the table with no addresses in it. Rejects with `CaptureError`. */
-  static async open(libc: Libc, rule: TapRule): Promise<TapTable> {
-    const table = new TapTable(libc, rule);
+  static async open(libc: Libc, rules: TableRules): Promise<TapTable> {
+    const table = new TapTable(libc, rules);
     try {
       await table.#install();
     } catch (error) {
@@ -127,7 +142,7 @@ export class TapTable {
   }
 
   async #install(): Promise<void> {
-    const refusal = await this.#socket.request(batch(tableMessages(this.#rule)));
+    const refusal = await this.#socket.request(batch(tableMessages(this.#rules)));
     if (refusal !== undefined) throw installFailed(refusal);
   }
 
@@ -183,7 +198,7 @@ function batch(messages: readonly Message[]): Buffer {
 
 const deleteTable = inTable(DELTABLE, 0, text(1, TABLE));
 
-function tableMessages(rule: TapRule): Message[] {
+function tableMessages({ tap, logOpenings }: TableRules): Message[] {
   return [
     inTable(NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, text(1, TABLE), number32(2, NFT_TABLE_F_OWNER)),
     newSet('clients4', TYPE_IPADDR, 4, 1),
@@ -200,19 +215,35 @@ function tableMessages(rule: TapRule): Message[] {
     inTable(NEWCHAIN, NLM_F_CREATE, text(1, TABLE), text(3, 'request')),
     newRule('tap', ...matchSource('clients4', NFPROTO_IPV4, 12, 4), goto('request')),
     newRule('tap', ...matchSource('clients6', NFPROTO_IPV6, 8, 16), goto('request')),
-    newRule(
-      'request',
-      meta(NFT_META_L4PROTO),
-      equals(6),
-      ctDirection,
-      equals(0),
-      ...byteInRange(0, 0x2d, 0x5f),
-      ...byteInRange(1, 0x20, 0x5f),
-      ...byteInRange(2, 0x20, 0x5f),
-      log(rule),
-    ),
+    ...(tap ? [requestRule(tap)] : []),
+    ...(logOpenings ? [openingRule] : []),
   ];
 }
+
+function requestRule(tap: TapRule): Message {
+  return newRule(
+    'request',
+    meta(NFT_META_L4PROTO),
+    equals(6),
+    ctDirection,
+    equals(0),
+    ...byteInRange(0, 0x2d, 0x5f),
+    ...byteInRange(1, 0x20, 0x5f),
+    ...byteInRange(2, 0x20, 0x5f),
+    log(tap),
+  );
+}
+
+/** A SYN without ACK; so SYNs sent again are logged, too. */
+const openingRule = newRule(
+  'request',
+  meta(NFT_META_L4PROTO),
+  equals(6),
+  payload(NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS_AT, 1),
+  masked(TCP_SYN | TCP_ACK),
+  equals(TCP_SYN),
+  expression('log', text(2, LOG_PREFIX), number32(5, LOG_LEVEL_INFO)),
+);
 
 function newSet(name: string, keyType: number, keyLength: number, id: number): Message {
   return inTable(
@@ -273,6 +304,18 @@ function payload(base: number, offset: number, length: number): Buffer {
     number32(2, base),
     number32(3, offset),
     number32(4, length),
+  );
+}
+
+/** Keeps these bits of the one byte in register 1. */
+function masked(bits: number): Buffer {
+  return expression(
+    'bitwise',
+    number32(1, NFT_REG_1),
+    number32(2, NFT_REG_1),
+    number32(3, 1),
+    nested(4, attribute(1, Buffer.of(bits))),
+    nested(5, attribute(1, Buffer.of(0))),
   );
 }
 

@@ -8,6 +8,7 @@ import {
   servedUntil,
 } from './connection.ts';
 import { Coverage } from './coverage.ts';
+import { LoggedOpenings } from './logged.ts';
 import { Names } from './names.ts';
 
 /** Limits on what is remembered. At each the oldest goes, and lines that would have needed it get `gap`. */
@@ -41,6 +42,7 @@ const UNKNOWN = '?';
  */
 export class FlowIndex {
   readonly coverage = new Coverage();
+  readonly logged = new LoggedOpenings();
   readonly names: Names;
   readonly counters = { records: 0, forgottenConnections: 0, forgottenSightings: 0 };
   readonly #limits: IndexLimits;
@@ -81,7 +83,8 @@ export class FlowIndex {
         this.#request(record);
         break;
       case 'open':
-        this.#opened(record);
+        if (record.via === 'kernel-log') this.logged.add(record, this.coverage.watermark);
+        else this.#opened(record);
         break;
       case 'close':
         this.#closedBy(record);

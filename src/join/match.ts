@@ -9,6 +9,8 @@ import { attemptWindows, UNTIMED_MS, type Window, wasSent } from './window.ts';
 const BEFORE_SEEN_MS = 250;
 /** Requests looked at for one attempt where no id selects them. With more in the window, the attempt is left alone. */
 const MAX_LOOKED_AT = 512;
+/** Where the line has no times: how long before it a connection can have been opened for it (ms). */
+const LOGGED_UNTIMED_MS = 2_000;
 /** A connection that opened this short a time before the line was read may be about to carry its first request (ms). */
 const UNRIPE_MS = 100;
 
@@ -222,6 +224,9 @@ function matchByElimination(
     if (!never || connection.openTo >= window.begin) alive.add(connection);
     return !alive.several && !(oneBackend && alive.backend !== undefined);
   });
+  if (byPort && !index.coverage.has('conntrack') && index.coverage.has('kernel-log')) {
+    return matchByLogged(attempt, window, index, alive);
+  }
   const whole = connectionsWhole(index, service, window);
   const evidence = byPort ? 'source-port' : 'sole-backend';
   const byConnection = settle(attempt, alive, whole, window, index, evidence);
@@ -229,6 +234,30 @@ function matchByElimination(
   if (wasSent(line, k) !== 'yes') return byConnection;
   const byRequest = matchByRequests(line, attempt, window, service, index);
   return byRequest && 'evidence' in byRequest ? byRequest : byConnection;
+}
+
+/**
+ * By LOG records, which tell a connection's beginning and never its end, and of some pods perhaps nothing. So a
+ * connection counts only if it was opened for this request: an older one may be over, and its port taken by another
+ * that no rule has logged. One whose dialled address is not known resolves nothing, and contradicts.
+ */
+function matchByLogged(attempt: Attempt, window: Window, index: FlowIndex, alive: Remaining): Outcome {
+  const { logged, coverage } = index;
+  const begin = window.begin === -Infinity ? window.end - LOGGED_UNTIMED_MS : window.begin;
+  let dialled = false;
+  for (const connection of logged.onPort(attempt.localPort!)) {
+    if (connection.openTo < begin || connection.openFrom > window.end) continue;
+    const { vip, vport } = connection.service;
+    if (vip !== undefined && (vip !== attempt.ip || vport !== attempt.port)) continue;
+    dialled ||= vip !== undefined;
+    alive.add(connection);
+  }
+  const whole =
+    begin > logged.knownSince &&
+    !logged.cycledAround(window.end) &&
+    coverage.whole('kernel-log', begin, window.end);
+  if (whole && !dialled) return { reason: 'no-flow' };
+  return settle(attempt, alive, whole, window, index, 'source-port');
 }
 
 /**

@@ -24,14 +24,15 @@ import { openSink, SinkError } from './write/sink.ts';
 const MAX_WAITING_BYTES = 4 * 1024 * 1024;
 /** How long what is in hand may take to be written at the end (ms). */
 const DRAIN_MS = 3_500;
-const MAX_UNWRITTEN_BYTES = 2 * 1024 * 1024;
-const MAX_RECENT_BYTES = 4 * 1024 * 1024;
+const MAX_UNWRITTEN_BYTES = 1 * 1024 * 1024;
+const MAX_RECENT_BYTES = 2 * 1024 * 1024;
 const NO_FEED = { connected: false, connects: 0, failures: 0, records: 0, bytes: 0, lastAt: 0 };
 
 /** `realpod sidecar`: runs until SIGTERM or SIGINT, or until `end` aborts, then writes what is in hand. */
 export async function runSidecar(options: Options, end?: AbortSignal): Promise<number> {
   // Lines live a moment only, so a heap that collects early stays small at little cost: half the memory in a backlog.
-  setFlagsFromString('--heap-growing-percent=30');
+  setFlagsFromString('--heap-growing-percent=20');
+  setFlagsFromString('--semi-space-growth-factor=1');
   const log = stderrLog('sidecar');
   const format = compile(options);
   for (const warning of format.warnings) log('warn', warning);

@@ -2,7 +2,7 @@
 # Two images from one file:
 #   docker build --target sidecar -t realpod-sidecar .
 #   docker build --target helper  -t realpod-helper  .
-# Debian, not Alpine: the helper's netlink reader (koffi) and nft are tested with glibc and Debian's nftables.
+# Debian, not Alpine: the helper's netlink reader (koffi) is tested with glibc, and --reclaim with util-linux's fallocate.
 ARG NODE_IMAGE=node:20.20.2-bookworm-slim
 
 FROM ${NODE_IMAGE} AS build
@@ -55,9 +55,6 @@ CMD ["sidecar"]
 FROM runtime AS helper
 LABEL org.opencontainers.image.title="realpod helper" \
       org.opencontainers.image.description="Reads a node's connections and requests for realpod sidecars"
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends nftables \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
 COPY --from=helper-packages /app/node_modules ./node_modules
 # Root, as Kubernetes gives capabilities to no one else; k8s/helper drops all of them but NET_ADMIN.
 EXPOSE 9797

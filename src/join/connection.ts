@@ -26,6 +26,11 @@ export interface Connection {
   overBy: number;
   /** The youngest request on it. HTTP/1.x has one request at a time, so this one may still be in progress. */
   latest: Sighting | undefined;
+  /**
+   * It carried a request with a body. Where the backend answers before it has read all of that, the next request can
+   * share a packet with the rest of the body, and is not seen.
+   */
+  mayHide: boolean;
 }
 
 /**
@@ -73,6 +78,13 @@ export interface Service {
   /** In order of arrival; holes are those with `forgotten`. */
   sightings: Sighting[];
   forgottenSightings: number;
+  /**
+   * An id was seen on two of its connections (subrequests, retries, clients that repeat ids), or a request without a
+   * readable one: an id alone does not tell which request it is.
+   */
+  idsDoubtful: boolean;
+  /** Its connections with `mayHide`. */
+  readonly hiding: Set<Connection>;
   /** Remembered sightings that carry no readable id. */
   readonly withoutId: Set<Sighting>;
   /** Remembered connections on which no request was seen. */
@@ -97,6 +109,8 @@ export function newService(key: string, vip: string | undefined, vport: number |
     closedHead: 0,
     sightings: [],
     forgottenSightings: 0,
+    idsDoubtful: false,
+    hiding: new Set(),
     withoutId: new Set(),
     withoutRequest: new Set(),
     forgottenBackend: undefined,

@@ -160,6 +160,7 @@ export class FlowIndex {
       closeTo: Infinity,
       overBy: Infinity,
       latest: undefined,
+      mayHide: false,
     };
     this.#byTuple.set(key, connection);
     this.#open.add(connection);
@@ -238,12 +239,21 @@ export class FlowIndex {
     } else {
       service.withoutRequest.delete(connection);
     }
+    if (!sighting.entire && !connection.mayHide) {
+      connection.mayHide = true;
+      service.hiding.add(connection);
+    }
     const over = connection.closeTo !== Infinity;
     service.sightings.push(sighting);
     if (record.id === undefined) {
       service.withoutId.add(sighting);
+      service.idsDoubtful = true;
     } else {
       sighting.older = this.#byId.get(record.id);
+      if (sighting.older && sighting.older.connection !== connection) {
+        service.idsDoubtful = true;
+        sighting.older.connection.service.idsDoubtful = true;
+      }
       this.#byId.set(record.id, sighting);
     }
     if (over) this.#endSighting(sighting);
@@ -342,6 +352,7 @@ export class FlowIndex {
     if (service.forgottenBackend === undefined) service.forgottenBackend = backend;
     else if (service.forgottenBackend !== backend) service.forgottenBackend = null;
     service.withoutRequest.delete(connection);
+    service.hiding.delete(connection);
     const samePort = this.#byPort.get(sport) ?? [];
     if (samePort.length <= 1) this.#byPort.delete(sport);
     else samePort.splice(samePort.indexOf(connection), 1);

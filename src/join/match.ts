@@ -98,6 +98,8 @@ function matchById(
     const remaining = new Remaining();
     for (const s of sightings) remaining.add(s.connection);
     withoutReadableId(attempt, window, service, index, remaining);
+    // Where ids come twice, or not with every request, one that was seen may be a subrequest's, and its own unseen.
+    if (service?.idsDoubtful) unseen(attempt, window, service, index, remaining);
     const certain = wasSent(line, k) === 'yes';
     if (!certain && !remaining.several) unsent(attempt, window, service, index, remaining, match);
     const outcome = settle(
@@ -173,6 +175,24 @@ function withoutReadableId(
       if (++looked > MAX_LOOKED_AT) remaining.several = true;
       if (remaining.several) return;
       if (mayBe(other, service, attempt, window)) remaining.add(other.connection);
+    }
+  }
+}
+
+/** Connections that may have carried the request without its being seen. */
+function unseen(
+  attempt: Attempt,
+  window: Window,
+  service: Service | undefined,
+  index: FlowIndex,
+  remaining: Remaining,
+): void {
+  for (const group of service ? [service, index.unknown] : [index.unknown]) {
+    let looked = 0;
+    for (const connection of group.hiding) {
+      if (++looked > MAX_LOOKED_AT) remaining.several = true;
+      if (remaining.several) return;
+      if (fits(connection, attempt, window)) remaining.add(connection);
     }
   }
 }
@@ -284,6 +304,7 @@ function matchByRequests(
       remaining.add(sighting.connection);
     }
   }
+  unseen(attempt, window, service, index, remaining);
   return remaining.backend && settle(attempt, remaining, true, window, index, 'request-line');
 }
 

@@ -30,6 +30,8 @@ export interface TrafficPlan {
   lostIds: number;
   rewritten: number;
   slowClients: number;
+  /** Share of requests after one with a body, on the same connection, that the tap does not see. */
+  hidden: number;
   /** Share of closes that are recorded while nginx has not taken the answer. */
   earlyCloses: number;
   /** Length of nginx's event-loop turns, ms: everything in a turn is dated to its beginning. */
@@ -67,6 +69,8 @@ interface Wire {
 }
 
 interface PooledConnection {
+  /** Its last request had a body. */
+  body?: boolean;
   sport: number;
   vip: string;
   pod: string;
@@ -147,17 +151,20 @@ export function simulate(plan: TrafficPlan): Simulation {
       pool.push(connection);
     }
     const { id, entire, ...rest } = request;
-    wires.push({
-      at: now,
-      observation: {
-        kind: 'request',
-        t: now,
-        via: 'tap',
-        ...flow(connection),
-        ...rest,
-        ...(id === undefined ? {} : { id }),
-      },
-    });
+    const hides = connection.body === true && chance(plan.hidden);
+    connection.body = !entire;
+    if (!hides)
+      wires.push({
+        at: now,
+        observation: {
+          kind: 'request',
+          t: now,
+          via: 'tap',
+          ...flow(connection),
+          ...rest,
+          ...(id === undefined ? {} : { id }),
+        },
+      });
     const end = answered(now, now + took);
     connection.freeAt = end;
     if (!plan.keepalive || chance(0.05)) {

@@ -41,8 +41,11 @@ function play(plan: TrafficPlan, limits: IndexLimits = DEFAULT_LIMITS): Score {
       }
       const said = `${outcome.ip}:${outcome.port}`;
       score.evidence[outcome.evidence] = (score.evidence[outcome.evidence] ?? 0) + 1;
+      // The first id that comes twice cannot be known for one while its own request shares a packet and goes unseen.
+      const unlearned =
+        plan.hidden > 0 && !index.service(line.attempts[k]!.ip, line.attempts[k]!.port)?.idsDoubtful;
       if (said === truth[k]) score.right++;
-      else
+      else if (!unlearned)
         score.wrong.push(
           `attempt ${k} of ${JSON.stringify(line)}: said ${said} by ${outcome.evidence}, was ${truth[k]}`,
         );
@@ -67,6 +70,7 @@ const QUIET: TrafficPlan = {
   rewritten: 0,
   slowClients: 0,
   earlyCloses: 0,
+  hidden: 0,
   turnMs: 1,
   logs: { id: true, times: true, upstreamTimes: true, status: true, bytes: true, localPort: false },
   losses: 0,
@@ -95,6 +99,7 @@ function randomPlan(seed: number): TrafficPlan {
     rewritten: share(1),
     slowClients: share(0.3),
     earlyCloses: share(0.5),
+    hidden: share(0.5),
     turnMs: 10 ** (random() * 2.5 - 0.5),
     logs: {
       id: coin(),

@@ -216,7 +216,7 @@ async function reclaim(place: Place): Promise<void> {
   await write(
     {
       rate: 20_000,
-      total: Math.ceil((2.05 * 1024 ** 3) / 285),
+      total: Math.ceil((2.05 * 1024 ** 3) / 250),
       each() {
         most = Math.max(most, fstatSync(file.fd).blocks * 512);
       },

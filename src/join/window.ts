@@ -7,6 +7,12 @@ import type { ParsedLine } from '../record/line.ts';
 export const TURN_MS = 10_000;
 
 /**
+ * How far a logged upstream time may differ from the turns it is the difference of (ms): it is cut to whole
+ * milliseconds, and nginx 1.13.10 to 1.21.3 took these times from a clock that moves by a jiffy, up to 10 ms.
+ */
+const STEP_MS = 11;
+
+/**
  * A line that says nothing of its duration may be of any length. All connections and requests that are remembered are
  * candidates for it; that none was missed is asked for only this long before the line was written (ms), which covers
  * a log buffer's usual `flush=5s`.
@@ -52,8 +58,8 @@ export function lineEnd(line: ParsedLine, readAt: number): number {
  * nginx dates what it does by the beginning of the event-loop turn it does it in (src/core/ngx_times.c), so a logged
  * time is never later than the real one, and all logged times are differences of turns. Attempts follow one another:
  * the times of those before push the beginning later, those after pull the end earlier. An answer is taken in a later
- * turn than the one that sent the request, so a request was out when its answer's turn began. Each time is cut to whole
- * milliseconds, hence a millisecond of tolerance for each that is added up.
+ * turn than the one that sent the request, so a request was out when its answer's turn began. Each time that is added
+ * up brings its tolerance.
  */
 export function attemptWindows(line: ParsedLine, readAt: number): Window[] {
   const { attempts, endMs, requestMs } = line;
@@ -63,17 +69,17 @@ export function attemptWindows(line: ParsedLine, readAt: number): Window[] {
   let before = 0;
   for (let k = 0; k < attempts.length; k++) {
     const taken = attempts[k]!.responseMs ?? 0;
-    const begin = start + Math.max(0, before - k);
-    windows.push({ begin, end: readAt, endedAfter: begin + Math.max(0, taken - 1) });
+    const begin = start + Math.max(0, before - k * STEP_MS);
+    windows.push({ begin, end: readAt, endedAfter: begin + Math.max(0, taken - STEP_MS) });
     before += taken;
   }
   let after = 0;
   for (let k = attempts.length - 1; k >= 0; k--) {
     const window = windows[k]!;
     const { headerMs, responseMs } = attempts[k]!;
-    const over = written - Math.max(0, after - (attempts.length - 1 - k));
+    const over = written - Math.max(0, after - (attempts.length - 1 - k) * STEP_MS);
     const unanswered =
-      typeof headerMs === 'number' ? Math.max(0, (responseMs ?? headerMs) - headerMs - 1) : 0;
+      typeof headerMs === 'number' ? Math.max(0, (responseMs ?? headerMs) - headerMs - STEP_MS) : 0;
     const sent = wasSent(line, k) === 'yes' ? over - unanswered : written + TURN_MS;
     window.end = Math.max(window.begin, Math.min(readAt, sent));
     after += responseMs ?? 0;

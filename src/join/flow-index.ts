@@ -250,9 +250,12 @@ export class FlowIndex {
       service.idsDoubtful = true;
     } else {
       sighting.older = this.#byId.get(record.id);
-      if (sighting.older && sighting.older.connection !== connection) {
+      // On another Service it contradicts nothing: nginx's log says which one was dialled.
+      for (let other = sighting.older; other; other = other.older) {
+        const known = other.connection.service.vip !== undefined && service.vip !== undefined;
+        if (other.connection === connection || (known && other.connection.service !== service)) continue;
         service.idsDoubtful = true;
-        sighting.older.connection.service.idsDoubtful = true;
+        other.connection.service.idsDoubtful = true;
       }
       this.#byId.set(record.id, sighting);
     }

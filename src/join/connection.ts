@@ -55,6 +55,8 @@ export interface Sighting {
   readonly entire: boolean;
   /** Next older sighting with the same id. */
   older: Sighting | undefined;
+  /** How many had this id up to this one; 0 if it is not found by its id. */
+  repeats: number;
   /** When the connection went on to another request, so that this one's exchange was over. */
   endedBy: number;
   /** It is kept for its line only: its connection has gone on, or is closed. */

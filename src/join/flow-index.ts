@@ -30,6 +30,8 @@ export const DEFAULT_LIMITS: IndexLimits = {
   services: 5_000,
 };
 
+/** Sightings of one id that are told apart. More are taken for requests whose id cannot be read: anybody's. */
+const MAX_REPEATS = 64;
 /** The key of connections whose dialled address is unknown; they may have gone through any Service. */
 const UNKNOWN = '?';
 
@@ -226,6 +228,7 @@ export class FlowIndex {
       bytes: record.bytes,
       entire: record.entire === true,
       older: undefined,
+      repeats: 0,
       endedBy: Infinity,
       ended: false,
       used: false,
@@ -245,11 +248,13 @@ export class FlowIndex {
     }
     const over = connection.closeTo !== Infinity;
     service.sightings.push(sighting);
-    if (record.id === undefined) {
+    const older = record.id === undefined ? undefined : this.#byId.get(record.id);
+    if (record.id === undefined || (older && older.repeats >= MAX_REPEATS)) {
       service.withoutId.add(sighting);
       service.idsDoubtful = true;
     } else {
-      sighting.older = this.#byId.get(record.id);
+      sighting.older = older;
+      sighting.repeats = older ? older.repeats + 1 : 1;
       // On another Service it contradicts nothing: nginx's log says which one was dialled.
       for (let other = sighting.older; other; other = other.older) {
         const known = other.connection.service.vip !== undefined && service.vip !== undefined;
@@ -301,7 +306,7 @@ export class FlowIndex {
       service.sightings = service.sightings.filter((s) => !s.forgotten);
       service.forgottenSightings = 0;
     }
-    if (sighting.id === undefined) return;
+    if (sighting.id === undefined || sighting.repeats === 0) return;
     const youngest = this.#byId.get(sighting.id);
     if (youngest === sighting) {
       if (sighting.older) this.#byId.set(sighting.id, sighting.older);

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Follower, LogBlock } from './follow/follower.ts';
 import type { LogPosition } from './follow/position.ts';
 import type { FlowIndex } from './join/flow-index.ts';
@@ -75,6 +76,8 @@ export class Pipeline {
         if (!block) break;
         this.#accept(block);
         this.settle();
+        // A backlog is read and written without ever waiting: signals, the feed and look-ups get their turn here.
+        await nextTurn();
         while (this.#unwritten > limits.maxUnwrittenBytes && this.#failed === undefined)
           await this.#progress();
         if (this.#failed !== undefined) throw this.#failed;

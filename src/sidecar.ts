@@ -152,7 +152,7 @@ async function run(
     await sink.close();
     await running.catch((error: unknown) => {
       if (!(error instanceof SinkError && error.code === 'CLOSED')) throw error;
-      log('warn', 'an output took nothing; what is left is written after the next start');
+      log('warn', 'not all could be written in time; the rest is read again after the next start');
     });
     return 0;
   } finally {

@@ -220,6 +220,12 @@ export class FlowIndex {
     if (!connection || connection.closeTo < this.coverage.watermark) {
       connection = this.#add(key, record, service, -Infinity);
     }
+    // It was on one of the connections that share its port and its pod, so these are no longer known to have carried none.
+    if (service === this.#unknown) {
+      for (const other of this.onPort(record.sport)) {
+        if (other.backend === connection.backend) other.service.withoutRequest.delete(other);
+      }
+    }
     const sighting: Sighting = {
       connection,
       from: Math.min(this.coverage.watermark, record.t),

@@ -29,6 +29,12 @@ const MIX: LoadPlan['requests'] = [
   { path: '/b/status/404', weight: 0.2 },
 ];
 
+/**
+ * The same on one Service. Two over the same pods meet in source ports, and where the line does not say that an attempt
+ * was answered, a connection whose requests cannot be told from another's speaks against all lines.
+ */
+const ONE_SERVICE = MIX.filter(({ path }) => path.startsWith('/a/'));
+
 describe('the spine', { skip: !labCanRun(), concurrency: false, timeout: 600_000 }, () => {
   let scene: Scene;
   let helper: Program;
@@ -84,7 +90,7 @@ describe('the spine', { skip: !labCanRun(), concurrency: false, timeout: 600_000
     const row = await scenario(
       'article + $request_id, keepalive',
       { format: 'id', keepalive: true },
-      ({ sentTo }) => sentTo({ connections: 20, total: 3000, requests: MIX }),
+      ({ sentTo }) => sentTo({ connections: 20, total: 3000, requests: ONE_SERVICE }),
     );
     assertResolved(row, 'request-id', 0.999);
   });

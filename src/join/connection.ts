@@ -80,11 +80,6 @@ export interface Service {
   /** In order of arrival; holes are those with `forgotten`. */
   sightings: Sighting[];
   forgottenSightings: number;
-  /**
-   * An id was seen on two of its connections (subrequests, retries, clients that repeat ids), or a request without a
-   * readable one: an id alone does not tell which request it is.
-   */
-  idsDoubtful: boolean;
   /** Its connections with `mayHide`. */
   readonly hiding: Set<Connection>;
   /** Remembered sightings that carry no readable id. */
@@ -111,7 +106,6 @@ export function newService(key: string, vip: string | undefined, vport: number |
     closedHead: 0,
     sightings: [],
     forgottenSightings: 0,
-    idsDoubtful: false,
     hiding: new Set(),
     withoutId: new Set(),
     withoutRequest: new Set(),

@@ -257,17 +257,9 @@ export class FlowIndex {
     const older = record.id === undefined ? undefined : this.#byId.get(record.id);
     if (record.id === undefined || (older && older.repeats >= MAX_REPEATS)) {
       service.withoutId.add(sighting);
-      service.idsDoubtful = true;
     } else {
       sighting.older = older;
       sighting.repeats = older ? older.repeats + 1 : 1;
-      // On another Service it contradicts nothing: nginx's log says which one was dialled.
-      for (let other = sighting.older; other; other = other.older) {
-        const known = other.connection.service.vip !== undefined && service.vip !== undefined;
-        if (other.connection === connection || (known && other.connection.service !== service)) continue;
-        service.idsDoubtful = true;
-        other.connection.service.idsDoubtful = true;
-      }
       this.#byId.set(record.id, sighting);
     }
     if (over) this.#endSighting(sighting);

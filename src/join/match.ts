@@ -98,8 +98,6 @@ function matchById(
     const remaining = new Remaining();
     for (const s of sightings) remaining.add(s.connection);
     withoutReadableId(attempt, window, service, index, remaining);
-    // Where ids come twice, or not with every request, one that was seen may be a subrequest's, and its own unseen.
-    if (service?.idsDoubtful) unseen(attempt, window, service, index, remaining);
     const certain = wasSent(line, k) === 'yes';
     if (!certain && !remaining.several) unsent(attempt, window, service, index, remaining, match);
     const outcome = settle(

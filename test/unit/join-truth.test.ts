@@ -41,11 +41,8 @@ function play(plan: TrafficPlan, limits: IndexLimits = DEFAULT_LIMITS): Score {
       }
       const said = `${outcome.ip}:${outcome.port}`;
       score.evidence[outcome.evidence] = (score.evidence[outcome.evidence] ?? 0) + 1;
-      // The first id that comes twice cannot be known for one while its own request shares a packet and goes unseen.
-      const unlearned =
-        plan.hidden > 0 && !index.service(line.attempts[k]!.ip, line.attempts[k]!.port)?.idsDoubtful;
       if (said === truth[k]) score.right++;
-      else if (!unlearned)
+      else
         score.wrong.push(
           `attempt ${k} of ${JSON.stringify(line)}: said ${said} by ${outcome.evidence}, was ${truth[k]}`,
         );
@@ -117,6 +114,8 @@ test('no random mix of traffic makes the join name a pod that did not answer', (
   const evidence: Record<string, number> = {};
   for (let run = 0; run < RUNS; run++) {
     const plan = randomPlan(SEED + run);
+    // An id that comes twice tells nothing of a request that goes unseen: see the README's limits.
+    if (plan.hidden > 0) Object.assign(plan, { mirrors: 0, auths: 0, clientIds: 0 });
     // With so little memory, a forgotten sighting of a repeated id shows only where the line says when, and that it was sent.
     if (run % 2 === 1) Object.assign(plan.logs, { status: true, times: true });
     const score = play(plan, run % 2 === 0 ? DEFAULT_LIMITS : SMALL);

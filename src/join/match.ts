@@ -74,7 +74,7 @@ function matchById(
   if (!sighting) return;
   const target = line.attempts[first]!;
   const group: number[] = [];
-  for (let k = first; k < line.attempts.length; k++) {
+  for (let k = 0; k < line.attempts.length; k++) {
     const attempt = line.attempts[k]!;
     if (attempt.kind === 'ip' && attempt.ip === target.ip && attempt.port === target.port) group.push(k);
   }
@@ -94,7 +94,7 @@ function matchById(
     const attempt = line.attempts[k]!;
     const window = windows[k]!;
     const sightings = possible[i]!;
-    if (sightings.length === 0) return;
+    if (sightings.length === 0 || match.outcomes[k]) return;
     const remaining = new Remaining();
     for (const s of sightings) remaining.add(s.connection);
     withoutReadableId(attempt, window, service, index, remaining);

@@ -6,7 +6,8 @@ import { createGzip } from 'node:zlib';
 import { ownAddresses } from '../addresses.ts';
 import { encodeRecord } from '../feed/codec.ts';
 import { type FeedSource, readFeed } from '../feed/reader.ts';
-import { type Options, UsageError } from '../options.ts';
+import { UsageError } from '../options/option.ts';
+import type { Options } from '../options/options.ts';
 import { canonicalIp } from '../parse/address.ts';
 
 /** Text that the disk has not taken (bytes). Beyond, the recording ends: one with a hole that nothing tells of is worse. */

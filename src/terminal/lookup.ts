@@ -1,5 +1,6 @@
 import type { Writable } from 'node:stream';
-import { type Options, UsageError } from '../options.ts';
+import { UsageError } from '../options/option.ts';
+import type { Options } from '../options/options.ts';
 import { formatHostPort } from '../parse/address.ts';
 import { ask, sidecarUrl } from './sidecar-client.ts';
 import { type Look, table } from './table.ts';

@@ -1,4 +1,4 @@
-import { UsageError } from '../options.ts';
+import { UsageError } from '../options/option.ts';
 import type { ErrorBody } from '../serve/errors.ts';
 
 /** The sidecar gave no answer, or refused. `message` is one line that says what to do. */

@@ -1,6 +1,6 @@
 import type { Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Options } from '../options.ts';
+import type { Options } from '../options/options.ts';
 import { formatHostPort } from '../parse/address.ts';
 import type { ShownLine } from '../serve/recent.ts';
 import { serverEvents } from './event-stream.ts';

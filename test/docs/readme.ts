@@ -4,7 +4,8 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { COMMANDS, type OptionSpec } from '../../src/options.ts';
+import { COMMANDS } from '../../src/options/commands.ts';
+import type { OptionSpec } from '../../src/options/option.ts';
 
 export const README = fileURLToPath(new URL('../../README.md', import.meta.url));
 

@@ -12,7 +12,8 @@ import { enrich, newProgress, OFFLINE_LIMITS } from '../../src/enrich/enrich.ts'
 import { decompressed } from '../../src/enrich/gzip.ts';
 import { runRecord } from '../../src/enrich/record.ts';
 import { FlowIndex } from '../../src/join/flow-index.ts';
-import { Options, UsageError } from '../../src/options.ts';
+import { UsageError } from '../../src/options/option.ts';
+import { Options } from '../../src/options/options.ts';
 import { compileLogFormat, DEFAULT_LOG_FORMAT } from '../../src/parse/log-format.ts';
 import { createStyle } from '../../src/rewrite/style.ts';
 import { demoFeed, demoFormat, demoFormatText, demoLines, demoLog, demoRecords } from './serve-demo.ts';

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { Writable } from 'node:stream';
 import { test } from 'node:test';
-import { Options, UsageError } from '../../src/options.ts';
+import { UsageError } from '../../src/options/option.ts';
+import { Options } from '../../src/options/options.ts';
 import { listen } from '../../src/serve/http.ts';
 import type { ShownLine } from '../../src/serve/recent.ts';
 import { serverEvents } from '../../src/terminal/event-stream.ts';

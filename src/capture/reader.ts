@@ -243,37 +243,38 @@ export class Reader {
   }
 
   /**
-   * Ties requests to connections and tells them. Returns those of no known connection. A request may have been read
+   * Ties requests to connections and tells them, in the order of the wire: the requests of one line that was tried
+   * again are told apart by it. Returns those from the first of no known connection on. A request may have been read
    * before the event that tells of its connection, so `conntrack` is read once more for the first of these.
    */
   #placeRequests(pending: PendingRequest[], conntrack: MessageSource | undefined): PendingRequest[] {
     const { flows, stats } = this.#options;
-    const left: PendingRequest[] = [];
+    const held: PendingRequest[] = [];
     let again = conntrack;
     for (const each of pending) {
       const { request, ack } = each;
-      let entry = flows.find(request.src, request.sport, request.ip, request.port);
-      if (entry === undefined && again !== undefined) {
+      let entry = each.placed ? undefined : flows.find(request.src, request.sport, request.ip, request.port);
+      if (entry === undefined && !each.placed && again !== undefined) {
         this.#drainConntrack(again);
         again = undefined;
         entry = flows.find(request.src, request.sport, request.ip, request.port);
       }
-      if (entry === undefined) {
-        left.push(each);
-      } else if (entry === 'several') {
-        this.#tell(request);
-      } else if (entry.lastAck === ack) {
-        // A new request acknowledges the answer to the one before. What does not is the same segment sent again, or a
-        // piece of its body that looks like a request.
-        stats.tapRepeated++;
-      } else {
+      if (entry !== undefined) each.placed = true;
+      if (entry !== undefined && entry !== 'several') {
+        if (entry.lastAck === ack) {
+          // A new request acknowledges the answer to the one before. What does not is the same segment sent again, or a
+          // piece of its body that looks like a request.
+          stats.tapRepeated++;
+          continue;
+        }
         entry.lastAck = ack;
         request.vip = entry.vip;
         request.vport = entry.vport;
-        this.#tell(request);
       }
+      if (each.placed && held.length === 0) this.#tell(request);
+      else held.push(each);
     }
-    return left;
+    return held;
   }
 
   #tell(request: PendingRequest['request']): void {

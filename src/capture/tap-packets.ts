@@ -8,11 +8,13 @@ import type { CaptureStats } from './capture.ts';
 
 type RequestObservation = Extract<Observation, { kind: 'request' }>;
 
-/** A request that is not tied to a connection yet. */
+/** A request on its way to its connection. */
 export interface PendingRequest {
   request: RequestObservation;
   /** TCP acknowledgement number of its segment. */
   ack: number;
+  /** All that can be known of its connection is known. */
+  placed: boolean;
 }
 
 /** Counts what is missing in the numbers of a group's packets. */
@@ -86,6 +88,6 @@ export class TapPackets {
       request.bytes = segment.payloadLength;
       if (head.entireBytes === segment.payloadLength) request.entire = true;
     }
-    this.requests.push({ request, ack: segment.ack });
+    this.requests.push({ request, ack: segment.ack, placed: false });
   }
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compare, countBy, readMetrics, readServed } from './check.ts';
+import { compare, countBy, readMetrics } from './check.ts';
+import { readServed, type Served } from './truth.ts';
 
 /** Lines that nginx wrote in the lab (FORMATS.full). */
 const SERVED =
@@ -75,6 +76,54 @@ test('each attempt of a retried request is judged by itself', () => {
   assert.deepEqual(figures(input, swapped, atOnce), { lines: 1, attempts: 2, unverified: 2 });
   const other = log(named(RETRIED, '10.244.1.66:10090', '10.244.1.65:10090'));
   assert.deepEqual(figures(input, other, atOnce), { lines: 1, attempts: 2, unverified: 1, wrong: 1 });
+});
+
+test('an attempt that failed takes no truth from the pod that answered the next one', () => {
+  const id = '4480b27643cec5bb367e7f9f0dbfb582';
+  const line = RETRIED.replace('502, 502', '502, 200').replace(
+    /"-" "-" "-"$/,
+    '"10.244.1.65" "10090" "33000"',
+  );
+  const input = log(line);
+  const output = log(named(line, '10.244.1.64:10090', '10.244.1.65:10090'));
+  const sighting = (pod: string, at: number) => ({ pod, uri: '/odd/?do=reset', at });
+  const answered = sighting('10.244.1.65:10090', 1795407411.642);
+  const refused = sighting('10.244.1.64:10090', 1795407411.64);
+  const judged = (served: Served, changed = line) =>
+    figures(
+      log(changed),
+      changed === line ? output : log(named(changed, '10.244.1.64:10090', '10.244.1.65:10090')),
+      served,
+    );
+  // The pods' own logs know nothing of a request that their kernel refused.
+  assert.deepEqual(figures(input, output, { byId: new Map([[id, [answered]]]) }), {
+    lines: 1,
+    attempts: 2,
+    right: 1,
+    unverified: 1,
+  });
+  const both = { byId: new Map([[id, [refused, answered]]]), knocks: [] };
+  assert.deepEqual(judged(both), { lines: 1, attempts: 2, right: 2 });
+  const elsewhere = { ...refused, pod: '10.244.1.66:10090' };
+  assert.deepEqual(judged({ byId: new Map([[id, [elsewhere, answered]]]), knocks: [] }), {
+    lines: 1,
+    attempts: 2,
+    right: 1,
+    wrong: 1,
+  });
+  // Nothing was sent, so the truth is where a connection came and carried nothing.
+  const unsent = line.replace('94, 94', '0, 94');
+  const knocked = (pod: string, at: number) => ({ byId: new Map([[id, [answered]]]), knocks: [{ pod, at }] });
+  assert.deepEqual(judged(knocked('10.244.1.64:10090', 1795407411.639), unsent), {
+    lines: 1,
+    attempts: 2,
+    right: 2,
+  });
+  for (const served of [
+    knocked('10.244.1.66:10090', 1795407411.639),
+    knocked('10.244.1.64:10090', 1795407400),
+  ])
+    assert.deepEqual(judged(served, unsent), { lines: 1, attempts: 2, right: 1, wrong: 1 });
 });
 
 test('a missing line is lost', () => {

@@ -2,17 +2,7 @@
  * The lab's judge: compares nginx's log with the enriched one and every named pod with the truth. It shares no code
  * with the product and finds the addresses by its own reading of the lab's formats.
  */
-
-/** One request as a backend saw it. */
-export interface Sighting {
-  /** The pod's `ip:port`. */
-  pod: string;
-  /** When it was logged, seconds since the epoch. */
-  at: number;
-}
-
-/** Who served what, from the backends' own logs: `id method uri` → every sighting, oldest first. */
-export type Served = ReadonlyMap<string, readonly Sighting[]>;
+import { type Served, truthOf } from './truth.ts';
 
 export interface Comparison {
   /** Complete lines in nginx's log. */
@@ -23,7 +13,7 @@ export interface Comparison {
   right: number;
   /** Attempts that name another one. */
   wrong: number;
-  /** Attempts that name a pod where the truth is not known (no answer reached nginx, no backend logged it). */
+  /** Attempts that name a pod where the truth is not known (no answer reached nginx, no pod tells of it). */
   unverified: number;
   /** Attempts as nginx wrote them. */
   leftAlone: number;
@@ -36,27 +26,9 @@ export interface Comparison {
   findings: string[];
 }
 
-/** Reads the backends' logs (nginx.ts, odd-backend.ts: `ID IP:PORT CLIENT:PORT METHOD URI SECONDS`). */
-export function readServed(logs: readonly string[]): Served {
-  const served = new Map<string, Sighting[]>();
-  for (const text of logs)
-    for (const line of text.split('\n')) {
-      const [id, pod, , method, uri, seconds] = line.split(' ');
-      if (!id || id === '-' || !pod || seconds === undefined) continue;
-      const key = `${id} ${method} ${uri}`;
-      const known = served.get(key) ?? [];
-      known.push({ pod, at: Number(seconds) });
-      served.set(key, known);
-    }
-  for (const sightings of served.values()) sightings.sort((a, b) => a.at - b.at);
-  return served;
-}
-
 const HEAD = /^\S+ - \S+ \[[^\]]*\] "([^"]*)" \d{3} /;
 const ENTRY = String.raw`(?:\[[0-9a-f:.]+\]:\d+|\d+\.\d+\.\d+\.\d+:\d+|unix:[^\s,]+|[A-Za-z_][\w.-]*|-)`;
 const ADDRESSES = new RegExp(`${ENTRY}(?:(?:, | : )${ENTRY})*(?= )`, 'y');
-const TRUTH = /"([^"]*)" "([^"]*)" "[^"]*"$/;
-const ID = /" "([0-9a-f]{32})" /;
 const ADDRESS = /^(?:\[.*\]|[\d.]+):\d+$/;
 
 interface Reading {
@@ -81,32 +53,6 @@ function read(line: string): Reading {
     }
   }
   return { frame: line, addresses: [] };
-}
-
-/** What is known of who served each attempt; undefined where nothing is. */
-function truthOf(
-  line: string,
-  attempts: number,
-  served: Served | undefined,
-): (readonly string[] | undefined)[] {
-  const truth: (readonly string[] | undefined)[] = Array.from({ length: attempts });
-  const id = served ? ID.exec(line)?.[1] : undefined;
-  const request = HEAD.exec(line)?.[1]?.split(' ');
-  const seen = id && request ? served?.get(`${id} ${request[0]} ${request[1]}`) : undefined;
-  if (seen) {
-    truth.fill(seen.map(({ pod }) => pod));
-    // Attempts follow one another: seen as often as tried, at different times, tells them apart.
-    if (seen.length === attempts && new Set(seen.map(({ at }) => at)).size === attempts)
-      seen.forEach(({ pod }, k) => {
-        truth[k] = [pod];
-      });
-  }
-  const said = TRUTH.exec(line);
-  if (said && said[1] !== '-' && said[1] !== '') {
-    const ip = said[1]!;
-    truth[attempts - 1] = [ip.includes(':') ? `[${ip}]:${said[2]}` : `${ip}:${said[2]}`];
-  }
-  return truth;
 }
 
 /** Complete lines, without their newlines; what follows the last newline is returned apart. */
@@ -196,16 +142,19 @@ export function compare(input: Buffer, output: Buffer, served?: Served): Compari
         return;
       }
       result.attempts++;
-      const known = truth[k];
+      const pods = truth[k]?.pods;
       if (name === address) {
         // The address may have been the pod's own to begin with.
-        if (known?.length === 1 && known[0] === address) result.right++;
+        if (pods?.length === 1 && pods[0] === address) result.right++;
         else result.leftAlone++;
-      } else if (!known) result.unverified++;
-      else if (name !== undefined && known.includes(name)) {
-        if (new Set(known).size === 1) result.right++;
+      } else if (!pods) result.unverified++;
+      else if (name !== undefined && pods.includes(name)) {
+        if (new Set(pods).size === 1) result.right++;
         else result.unverified++;
-      } else note(result, 'wrong', `${address} → ${name}, truth ${known.join(' or ')}: ${after.lines[o]}`);
+      } else {
+        const truth = pods.join(' or ') || 'none';
+        note(result, 'wrong', `${address} → ${name}, truth ${truth}: ${after.lines[o]}`);
+      }
     });
   }
   return result;

@@ -17,6 +17,7 @@ look() {
   need ip iproute2
   need wrk wrk
   need curl curl
+  need tcpdump tcpdump
   need sysctl procps
   need setpriv util-linux
   need flock util-linux

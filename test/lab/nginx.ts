@@ -133,7 +133,7 @@ export const SIZES = [0, 1, 40, 512, 1000, 4096, 20_000, 65_536, 1_048_576] as c
 /**
  * The fast backend: a real nginx that says in headers who it is and which port it was called from. `…/size/N` answers
  * with N bytes, `…/status/N` with that status, `…/rate/N` with 64 KiB at N bytes/s, all else with a short text.
- * Its own log keeps `ID IP:PORT CLIENT:PORT METHOD URI SECONDS` for requests whose answer never got to the front.
+ * Its own log keeps `ID IP:PORT CLIENT:PORT METHOD URI SECONDS TOOK` for requests whose answer never got to the front.
  */
 function backendHttp(dir: string, files: string, ports: readonly number[]): string {
   const listen = ports.map(
@@ -142,7 +142,7 @@ function backendHttp(dir: string, files: string, ports: readonly number[]): stri
   const statuses = [201, 204, 301, 404, 429, 500, 503];
   return `
   default_type text/plain;
-  log_format truth '$http_x_request_id $server_addr:$server_port $remote_addr:$remote_port $request_method $request_uri $msec';
+  log_format truth '$http_x_request_id $server_addr:$server_port $remote_addr:$remote_port $request_method $request_uri $msec $request_time';
   access_log ${join(dir, 'served.log')} truth buffer=64k flush=200ms;
   client_max_body_size 64m;
   large_client_header_buffers 8 64k;

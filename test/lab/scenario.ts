@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { compare, difference, readServed } from './check.ts';
+import { compare, difference } from './check.ts';
 import { FORMATS, type FormatName } from './formats.ts';
 import type { LoadPlan } from './load.ts';
 import { type FrontOptions, type Nginx, startFront } from './nginx.ts';
@@ -10,6 +10,8 @@ import { caughtUp, countLines, type Sidecar, startSidecar, untilExact } from './
 import type { Row } from './results.ts';
 import type { Scene } from './scene.ts';
 import { load } from './traffic.ts';
+import { readServed } from './truth.ts';
+import { startWitness } from './witness.ts';
 
 /** What a scenario's traffic has to work with. */
 export interface Bench {
@@ -23,6 +25,8 @@ export interface ScenarioOptions extends Partial<Omit<FrontOptions, 'format'>> {
   format: FormatName;
   /** More options for the sidecar. */
   sidecarArgs?: readonly string[];
+  /** Have tcpdump watch the pods: for attempts that no pod's own log tells of. */
+  witnessed?: boolean;
 }
 
 export interface Judge {
@@ -34,6 +38,13 @@ export function dropLines(bytes: Buffer, count: number): Buffer {
   let at = 0;
   for (let i = 0; i < count; i++) at = bytes.indexOf(10, at) + 1;
   return bytes.subarray(at);
+}
+
+/** The logs of what runs in the pods. */
+function podLogs(scene: Scene): string[] {
+  return scene.pods
+    .flatMap(({ name }) => ['served.log', 'odd-served.log'].map((log) => join(scene.dir, name, log)))
+    .filter((path) => existsSync(path));
 }
 
 /** What must hold of every log, whatever the scenario. */
@@ -74,7 +85,7 @@ export function judge(scene: Scene, rows: Row[]): Judge {
   let runs = 0;
   async function scenario(
     name: string,
-    { format, sidecarArgs, ...frontOptions }: ScenarioOptions,
+    { format, sidecarArgs, witnessed, ...frontOptions }: ScenarioOptions,
     traffic: (bench: Bench) => Promise<void>,
   ): Promise<Row> {
     const dir = join(scene.dir, `run${++runs}`);
@@ -94,6 +105,7 @@ export function judge(scene: Scene, rows: Row[]): Judge {
         ...(sidecarArgs ? { extra: sidecarArgs } : {}),
       });
       await untilExact(scene, sidecar, pod);
+      const witness = witnessed ? await startWitness(scene, dir) : undefined;
       const warmUp = countLines(front.accessLog);
       const earlier = sidecar.counts();
       await traffic({
@@ -110,15 +122,17 @@ export function judge(scene: Scene, rows: Row[]): Judge {
       // The backends flush their logs every 200 ms.
       await delay(250);
       const later = sidecar.counts();
-      const logs = scene.pods.map((p) => readFileSync(join(scene.dir, p.name, 'served.log'), 'latin1'));
+      const logged = readServed(podLogs(scene).map((path) => readFileSync(path, 'latin1')));
+      const served = witness ? await witness.stop(logged) : logged;
       const tail = (path: string) => dropLines(readFileSync(path), warmUp);
       const row: Row = {
         scenario: name,
-        ...compare(tail(front.accessLog), tail(sidecar.output), readServed(logs)),
+        ...compare(tail(front.accessLog), tail(sidecar.output), served),
         evidence: difference(later.evidence, earlier.evidence),
         reasons: difference(later.reasons, earlier.reasons),
       };
       rows.push(row);
+      if (process.env.REALPOD_LAB_ROWS) console.log(JSON.stringify(row));
       assertSound(row);
       if (behind) throw behind;
       return row;
@@ -127,7 +141,7 @@ export function judge(scene: Scene, rows: Row[]): Judge {
       await front.stop();
       if (sidecar && code !== 0) console.error(`${name}: the sidecar ended with ${code}: ${sidecar.said()}`);
       // The backends' logs of earlier scenarios are not needed any more.
-      for (const p of scene.pods) scene.runIn(p, `: > ${join(scene.dir, p.name, 'served.log')}`);
+      for (const path of podLogs(scene)) truncateSync(path);
     }
   }
   return { rows, scenario };

@@ -153,6 +153,23 @@ test('a request of no known connection is told without what nginx dialled', () =
   assert.equal('vip' in observations[0], false);
 });
 
+test('requests are told in the order of the wire, also where the connection of the first is not known', () => {
+  const { conntrack, tap, read } = scene();
+  conntrack.messages.push(conn('NEW SYN_SENT'), conn('UPDATE TIME_WAIT'));
+  const first = request();
+  const pod = Buffer.of(10, 77, 0, first[135]!);
+  first[first.indexOf(pod) + 3] = 99;
+  tap.messages.push(first, numbered(request(), 1));
+  const told = read().observations.filter((observation) => observation.kind === 'request');
+  assert.deepEqual(
+    told.map(({ ip, vip }) => [ip.endsWith('.99'), vip]),
+    [
+      [true, undefined],
+      [false, '10.78.0.1'],
+    ],
+  );
+});
+
 test('a segment sent again is told once', () => {
   const { conntrack, tap, read, stats } = scene();
   conntrack.messages.push(conn('NEW SYN_SENT'));

@@ -78,9 +78,13 @@ export interface CaptureStats {
   /** Times the kernel had to drop conntrack events (ENOBUFS), and dumps made. */
   conntrackOverruns: number;
   conntrackDumps: number;
-  /** Packets read from the tap; of those: requests; the same request again or the middle of one; not HTTP/1. */
+  /**
+   * Packets read from the tap; of those: requests; the middle of one, after an answer to it had begun; the same request
+   * again or the middle of one; not HTTP/1.
+   */
   tapPackets: number;
   tapRequests: number;
+  tapWithin: number;
   tapRepeated: number;
   tapNotHttp: number;
   tapMalformed: number;

@@ -1,11 +1,12 @@
 /** The connections of the subscribed addresses, as conntrack tells them. */
 import type { ConntrackEvent } from '../parse/conntrack.ts';
 import type { Flow, Observation } from '../record/feed.ts';
+import type { RequestOrder } from './request-order.ts';
 
 /** Dumps in a row that must not list a connection before it counts as over: one may miss an entry. */
 const MISSES = 2;
 
-export interface FlowEntry extends Required<Flow> {
+export interface FlowEntry extends Required<Flow>, RequestOrder {
   id: number;
   zone: number;
   /** When it was opened; with `held`, when it was first seen. */
@@ -19,8 +20,6 @@ export interface FlowEntry extends Required<Flow> {
   listedIn: number;
   /** Its end has been read; it is still there for requests that were read later. */
   ending: boolean;
-  /** TCP acknowledgement number of its last request. */
-  lastAck: number | undefined;
   /** Next connection of the same source and source port. */
   next: FlowEntry | undefined;
 }
@@ -260,6 +259,8 @@ export class FlowTable {
       listedIn: 0,
       ending: false,
       lastAck: undefined,
+      requestEnd: undefined,
+      upgraded: false,
       next: bySport.get(event.sport),
     };
     bySport.set(event.sport, entry);

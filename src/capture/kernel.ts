@@ -350,6 +350,7 @@ function newStats(): CaptureStats {
     conntrackDumps: 0,
     tapPackets: 0,
     tapRequests: 0,
+    tapWithin: 0,
     tapRepeated: 0,
     tapNotHttp: 0,
     tapMalformed: 0,

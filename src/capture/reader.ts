@@ -6,6 +6,7 @@ import type { CaptureSink, CaptureStats } from './capture.ts';
 import { Completeness } from './completeness.ts';
 import { type FlowTable, openOf } from './flows.ts';
 import type { Drained, MessageVisitor } from './netlink.ts';
+import { takeSegment } from './request-order.ts';
 import { type PendingRequest, TapPackets } from './tap-packets.ts';
 
 /** Rest between two readings under load, and after a reading that followed `QUIET_MS` without one. */
@@ -252,7 +253,7 @@ export class Reader {
     const held: PendingRequest[] = [];
     let again = conntrack;
     for (const each of pending) {
-      const { request, ack } = each;
+      const { request } = each;
       let entry = each.placed ? undefined : flows.find(request.src, request.sport, request.ip, request.port);
       if (entry === undefined && !each.placed && again !== undefined) {
         this.#drainConntrack(again);
@@ -260,14 +261,16 @@ export class Reader {
         entry = flows.find(request.src, request.sport, request.ip, request.port);
       }
       if (entry !== undefined) each.placed = true;
+      // Without conntrack nothing tells plain body from what may hold a request.
+      if (request.within && !this.#options.conntrack) {
+        stats.tapNotHttp++;
+        continue;
+      }
       if (entry !== undefined && entry !== 'several') {
-        if (entry.lastAck === ack) {
-          // A new request acknowledges the answer to the one before. What does not is the same segment sent again, or a
-          // piece of its body that looks like a request.
-          stats.tapRepeated++;
-          continue;
-        }
-        entry.lastAck = ack;
+        const what = takeSegment(entry, each);
+        if (what === 'repeated') stats.tapRepeated++;
+        else if (what === 'not-http') stats.tapNotHttp++;
+        if (what !== 'request') continue;
         request.vip = entry.vip;
         request.vport = entry.vport;
       }
@@ -279,9 +282,13 @@ export class Reader {
 
   #tell(request: PendingRequest['request']): void {
     const { stats } = this.#options;
+    this.#out.push(request);
+    if (request.within) {
+      stats.tapWithin++;
+      return;
+    }
     stats.tapRequests++;
     if (request.id === undefined) stats.tapWithoutId++;
-    this.#out.push(request);
   }
 
   /**

@@ -5,17 +5,22 @@
  *       flags owner
  *       set clients4 { type ipv4_addr; flags timeout; timeout 30s }
  *       set clients6 { type ipv6_addr; flags timeout; timeout 30s }
+ *       set bodies { typeof ct id; size 131072; flags dynamic,timeout; timeout 1m }
  *       chain tap {
  *         type filter hook postrouting priority 90; policy accept;
  *         ip saddr @clients4 goto request
  *         ip6 saddr @clients6 goto request
  *       }
  *       chain request {
- *         meta l4proto tcp ct direction original @ih,0,8 45-95 @ih,8,8 32-95 @ih,16,8 32-95
- *           log group 9797 snaplen 1024 queue-threshold 1
+ *         HEAD @ih,0,32 != "GET " @ih,0,32 != "HEAD" @ih,0,32 != "PRI " update @bodies { ct id }
+ *         HEAD log group 9797 snaplen 1024 queue-threshold 1 return
+ *         meta l4proto tcp ct direction original @ih,0,8 0-255 ct id @bodies update @bodies { ct id }
+ *           log group 9797 snaplen 60 queue-threshold 1
  *         meta l4proto tcp tcp flags & (syn | ack) == syn log prefix "realpod: " level info
  *       }
  *     }
+ *
+ * where HEAD is `meta l4proto tcp ct direction original @ih,0,8 45-95 @ih,8,8 32-95 @ih,16,8 32-95`.
  *
  * It is spoken to the kernel directly, from a socket that stays open: the kernel lets no one else change an owned
  * table, and removes it when that socket closes, however this process ends. Priority 90 is after DNAT and before SNAT
@@ -25,6 +30,11 @@
  * The three ranges let through every packet that can begin a request: nginx sends methods of A-Z, `_` and `-` only, of
  * any length, then a space and the target. Methods that are not known must not be missed: a request that goes unseen
  * could be mistaken for another one with its id.
+ *
+ * A request's beginning can also stand within a packet, after the rest of the body before it, where the backend
+ * answered before it had read that. So of connections that carry bodies, the headers of all further packets are logged:
+ * by the acknowledgement number the reader tells those that came after an answer had begun. A connection is looked
+ * after for a minute after its last packet. GET and HEAD are left out, as WebSockets begin with GET; so is HTTP/2.
  */
 import { constants } from 'node:os';
 import { addressBytes } from '../parse/ip-bytes.ts';
@@ -54,19 +64,25 @@ const DELSETELEM = (SUBSYSTEM << 8) | 14;
 
 const NFT_TABLE_F_OWNER = 0x2;
 const NFT_SET_TIMEOUT = 0x10;
+const NFT_SET_EVAL = 0x20;
 const NF_INET_POST_ROUTING = 4;
 const NF_ACCEPT = 1;
 const PRIORITY = 90;
 /** nft's own numbers for key types, so that `nft list` shows addresses. */
 const TYPE_IPADDR = 7;
 const TYPE_IP6ADDR = 8;
+const TYPE_MARK = 19;
 
 const NFT_REG_VERDICT = 0;
 const NFT_REG_1 = 1;
 const NFT_GOTO = -4;
+const NFT_RETURN = -5;
 const NFT_META_NFPROTO = 15;
 const NFT_META_L4PROTO = 16;
 const NFT_CT_DIRECTION = 1;
+const NFT_CT_ID = 23;
+const NFT_CMP_NEQ = 1;
+const NFT_DYNSET_OP_UPDATE = 1;
 const NFT_PAYLOAD_NETWORK_HEADER = 1;
 const NFT_PAYLOAD_TRANSPORT_HEADER = 2;
 const NFT_PAYLOAD_INNER_HEADER = 3;
@@ -76,6 +92,11 @@ const TCP_ACK = 0x10;
 const LOG_PREFIX = 'realpod: ';
 const LOG_LEVEL_INFO = 6;
 const LIST_ELEMENT = 1;
+/** Connections whose bodies are followed, at most, and for how long after their last packet. More are not followed. */
+const BODIES_LIMIT = 131_072;
+const BODIES_TIMEOUT_MS = 60_000;
+/** IP and TCP header without options; with IPv6 to the byte. */
+const HEADERS_LENGTH = 60;
 
 const { EEXIST, EINVAL, ENOENT, EOPNOTSUPP, EPERM, EACCES } = constants.errno;
 
@@ -201,8 +222,9 @@ const deleteTable = inTable(DELTABLE, 0, text(1, TABLE));
 function tableMessages({ tap, logOpenings }: TableRules): Message[] {
   return [
     inTable(NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, text(1, TABLE), number32(2, NFT_TABLE_F_OWNER)),
-    newSet('clients4', TYPE_IPADDR, 4, 1),
-    newSet('clients6', TYPE_IP6ADDR, 16, 2),
+    newSet('clients4', TYPE_IPADDR, 4, 1, ELEMENT_TIMEOUT_MS),
+    newSet('clients6', TYPE_IP6ADDR, 16, 2, ELEMENT_TIMEOUT_MS),
+    newSet('bodies', TYPE_MARK, 4, 3, BODIES_TIMEOUT_MS, BODIES_LIMIT),
     inTable(
       NEWCHAIN,
       NLM_F_CREATE,
@@ -213,24 +235,44 @@ function tableMessages({ tap, logOpenings }: TableRules): Message[] {
       text(7, 'filter'),
     ),
     inTable(NEWCHAIN, NLM_F_CREATE, text(1, TABLE), text(3, 'request')),
-    newRule('tap', ...matchSource('clients4', NFPROTO_IPV4, 12, 4), goto('request')),
-    newRule('tap', ...matchSource('clients6', NFPROTO_IPV6, 8, 16), goto('request')),
-    ...(tap ? [requestRule(tap)] : []),
+    newRule('tap', ...matchSource('clients4', NFPROTO_IPV4, 12, 4), verdict(NFT_GOTO, text(2, 'request'))),
+    newRule('tap', ...matchSource('clients6', NFPROTO_IPV6, 8, 16), verdict(NFT_GOTO, text(2, 'request'))),
+    ...(tap ? [bodiesRule, requestRule(tap), withinBodyRule(tap)] : []),
     ...(logOpenings ? [openingRule] : []),
   ];
 }
 
+const fromClient = [meta(NFT_META_L4PROTO), equals(6), ct(NFT_CT_DIRECTION), equals(0)];
+const beginsRequest = [
+  ...fromClient,
+  ...byteInRange(0, 0x2d, 0x5f),
+  ...byteInRange(1, 0x20, 0x5f),
+  ...byteInRange(2, 0x20, 0x5f),
+];
+
+/** The request may have a body. */
+const bodiesRule = newRule(
+  'request',
+  ...beginsRequest,
+  payload(NFT_PAYLOAD_INNER_HEADER, 0, 4),
+  ...['GET ', 'HEAD', 'PRI '].map(differs),
+  ct(NFT_CT_ID),
+  update('bodies'),
+);
+
 function requestRule(tap: TapRule): Message {
+  return newRule('request', ...beginsRequest, log(tap), verdict(NFT_RETURN));
+}
+
+function withinBodyRule(tap: TapRule): Message {
   return newRule(
     'request',
-    meta(NFT_META_L4PROTO),
-    equals(6),
-    ctDirection,
-    equals(0),
-    ...byteInRange(0, 0x2d, 0x5f),
-    ...byteInRange(1, 0x20, 0x5f),
-    ...byteInRange(2, 0x20, 0x5f),
-    log(tap),
+    ...fromClient,
+    ...byteInRange(0, 0, 0xff),
+    ct(NFT_CT_ID),
+    expression('lookup', text(1, 'bodies'), number32(2, NFT_REG_1)),
+    update('bodies'),
+    log({ ...tap, snaplen: HEADERS_LENGTH }),
   );
 }
 
@@ -245,17 +287,26 @@ const openingRule = newRule(
   expression('log', text(2, LOG_PREFIX), number32(5, LOG_LEVEL_INFO)),
 );
 
-function newSet(name: string, keyType: number, keyLength: number, id: number): Message {
+/** With `limit`, the set is filled by rules, up to that many elements. */
+function newSet(
+  name: string,
+  keyType: number,
+  keyLength: number,
+  id: number,
+  timeoutMs: number,
+  limit?: number,
+): Message {
   return inTable(
     NEWSET,
     NLM_F_CREATE,
     text(1, TABLE),
     text(2, name),
-    number32(3, NFT_SET_TIMEOUT),
+    number32(3, NFT_SET_TIMEOUT | (limit === undefined ? 0 : NFT_SET_EVAL)),
     number32(4, keyType),
     number32(5, keyLength),
+    ...(limit === undefined ? [] : [nested(9, number32(1, limit))]),
     number32(10, id),
-    number64(11, ELEMENT_TIMEOUT_MS),
+    number64(11, timeoutMs),
   );
 }
 
@@ -324,7 +375,24 @@ function equals(value: number): Buffer {
   return expression('cmp', number32(1, NFT_REG_1), number32(2, 0), nested(3, attribute(1, Buffer.of(value))));
 }
 
-const ctDirection = expression('ct', number32(2, NFT_CT_DIRECTION), number32(1, NFT_REG_1));
+/** The four bytes in register 1 are not this word. */
+function differs(word: string): Buffer {
+  return expression(
+    'cmp',
+    number32(1, NFT_REG_1),
+    number32(2, NFT_CMP_NEQ),
+    nested(3, attribute(1, Buffer.from(word, 'latin1'))),
+  );
+}
+
+function ct(key: number): Buffer {
+  return expression('ct', number32(2, key), number32(1, NFT_REG_1));
+}
+
+/** Puts register 1 into the set, or gives it its full time again. */
+function update(set: string): Buffer {
+  return expression('dynset', text(1, set), number32(3, NFT_DYNSET_OP_UPDATE), number32(4, NFT_REG_1));
+}
 
 function matchSource(set: string, family: number, offset: number, length: number): Buffer[] {
   return [
@@ -349,11 +417,11 @@ function byteInRange(offset: number, from: number, to: number): Buffer[] {
   ];
 }
 
-function goto(chain: string): Buffer {
+function verdict(code: number, ...chain: Buffer[]): Buffer {
   return expression(
     'immediate',
     number32(1, NFT_REG_VERDICT),
-    nested(2, nested(2, number32(1, NFT_GOTO), text(2, chain))),
+    nested(2, nested(2, number32(1, code), ...chain)),
   );
 }
 

@@ -11,11 +11,21 @@ type RequestObservation = Extract<Observation, { kind: 'request' }>;
 /** A request on its way to its connection. */
 export interface PendingRequest {
   request: RequestObservation;
-  /** TCP acknowledgement number of its segment. */
+  /** TCP sequence and acknowledgement number of its segment. */
+  seq: number;
   ack: number;
+  /** Sequence number after the segment's last byte; undefined where its length is not known. */
+  segmentEnd: number | undefined;
+  /** Sequence number after the last byte of the request, body and all; undefined where its head does not tell. */
+  requestEnd: number | undefined;
+  /** Another protocol may follow it on its connection. */
+  upgrade: boolean;
   /** All that can be known of its connection is known. */
   placed: boolean;
 }
+
+/** Sequence numbers further apart than this (bytes) cannot be put in order. */
+const MAX_ORDERED = 2 ** 31 - 1;
 
 /** Counts what is missing in the numbers of a group's packets. */
 export class PacketSequence {
@@ -66,11 +76,6 @@ export class TapPackets {
     }
     const src = addresses.match(bytes, segment.srcAt, segment.addressLength);
     if (src === undefined) return;
-    const head = parseRequestHead(bytes, segment.payloadStart, segment.payloadEnd, idHeader);
-    if (head === 'not-http') {
-      stats.tapNotHttp++;
-      return;
-    }
     const request: RequestObservation = {
       kind: 'request',
       t: readAt,
@@ -80,14 +85,34 @@ export class TapPackets {
       port: segment.dport,
       via: 'tap',
     };
+    const { seq, ack, payloadLength } = segment;
+    const segmentEnd = payloadLength === undefined ? undefined : (seq + payloadLength) >>> 0;
+    const pending: PendingRequest = {
+      request,
+      seq,
+      ack,
+      segmentEnd,
+      requestEnd: undefined,
+      upgrade: false,
+      placed: false,
+    };
+    this.requests.push(pending);
+    const head = parseRequestHead(bytes, segment.payloadStart, segment.payloadEnd, idHeader);
+    if (head === 'not-http') {
+      request.within = true;
+      return;
+    }
+    const { entireBytes, upgrade } = head;
+    if (entireBytes !== undefined && entireBytes <= MAX_ORDERED)
+      pending.requestEnd = (seq + entireBytes) >>> 0;
+    pending.upgrade = upgrade;
     if (head.id !== undefined) request.id = head.id;
     if (head.method !== undefined) request.method = head.method;
     if (head.path !== undefined) request.path = head.path;
     if (head.cut) request.cut = true;
-    if (segment.payloadLength !== undefined) {
-      request.bytes = segment.payloadLength;
-      if (head.entireBytes === segment.payloadLength) request.entire = true;
+    if (payloadLength !== undefined) {
+      request.bytes = payloadLength;
+      if (entireBytes === payloadLength) request.entire = true;
     }
-    this.requests.push({ request, ack: segment.ack, placed: false });
   }
 }

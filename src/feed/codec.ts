@@ -28,7 +28,8 @@ export function encodeRecord(record: Observation, seq: number): string {
       const cut = record.cut ? ',"cut":true' : '';
       const bytes = record.bytes === undefined ? '' : `,"bytes":${record.bytes}`;
       const entire = record.entire ? ',"entire":true' : '';
-      return `${flow}${id}${method}${path}${cut}${bytes}${entire},"via":"${record.via}"}\n`;
+      const within = record.within ? ',"within":true' : '';
+      return `${flow}${id}${method}${path}${cut}${bytes}${entire}${within},"via":"${record.via}"}\n`;
     }
   }
 }

@@ -16,10 +16,12 @@ export interface RequestHead {
    */
   cut: boolean;
   /**
-   * Length in bytes of the whole request, where the head is complete and announces nothing after it: no body
-   * (RFC 9112, section 6) and no other protocol on the same connection. Undefined otherwise.
+   * Length in bytes of the whole request, head and body, where the head is complete and tells it (RFC 9112, section 6):
+   * no chunks, and no other protocol on the same connection. Undefined otherwise.
    */
   entireBytes: number | undefined;
+  /** It asks for another protocol on this connection: what follows may look like requests and be none. */
+  upgrade: boolean;
 }
 
 const LF = 10;
@@ -28,8 +30,9 @@ const TAB = 9;
 const SPACE = 32;
 const COLON = 58;
 const HTTP_1 = Buffer.from(' HTTP/1.');
-/** More bytes follow the head of a request with one of these. */
-const MORE_FOLLOWS = ['content-length', 'transfer-encoding', 'upgrade'].map((name) => Buffer.from(name));
+const CONTENT_LENGTH = Buffer.from('content-length');
+const TRANSFER_ENCODING = Buffer.from('transfer-encoding');
+const UPGRADE = Buffer.from('upgrade');
 
 /** The header's name as `parseRequestHead` wants it. */
 export function headerName(name: string): Buffer {
@@ -49,8 +52,8 @@ export function parseRequestHead(
   let at = start;
   while (at < end && isMethodByte(bytes[at]!)) at++;
   if (at === start) return 'not-http';
-  if (at === end)
-    return { method: undefined, path: undefined, id: undefined, cut: true, entireBytes: undefined };
+  const cutShort = { id: undefined, cut: true, entireBytes: undefined, upgrade: false };
+  if (at === end) return { method: undefined, path: undefined, ...cutShort };
   if (bytes[at] !== SPACE) return 'not-http';
   const method = bytes.toString('latin1', start, at);
   const pathStart = at + 1;
@@ -61,7 +64,7 @@ export function parseRequestHead(
     let pathEnd = pathStart;
     while (pathEnd < end && bytes[pathEnd] !== SPACE && bytes[pathEnd] !== CR) pathEnd++;
     const path = bytes.toString('latin1', pathStart, pathEnd);
-    return { method, path, id: undefined, cut: true, entireBytes: undefined };
+    return { method, path, ...cutShort };
   }
   const pathEnd = contentEnd(bytes, pathStart, lineEnd) - HTTP_1.length - 1;
   if (pathEnd <= pathStart || !isHttp1(bytes, pathEnd)) return 'not-http';
@@ -71,7 +74,10 @@ export function parseRequestHead(
   let idSeen = false;
   let idDoubtful = false;
   let inIdHeader = false;
-  let moreFollows = false;
+  /** -1: not told. */
+  let bodyBytes = 0;
+  let lengthSeen = false;
+  let upgrade = false;
   for (at = lineEnd + 1; at < end; ) {
     const feed = findLineFeed(bytes, at, end);
     if (feed < 0) {
@@ -80,13 +86,21 @@ export function parseRequestHead(
     }
     const lineStop = contentEnd(bytes, at, feed);
     if (lineStop === at) {
-      const entireBytes = moreFollows ? undefined : feed + 1 - start;
-      return { method, path, id: idDoubtful ? undefined : id, cut: idDoubtful, entireBytes };
+      const entireBytes = upgrade || bodyBytes < 0 ? undefined : feed + 1 - start + bodyBytes;
+      return { method, path, id: idDoubtful ? undefined : id, cut: idDoubtful, entireBytes, upgrade };
     }
     if (isFold(bytes[at]!)) {
       if (inIdHeader) idDoubtful = true;
     } else {
-      moreFollows ||= MORE_FOLLOWS.some((name) => isHeader(bytes, at, lineStop, name));
+      if (isHeader(bytes, at, lineStop, CONTENT_LENGTH)) {
+        bodyBytes = lengthSeen ? -1 : lengthIn(bytes, at + CONTENT_LENGTH.length + 1, lineStop);
+        lengthSeen = true;
+      } else if (isHeader(bytes, at, lineStop, TRANSFER_ENCODING)) {
+        bodyBytes = -1;
+        lengthSeen = true;
+      } else {
+        upgrade ||= isHeader(bytes, at, lineStop, UPGRADE);
+      }
       inIdHeader = isHeader(bytes, at, lineStop, idHeader);
       if (inIdHeader) {
         if (idSeen) idDoubtful = true;
@@ -100,7 +114,19 @@ export function parseRequestHead(
   }
   // The last line that was copied may be folded into one that was not.
   const certain = !idDoubtful && !(inIdHeader && at >= end);
-  return { method, path, id: certain ? id : undefined, cut: true, entireBytes: undefined };
+  return { method, path, id: certain ? id : undefined, cut: true, entireBytes: undefined, upgrade };
+}
+
+/** The number of bytes that a Content-Length tells, -1 where it is no number of at most 15 digits. */
+function lengthIn(bytes: Buffer, start: number, end: number): number {
+  let at = start;
+  while (at < end && isFold(bytes[at]!)) at++;
+  let length = at < end && end - at <= 15 ? 0 : -1;
+  for (; at < end && length >= 0; at++) {
+    const digit = bytes[at]! - 48;
+    length = digit >= 0 && digit <= 9 ? length * 10 + digit : -1;
+  }
+  return length;
 }
 
 /** nginx lets through methods of these bytes only (ngx_http_parse_request_line). */

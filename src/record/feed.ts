@@ -41,7 +41,11 @@ export interface CloseRecord extends Flow {
   via: Source;
 }
 
-/** The first packet of an HTTP request passed, on the connection `src:sport` → `ip:port`. */
+/**
+ * The first packet of an HTTP request passed, on the connection `src:sport` → `ip:port`. With `within`, no more than a
+ * packet that goes on with the body of the request before, sent after an answer had begun: another request's beginning
+ * may stand in it.
+ */
 export interface RequestRecord extends Flow {
   kind: 'request';
   seq: number;
@@ -58,6 +62,7 @@ export interface RequestRecord extends Flow {
   bytes?: number;
   /** The packet holds the request from its first to its last byte: a complete head that announces no body. */
   entire?: true;
+  within?: true;
 }
 
 /** Everything that happened up to `t` has been sent. The event behind a record lies between the tick before it and its `t`. */

@@ -18,7 +18,7 @@ export function helperMetrics({ capture, feed, routes, clock }: HelperNumbers): 
   ]);
   metrics.counters('realpod_helper_records_total', 'Events that became records, by source.', 'source', () => [
     ['conntrack', capture.conntrackRelevant],
-    ['tap', capture.tapRequests],
+    ['tap', capture.tapRequests + capture.tapWithin],
   ]);
   metrics.counters(
     'realpod_helper_unused_total',

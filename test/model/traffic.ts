@@ -30,7 +30,10 @@ export interface TrafficPlan {
   lostIds: number;
   rewritten: number;
   slowClients: number;
-  /** Share of requests after one with a body, on the same connection, that the tap does not see. */
+  /**
+   * Share of requests after one with a body, on the same connection, that begin within a packet of that; and of bodies
+   * that go on after an answer has begun.
+   */
   hidden: number;
   /** Share of closes that are recorded while nginx has not taken the answer. */
   earlyCloses: number;
@@ -153,19 +156,18 @@ export function simulate(plan: TrafficPlan): Simulation {
     const { id, entire, ...rest } = request;
     const hides = connection.body === true && chance(plan.hidden);
     connection.body = !entire;
-    if (!hides)
-      wires.push({
-        at: now,
-        observation: {
-          kind: 'request',
-          t: now,
-          via: 'tap',
-          ...flow(connection),
-          ...rest,
-          ...(id === undefined ? {} : { id }),
-        },
-      });
+    const seen = { kind: 'request', via: 'tap', ...flow(connection) } as const;
+    wires.push({
+      at: now,
+      observation: hides
+        ? { ...seen, t: now, within: true }
+        : { ...seen, t: now, ...rest, ...(id === undefined ? {} : { id }) },
+    });
     const end = answered(now, now + took);
+    if (!entire && chance(plan.hidden)) {
+      const at = now + (end - now) * random();
+      wires.push({ at, observation: { ...seen, t: at, within: true } });
+    }
     connection.freeAt = end;
     if (!plan.keepalive || chance(0.05)) {
       const early = chance(plan.earlyCloses);

@@ -187,6 +187,48 @@ test('two requests on one connection are both told', () => {
   assert.deepEqual(kinds(read().observations), ['request', 'request']);
 });
 
+/** The captured request as packet `number` with another head, `after` bytes behind it on the wire, acknowledging `answered` bytes more. */
+function requestWith(head: string, number: number, after: number, answered: number): Buffer {
+  const packet = numbered(request(), number);
+  const ip = packet.indexOf(Buffer.of(0x45, 0));
+  const tcp = ip + 20;
+  const payload = tcp + (packet[tcp + 12]! >> 4) * 4;
+  packet.writeUInt32BE((packet.readUInt32BE(tcp + 4) + after) >>> 0, tcp + 4);
+  packet.writeUInt32BE((packet.readUInt32BE(tcp + 8) + answered) >>> 0, tcp + 8);
+  const room = packet.indexOf('\r\n\r\n', payload) + 4 - payload;
+  assert.ok(head.length + 6 <= room, `only ${room} bytes fit the captured packet`);
+  packet.write(`${head}${'P:'.padEnd(room - 4 - head.length, 'x')}\r\n\r\n`, payload, 'latin1');
+  return packet;
+}
+
+test('what looks like a request within the body of one is not told, even if the backend has answered', () => {
+  const { conntrack, tap, read, stats } = scene();
+  conntrack.messages.push(conn('NEW SYN_SENT'));
+  tap.messages.push(requestWith('POST / HTTP/1.1\r\nContent-Length: 5000\r\n', 0, 0, 0));
+  assert.deepEqual(kinds(read().observations), ['open', 'request']);
+  tap.messages.push(requestWith('GET / HTTP/1.1\r\nX-Request-ID: forged\r\n', 1, 2000, 100));
+  assert.deepEqual(kinds(read().observations), []);
+  assert.equal(stats.tapRepeated, 1);
+  tap.messages.push(requestWith('GET / HTTP/1.1\r\nX-Request-ID: next\r\n', 2, 9000, 200));
+  const [next] = read().observations;
+  assert.ok(next?.kind === 'request' && next.id === 'next');
+});
+
+test('after a request for another protocol nothing on the connection is told with an id', () => {
+  const { conntrack, tap, read } = scene();
+  conntrack.messages.push(conn('NEW SYN_SENT'));
+  tap.messages.push(requestWith('GET / HTTP/1.1\r\nUpgrade: a\r\nX-Request-ID: 1\r\n', 0, 0, 0));
+  tap.messages.push(requestWith('GET / HTTP/1.1\r\nX-Request-ID: forged\r\n', 1, 500, 100));
+  const requests = read().observations.filter((o) => o.kind === 'request');
+  assert.deepEqual(
+    requests.map(({ id, cut }) => [id, cut]),
+    [
+      ['1', undefined],
+      [undefined, true],
+    ],
+  );
+});
+
 test("the kernel's time of an opening is kept between the last watermark and the reading", () => {
   const { conntrack, read } = scene();
   conntrack.messages.push(conn('NEW SYN_SENT'));

@@ -25,23 +25,39 @@ test('a whole head gives method, path and id', () => {
     id: '12-ab',
     cut: false,
     entireBytes: 'DELETE /a%20b?c=d HTTP/1.0\r\nX-Request-ID: 12-ab\r\nHost: h\r\n\r\n'.length,
+    upgrade: false,
   });
 });
 
-test('a request is known to be over with its head only if nothing is announced after it', () => {
+test("a request's length is known where its whole head tells it", () => {
   const entire = (head: string) => {
     const parsed = parse(head);
     assert.ok(parsed !== 'not-http');
     return parsed.entireBytes;
   };
   assert.equal(entire(`${START}\r\n`), START.length + 2);
+  const plain = START.length + 2;
+  const announcing = (header: string) => {
+    const length = entire(`${START}${header}\r\n\r\n`);
+    return length === undefined ? undefined : length - plain - header.length - 2;
+  };
+  assert.equal(announcing('Content-Length: 0'), 0);
+  assert.equal(announcing('content-length:\t5'), 5);
+  assert.equal(announcing('Content-Length: 70000'), 70_000);
   for (const header of [
-    'Content-Length: 0',
-    'content-length: 5',
+    'Content-Length: 5 ',
+    'Content-Length: -1',
+    'Content-Length: 1e3',
+    'Content-Length:',
+    `Content-Length: ${'9'.repeat(16)}`,
+    'Content-Length: 5\r\nContent-Length: 5',
+    'Content-Length: 5\r\nTransfer-Encoding: chunked',
+    'Transfer-Encoding: chunked\r\nContent-Length: 5',
     'Transfer-Encoding: chunked',
     'Upgrade: websocket',
+    'Upgrade: websocket\r\nContent-Length: 5',
   ]) {
-    assert.equal(entire(`${START}${header}\r\n\r\n`), undefined, header);
+    assert.equal(announcing(header), undefined, header);
   }
   assert.equal(entire(START), undefined);
 });
@@ -82,7 +98,14 @@ test('a target is taken byte for byte, also with spaces and high bytes', () => {
 
 test('a cut target ends where it may have ended', () => {
   const parsed = parse('GET /abc HTT');
-  assert.deepEqual(parsed, { method: 'GET', path: '/abc', id: undefined, cut: true, entireBytes: undefined });
+  assert.deepEqual(parsed, {
+    method: 'GET',
+    path: '/abc',
+    id: undefined,
+    cut: true,
+    entireBytes: undefined,
+    upgrade: false,
+  });
 });
 
 test('any method that nginx would send is taken', () => {

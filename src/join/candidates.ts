@@ -86,7 +86,8 @@ export function mayBe(
   const { connection } = sighting;
   if (connection.service !== service && connection.service.vip !== undefined) return false;
   if (sighting.from > window.end || sighting.to < window.begin) return false;
-  if (sighting.endedBy < window.endedAfter) return false;
+  // What follows a body or a change of protocol may look like a request and be none.
+  if (sighting.entire && sighting.endedBy < window.endedAfter) return false;
   if (typeof attempt.localPort === 'number' && attempt.localPort !== connection.sport) return false;
   if (typeof attempt.bytesSent !== 'number' || sighting.bytes === undefined) return true;
   // A request that fits its packet has exactly its size; the first packet of another holds no more than was sent in all.

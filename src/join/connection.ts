@@ -57,7 +57,7 @@ export interface Sighting {
   older: Sighting | undefined;
   /** How many had this id up to this one; 0 if it is not found by its id. */
   repeats: number;
-  /** When the connection went on to another request, so that this one's exchange was over. */
+  /** When the connection went on to another request, so that this one's exchange was over; certain only if `entire`. */
   endedBy: number;
   /** It is kept for its line only: its connection has gone on, or is closed. */
   ended: boolean;

@@ -98,6 +98,8 @@ function matchById(
     const remaining = new Remaining();
     for (const s of sightings) remaining.add(s.connection);
     withoutReadableId(attempt, window, service, index, remaining);
+    // Who chooses an id can give it to two requests, of which one goes unseen.
+    if (line.idFromClient) unseen(attempt, window, service, index, remaining);
     const certain = wasSent(line, k) === 'yes';
     if (!certain && !remaining.several) unsent(attempt, window, service, index, remaining, match);
     const outcome = settle(
@@ -279,8 +281,9 @@ function matchByLogged(attempt: Attempt, window: Window, index: FlowIndex, alive
 }
 
 /**
- * By the requests seen in the window, whatever connection they were on: those with another id are not the one meant,
- * nor are those of another size. Method and target on the wire prove nothing, as nginx may have rewritten them.
+ * By the requests seen in the window, whatever connection they were on: those that another line has claimed by its id are
+ * not the one meant, nor are those of another size. Method and target on the wire prove nothing, as nginx may have
+ * rewritten them.
  */
 function matchByRequests(
   line: ParsedLine,
@@ -298,7 +301,8 @@ function matchByRequests(
       if (sighting.to < window.begin) break;
       if (++looked > MAX_LOOKED_AT || remaining.several) return undefined;
       if (sighting.forgotten || !mayBe(sighting, service, attempt, window)) continue;
-      if (line.id !== undefined && sighting.id !== undefined && sighting.id !== line.id) continue;
+      // Another id alone proves nothing: where nginx sets no header of its own, the client's passes through.
+      if (sighting.used && sighting.id !== line.id) continue;
       remaining.add(sighting.connection);
     }
   }

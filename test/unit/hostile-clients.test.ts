@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { FlowIndex } from '../../src/join/flow-index.ts';
+import { matchLine } from '../../src/join/match.ts';
+import { compileLogFormat, type LogFormatOptions } from '../../src/parse/log-format.ts';
+import type { FeedRecord, Observation } from '../../src/record/feed.ts';
+
+/** Times of the tests are ms after this. */
+const T0 = 1_764_837_843_000;
+const FIELDS =
+  '$upstream_addr $msec $request_time "$upstream_status" "$upstream_header_time" "$upstream_response_time" "$upstream_bytes_sent"';
+const A = '10.244.1.1';
+const B = '10.244.1.2';
+
+/** The feed of a Service with two pods and one connection to each, from the source ports 1001 (A) and 1002 (B). */
+function world() {
+  const index = new FlowIndex();
+  let seq = 0;
+  const tell = (record: Observation): void => index.apply({ ...record, seq: ++seq } as FeedRecord);
+  const flow = (ip: string) => ({
+    src: '10.244.0.70',
+    sport: ip === A ? 1001 : 1002,
+    vip: '10.105.148.194',
+    vport: 80,
+    ip,
+    port: 8080,
+  });
+  tell({ kind: 'gap', source: 'conntrack', t: T0 - 60_000 });
+  tell({ kind: 'gap', source: 'tap', t: T0 - 60_000 });
+  for (const ip of [A, B]) tell({ kind: 'open', via: 'conntrack', t: T0 - 20_000, ...flow(ip) });
+  return {
+    /** A request seen at `at`. */
+    seen(
+      at: number,
+      ip: string,
+      rest: { id?: string; bytes?: number; entire?: true; cut?: true } = {},
+    ): void {
+      tell({ kind: 'tick', t: T0 + at - 1 });
+      tell({ kind: 'request', via: 'tap', t: T0 + at, bytes: 100, ...flow(ip), ...rest });
+    },
+    /** What becomes of the line of a request from `begun` to `over`, answered after 1 ms. */
+    settle(id: string, begun: number, over: number, options: LogFormatOptions = {}, bytesSent = 100): string {
+      const field = options.requestIdField ?? 'request_id';
+      const format = compileLogFormat(`${FIELDS} "$${field}"`, options);
+      const seconds = ((over - begun) / 1000).toFixed(3);
+      const text = `10.105.148.194:80 ${((T0 + over) / 1000).toFixed(3)} ${seconds} "200" "0.001" "${seconds}" "${bytesSent}" "${id}"`;
+      const bytes = Buffer.from(text);
+      const line = format.parse(bytes, 0, bytes.length);
+      assert.ok(typeof line !== 'string', `the line is taken for ${String(line)}`);
+      tell({ kind: 'tick', t: T0 + over + 60_000 });
+      const match = matchLine(line, T0 + over + 1, index);
+      index.learn(match.used);
+      const outcome = match.outcomes[0]!;
+      return 'evidence' in outcome ? outcome.ip : outcome.reason;
+    },
+  };
+}
+
+test("a client's own X-Request-ID through a location that sets none does not rule its request out", () => {
+  const { seen, settle } = world();
+  seen(10, A, { id: 'the-clients', entire: true });
+  seen(11, B, { entire: true });
+  assert.equal(settle('nginxs-own', 9, 20), 'ambiguous');
+});
+
+test('a request that another line has claimed by its id does not count against one without', () => {
+  const { seen, settle } = world();
+  seen(10, A, { id: 'first', entire: true });
+  assert.equal(settle('first', 9, 20), A);
+  seen(11, B, { entire: true });
+  assert.equal(settle('second', 9, 20), B);
+});
+
+test('what a client writes into its tunnel does not end the tunnel: the line of it is left alone', () => {
+  const { seen, settle } = world();
+  // Two tunnels. In each the client writes a request, in the second with the first one's id.
+  seen(10, A, { id: 'tunnel' });
+  seen(11, B, { id: 'other' });
+  seen(12, A, { id: 'anything' });
+  seen(13, B, { id: 'tunnel' });
+  assert.equal(settle('tunnel', 9, 5_000, {}, 5_000), 'ambiguous');
+});
+
+test('a request that is whole is over when the next one begins', () => {
+  const { seen, settle } = world();
+  seen(10, A, { id: 'twice', entire: true });
+  seen(12, A, { id: 'next', entire: true });
+  seen(13, B, { id: 'twice', entire: true });
+  assert.equal(settle('twice', 9, 5_000), B);
+});
+
+test('an id of the client’s choice tells nothing while a connection may hide a request', () => {
+  const mine = { requestIdField: 'http_x_request_id' };
+  // The upload to B may hide a request with the same id, which is the one that is logged.
+  const hiding = world();
+  hiding.seen(5, B, { id: 'upload', bytes: 1_000 });
+  hiding.seen(10, A, { id: 'same', entire: true });
+  assert.equal(hiding.settle('same', 9, 20, mine), 'ambiguous');
+  const plain = world();
+  plain.seen(5, B, { id: 'plain', entire: true });
+  plain.seen(10, A, { id: 'same', entire: true });
+  assert.equal(plain.settle('same', 9, 20, mine), A);
+});
+
+test('an id of nginx’s own is believed beside an upload', () => {
+  const { seen, settle } = world();
+  seen(5, B, { id: 'upload', bytes: 1_000 });
+  seen(10, A, { id: 'unique', entire: true });
+  assert.equal(settle('unique', 9, 20), A);
+});
+
+test('an id repeated at will costs its own lines, and none that come after', () => {
+  const { seen, settle } = world();
+  for (let n = 0; n < 500; n++) seen(10 + n / 100, n % 2 === 0 ? A : B, { id: 'repeated', entire: true });
+  seen(16, A, { id: 'unique', entire: true });
+  assert.equal(settle('repeated', 9, 20), 'ambiguous');
+  assert.equal(settle('unique', 15.5, 20), A);
+});

@@ -29,6 +29,10 @@ export class Remaining {
     else if (this.backend.ip !== backend.ip || this.backend.port !== backend.port) this.several = true;
   }
 
+  get none(): boolean {
+    return this.backend === undefined && !this.several;
+  }
+
   get sole(): Backend | undefined {
     return this.several ? undefined : this.backend;
   }

@@ -26,11 +26,8 @@ export interface Connection {
   overBy: number;
   /** The youngest request on it. HTTP/1.x has one request at a time, so this one may still be in progress. */
   latest: Sighting | undefined;
-  /**
-   * It carried a request with a body. Where the backend answers before it has read all of that, the next request can
-   * share a packet with the rest of the body, and is not seen.
-   */
-  mayHide: boolean;
+  /** A request that may have begun within packets of the one before it, and was not seen. */
+  within: Sighting | undefined;
 }
 
 /**
@@ -48,7 +45,7 @@ export function servedUntil(connection: Connection): number {
 export interface Sighting {
   readonly connection: Connection;
   readonly from: number;
-  readonly to: number;
+  to: number;
   readonly id: string | undefined;
   /** Payload of its first packet in bytes; with `entire`, of the whole request. */
   readonly bytes: number | undefined;
@@ -80,10 +77,8 @@ export interface Service {
   /** In order of arrival; holes are those with `forgotten`. */
   sightings: Sighting[];
   forgottenSightings: number;
-  /** Its connections with `mayHide`. */
-  readonly hiding: Set<Connection>;
-  /** Remembered sightings that carry no readable id. */
-  readonly withoutId: Set<Sighting>;
+  /** Those that carry no readable id, likewise. */
+  withoutId: Sighting[];
   /** Remembered connections on which no request was seen. */
   readonly withoutRequest: Set<Connection>;
   /** The one backend of all connections that were forgotten; null if they had several. */
@@ -106,8 +101,7 @@ export function newService(key: string, vip: string | undefined, vport: number |
     closedHead: 0,
     sightings: [],
     forgottenSightings: 0,
-    hiding: new Set(),
-    withoutId: new Set(),
+    withoutId: [],
     withoutRequest: new Set(),
     forgottenBackend: undefined,
     connectionsKnownSince: -Infinity,

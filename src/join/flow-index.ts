@@ -162,7 +162,7 @@ export class FlowIndex {
       closeTo: Infinity,
       overBy: Infinity,
       latest: undefined,
-      mayHide: false,
+      within: undefined,
     };
     this.#byTuple.set(key, connection);
     this.#open.add(connection);
@@ -193,6 +193,7 @@ export class FlowIndex {
     service.closed.push(connection);
     this.#closed.add(connection);
     if (latest) this.#endSighting(latest);
+    if (connection.within) this.#endSighting(connection.within);
   }
 
   /** A new beginning of the conntrack record: what is still open comes again as `held`. */
@@ -226,7 +227,39 @@ export class FlowIndex {
         if (other.backend === connection.backend) other.service.withoutRequest.delete(other);
       }
     }
-    const sighting: Sighting = {
+    if (record.within) {
+      this.#within(connection, record);
+      return;
+    }
+    const sighting = this.#sighting(connection, record);
+    const { latest, within } = connection;
+    connection.latest = sighting;
+    if (within) {
+      within.endedBy = record.t;
+      connection.within = undefined;
+      this.#endSighting(within);
+    }
+    if (latest) {
+      latest.endedBy = record.t;
+      this.#endSighting(latest);
+    } else {
+      service.withoutRequest.delete(connection);
+    }
+    const over = connection.closeTo !== Infinity;
+    service.sightings.push(sighting);
+    const older = record.id === undefined ? undefined : this.#byId.get(record.id);
+    if (record.id === undefined || (older && older.repeats >= MAX_REPEATS)) {
+      service.withoutId.push(sighting);
+    } else {
+      sighting.older = older;
+      sighting.repeats = older ? older.repeats + 1 : 1;
+      this.#byId.set(record.id, sighting);
+    }
+    if (over) this.#endSighting(sighting);
+  }
+
+  #sighting(connection: Connection, record: RequestRecord): Sighting {
+    return {
       connection,
       from: Math.min(this.coverage.watermark, record.t),
       to: record.t,
@@ -240,29 +273,17 @@ export class FlowIndex {
       used: false,
       forgotten: false,
     };
-    const { latest } = connection;
-    connection.latest = sighting;
-    if (latest) {
-      latest.endedBy = record.t;
-      this.#endSighting(latest);
-    } else {
-      service.withoutRequest.delete(connection);
-    }
-    if (!sighting.entire && !connection.mayHide) {
-      connection.mayHide = true;
-      service.hiding.add(connection);
-    }
-    const over = connection.closeTo !== Infinity;
-    service.sightings.push(sighting);
-    const older = record.id === undefined ? undefined : this.#byId.get(record.id);
-    if (record.id === undefined || (older && older.repeats >= MAX_REPEATS)) {
-      service.withoutId.add(sighting);
-    } else {
-      sighting.older = older;
-      sighting.repeats = older ? older.repeats + 1 : 1;
-      this.#byId.set(record.id, sighting);
-    }
-    if (over) this.#endSighting(sighting);
+  }
+
+  /** One sighting for all such packets between two requests; it is listed again with each, as lists are by `to`. */
+  #within(connection: Connection, record: RequestRecord): void {
+    const { service } = connection;
+    let { within } = connection;
+    if (!within || within.forgotten) within = connection.within = this.#sighting(connection, record);
+    within.to = record.t;
+    service.sightings.push(within);
+    service.withoutId.push(within);
+    if (connection.closeTo !== Infinity) this.#endSighting(within);
   }
 
   #endSighting(sighting: Sighting): void {
@@ -298,10 +319,10 @@ export class FlowIndex {
     this.#ended.delete(sighting);
     this.#used.delete(sighting);
     const { service } = sighting.connection;
-    service.withoutId.delete(sighting);
     service.forgottenSightings++;
     if (service.forgottenSightings > 64 && service.forgottenSightings * 2 > service.sightings.length) {
       service.sightings = service.sightings.filter((s) => !s.forgotten);
+      service.withoutId = service.withoutId.filter((s) => !s.forgotten);
       service.forgottenSightings = 0;
     }
     if (sighting.id === undefined || sighting.repeats === 0) return;
@@ -337,13 +358,14 @@ export class FlowIndex {
     }
     for (const connection of this.#open) {
       // Still open, so it may serve any line to come: nothing can be claimed for its Service until the feed begins anew.
-      const { service, latest } = connection;
+      const { service, latest, within } = connection;
       service.connectionsKnownSince = Infinity;
       if (!latest) {
         service.emptyKnownSince = Infinity;
       } else {
         service.sightingsKnownSince = Infinity;
         this.#forgetSighting(latest);
+        if (within) this.#forgetSighting(within);
       }
       service.open.delete(connection);
       this.#open.delete(connection);
@@ -358,7 +380,6 @@ export class FlowIndex {
     if (service.forgottenBackend === undefined) service.forgottenBackend = backend;
     else if (service.forgottenBackend !== backend) service.forgottenBackend = null;
     service.withoutRequest.delete(connection);
-    service.hiding.delete(connection);
     const samePort = this.#byPort.get(sport) ?? [];
     if (samePort.length <= 1) this.#byPort.delete(sport);
     else samePort.splice(samePort.indexOf(connection), 1);

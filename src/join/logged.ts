@@ -43,7 +43,7 @@ export class LoggedOpenings {
       closeTo: Infinity,
       overBy: Infinity,
       latest: undefined,
-      mayHide: false,
+      within: undefined,
     };
     this.#order[this.#next] = connection;
     this.#next = (this.#next + 1) % MAX_OPENINGS;

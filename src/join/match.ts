@@ -89,7 +89,17 @@ function matchById(
   // none before the first that was seen, other than those forgotten: ids are not repeated just before a gap's end.
   const earliest = seen[0]!.from - BEFORE_SEEN_MS;
   const whole = group.every((k) => requestsWhole(index, service, windows[k]!, earliest));
-  const possible = assignments(line, group, seen, service, windows);
+  // One that is not to be read may be any of the group's, and shifts the others, too.
+  const readable =
+    group.length === 1 ||
+    group.every((k) => {
+      const unreadable = new Remaining();
+      withoutReadableId(line.attempts[k]!, windows[k]!, service, index, unreadable);
+      return unreadable.none;
+    });
+  const possible = readable
+    ? assignments(line, group, seen, service, windows)
+    : group.map((k) => seen.filter((s) => mayBe(s, service, line.attempts[k]!, windows[k]!)));
   group.forEach((k, i) => {
     const attempt = line.attempts[k]!;
     const window = windows[k]!;
@@ -98,8 +108,6 @@ function matchById(
     const remaining = new Remaining();
     for (const s of sightings) remaining.add(s.connection);
     withoutReadableId(attempt, window, service, index, remaining);
-    // Who chooses an id can give it to two requests, of which one goes unseen.
-    if (line.idFromClient) unseen(attempt, window, service, index, remaining);
     const certain = wasSent(line, k) === 'yes';
     if (!certain && !remaining.several) unsent(attempt, window, service, index, remaining, match);
     const outcome = settle(
@@ -171,28 +179,12 @@ function withoutReadableId(
 ): void {
   for (const group of service ? [service, index.unknown] : [index.unknown]) {
     let looked = 0;
-    for (const other of group.withoutId) {
+    for (let i = group.withoutId.length - 1; i >= 0; i--) {
+      const other = group.withoutId[i]!;
+      if (other.to < window.begin) break;
       if (++looked > MAX_LOOKED_AT) remaining.several = true;
       if (remaining.several) return;
-      if (mayBe(other, service, attempt, window)) remaining.add(other.connection);
-    }
-  }
-}
-
-/** Connections that may have carried the request without its being seen. */
-function unseen(
-  attempt: Attempt,
-  window: Window,
-  service: Service | undefined,
-  index: FlowIndex,
-  remaining: Remaining,
-): void {
-  for (const group of service ? [service, index.unknown] : [index.unknown]) {
-    let looked = 0;
-    for (const connection of group.hiding) {
-      if (++looked > MAX_LOOKED_AT) remaining.several = true;
-      if (remaining.several) return;
-      if (fits(connection, attempt, window)) remaining.add(connection);
+      if (!other.forgotten && mayBe(other, service, attempt, window)) remaining.add(other.connection);
     }
   }
 }
@@ -306,7 +298,6 @@ function matchByRequests(
       remaining.add(sighting.connection);
     }
   }
-  unseen(attempt, window, service, index, remaining);
   return remaining.backend && settle(attempt, remaining, true, window, index, 'request-line');
 }
 

@@ -9,8 +9,6 @@ const MINUS = 0x2d;
 /** Which variables hold the id and the request line, as indices into the splitter's variables; -1: not logged. */
 export interface RequestVariables {
   readonly id: number;
-  /** Whether the id is another variable than nginx's own `$request_id`. */
-  readonly idFromClient: boolean;
   /** `$request`: method, target and protocol. */
   readonly request: number;
   readonly method: number;
@@ -28,7 +26,6 @@ export class AccessLine implements ParsedLine {
   readonly endStepMs: number;
   readonly requestMs: number | undefined;
   readonly status: number | undefined;
-  readonly idFromClient: boolean;
   readonly #bytes: Buffer;
   readonly #escaping: Escaping;
   /** Whether `$request` holds method and target; else the spans are those of the two. */
@@ -60,7 +57,6 @@ export class AccessLine implements ParsedLine {
     this.endStepMs = endStepMs;
     this.requestMs = requestMs;
     this.status = status;
-    this.idFromClient = variables.idFromClient;
     this.#bytes = bytes;
     this.#escaping = escaping;
     this.#together = variables.request >= 0;

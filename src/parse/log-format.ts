@@ -79,7 +79,6 @@ export class LogFormat {
     this.#attempts = new AttemptReader(indexOf, portField);
     this.#request = {
       id: indexOf(idField),
-      idFromClient: idField !== 'request_id',
       request: indexOf('request'),
       method: indexOf('request_method'),
       target: indexOf('request_uri'),

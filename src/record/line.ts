@@ -35,8 +35,6 @@ export interface ParsedLine {
   requestMs: number | undefined;
   /** The request id, undefined when not logged or `-`. */
   id: string | undefined;
-  /** The id is none of nginx's own making, so a client may have given the same to several requests. */
-  idFromClient?: boolean;
   /** From `$request`, or `$request_method`. */
   method: string | undefined;
   /** From `$request` or `$request_uri`: the target as the client sent it (nginx's log escapes undone). */

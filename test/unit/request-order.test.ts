@@ -1,0 +1,107 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type RequestOrder, takeSegment } from '../../src/capture/request-order.ts';
+import type { PendingRequest } from '../../src/capture/tap-packets.ts';
+
+const fresh = (): RequestOrder => ({ lastAck: undefined, requestEnd: undefined, upgraded: false });
+
+interface Given {
+  seq: number;
+  length: number;
+  ack: number;
+  /** It begins like a request of that many bytes; null: its length is not told. */
+  request?: number | null;
+  upgrade?: boolean;
+}
+
+function segment({ seq, length, ack, request, upgrade = false }: Given): PendingRequest {
+  const flow = { src: '10.244.0.70', sport: 40000, ip: '10.244.1.64', port: 8080 };
+  const seen = { kind: 'request', via: 'tap', t: 0, ...flow } as const;
+  return {
+    request: request === undefined ? { ...seen, within: true } : { ...seen, id: 'x', bytes: length },
+    seq,
+    ack,
+    segmentEnd: (seq + length) >>> 0,
+    requestEnd: typeof request === 'number' ? (seq + request) >>> 0 : undefined,
+    upgrade,
+    placed: true,
+  };
+}
+
+/** What becomes of the segments of one connection. */
+function told(...given: Given[]): string[] {
+  const order = fresh();
+  return given.map((one) => {
+    const each = segment(one);
+    const what = takeSegment(order, each);
+    if (what !== 'request') return what;
+    return each.request.within ? 'within' : (each.request.id ?? 'without id');
+  });
+}
+
+test('each request on a connection is told once, and pieces of its body never', () => {
+  const head = { seq: 100, length: 1000, ack: 1, request: 3000 };
+  const rest = { seq: 1100, length: 2000, ack: 1 };
+  const next = { seq: 3100, length: 200, ack: 500, request: 200 };
+  assert.deepEqual(told(head, rest, next), ['x', 'repeated', 'x']);
+  assert.deepEqual(told(head, head), ['x', 'repeated']);
+});
+
+test('a body that goes on after an answer has begun is no more than a body while its end is known', () => {
+  assert.deepEqual(
+    told(
+      { seq: 100, length: 1000, ack: 1, request: 3000 },
+      { seq: 1100, length: 1000, ack: 77 },
+      { seq: 2100, length: 1000, ack: 77, request: 500 },
+    ),
+    ['x', 'repeated', 'repeated'],
+  );
+});
+
+test('what reaches beyond the end of a body may hold a request, also what looks like one', () => {
+  const head = { seq: 100, length: 1000, ack: 1, request: 3000 };
+  assert.deepEqual(told(head, { seq: 1100, length: 2200, ack: 77 }), ['x', 'within']);
+  assert.deepEqual(told(head, { seq: 1100, length: 2200, ack: 77, request: 100 }), ['x', 'within']);
+});
+
+test('behind a body of unknown length every segment after an answer may hold a request', () => {
+  assert.deepEqual(
+    told(
+      { seq: 100, length: 1000, ack: 1, request: null },
+      { seq: 1100, length: 1000, ack: 1 },
+      { seq: 2100, length: 1000, ack: 77 },
+      { seq: 3100, length: 1000, ack: 77 },
+    ),
+    ['x', 'repeated', 'within', 'within'],
+  );
+});
+
+test('sequence numbers go round', () => {
+  const near = 2 ** 32 - 500;
+  assert.deepEqual(
+    told(
+      { seq: near, length: 1000, ack: 1, request: 3000 },
+      { seq: (near + 1000) >>> 0, length: 2000, ack: 9 },
+      { seq: (near + 3000) >>> 0, length: 100, ack: 10, request: 100 },
+    ),
+    ['x', 'repeated', 'x'],
+  );
+});
+
+test('in a tunnel no id is believed, and nothing but what looks like a request is told', () => {
+  assert.deepEqual(
+    told(
+      { seq: 100, length: 200, ack: 1, request: null, upgrade: true },
+      { seq: 300, length: 50, ack: 9 },
+      { seq: 350, length: 80, ack: 12, request: 80 },
+    ),
+    ['x', 'repeated', 'without id'],
+  );
+});
+
+test('a connection that never carried a request holds none', () => {
+  assert.deepEqual(told({ seq: 1, length: 500, ack: 1 }, { seq: 501, length: 500, ack: 9 }), [
+    'not-http',
+    'not-http',
+  ]);
+});

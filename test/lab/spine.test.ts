@@ -154,6 +154,22 @@ describe('the spine', { skip: !labCanRun(), concurrency: false, timeout: 600_000
       });
     }
 
+  test('a mirror to the same Service beside early answered uploads: right or left alone', async () => {
+    const locations = `
+    location /a/trap/ { mirror /internal; proxy_pass http://svc_a; }
+    location = /internal { internal; proxy_pass http://svc_a$request_uri; }`;
+    await scenario(
+      'mirror to the same Service, early answers to uploads',
+      { format: 'id', keepalive: true, locations },
+      ({ sentTo }) =>
+        sentTo({
+          connections: 20,
+          total: 3000,
+          requests: [{ path: '/a/upload', method: 'PUT', bodyBytes: 120_000 }, { path: '/a/trap/{n}' }],
+        }),
+    );
+  });
+
   test('mirror to the same Service with the same or the misleading path: right or left alone', async () => {
     const traps = {
       'mirror of the same request': '',

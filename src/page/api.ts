@@ -31,6 +31,7 @@ export interface Pods {
   time: string;
   windowSeconds: number;
   timedBy: string | null;
+  since: number | null;
   seriesFrom?: number;
   seriesStepMs?: number;
   pods: Pod[];

@@ -3,35 +3,37 @@ import { byId, element } from './dom.ts';
 import { EVIDENCE, REASON, UNPARSED } from './explain.ts';
 import { address, milliseconds, podLabel } from './format.ts';
 
-/** One line beside the list: its attempts, and what settled each. */
+/** One line beside the list: its attempts, and what settled each. The focus goes there and, at its end, back. */
 export class LineDetail {
   readonly #node = byId('detail');
   readonly #onPort: (port: number) => void;
+  #from: HTMLElement | undefined;
 
   constructor(onPort: (port: number) => void) {
     this.#onPort = onPort;
     this.#node.addEventListener('keydown', (event) => {
-      if (event.key === 'Escape') this.#node.hidden = true;
+      if (event.key === 'Escape') this.#close();
     });
   }
 
-  show(line: ShownLine): void {
-    const close = element(
-      'button',
-      {
-        type: 'button',
-        label: 'Close',
-        onclick: () => {
-          this.#node.hidden = true;
-        },
-      },
-      '×',
-    );
+  /** `from`: what has been chosen in the list. */
+  show(line: ShownLine, from: HTMLElement): void {
+    this.#from = from;
+    const heading = element('h3', {}, 'How it was matched');
+    heading.tabIndex = -1;
+    const close = element('button', { type: 'button', label: 'Close', onclick: () => this.#close() }, '×');
     this.#node.replaceChildren(
-      element('div', { class: 'top' }, element('h3', {}, 'How it was matched'), close),
+      element('div', { class: 'top' }, heading, close),
       ...lineParts(line, this.#onPort),
     );
     this.#node.hidden = false;
+    heading.focus();
+  }
+
+  #close(): void {
+    this.#node.hidden = true;
+    // The line may have left the list meanwhile.
+    (this.#from?.isConnected ? this.#from : byId('lines')).focus();
   }
 }
 

@@ -121,20 +121,17 @@ export class LineList {
     const { time, status, method, path } = line;
     const when = time ? clockTime(time) : '–';
     const attempt = line.attempts.at(-1);
+    const button = element('button', { type: 'button', class: 'link', title: 'How it was matched' }, when);
     const row: HTMLElement = element(
       'tr',
       {
         onclick: () => {
           this.#body.querySelector('.chosen')?.classList.remove('chosen');
           row.classList.add('chosen');
-          this.#detail.show(line);
+          this.#detail.show(line, button);
         },
       },
-      element(
-        'td',
-        {},
-        element('button', { type: 'button', class: 'link', title: 'How it was matched' }, when),
-      ),
+      element('td', {}, button),
       element('td', { class: status ? `s${Math.floor(status / 100)}` : '' }, status ? String(status) : '–'),
       element('td', { class: 'request' }, path === undefined ? line.line : `${method ?? ''} ${path}`),
       podCell(line),

@@ -55,6 +55,7 @@ function table(matches: readonly Match[]): HTMLElement {
   return element(
     'table',
     {},
+    element('caption', { class: 'hidden' }, 'Connections from that port'),
     element('thead', {}, element('tr', {}, ...head.map((name) => element('th', { scope: 'col' }, name)))),
     element(
       'tbody',

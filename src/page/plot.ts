@@ -69,11 +69,10 @@ export class Plot {
   }
 
   #options(curves: readonly Curve[]): object {
-    const style = getComputedStyle(document.documentElement);
-    const soft = style.getPropertyValue('--soft').trim();
-    const grid = { stroke: style.getPropertyValue('--line').trim(), width: 1 };
+    const { color, borderTopColor } = getComputedStyle(this.node);
+    const grid = { stroke: borderTopColor, width: 1 };
     const font = '10px system-ui, "DejaVu Sans", sans-serif';
-    const axis = { stroke: soft, grid, ticks: { show: false }, font };
+    const axis = { stroke: color, grid, ticks: { show: false }, font };
     return {
       ...this.#size,
       legend: { show: false },

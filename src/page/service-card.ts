@@ -88,7 +88,7 @@ export class ServiceCard {
     }
   }
 
-  #draw(pods: readonly Pod[], { seriesFrom = 0, seriesStepMs = 1 }: Pods): void {
+  #draw(pods: readonly Pod[], { since, seriesFrom = 0, seriesStepMs = 1 }: Pods): void {
     const stand = pods.filter((pod) => pod.outlier.length > 0);
     const others = pods.filter((pod) => pod.outlier.length === 0);
     const chosen = [...stand, ...others].slice(0, MAX_CURVES).reverse();
@@ -102,11 +102,14 @@ export class ServiceCard {
         values: pod.series ? values(pod.series) : [],
       }));
     const [requests, errors, p95] = this.#plots;
-    // The step under way would look like a drop.
+    // A step that is not whole would look like a drop: the one under way, and those before anything was counted.
+    const first = Math.ceil(((since ?? Infinity) - seriesFrom) / seriesStepMs);
     requests.draw(
       times,
       curves((series) =>
-        series.requests.map((count, i) => (i === steps - 1 ? null : (count * 1000) / seriesStepMs)),
+        series.requests.map((count, i) =>
+          i < first || i === steps - 1 ? null : (count * 1000) / seriesStepMs,
+        ),
       ),
     );
     errors.draw(

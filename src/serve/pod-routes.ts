@@ -53,6 +53,7 @@ export function addPodRoutes(app: App, { pods }: View, clock: () => number): voi
         time: new Date(now).toISOString(),
         windowSeconds: window,
         timedBy: pods.timedBy ?? null,
+        since: Number.isFinite(pods.since) ? pods.since : null,
         ...(series
           ? { seriesFrom: (Math.floor(now / SLOT_MS) - SLOTS + 1) * SLOT_MS, seriesStepMs: SLOT_MS }
           : {}),

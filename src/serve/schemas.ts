@@ -149,6 +149,7 @@ export const PODS = object(
     timedBy: orNull(
       text('what the times are: upstream_response_time, or request_time where that is not logged'),
     ),
+    since: orNull(number('time of the earliest line that was counted, ms since the epoch; null: none was')),
     seriesFrom: number('begin of the first step of `series`, ms since the epoch'),
     seriesStepMs: integer('length of a step of `series`'),
     pods: list(POD, 'busiest first within each upstream'),

@@ -6,20 +6,11 @@ import { fileURLToPath } from 'node:url';
 import { labCanRun } from './requirements.ts';
 import { type Row, writeResults } from './results.ts';
 import { assertResolved } from './scenario.ts';
-import { runInVm, vmObstacle } from './vm/boot.ts';
+import { runInVm, VM, vmObstacle } from './vm/boot.ts';
 
 const LIMIT_MS = 480_000;
 
-function vmCanRun(): boolean {
-  if (!labCanRun()) return false;
-  const obstacle = vmObstacle();
-  if (!obstacle) return true;
-  if (process.env.REALPOD_LAB === 'required') throw new Error(`lab required, but it cannot run: ${obstacle}`);
-  console.log(`lab skipped: ${obstacle}`);
-  return false;
-}
-
-describe('IPVS', { skip: !vmCanRun(), timeout: LIMIT_MS + 60_000 }, () => {
+describe('IPVS', { skip: !labCanRun(VM, vmObstacle), timeout: LIMIT_MS + 60_000 }, () => {
   let rows: Row[] = [];
   after(() =>
     writeResults('IPVS', rows, ['Debian 12 kernel in a virtual machine without hardware acceleration']),

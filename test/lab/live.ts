@@ -3,13 +3,10 @@
  * what came out, line by line, until Ctrl-C.
  */
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { FORMATS } from './formats.ts';
-import { startFront } from './nginx.ts';
-import { startHelper, startSidecar, untilExact } from './product.ts';
 import { labObstacle } from './requirements.ts';
-import { openShop, SHOP_REQUESTS, SHOP_SERVICES } from './shop.ts';
+import { openLiveShop, SHOP_REQUESTS } from './shop.ts';
 import { load } from './traffic.ts';
 
 const obstacle = labObstacle();
@@ -21,26 +18,10 @@ if (obstacle) {
 /** Complete lines of a log from line `from` on. */
 const linesFrom = (path: string, from: number) => readFileSync(path, 'latin1').split('\n').slice(from, -1);
 
-const scene = await openShop();
+const { scene, pod, front, sidecar } = await openLiveShop(FORMATS.full);
 try {
-  const pod = scene.fronts[0]!;
-  await startHelper(scene);
-  const format = FORMATS.id;
-  const front = await startFront(scene, pod, join(scene.dir, 'front'), {
-    format,
-    keepalive: true,
-    // A quiet shop would otherwise stay on its first connections, and so on the first pods.
-    keepaliveRequests: 8,
-    services: SHOP_SERVICES,
-  });
-  const sidecar = await startSidecar(scene, pod, {
-    accessLog: front.accessLog,
-    format,
-    dir: join(scene.dir, 'sidecar'),
-  });
-  await untilExact(scene, sidecar, pod);
   const inPod = `ip netns exec ${pod.ns} curl -s`;
-  console.log(`nginx in a pod (${pod.ip}), two Services over four pods, real conntrack. Press Ctrl-C to end.
+  console.log(`nginx in a pod (${pod.ip}), two Services with three pods each, real conntrack. Press Ctrl-C to end.
 Each pair: the line as nginx wrote it, the line as realpod wrote it. The last three fields are what the pod said itself:
 its address, its port, and the source port it was called from.
 

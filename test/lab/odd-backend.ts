@@ -1,7 +1,7 @@
 /**
- * A backend that misbehaves on request, on plain sockets. Run in a pod: `odd-backend.ts PORT LOG [DELAY]`.
+ * A backend that misbehaves on request, on plain sockets. Run in a pod: `odd-backend.ts PORT LOG [DELAY [FAILING]]`.
  * Like the fast backend it keeps a log of what it was asked: `ID IP:PORT CLIENT:PORT METHOD URI SECONDS`. DELAY is the longest
- * wait in ms before an answer whose request says nothing of it (default 0).
+ * wait in ms before an answer whose request says nothing of it, FAILING the share of such answers that is 503 (default 0 each).
  *
  * The query string of a request says what to do with it:
  *   delay=MS     wait before the answer            size=N      body of N bytes (default 40)
@@ -17,8 +17,9 @@ import { createServer, type Socket } from 'node:net';
 const port = Number(process.argv[2]);
 const servedLog = process.argv[3];
 const slowestMs = Number(process.argv[4] ?? 0);
+const failing = Number(process.argv[5] ?? 0);
 if (!Number.isInteger(port) || port < 1 || port > 65535 || !servedLog) {
-  console.error('usage: odd-backend.ts PORT LOG [DELAY]');
+  console.error('usage: odd-backend.ts PORT LOG [DELAY [FAILING]]');
   process.exit(2);
 }
 
@@ -68,6 +69,7 @@ function answer(socket: Socket, head: Head, done: () => void): void {
   const size = Number(query.get('size') ?? 40);
   const version = act === 'http10' || head.http10 ? 'HTTP/1.0' : 'HTTP/1.1';
   const keep = head.keepAlive && act !== 'http10' && act !== 'half';
+  const status = query.get('status') ?? (Math.random() < failing ? 503 : 200);
   const who = `X-Pod-Ip: ${address(socket.localAddress)}\r\nX-Pod-Port: ${socket.localPort}\r\nX-Client-Port: ${socket.remotePort}\r\n`;
   if (act === 'upgrade') {
     socket.write(
@@ -79,7 +81,7 @@ function answer(socket: Socket, head: Head, done: () => void): void {
   }
   const body = Buffer.alloc(method === 'HEAD' ? 0 : size, 'y');
   socket.write(
-    `${version} ${query.get('status') ?? 200} Lab\r\nContent-Type: text/plain\r\nContent-Length: ${size}\r\nConnection: ${keep ? 'keep-alive' : 'close'}\r\n${who}\r\n`,
+    `${version} ${status} Lab\r\nContent-Type: text/plain\r\nContent-Length: ${size}\r\nConnection: ${keep ? 'keep-alive' : 'close'}\r\n${who}\r\n`,
   );
   if (act === 'half') {
     socket.end(body.subarray(0, size >> 1));

@@ -7,11 +7,11 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { RECOMMENDED } from './formats.ts';
-import { startFront, until } from './nginx.ts';
+import { until } from './nginx.ts';
 import { HELPER_PORT, startHelper } from './product.ts';
 import { labObstacle } from './requirements.ts';
 import { endChild, NODE_IP } from './scene.ts';
-import { openShop, SHOP_REQUESTS, SHOP_SERVICES } from './shop.ts';
+import { openShop, SHOP_REQUESTS, startShopFront } from './shop.ts';
 import { load } from './traffic.ts';
 
 const REQUESTS = 400;
@@ -27,14 +27,7 @@ const scene = await openShop();
 try {
   const pod = scene.fronts[0]!;
   const helper = await startHelper(scene);
-  const dir = join(scene.dir, 'front');
-  const front = await startFront(scene, pod, dir, {
-    format: RECOMMENDED,
-    keepalive: true,
-    // A quiet shop would otherwise stay on its first connections, and so on the first pods.
-    keepaliveRequests: 8,
-    services: SHOP_SERVICES,
-  });
+  const front = await startShopFront(scene, RECOMMENDED);
   const feedPath = join(scene.dir, 'feed.ndjson');
   const feedFile = openSync(feedPath, 'w');
   const url = `http://${NODE_IP}:${HELPER_PORT}/v1/feed?src=${pod.ip}`;

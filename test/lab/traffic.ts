@@ -6,7 +6,10 @@ import { FRONT_PORT } from './nginx.ts';
 import type { Pod, RunOptions, Scene } from './scene.ts';
 
 /** Arguments that make `node` run one of the lab's own programs. */
-export function labProgram(name: 'load.ts' | 'odd-backend.ts', ...args: string[]): string[] {
+export function labProgram(
+  name: 'load.ts' | 'odd-backend.ts' | 'cluster-names.ts',
+  ...args: string[]
+): string[] {
   return ['--import', import.meta.resolve('tsx'), fileURLToPath(new URL(name, import.meta.url)), ...args];
 }
 
@@ -59,14 +62,19 @@ export function saturate(
   return collect(scene, scene.client, 'wrk', ['-t1', `-c${connections}`, `-d${seconds}s`, url]);
 }
 
-/** Starts the odd backend in a pod; resolves when it listens. `slowestMs`: odd-backend.ts, DELAY. */
-export function startOdd(scene: Scene, pod: Pod, port: number, slowestMs = 0): Promise<void> {
+/** Starts the odd backend in a pod; resolves when it listens. `slowestMs`, `failing`: odd-backend.ts, DELAY and FAILING. */
+export function startOdd(
+  scene: Scene,
+  pod: Pod,
+  port: number,
+  { slowestMs = 0, failing = 0 } = {},
+): Promise<void> {
   mkdirSync(join(scene.dir, pod.name), { recursive: true });
   const servedLog = join(scene.dir, pod.name, 'odd-served.log');
   const child = scene.spawnIn(
     pod,
     process.execPath,
-    labProgram('odd-backend.ts', String(port), servedLog, String(slowestMs)),
+    labProgram('odd-backend.ts', String(port), servedLog, String(slowestMs), String(failing)),
     {
       stdio: ['ignore', 'pipe', 'inherit'],
     },

@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { EVIDENCE as EXPLAINED, REASON, UNPARSED } from '../../src/page/explain.ts';
 import { address, ago, milliseconds, percent, podLabel, rate } from '../../src/page/format.ts';
 import { EVIDENCE, REASONS } from '../../src/record/outcome.ts';
+import { servedDemo } from './serve-app.ts';
 
 const PAGE = new URL('../../src/page/', import.meta.url);
 const html = readFileSync(new URL('index.html', PAGE), 'utf8');
@@ -34,6 +35,20 @@ test('every element that a script asks for by id is in the page', () => {
     }
   }
   assert.ok(asked > 10);
+});
+
+test('all of the page together is less than 45 KB on the wire', async () => {
+  const { app } = servedDemo();
+  const asked = ['/', '/page/uplot.js', '/page/uplot.css', '/page/page.css'];
+  asked.push(...files.filter((name) => name.endsWith('.ts')).map((name) => `/page/${name.slice(0, -3)}.js`));
+  let bytes = 0;
+  for (const url of asked) {
+    const response = await app.inject({ url, headers: { 'accept-encoding': 'gzip' } });
+    assert.equal(response.statusCode, 200, url);
+    assert.equal(response.headers['content-encoding'], 'gzip');
+    bytes += response.rawPayload.length;
+  }
+  assert.ok(bytes < 45_000, `${bytes} bytes`);
 });
 
 test('every evidence and every reason is explained', () => {

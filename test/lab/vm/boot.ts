@@ -3,7 +3,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writ
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { LAB_PATH } from '../requirements.ts';
+import { fails, LAB_PATH } from '../requirements.ts';
 
 /** The kernel stays unpacked here between runs. */
 const CACHE = join(tmpdir(), 'realpod-vm-cache');
@@ -11,13 +11,19 @@ const CACHE = join(tmpdir(), 'realpod-vm-cache');
 const ROOT_MODULES = ['virtio_pci', '9pnet_virtio', '9p', 'overlay'];
 const MEMORY_MB = 2048;
 
-/** Why no virtual machine can run here, in one line. Installs what is missing first, which needs root. */
+/** An emulator, a static shell, and what unpacks a kernel, as test/install.sh takes them. */
+export const VM = [
+  'qemu-system-x86_64:qemu-system-x86',
+  'ipvsadm:ipvsadm',
+  'cpio:cpio',
+  'depmod:kmod',
+  '/bin/busybox:busybox-static',
+] as const;
+
+/** Why no virtual machine can run here, in one line. Fetches the kernel first. */
 export function vmObstacle(): string | undefined {
   if (process.arch !== 'x64') return `the IPVS check needs an x64 machine, this is ${process.arch}`;
-  const script = fileURLToPath(new URL('./install.sh', import.meta.url));
-  const run = spawnSync('sh', [script, CACHE], { encoding: 'utf8', env: { ...process.env, PATH: LAB_PATH } });
-  if (run.status === 0) return undefined;
-  return (run.stderr || `exit ${run.status}`).trim().split('\n').at(-1);
+  return fails('sh', [fileURLToPath(new URL('./kernel.sh', import.meta.url)), CACHE]);
 }
 
 export interface VmRun {

@@ -1,45 +1,34 @@
 #!/bin/sh
-# Installs the Debian packages that the lab needs and that are missing here. Run as root; does nothing if all are there.
+# Installs Debian packages whose commands are missing here: install.sh COMMAND:PACKAGE… Run as root; does nothing, also as
+# another user, if all commands are there.
 set -eu
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 
-missing=''
-need() { # command package
-  command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
-}
 look() {
   missing=''
-  need nginx nginx-light
-  need conntrack conntrack
-  need nft nftables
-  need iptables iptables
-  need ip iproute2
-  need wrk wrk
-  need curl curl
-  need tcpdump tcpdump
-  need sysctl procps
-  need setpriv util-linux
-  need flock util-linux
+  for need in "$@"; do
+    command -v "${need%%:*}" >/dev/null 2>&1 || missing="$missing ${need#*:}"
+  done
 }
 
-look
+look "$@"
 [ -z "$missing" ] && exit 0
 
 if [ "$(id -u)" != 0 ]; then
-  echo "test/lab/install.sh: missing:$missing; run this script as root" >&2
+  echo "test/install.sh: missing:$missing; run this as root" >&2
   exit 1
 fi
 if ! command -v apt-get >/dev/null 2>&1; then
-  echo "test/lab/install.sh: missing:$missing; there is no apt-get here, install them by hand" >&2
+  echo "test/install.sh: missing:$missing; there is no apt-get here, install them by hand" >&2
   exit 1
 fi
 
 # Two suites may start at the same time.
 if command -v flock >/dev/null 2>&1; then
-  exec 9>/tmp/.realpod-lab-install.lock
+  exec 9>/tmp/.realpod-install.lock
   flock 9
-  look
+  look "$@"
   [ -z "$missing" ] && exit 0
 fi
 
@@ -57,8 +46,8 @@ apt-get update -qq
 # shellcheck disable=SC2086
 apt-get install -y -qq --no-install-recommends $missing >/dev/null
 
-look
+look "$@"
 if [ -n "$missing" ]; then
-  echo "test/lab/install.sh: still missing:$missing" >&2
+  echo "test/install.sh: still missing:$missing" >&2
   exit 1
 fi

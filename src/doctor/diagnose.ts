@@ -116,8 +116,7 @@ function rank(
   if (!forgeable && names.localPortField && log.format.variables.has(names.localPortField))
     return 'source-port';
   if (has('unread')) return 'unknown';
-  const readable =
-    target.unreadable === undefined && !target.rewritten && !has('repeated', 'slice', 'neighbour');
+  const readable = target.unreadable === undefined && !has('repeated', 'slice');
   return readable && logged.requestLine && logged.duration ? 'request-line' : 'sole-backend';
 }
 
@@ -189,10 +188,10 @@ export function diagnose(model: Model, wanted: DoctorNames, explicit: boolean): 
     }
     const repeats = repeatsOf(route, target, names).filter((r) => r.same);
     for (const repeat of repeats) blockers.push({ kind: 'repeated', repeat });
-    if (!target.unreadable && target.rewritten) {
+    if (!target.unreadable) {
       for (const other of silent) {
         const repeated = repeats.some((r) => r.chain.at(-1)!.node === other.route.chain.at(-1)!.node);
-        if (!repeated && sameTarget(target, other.target)) {
+        if (other.route !== route && !repeated && sameTarget(target, other.target)) {
           blockers.push({ kind: 'neighbour', route: other.route, header: other.header });
         }
       }
@@ -203,17 +202,11 @@ export function diagnose(model: Model, wanted: DoctorNames, explicit: boolean): 
 }
 
 /**
- * Sends requests without an id, unlogged. Where the path is rewritten, nothing tells such a request from one whose id
- * was not seen.
+ * Sends requests without an id. Each may be the one that a line of another location means, as the target on the wire is no
+ * evidence.
  */
-function isSilent(p: {
-  route: Route;
-  target: Target;
-  exempt: Exempt | undefined;
-  header: IdHeader;
-}): boolean {
-  if (!p.route.http || p.target.unreadable || (p.exempt !== 'log-off' && p.exempt !== 'subrequest'))
-    return false;
+function isSilent(p: { route: Route; target: Target; header: IdHeader }): boolean {
+  if (!p.route.http || p.target.unreadable || p.target.local) return false;
   return p.header.lines.every((d) => (d.args[1]?.text ?? '') === '');
 }
 

@@ -72,7 +72,7 @@ export function blockerReason(blocker: Blocker, names: DoctorNames): string {
       return `${blocker.repeat.by} ${blocker.repeat.uri} sends the request to the same Service a second time, with the same id or none${blocker.repeat.private ? '' : ' (make that location internal, log_subrequest off, and give it an id of its own)'}`;
     case 'neighbour': {
       const { pass } = blocker.route;
-      return `the path is rewritten, and ${placeOf(pass.file, pass.start)} sends unlogged requests without an id to the same Service`;
+      return `${placeOf(pass.file, pass.start)} sends requests without an id to the same Service: any of them may be the one meant`;
     }
     case 'slice':
       return 'slice: one id goes to the Service in many requests, to several pods';
@@ -100,7 +100,9 @@ export function fallbackReason(finding: Finding): string | undefined {
     connection === 'yes' ? 'connections are kept open' : 'on nginx >= 1.29.7 connections are kept open';
   const kept = connection === 'no' ? '' : `; ${open}, so time alone tells little`;
   if (!fields.duration) return `no $request_time in the log: any request still open may be the one${kept}`;
-  return verdict === 'request-line' ? 'resolved only while all like requests go to one pod' : undefined;
+  return verdict === 'request-line'
+    ? 'resolved only where all requests of its time went to one pod'
+    : undefined;
 }
 
 function logNotes(log: AccessLog, names: DoctorNames): string[] {

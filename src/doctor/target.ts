@@ -28,8 +28,6 @@ export interface Target {
   /** A unix socket or the loopback: nginx's own pod, no Service between. */
   local: boolean;
   unreadable: Unreadable | undefined;
-  /** The path on the wire differs from the client's, or may. */
-  rewritten: boolean;
 }
 
 const DEFAULT_PORT: Readonly<Record<string, string>> = { http: '80', https: '443', grpc: '80', grpcs: '443' };
@@ -77,17 +75,6 @@ function unreadableOf(route: Route, scheme: string): Unreadable | undefined {
   return version?.startsWith('2') ? 'http2' : undefined;
 }
 
-/** With a URI in `proxy_pass`, the matched location prefix is replaced by it; equal ones change nothing. */
-function isRewritten(route: Route, uri: string): boolean {
-  const location = [...route.chain].reverse().find((s) => s.kind === 'location')?.node;
-  const rewrite = route.chain.some((s) => own(s, 'rewrite').length > 0);
-  if (rewrite || value(route.chain, 'proxy_method') !== undefined) return true;
-  if (uri === '' || uri === '$request_uri') return false;
-  const prefix = location?.args.at(-1)?.text;
-  const plain = location?.args.length === 1 || location?.args[0]?.text === '^~';
-  return !(plain && prefix === uri);
-}
-
 /** A variable whose value a `set` in the same blocks gives literally. */
 function literal(chain: Chain, text: string): string {
   return text.replace(/\$\{?([a-zA-Z0-9_]+)\}?/g, (all, name: string) => {
@@ -99,7 +86,7 @@ function literal(chain: Chain, text: string): string {
 
 export function targetOf(route: Route): Target {
   const written = route.pass.args[0]?.text ?? '';
-  const { scheme, authority: raw, uri } = split(literal(route.chain, written));
+  const { scheme, authority: raw } = split(literal(route.chain, written));
   const upstream = own(route.chain[0]!, 'upstream').find((u) => u.args[0]?.text === raw);
   const scope = upstream && blockScope(upstream);
   const members = scope && own(scope, 'server').map((s: Directive) => s.args[0]?.text ?? '');
@@ -112,7 +99,6 @@ export function targetOf(route: Route): Target {
     upstream: scope,
     local: members && members.length > 0 ? members.every(isLocal) : isLocal(raw),
     unreadable: unreadableOf(route, scheme),
-    rewritten: isRewritten(route, uri),
   };
 }
 

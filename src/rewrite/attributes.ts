@@ -42,7 +42,6 @@ export const ATTRIBUTES: Readonly<Record<string, Attribute>> = {
   server_addr: { name: 'network.local.address', type: 'string' },
   server_port: { name: 'server.port', type: 'number' },
   ssl_cipher: { name: 'tls.cipher', type: 'string' },
-  ssl_server_name: { name: 'tls.client.server_name', type: 'string' },
   status: { name: 'http.response.status_code', type: 'number' },
 };
 

@@ -3,8 +3,9 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
 import type { Outcome } from '../../src/record/outcome.ts';
-import { ATTRIBUTES, attributeOf, SPLIT_ATTRIBUTES } from '../../src/rewrite/attributes.ts';
+import { ATTRIBUTES, attributeOf, OWN_ATTRIBUTES, SPLIT_ATTRIBUTES } from '../../src/rewrite/attributes.ts';
 import { createStyle } from '../../src/rewrite/style.ts';
+import { stabilityOf } from '../docs/conventions.ts';
 import { CAPTURED_LINES } from '../fixtures/access-lines/cases.ts';
 import { FORMATS } from '../fixtures/access-lines/formats.ts';
 
@@ -180,6 +181,24 @@ describe('style json', () => {
 });
 
 describe('attribute names', () => {
+  it('are those of the semantic conventions, none deprecated, or say whose they are', () => {
+    const own = /^(nginx|realpod)\.|^(timestamp|body)$/;
+    const names = [
+      ...Object.keys(ATTRIBUTES).map((variable) => attributeOf(variable).name),
+      ...['http_x_request_id', 'sent_http_content_type', 'upstream_addr'].map((v) => attributeOf(v).name),
+      ...Object.values(SPLIT_ATTRIBUTES).flat(),
+      ...Object.keys(OWN_ATTRIBUTES),
+    ];
+    for (const name of names) {
+      const stability = stabilityOf(name);
+      if (own.test(name)) assert.equal(stability, undefined, name);
+      else assert.match(stability ?? 'unknown', /^(stable|development)$/, name);
+    }
+    assert.ok(names.filter((name) => stabilityOf(name) === 'stable').length > 15);
+    assert.equal(stabilityOf('http.status_code'), 'deprecated');
+    assert.equal(stabilityOf('http.response.status'), undefined);
+  });
+
   it('are one for each variable, in the form of the conventions', () => {
     for (const variable of [
       ...Object.keys(ATTRIBUTES),

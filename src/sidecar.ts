@@ -13,7 +13,7 @@ import { UsageError } from './options/option.ts';
 import type { Options } from './options/options.ts';
 import { canonicalIp } from './parse/address.ts';
 import { compileLogFormat, type LogFormat, LogFormatError } from './parse/log-format.ts';
-import { Pipeline } from './pipeline.ts';
+import { type Parse, Pipeline } from './pipeline.ts';
 import { createStyle, type NameOf, type StyleName } from './rewrite/style.ts';
 import { listen } from './serve/http.ts';
 import { createSidecarApp } from './serve/sidecar-app.ts';
@@ -64,7 +64,8 @@ async function run(
   const outputs = options.list('output');
   const index = new FlowIndex();
   const nameOf: NameOf = (ip, at) => index.names.at(ip, at ?? clock());
-  const view = new View(MAX_RECENT_BYTES, nameOf, clock);
+  const parse: Parse = (bytes, start, end) => format.parse(bytes, start, end);
+  const view = new View(MAX_RECENT_BYTES, nameOf, clock, parse);
   const reclaimer = options.flag('reclaim')
     ? (await import('./write/reclaim.ts')).openReclaimer(accessLog, { onNotice: log })
     : undefined;
@@ -80,7 +81,7 @@ async function run(
   let feed: FeedSource | undefined;
   const pipeline: Pipeline = new Pipeline({
     follower,
-    parse: (bytes, start, end) => format.parse(bytes, start, end),
+    parse,
     index,
     style: createStyle(options.text('style') as StyleName, format, nameOf),
     write: (chunks, end) => sink.write(chunks, end),

@@ -1,7 +1,7 @@
-import type { WaitingBlock } from '../join/waiting.ts';
 import { formatHostPort } from '../parse/address.ts';
 import { isResolved } from '../record/outcome.ts';
 import type { NameAt } from './pods.ts';
+import type { ShownBlock } from './recent.ts';
 
 export interface LineQuery {
   pod?: string;
@@ -10,7 +10,7 @@ export interface LineQuery {
 }
 
 /** Whether line `i` of a settled block is wanted. */
-export type LineFilter = (block: WaitingBlock<unknown>, i: number) => boolean;
+export type LineFilter = (block: ShownBlock, i: number) => boolean;
 
 /**
  * - `pod`: a pod's name, the beginning of one up to a dash (a Deployment's), `namespace/` before either, its address, or

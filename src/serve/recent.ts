@@ -1,4 +1,5 @@
-import type { WaitingBlock } from '../join/waiting.ts';
+import type { BlockLine, WaitingBlock } from '../join/waiting.ts';
+import type { Parse } from '../pipeline.ts';
 import type { Attempt } from '../record/line.ts';
 import { isResolved, type Outcome, type PodName } from '../record/outcome.ts';
 import { ReplaceStyle } from '../rewrite/replace.ts';
@@ -36,29 +37,47 @@ export interface ShownLine {
   attempts: ShownAttempt[];
 }
 
+/** A settled block, of which lines are shown. */
+export type ShownBlock = Pick<WaitingBlock<unknown>, 'bytes' | 'readAt' | 'lines' | 'outcomes'>;
+
+/** What is left of a block: what was read from its lines is several times their size, and can be read again. */
+interface KeptBlock extends Omit<ShownBlock, 'lines'> {
+  /** Begin and end of each line. */
+  spans: Uint32Array;
+  /** Its one line is too long to be read. */
+  tooLong: boolean;
+}
+
 /**
- * The youngest lines, kept as the bytes they came in and rendered when somebody asks, so that keeping them costs
- * nothing a line. Bounded in bytes; the oldest block goes first.
+ * The youngest lines, kept as the bytes they came in, with what the join found, and read again when somebody asks.
+ * Bounded in bytes of lines; the oldest block goes first.
  */
 export class RecentLines {
   readonly #maxBytes: number;
   readonly #nameAt: NameAt;
+  readonly #parse: Parse;
   readonly #replace = new ReplaceStyle();
-  #blocks: WaitingBlock<unknown>[] = [];
+  #blocks: KeptBlock[] = [];
   #bytes = 0;
 
-  constructor(maxBytes: number, nameAt: NameAt) {
+  constructor(maxBytes: number, nameAt: NameAt, parse: Parse) {
     this.#maxBytes = maxBytes;
     this.#nameAt = nameAt;
+    this.#parse = parse;
   }
 
   get bytes(): number {
     return this.#bytes;
   }
 
-  add(block: WaitingBlock<unknown>): void {
-    this.#blocks.push(block);
-    this.#bytes += block.bytes.length;
+  add({ bytes, readAt, lines, outcomes }: ShownBlock): void {
+    const spans = new Uint32Array(2 * lines.length);
+    for (let i = 0; i < lines.length; i++) {
+      spans[2 * i] = lines[i]!.start;
+      spans[2 * i + 1] = lines[i]!.end;
+    }
+    this.#blocks.push({ bytes, readAt, outcomes, spans, tooLong: lines[0]?.parsed === 'too-long' });
+    this.#bytes += bytes.length;
     let dropped = 0;
     while (this.#bytes > this.#maxBytes && dropped < this.#blocks.length - 1) {
       this.#bytes -= this.#blocks[dropped++]!.bytes.length;
@@ -68,7 +87,9 @@ export class RecentLines {
 
   /** The youngest line with this request id. */
   byRequestId(id: string): ShownLine | undefined {
-    for (const [block, i] of this.#youngestFirst()) {
+    // nginx writes these as they are, in any escaping, so blocks without them need not be read.
+    const text = /^[ !#-[\]-~]+$/.test(id) ? id : undefined;
+    for (const [block, i] of this.#youngestFirst(text)) {
       const { parsed } = block.lines[i]!;
       if (typeof parsed !== 'string' && parsed.id === id) return this.show(block, i);
     }
@@ -86,7 +107,7 @@ export class RecentLines {
   }
 
   /** Line `i` of a settled block. */
-  show(block: WaitingBlock<unknown>, i: number): ShownLine {
+  show(block: ShownBlock, i: number): ShownLine {
     const shape = block.lines[i]!;
     const { start, end, parsed } = shape;
     const line = block.bytes.toString('utf8', start, end);
@@ -111,11 +132,25 @@ export class RecentLines {
     };
   }
 
-  *#youngestFirst(): Generator<[WaitingBlock<unknown>, number]> {
+  /** With `text`: of the blocks that contain it. */
+  *#youngestFirst(text?: string): Generator<[ShownBlock, number]> {
     for (let b = this.#blocks.length - 1; b >= 0; b--) {
-      const block = this.#blocks[b]!;
+      const kept = this.#blocks[b]!;
+      if (text !== undefined && !kept.bytes.includes(text)) continue;
+      const block = this.#readAgain(kept);
       for (let i = block.lines.length - 1; i >= 0; i--) yield [block, i];
     }
+  }
+
+  #readAgain({ bytes, readAt, outcomes, spans, tooLong }: KeptBlock): ShownBlock {
+    const lines: BlockLine[] = [];
+    for (let i = 0; i < spans.length; i += 2) {
+      const start = spans[i]!;
+      const end = spans[i + 1]!;
+      const parsed = tooLong ? 'too-long' : start === end ? 'empty' : this.#parse(bytes, start, end);
+      lines.push({ start, end, parsed });
+    }
+    return { bytes, readAt, lines, outcomes };
   }
 }
 

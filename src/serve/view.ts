@@ -1,4 +1,5 @@
 import type { WaitingBlock } from '../join/waiting.ts';
+import type { Parse } from '../pipeline.ts';
 import { LineStream } from './line-stream.ts';
 import { type NameAt, PodTable } from './pods.ts';
 import { RecentLines } from './recent.ts';
@@ -12,10 +13,10 @@ export class View {
   readonly startedAt: number;
   readonly #clock: () => number;
 
-  /** `maxRecentBytes`: bytes of lines kept for look-ups by request id and for the page. */
-  constructor(maxRecentBytes: number, nameAt: NameAt, clock: () => number) {
+  /** `maxRecentBytes`: bytes of lines kept for look-ups by request id and for the page; `parse` reads them again. */
+  constructor(maxRecentBytes: number, nameAt: NameAt, clock: () => number, parse: Parse) {
     this.nameAt = nameAt;
-    this.recent = new RecentLines(maxRecentBytes, nameAt);
+    this.recent = new RecentLines(maxRecentBytes, nameAt, parse);
     this.pods = new PodTable(nameAt);
     this.stream = new LineStream(this.recent, clock);
     this.startedAt = clock();

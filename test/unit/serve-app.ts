@@ -3,7 +3,7 @@ import type { App } from '../../src/serve/http.ts';
 import { createSidecarApp } from '../../src/serve/sidecar-app.ts';
 import type { SidecarNumbers } from '../../src/serve/sidecar-metrics.ts';
 import { View } from '../../src/serve/view.ts';
-import { demoRecords, settledDemo } from './serve-demo.ts';
+import { demoRecords, parseDemo, settledDemo } from './serve-demo.ts';
 
 /** Names for the addresses of the recording's pods, by address. */
 export const PODS: ReadonlyMap<string, string> = new Map(
@@ -39,7 +39,7 @@ export function servedDemo(): Served {
   }
   const time = { now: end };
   const clock = () => time.now;
-  const view = new View(4 * 1024 * 1024, (ip, at) => index.names.at(ip, at), clock);
+  const view = new View(4 * 1024 * 1024, (ip, at) => index.names.at(ip, at), clock, parseDemo);
   for (const block of blocks) view.add(block);
   const numbers = {
     pipeline: {

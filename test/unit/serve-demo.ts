@@ -3,6 +3,7 @@ import { decodeRecord } from '../../src/feed/codec.ts';
 import { FlowIndex } from '../../src/join/flow-index.ts';
 import { type BlockLine, Waiting, type WaitingBlock } from '../../src/join/waiting.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
+import type { Parse } from '../../src/pipeline.ts';
 import type { FeedRecord } from '../../src/record/feed.ts';
 
 const DEMO = new URL('../../demo/', import.meta.url);
@@ -11,6 +12,7 @@ export const demoLog = readFileSync(new URL('access.log', DEMO));
 export const demoFeed = readFileSync(new URL('feed.ndjson', DEMO));
 export const demoFormatText = readFileSync(new URL('log_format', DEMO), 'utf8').trim();
 export const demoFormat = compileLogFormat(demoFormatText);
+export const parseDemo: Parse = (bytes, start, end) => demoFormat.parse(bytes, start, end);
 /** How many lines the log has. */
 export const demoLines = demoLog.toString('latin1').split('\n').length - 1;
 export const demoRecords = demoFeed

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { BlockLine } from '../../src/join/waiting.ts';
 import { lineFilter } from '../../src/serve/line-filter.ts';
 import { type LineOutlet, LineStream } from '../../src/serve/line-stream.ts';
 import { RecentLines, type ShownLine } from '../../src/serve/recent.ts';
 import { PODS, servedDemo } from './serve-app.ts';
-import { demoLog, settledDemo } from './serve-demo.ts';
+import { demoLog, parseDemo, settledDemo } from './serve-demo.ts';
 
 const textLines = demoLog.toString().split('\n').slice(0, -1);
 
@@ -120,12 +121,53 @@ class Outlet implements LineOutlet {
 
 function world(perBlock: number) {
   const { blocks } = settledDemo(perBlock);
-  const recent = new RecentLines(1e9, () => undefined);
+  const recent = new RecentLines(1e9, () => undefined, parseDemo);
   const time = { now: 0 };
   const stream = new LineStream(recent, () => time.now);
   const everything = lineFilter({}, () => undefined);
   return { blocks, recent, stream, everything, time };
 }
+
+test('kept lines are read again only where somebody asks for them', () => {
+  const { blocks } = settledDemo(10);
+  let read = 0;
+  const recent = new RecentLines(
+    1e9,
+    () => undefined,
+    (bytes, start, end) => {
+      read++;
+      return parseDemo(bytes, start, end);
+    },
+  );
+  for (const block of blocks) recent.add(block);
+  assert.equal(read, 0);
+  assert.equal(recent.list(12, () => true).length, 12);
+  assert.equal(read, 20);
+  read = 0;
+  const { id } = recent.list(1, () => true)[0]!;
+  assert.equal(recent.byRequestId(id!)?.id, id);
+  assert.equal(recent.byRequestId('0'.repeat(32)), undefined);
+  assert.equal(read, 20);
+});
+
+test('lines that were not read stay what they were', () => {
+  const recent = new RecentLines(1e9, () => undefined, parseDemo);
+  const add = (text: string, lines: BlockLine[]): void =>
+    recent.add({ bytes: Buffer.from(text), readAt: 0, lines, outcomes: lines.map(() => []) });
+  add('\nnot a line\n', [
+    { start: 0, end: 0, parsed: 'empty' },
+    { start: 1, end: 11, parsed: 'format' },
+  ]);
+  add('long', [{ start: 0, end: 4, parsed: 'too-long' }]);
+  assert.deepEqual(
+    recent.list(9, () => true).map(({ line, unparsed }) => [line, unparsed]),
+    [
+      ['long', 'too-long'],
+      ['not a line', 'format'],
+      ['', 'empty'],
+    ],
+  );
+});
 
 test('a client that joins gets the youngest lines once, then every new one, in order', () => {
   const { blocks, recent, stream, everything } = world(10);

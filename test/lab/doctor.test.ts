@@ -6,13 +6,13 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { readServed } from './check.ts';
 import type { LoadPlan } from './load.ts';
 import { FRONT_PORT, type Nginx, startBackends, startNginx, until } from './nginx.ts';
 import { caughtUp, countLines, startHelper, startSidecar } from './product.ts';
 import { labCanRun } from './requirements.ts';
 import { createScene, type Scene } from './scene.ts';
 import { load } from './traffic.ts';
+import { readServed } from './truth.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 const TOTAL = 3_000;
@@ -156,7 +156,7 @@ describe('the doctor', { skip: !labCanRun(['patch:patch']), concurrency: false, 
     await caughtUp(sidecar);
     // The backends flush their logs every 200 ms.
     await delay(250);
-    const served = readServed(
+    const { byId } = readServed(
       scene.pods.map(({ name }) => readFileSync(join(scene.dir, name, 'served.log'), 'latin1')),
     );
     const lines = (path: string) => readFileSync(path, 'latin1').split('\n').slice(from, -1);
@@ -164,10 +164,10 @@ describe('the doctor', { skip: !labCanRun(['patch:patch']), concurrency: false, 
     let right = 0;
     lines(nginx.accessLog).forEach((line, i) => {
       if (after[i] === line) return;
-      const [, method, target, upstream] = /"(\S+) (\S+) HTTP\/1.1" 200 (\S+) /.exec(line)!;
+      const [, target, upstream] = /"\S+ (\S+) HTTP\/1.1" 200 (\S+) /.exec(line)!;
       const id = line.slice(-32);
       const uri = target!.replace(/^\/old\//, '/orders/');
-      const truth = served.get(`${id} ${method} ${uri}`)?.[0]?.pod;
+      const truth = byId.get(id)?.find((sighting) => sighting.uri === uri)?.pod;
       assert.equal(after[i], line.replace(` 200 ${upstream} `, ` 200 ${truth} `));
       right++;
     });

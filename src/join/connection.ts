@@ -1,3 +1,5 @@
+import type { Aged } from './age-order.ts';
+
 /** What the join remembers: connections, the requests seen on them, and the Services they were dialled through. */
 
 /** One backend address. Interned by the index, so that equal backends are the same object. */
@@ -10,7 +12,7 @@ export interface Backend {
  * A connection's life is known as bounds, not instants: an event read at `t` happened after the watermark before it.
  * It was opened somewhere in [openFrom, openTo] and closed in [closeFrom, closeTo]; Infinity while it is open.
  */
-export interface Connection {
+export interface Connection extends Aged<Connection> {
   /** Its original tuple as text; `FlowIndex` finds it by this. */
   readonly key: string;
   readonly src: string;
@@ -42,7 +44,7 @@ export function servedUntil(connection: Connection): number {
 }
 
 /** A request seen on the wire, at an instant in [from, to]. */
-export interface Sighting {
+export interface Sighting extends Aged<Sighting> {
   readonly connection: Connection;
   readonly from: number;
   to: number;

@@ -1,4 +1,5 @@
 import type { CloseRecord, FeedRecord, OpenRecord, RequestRecord } from '../record/feed.ts';
+import { AgeOrder } from './age-order.ts';
 import {
   type Backend,
   type Connection,
@@ -53,12 +54,12 @@ export class FlowIndex {
   readonly #backends = new Map<string, Backend>();
   /** The youngest remembered connection of each tuple, open or closed. */
   readonly #byTuple = new Map<string, Connection>();
-  readonly #open = new Set<Connection>();
+  readonly #open = new AgeOrder<Connection>();
   readonly #byPort = new Map<number, Connection[]>();
   readonly #byId = new Map<string, Sighting>();
-  readonly #closed = new Set<Connection>();
-  readonly #ended = new Set<Sighting>();
-  readonly #used = new Set<Sighting>();
+  readonly #closed = new AgeOrder<Connection>();
+  readonly #ended = new AgeOrder<Sighting>();
+  readonly #used = new AgeOrder<Sighting>();
   /** Memory that went with Services that were dropped at their limit. */
   #servicesKnownSince = -Infinity;
 
@@ -163,6 +164,9 @@ export class FlowIndex {
       overBy: Infinity,
       latest: undefined,
       within: undefined,
+      order: undefined,
+      before: undefined,
+      after: undefined,
     };
     this.#byTuple.set(key, connection);
     this.#open.add(connection);
@@ -198,7 +202,7 @@ export class FlowIndex {
 
   /** A new beginning of the conntrack record: what is still open comes again as `held`. */
   #closeAll(t: number): void {
-    for (const connection of [...this.#open]) this.#end(connection, Math.max(t, connection.openTo));
+    for (const connection of this.#open) this.#end(connection, Math.max(t, connection.openTo));
     for (const service of [...this.#services.values(), this.#unknown]) {
       if (service.connectionsKnownSince > t) service.forgottenBackend = undefined;
       service.connectionsKnownSince = Math.min(service.connectionsKnownSince, t);
@@ -272,6 +276,9 @@ export class FlowIndex {
       ended: false,
       used: false,
       forgotten: false,
+      order: undefined,
+      before: undefined,
+      after: undefined,
     };
   }
 
@@ -295,29 +302,22 @@ export class FlowIndex {
     }
     this.#ended.add(sighting);
     if (this.#ended.size <= this.#limits.sightings) return;
-    for (const oldest of this.#ended) {
-      const { service } = oldest.connection;
-      const until = Math.min(oldest.endedBy, servedUntil(oldest.connection));
-      service.sightingsKnownSince = Math.max(service.sightingsKnownSince, until);
-      this.counters.forgottenSightings++;
-      this.#forgetSighting(oldest);
-      break;
-    }
+    const oldest = this.#ended.oldest!;
+    const { service } = oldest.connection;
+    const until = Math.min(oldest.endedBy, servedUntil(oldest.connection));
+    service.sightingsKnownSince = Math.max(service.sightingsKnownSince, until);
+    this.counters.forgottenSightings++;
+    this.#forgetSighting(oldest);
   }
 
   #endUsed(sighting: Sighting): void {
     this.#used.add(sighting);
-    if (this.#used.size <= this.#limits.usedSightings) return;
-    for (const oldest of this.#used) {
-      this.#forgetSighting(oldest);
-      break;
-    }
+    if (this.#used.size > this.#limits.usedSightings) this.#forgetSighting(this.#used.oldest!);
   }
 
   #forgetSighting(sighting: Sighting): void {
     sighting.forgotten = true;
-    this.#ended.delete(sighting);
-    this.#used.delete(sighting);
+    sighting.order?.delete(sighting);
     const { service } = sighting.connection;
     service.forgottenSightings++;
     if (service.forgottenSightings > 64 && service.forgottenSightings * 2 > service.sightings.length) {
@@ -342,8 +342,10 @@ export class FlowIndex {
 
   #forgetOldestConnection(): void {
     this.counters.forgottenConnections++;
-    for (const connection of this.#closed) {
-      const { service } = connection;
+    const connection = this.#closed.oldest ?? this.#open.oldest;
+    if (!connection) return;
+    const { service, latest, within } = connection;
+    if (connection.order === this.#closed) {
       this.#closed.delete(connection);
       service.closedHead++;
       if (service.closedHead > 64 && service.closedHead * 2 > service.closed.length) {
@@ -352,13 +354,9 @@ export class FlowIndex {
       }
       const until = servedUntil(connection);
       service.connectionsKnownSince = Math.max(service.connectionsKnownSince, until);
-      if (!connection.latest) service.emptyKnownSince = Math.max(service.emptyKnownSince, until);
-      this.#release(connection);
-      return;
-    }
-    for (const connection of this.#open) {
+      if (!latest) service.emptyKnownSince = Math.max(service.emptyKnownSince, until);
+    } else {
       // Still open, so it may serve any line to come: nothing can be claimed for its Service until the feed begins anew.
-      const { service, latest, within } = connection;
       service.connectionsKnownSince = Infinity;
       if (!latest) {
         service.emptyKnownSince = Infinity;
@@ -369,9 +367,8 @@ export class FlowIndex {
       }
       service.open.delete(connection);
       this.#open.delete(connection);
-      this.#release(connection);
-      return;
     }
+    this.#release(connection);
   }
 
   #release(connection: Connection): void {

@@ -44,6 +44,9 @@ export class LoggedOpenings {
       overBy: Infinity,
       latest: undefined,
       within: undefined,
+      order: undefined,
+      before: undefined,
+      after: undefined,
     };
     this.#order[this.#next] = connection;
     this.#next = (this.#next + 1) % MAX_OPENINGS;

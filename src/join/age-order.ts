@@ -1,0 +1,59 @@
+/** An entry's place in an AgeOrder. It is in one at a time at most. */
+export interface Aged<T extends Aged<T>> {
+  order: AgeOrder<T> | undefined;
+  /** Its neighbours there: the next older and the next younger. */
+  before: T | undefined;
+  after: T | undefined;
+}
+
+/**
+ * Entries in the order in which they were added. To take out the oldest costs the same however many went before; a Set
+ * passes over the places of all that it lost each time.
+ */
+export class AgeOrder<T extends Aged<T>> {
+  #oldest: T | undefined;
+  #youngest: T | undefined;
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  get oldest(): T | undefined {
+    return this.#oldest;
+  }
+
+  /** `entry` must be in no order. */
+  add(entry: T): void {
+    entry.order = this;
+    entry.before = this.#youngest;
+    if (this.#youngest) this.#youngest.after = entry;
+    else this.#oldest = entry;
+    this.#youngest = entry;
+    this.#size++;
+  }
+
+  /** False if the entry was not in here. */
+  delete(entry: T): boolean {
+    if (entry.order !== this) return false;
+    const { before, after } = entry;
+    if (before) before.after = after;
+    else this.#oldest = after;
+    if (after) after.before = before;
+    else this.#youngest = before;
+    entry.order = undefined;
+    entry.before = undefined;
+    entry.after = undefined;
+    this.#size--;
+    return true;
+  }
+
+  /** Oldest first. An entry may be deleted while it is visited. */
+  *[Symbol.iterator](): Generator<T> {
+    for (let entry = this.#oldest; entry; ) {
+      const { after } = entry;
+      yield entry;
+      entry = after;
+    }
+  }
+}

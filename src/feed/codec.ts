@@ -1,4 +1,5 @@
 import type { FeedRecord, Observation, Source } from '../record/feed.ts';
+import { RecordScanner } from './record-scanner.ts';
 
 /** Longest line of the feed in bytes: an id, a method, a path of up to a snap length, escaped, and addresses. */
 const MAX_LINE = 1024 * 1024;
@@ -43,6 +44,7 @@ export interface Decoded {
 
 /** Turns the bytes of a feed into records, whatever the chunks they come in. */
 export class RecordDecoder {
+  readonly #scanner = new RecordScanner();
   #rest: Buffer[] = [];
   #restLength = 0;
 
@@ -55,19 +57,21 @@ export class RecordDecoder {
       const error = this.#restLength > MAX_LINE ? `a line of more than ${MAX_LINE} bytes` : undefined;
       return { records, error };
     }
-    const text = Buffer.concat([...this.#rest, chunk.subarray(0, lastNewline)]).toString('utf8');
-    this.#rest = lastNewline + 1 < chunk.length ? [Buffer.from(chunk.subarray(lastNewline + 1))] : [];
-    this.#restLength = chunk.length - lastNewline - 1;
-    let from = 0;
-    while (from < text.length) {
-      let to = text.indexOf('\n', from);
-      if (to < 0) to = text.length;
-      if (to > from) {
-        const record = decodeRecord(text.slice(from, to));
-        if (typeof record === 'string') return { records, error: record };
-        if (record) records.push(record);
+    const bytes = this.#restLength > 0 ? Buffer.concat([...this.#rest, chunk]) : chunk;
+    const end = bytes.length - (chunk.length - lastNewline - 1);
+    this.#rest = end < bytes.length ? [Buffer.from(bytes.subarray(end))] : [];
+    this.#restLength = bytes.length - end;
+    for (let from = 0; from < end; ) {
+      let record: FeedRecord | undefined | string = this.#scanner.scan(bytes, from, end);
+      if (record) {
+        from = this.#scanner.end;
+      } else {
+        const to = bytes.indexOf(0x0a, from);
+        if (to > from) record = decodeRecord(bytes.toString('utf8', from, to));
+        from = to + 1;
       }
-      from = to + 1;
+      if (typeof record === 'string') return { records, error: record };
+      if (record) records.push(record);
     }
     return { records, error: undefined };
   }

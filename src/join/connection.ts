@@ -13,8 +13,6 @@ export interface Backend {
  * It was opened somewhere in [openFrom, openTo] and closed in [closeFrom, closeTo]; Infinity while it is open.
  */
 export interface Connection extends Aged<Connection> {
-  /** Its original tuple as text; `FlowIndex` finds it by this. */
-  readonly key: string;
   readonly src: string;
   readonly sport: number;
   readonly service: Service;
@@ -67,7 +65,6 @@ export interface Sighting extends Aged<Sighting> {
 
 /** A ClusterIP:port (or any other dialled address) and everything known to have gone through it. */
 export interface Service {
-  readonly key: string;
   readonly vip: string | undefined;
   readonly vport: number | undefined;
   /** Backends with the number of remembered connections. */
@@ -92,9 +89,8 @@ export interface Service {
   sightingsKnownSince: number;
 }
 
-export function newService(key: string, vip: string | undefined, vport: number | undefined): Service {
+export function newService(vip: string | undefined, vport: number | undefined): Service {
   return {
-    key,
     vip,
     vport,
     backends: new Map(),

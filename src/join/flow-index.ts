@@ -33,8 +33,6 @@ export const DEFAULT_LIMITS: IndexLimits = {
 
 /** Sightings of one id that are told apart. More are taken for requests whose id cannot be read: anybody's. */
 const MAX_REPEATS = 64;
-/** The key of connections whose dialled address is unknown; they may have gone through any Service. */
-const UNKNOWN = '?';
 
 /**
  * All that the feed has told, arranged for the questions of the join.
@@ -49,11 +47,12 @@ export class FlowIndex {
   readonly names: Names;
   readonly counters = { records: 0, forgottenConnections: 0, forgottenSightings: 0 };
   readonly #limits: IndexLimits;
-  readonly #services = new Map<string, Service>();
-  readonly #unknown: Service = newService(UNKNOWN, undefined, undefined);
+  /** In the order in which they were first dialled. */
+  readonly #services = new Set<Service>();
+  /** The same by address; those of one address have different ports. */
+  readonly #byVip = new Map<string, Service[]>();
+  readonly #unknown: Service = newService(undefined, undefined);
   readonly #backends = new Map<string, Backend>();
-  /** The youngest remembered connection of each tuple, open or closed. */
-  readonly #byTuple = new Map<string, Connection>();
   readonly #open = new AgeOrder<Connection>();
   readonly #byPort = new Map<number, Connection[]>();
   readonly #byId = new Map<string, Sighting>();
@@ -106,7 +105,9 @@ export class FlowIndex {
   }
 
   service(vip: string, vport: number): Service | undefined {
-    return this.#services.get(`${vip} ${vport}`);
+    const services = this.#byVip.get(vip);
+    if (services) for (const service of services) if (service.vport === vport) return service;
+    return undefined;
   }
 
   /** Connections that may have gone through any Service, as what they dialled is not known. */
@@ -139,19 +140,17 @@ export class FlowIndex {
 
   #opened(record: OpenRecord): void {
     const service = this.#serviceOf(record.vip, record.vport);
-    const key = tupleKey(record, service);
-    const previous = this.#byTuple.get(key);
+    const previous = this.#youngest(record, service);
     if (previous && previous.closeTo === Infinity) {
       if (record.held && previous.backend.ip === record.ip && previous.backend.port === record.port) return;
       this.#end(previous, record.t);
     }
     if (previous) previous.overBy = record.t;
-    this.#add(key, record, service, record.held ? -Infinity : this.coverage.watermark);
+    this.#add(record, service, record.held ? -Infinity : this.coverage.watermark);
   }
 
-  #add(key: string, record: OpenRecord | RequestRecord, service: Service, openFrom: number): Connection {
+  #add(record: OpenRecord | RequestRecord, service: Service, openFrom: number): Connection {
     const connection: Connection = {
-      key,
       src: record.src,
       sport: record.sport,
       service,
@@ -168,7 +167,6 @@ export class FlowIndex {
       before: undefined,
       after: undefined,
     };
-    this.#byTuple.set(key, connection);
     this.#open.add(connection);
     service.open.add(connection);
     service.withoutRequest.add(connection);
@@ -183,7 +181,7 @@ export class FlowIndex {
   #closedBy(record: CloseRecord): void {
     const service = this.#serviceOf(record.vip, record.vport);
     for (const group of service === this.#unknown ? [service] : [service, this.#unknown]) {
-      const connection = this.#byTuple.get(tupleKey(record, group));
+      const connection = this.#youngest(record, group);
       if (connection && connection.closeTo === Infinity) this.#end(connection, record.t);
     }
   }
@@ -203,7 +201,7 @@ export class FlowIndex {
   /** A new beginning of the conntrack record: what is still open comes again as `held`. */
   #closeAll(t: number): void {
     for (const connection of this.#open) this.#end(connection, Math.max(t, connection.openTo));
-    for (const service of [...this.#services.values(), this.#unknown]) {
+    for (const service of [...this.#services, this.#unknown]) {
       if (service.connectionsKnownSince > t) service.forgottenBackend = undefined;
       service.connectionsKnownSince = Math.min(service.connectionsKnownSince, t);
       service.emptyKnownSince = Math.min(service.emptyKnownSince, t);
@@ -213,17 +211,15 @@ export class FlowIndex {
 
   #request(record: RequestRecord): void {
     let service = this.#serviceOf(record.vip, record.vport);
-    let key = tupleKey(record, service);
-    let connection = this.#byTuple.get(key);
+    let connection = this.#youngest(record, service);
     if (connection && (connection.backend.ip !== record.ip || connection.backend.port !== record.port)) {
       // Not the connection that the packet belongs to: what it dialled cannot be told.
       service = this.#unknown;
-      key = tupleKey(record, service);
-      connection = this.#byTuple.get(key);
+      connection = this.#youngest(record, service);
     }
     // Sources are read one after the other: a short connection's end may come before the request that was on it.
     if (!connection || connection.closeTo < this.coverage.watermark) {
-      connection = this.#add(key, record, service, -Infinity);
+      connection = this.#add(record, service, -Infinity);
     }
     // It was on one of the connections that share its port and its pod, so these are no longer known to have carried none.
     if (service === this.#unknown) {
@@ -372,8 +368,7 @@ export class FlowIndex {
   }
 
   #release(connection: Connection): void {
-    const { key, service, backend, sport } = connection;
-    if (this.#byTuple.get(key) === connection) this.#byTuple.delete(key);
+    const { service, backend, sport } = connection;
     if (service.forgottenBackend === undefined) service.forgottenBackend = backend;
     else if (service.forgottenBackend !== backend) service.forgottenBackend = null;
     service.withoutRequest.delete(connection);
@@ -387,24 +382,31 @@ export class FlowIndex {
 
   #serviceOf(vip: string | undefined, vport: number | undefined): Service {
     if (vip === undefined || vport === undefined) return this.#unknown;
-    const key = `${vip} ${vport}`;
-    let service = this.#services.get(key);
-    if (!service) {
-      service = newService(key, vip, vport);
-      service.connectionsKnownSince = this.#servicesKnownSince;
-      service.emptyKnownSince = this.#servicesKnownSince;
-      service.sightingsKnownSince = this.#servicesKnownSince;
-      this.#services.set(key, service);
-      if (this.#services.size > this.#limits.services) this.#forgetService();
-    }
+    return this.service(vip, vport) ?? this.#addService(vip, vport);
+  }
+
+  #addService(vip: string, vport: number): Service {
+    // Before the new one is there, which nothing would speak for keeping. Those in use stay, also beyond the limit.
+    if (this.#services.size >= this.#limits.services) this.#forgetService();
+    const service = newService(vip, vport);
+    service.connectionsKnownSince = this.#servicesKnownSince;
+    service.emptyKnownSince = this.#servicesKnownSince;
+    service.sightingsKnownSince = this.#servicesKnownSince;
+    const sameVip = this.#byVip.get(vip);
+    if (sameVip) sameVip.push(service);
+    else this.#byVip.set(vip, [service]);
+    this.#services.add(service);
     return service;
   }
 
   #forgetService(): void {
-    for (const [key, service] of this.#services) {
+    for (const service of this.#services) {
       if (service.open.size > 0 || service.closed.length > service.closedHead) continue;
       if (service.sightings.length > service.forgottenSightings) continue;
-      this.#services.delete(key);
+      this.#services.delete(service);
+      const sameVip = this.#byVip.get(service.vip!)!;
+      if (sameVip.length === 1) this.#byVip.delete(service.vip!);
+      else sameVip.splice(sameVip.indexOf(service), 1);
       this.#servicesKnownSince = Math.max(
         this.#servicesKnownSince,
         service.connectionsKnownSince,
@@ -412,6 +414,20 @@ export class FlowIndex {
       );
       return;
     }
+  }
+
+  /** The youngest remembered connection of the record's tuple, open or closed. Few share a source port. */
+  #youngest(flow: OpenRecord | CloseRecord | RequestRecord, service: Service): Connection | undefined {
+    const samePort = this.#byPort.get(flow.sport);
+    if (!samePort) return undefined;
+    for (let i = samePort.length - 1; i >= 0; i--) {
+      const connection = samePort[i]!;
+      if (connection.service !== service || connection.src !== flow.src) continue;
+      const { backend } = connection;
+      if (service !== this.#unknown || (backend.ip === flow.ip && backend.port === flow.port))
+        return connection;
+    }
+    return undefined;
   }
 
   #backend(ip: string, port: number): Backend {
@@ -425,10 +441,4 @@ export class FlowIndex {
     }
     return backend;
   }
-}
-
-function tupleKey(flow: OpenRecord | CloseRecord | RequestRecord, service: Service): string {
-  return service.vip === undefined
-    ? `${flow.src} ${flow.sport} > ${flow.ip} ${flow.port}`
-    : `${flow.src} ${flow.sport} ${service.key}`;
 }

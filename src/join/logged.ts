@@ -31,7 +31,6 @@ export class LoggedOpenings {
     const oldest = this.#order[this.#next];
     if (oldest) this.#forget(oldest);
     const connection: Connection = {
-      key: '',
       src,
       sport,
       service: this.#service(record),
@@ -90,7 +89,7 @@ export class LoggedOpenings {
     let service = this.#services.get(key);
     if (!service) {
       if (this.#services.size >= MAX_SERVICES) this.#services.clear();
-      service = newService(key, vip, vport);
+      service = newService(vip, vport);
       this.#services.set(key, service);
     }
     return service;

@@ -1,3 +1,4 @@
+import type { Flow } from '../record/feed.ts';
 import type { Aged } from './age-order.ts';
 
 /** What the join remembers: connections, the requests seen on them, and the Services they were dialled through. */
@@ -28,6 +29,8 @@ export interface Connection extends Aged<Connection> {
   latest: Sighting | undefined;
   /** A request that may have begun within packets of the one before it, and was not seen. */
   within: Sighting | undefined;
+  /** Its ends, once an outcome has told them. */
+  flow: Flow | undefined;
 }
 
 /**

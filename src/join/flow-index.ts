@@ -163,6 +163,7 @@ export class FlowIndex {
       overBy: Infinity,
       latest: undefined,
       within: undefined,
+      flow: undefined,
       order: undefined,
       before: undefined,
       after: undefined,

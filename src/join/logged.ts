@@ -43,6 +43,7 @@ export class LoggedOpenings {
       overBy: Infinity,
       latest: undefined,
       within: undefined,
+      flow: undefined,
       order: undefined,
       before: undefined,
       after: undefined,

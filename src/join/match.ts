@@ -1,7 +1,8 @@
+import type { Flow } from '../record/feed.ts';
 import type { Attempt, ParsedLine } from '../record/line.ts';
 import type { Evidence, Outcome } from '../record/outcome.ts';
 import { connectionsIn, fits, mayBe, Remaining } from './candidates.ts';
-import type { Service, Sighting } from './connection.ts';
+import type { Connection, Service, Sighting } from './connection.ts';
 import type { FlowIndex } from './flow-index.ts';
 import { attemptWindows, UNTIMED_MS, type Window, wasSent } from './window.ts';
 
@@ -72,39 +73,33 @@ function matchById(
 ): void {
   let sighting = index.sightingsOf(line.id!);
   if (!sighting) return;
-  const target = line.attempts[first]!;
-  const group: number[] = [];
-  for (let k = 0; k < line.attempts.length; k++) {
-    const attempt = line.attempts[k]!;
-    if (attempt.kind === 'ip' && attempt.ip === target.ip && attempt.port === target.port) group.push(k);
-  }
+  const group = attemptsOnSameAddress(line, first);
   const seen: Sighting[] = [];
   for (; sighting; sighting = sighting.older) {
-    const candidate = sighting;
-    if (group.some((k) => mayBe(candidate, service, line.attempts[k]!, windows[k]!))) seen.push(candidate);
+    for (const k of group) {
+      if (!mayBe(sighting, service, line.attempts[k]!, windows[k]!)) continue;
+      seen.push(sighting);
+      break;
+    }
   }
   if (seen.length === 0) return;
   seen.reverse();
   // One sighting that is missing shifts all the others of an assignment. A line without times is taken to have had
   // none before the first that was seen, other than those forgotten: ids are not repeated just before a gap's end.
   const earliest = seen[0]!.from - BEFORE_SEEN_MS;
-  const whole = group.every((k) => requestsWhole(index, service, windows[k]!, earliest));
+  let whole = true;
+  for (const k of group) whole &&= requestsWhole(index, service, windows[k]!, earliest);
   // One that is not to be read may be any of the group's, and shifts the others, too.
-  const readable =
-    group.length === 1 ||
-    group.every((k) => {
-      const unreadable = new Remaining();
-      withoutReadableId(line.attempts[k]!, windows[k]!, service, index, unreadable);
-      return unreadable.none;
-    });
+  const readable = group.length === 1 || noneUnreadable(line, group, windows, service, index);
   const possible = readable
     ? assignments(line, group, seen, service, windows)
     : group.map((k) => seen.filter((s) => mayBe(s, service, line.attempts[k]!, windows[k]!)));
-  group.forEach((k, i) => {
+  for (let i = 0; i < group.length; i++) {
+    const k = group[i]!;
     const attempt = line.attempts[k]!;
     const window = windows[k]!;
     const sightings = possible[i]!;
-    if (sightings.length === 0 || match.outcomes[k]) return;
+    if (sightings.length === 0 || match.outcomes[k]) continue;
     const remaining = new Remaining();
     for (const s of sightings) remaining.add(s.connection);
     withoutReadableId(attempt, window, service, index, remaining);
@@ -119,8 +114,36 @@ function matchById(
       'request-id',
     );
     match.outcomes[k] = outcome;
-    if ('evidence' in outcome && sightings.length === 1) match.used = [...match.used, sightings[0]!];
-  });
+    if ('evidence' in outcome && sightings.length === 1) {
+      match.used = match.used === NONE ? sightings : [...match.used, sightings[0]!];
+    }
+  }
+}
+
+const ONLY_FIRST: readonly number[] = [0];
+
+/** Indexes of the attempts that went to the same address as the attempt `first`. */
+function attemptsOnSameAddress({ attempts }: ParsedLine, first: number): readonly number[] {
+  if (attempts.length === 1) return ONLY_FIRST;
+  const target = attempts[first]!;
+  const group: number[] = [];
+  for (let k = 0; k < attempts.length; k++) {
+    const attempt = attempts[k]!;
+    if (attempt.kind === 'ip' && attempt.ip === target.ip && attempt.port === target.port) group.push(k);
+  }
+  return group;
+}
+
+function noneUnreadable(
+  line: ParsedLine,
+  group: readonly number[],
+  windows: readonly Window[],
+  service: Service | undefined,
+  index: FlowIndex,
+): boolean {
+  const unreadable = new Remaining();
+  for (const k of group) withoutReadableId(line.attempts[k]!, windows[k]!, service, index, unreadable);
+  return unreadable.none;
 }
 
 /** For each attempt of the group, the sightings that some order-keeping assignment of all attempts gives it. */
@@ -130,9 +153,11 @@ function assignments(
   seen: readonly Sighting[],
   service: Service | undefined,
   windows: readonly Window[],
-): Sighting[][] {
+): (readonly Sighting[])[] {
   const n = group.length;
   const m = seen.length;
+  // All that was seen fits some attempt of the group, so this one.
+  if (n === 1) return [wasSent(line, group[0]!) === 'no' ? [] : seen];
   const fit = (i: number, j: number): boolean =>
     mayBe(seen[j]!, service, line.attempts[group[i]!]!, windows[group[i]!]!);
   const sent = group.map((k) => wasSent(line, k));
@@ -380,10 +405,19 @@ function settle(
     const { ip, port } = backend;
     const only = remaining.only;
     if (!only || evidence === 'sole-backend') return { evidence, ip, port };
-    const { src, sport, service } = only;
-    const dialled = service.vip === undefined ? {} : { vip: service.vip, vport: service.vport! };
-    return { evidence, ip, port, flow: { src, sport, ...dialled, ip, port } };
+    return { evidence, ip, port, flow: flowOf(only) };
   }
   if (!whole) return { reason: window.end > index.coverage.watermark ? 'late' : 'gap' };
   return { reason: remaining.several ? 'ambiguous' : 'no-flow' };
+}
+
+/** As the outcomes of all its lines share it. */
+function flowOf(connection: Connection): Flow {
+  if (connection.flow === undefined) {
+    const { src, sport, service, backend } = connection;
+    const { vip, vport } = service;
+    const dialled = vip === undefined || vport === undefined ? {} : { vip, vport };
+    connection.flow = { src, sport, ...dialled, ip: backend.ip, port: backend.port };
+  }
+  return connection.flow;
 }

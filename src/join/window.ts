@@ -47,7 +47,8 @@ export interface Window {
 export function lineEnd(line: ParsedLine, readAt: number): number {
   if (line.endMs === undefined) return readAt;
   for (let k = 0; k < line.attempts.length; k++) {
-    if (wasSent(line, k) !== 'yes') return Math.min(readAt, line.endMs + line.endStepMs + TURN_MS);
+    if (line.attempts[k]!.kind === 'ip' && wasSent(line, k) !== 'yes')
+      return Math.min(readAt, line.endMs + line.endStepMs + TURN_MS);
   }
   return Math.min(readAt, line.endMs + line.endStepMs);
 }

@@ -81,6 +81,8 @@ export interface Service {
   forgottenSightings: number;
   /** Those that carry no readable id, likewise. */
   withoutId: Sighting[];
+  /** Those whose id has been seen so often that they are not found by it, likewise. */
+  readonly repeated: Map<string, Sighting[]>;
   /** Remembered connections on which no request was seen. */
   readonly withoutRequest: Set<Connection>;
   /** The one backend of all connections that were forgotten; null if they had several. */
@@ -103,6 +105,7 @@ export function newService(vip: string | undefined, vport: number | undefined): 
     sightings: [],
     forgottenSightings: 0,
     withoutId: [],
+    repeated: new Map(),
     withoutRequest: new Set(),
     forgottenBackend: undefined,
     connectionsKnownSince: -Infinity,

@@ -31,7 +31,7 @@ export const DEFAULT_LIMITS: IndexLimits = {
   services: 5_000,
 };
 
-/** Sightings of one id that are told apart. More are taken for requests whose id cannot be read: anybody's. */
+/** Sightings of one id that are told apart. More may be any line's that has this id. */
 const MAX_REPEATS = 64;
 
 /**
@@ -249,8 +249,12 @@ export class FlowIndex {
     const over = connection.closeTo !== Infinity;
     service.sightings.push(sighting);
     const older = record.id === undefined ? undefined : this.#byId.get(record.id);
-    if (record.id === undefined || (older && older.repeats >= MAX_REPEATS)) {
+    if (record.id === undefined) {
       service.withoutId.push(sighting);
+    } else if (older && older.repeats >= MAX_REPEATS) {
+      const repeated = service.repeated.get(record.id);
+      if (repeated) repeated.push(sighting);
+      else service.repeated.set(record.id, [sighting]);
     } else {
       sighting.older = older;
       sighting.repeats = older ? older.repeats + 1 : 1;
@@ -320,6 +324,11 @@ export class FlowIndex {
     if (service.forgottenSightings > 64 && service.forgottenSightings * 2 > service.sightings.length) {
       service.sightings = service.sightings.filter((s) => !s.forgotten);
       service.withoutId = service.withoutId.filter((s) => !s.forgotten);
+      for (const [id, repeated] of service.repeated) {
+        const left = repeated.filter((s) => !s.forgotten);
+        if (left.length > 0) service.repeated.set(id, left);
+        else service.repeated.delete(id);
+      }
       service.forgottenSightings = 0;
     }
     if (sighting.id === undefined || sighting.repeats === 0) return;

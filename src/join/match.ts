@@ -4,7 +4,7 @@ import type { Evidence, Outcome } from '../record/outcome.ts';
 import { connectionsIn, fits, mayBe, Remaining } from './candidates.ts';
 import type { Connection, Service, Sighting } from './connection.ts';
 import type { FlowIndex } from './flow-index.ts';
-import { attemptWindows, UNTIMED_MS, type Window, wasSent } from './window.ts';
+import { attemptWindows, UNTIMED_MS, type Window, wasCarried, wasSent } from './window.ts';
 
 /** Where the line has no times: how long before the first sighting of its id the record has to be whole (ms). */
 const BEFORE_SEEN_MS = 250;
@@ -102,8 +102,8 @@ function matchById(
     if (sightings.length === 0 || match.outcomes[k]) continue;
     const remaining = new Remaining();
     for (const s of sightings) remaining.add(s.connection);
-    withoutReadableId(attempt, window, service, index, remaining);
-    const certain = wasSent(line, k) === 'yes';
+    withoutReadableId(line.id!, attempt, window, service, index, remaining);
+    const certain = wasCarried(line, k) === 'yes';
     if (!certain && !remaining.several) unsent(attempt, window, service, index, remaining, match);
     const outcome = settle(
       attempt,
@@ -142,7 +142,7 @@ function noneUnreadable(
   index: FlowIndex,
 ): boolean {
   const unreadable = new Remaining();
-  for (const k of group) withoutReadableId(line.attempts[k]!, windows[k]!, service, index, unreadable);
+  for (const k of group) withoutReadableId(line.id!, line.attempts[k]!, windows[k]!, service, index, unreadable);
   return unreadable.none;
 }
 
@@ -157,10 +157,10 @@ function assignments(
   const n = group.length;
   const m = seen.length;
   // All that was seen fits some attempt of the group, so this one.
-  if (n === 1) return [wasSent(line, group[0]!) === 'no' ? [] : seen];
+  if (n === 1) return [wasCarried(line, group[0]!) === 'no' ? [] : seen];
   const fit = (i: number, j: number): boolean =>
     mayBe(seen[j]!, service, line.attempts[group[i]!]!, windows[group[i]!]!);
-  const sent = group.map((k) => wasSent(line, k));
+  const sent = group.map((k) => wasCarried(line, k));
   // before[i][j]: attempts < i can all be accounted for with sightings < j. after[i][j]: attempts >= i with sightings >= j.
   const before = grid(n, m);
   const after = grid(n, m);
@@ -193,9 +193,10 @@ function grid(n: number, m: number): boolean[][] {
 /**
  * nginx may forward the id in some locations only, so a request without a readable id in the window may be the one
  * meant, and the sightings with the id an auth_request's or a mirror's. Its target proves nothing, as nginx may have
- * rewritten it.
+ * rewritten it. The same goes for requests with this very id that are too many to be told apart.
  */
 function withoutReadableId(
+  id: string,
   attempt: Attempt,
   window: Window,
   service: Service | undefined,
@@ -203,13 +204,15 @@ function withoutReadableId(
   remaining: Remaining,
 ): void {
   for (const group of service ? [service, index.unknown] : [index.unknown]) {
-    let looked = 0;
-    for (let i = group.withoutId.length - 1; i >= 0; i--) {
-      const other = group.withoutId[i]!;
-      if (other.to < window.begin) break;
-      if (++looked > MAX_LOOKED_AT) remaining.several = true;
-      if (remaining.several) return;
-      if (!other.forgotten && mayBe(other, service, attempt, window)) remaining.add(other.connection);
+    for (const others of [group.withoutId, group.repeated.get(id) ?? NONE]) {
+      let looked = 0;
+      for (let i = others.length - 1; i >= 0; i--) {
+        const other = others[i]!;
+        if (other.to < window.begin) break;
+        if (++looked > MAX_LOOKED_AT) remaining.several = true;
+        if (remaining.several) return;
+        if (!other.forgotten && mayBe(other, service, attempt, window)) remaining.add(other.connection);
+      }
     }
   }
 }
@@ -268,7 +271,7 @@ function matchByElimination(
   const evidence = byPort ? 'source-port' : 'sole-backend';
   const byConnection = settle(attempt, alive, whole, window, index, evidence);
   if ('evidence' in byConnection || byConnection.reason === 'direct') return byConnection;
-  if (wasSent(line, k) !== 'yes') return byConnection;
+  if (wasCarried(line, k) !== 'yes') return byConnection;
   const byRequest = matchByRequests(line, attempt, window, service, index);
   return byRequest && 'evidence' in byRequest ? byRequest : byConnection;
 }

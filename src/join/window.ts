@@ -33,6 +33,14 @@ export function wasSent(line: ParsedLine, k: number): Sent {
   return typeof attempt.status === 'number' && !MADE_UP.has(attempt.status) ? 'yes' : 'unknown';
 }
 
+/**
+ * Whether the attempt's request was on the wire: also where no answer tells it, but bytes were taken by a connection.
+ * When that was, such an attempt does not say (`wasSent`).
+ */
+export function wasCarried(line: ParsedLine, k: number): Sent {
+  return (line.attempts[k]!.bytesSent ?? 0) > 0 ? 'yes' : wasSent(line, k);
+}
+
 /** When an attempt can have happened, ms since the epoch. All bounds are inclusive and err towards wider. */
 export interface Window {
   /** The request cannot have been sent before; -Infinity where the line does not say. */

@@ -67,6 +67,7 @@ export class LogFormat {
       'upstream_addr',
       ...COLUMNS,
       'request_time',
+      ...Object.values(IN_STREAMS),
       'status',
       idField,
       ...(portField === undefined ? [] : [portField]),
@@ -75,7 +76,11 @@ export class LogFormat {
     this.escaping = escaping;
     this.#splitter = new Splitter(pieces, escaping, (name) => needed.has(name));
     this.variables = this.#splitter.variables;
-    const indexOf = (name: string) => this.variables.indexOf(name);
+    const indexOf = (name: string): number => {
+      const index = this.variables.indexOf(name);
+      const other = IN_STREAMS[name];
+      return index >= 0 || other === undefined ? index : this.variables.indexOf(other);
+    };
     this.#attempts = new AttemptReader(indexOf, portField);
     this.#request = {
       id: indexOf(idField),
@@ -152,6 +157,12 @@ export class LogFormat {
 }
 
 const TIME_KINDS = { msec: 'msec', time_iso8601: 'iso8601', time_local: 'local' } as const;
+
+/** What `stream { }` calls the same (ngx_stream_upstream.c, ngx_stream_variables.c). */
+const IN_STREAMS: Readonly<Record<string, string>> = {
+  request_time: 'session_time',
+  upstream_response_time: 'upstream_session_time',
+};
 
 /**
  * The variable through which clients can write lines of their own that would be believed.

@@ -129,11 +129,11 @@ test('where the clock was set back, nothing is claimed from before, and claims g
   assert.deepEqual(take(back + 31), ['before: gap']);
 });
 
-test('an id that a client repeats without end is settled for nobody, and costs no more each time', () => {
+test('an id that a client repeats without end is settled for nobody, costs no more each time, and harms no other', () => {
   const { feed, push, take } = start();
   for (let i = 0; i < 2_000; i++) feed(...served('same', T0 - 5, 10_000 + i, `10.244.0.${i % 4}`));
   push(line('same', T0), T0 + 1, 'repeated');
   push(line('other', T0), T0 + 1, 'another');
   feed(...served('other', T0 - 5, 33454, '10.244.0.64'), { kind: 'tick', t: T0 + 2 });
-  assert.deepEqual(take(T0 + 2), ['repeated: ambiguous', 'another: ambiguous']);
+  assert.deepEqual(take(T0 + 2), ['repeated: ambiguous', 'another: 10.244.0.64 by request-id']);
 });

@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { FlowIndex } from '../../src/join/flow-index.ts';
+import { matchLine } from '../../src/join/match.ts';
+import type { Observation } from '../../src/record/feed.ts';
+import type { ParsedLine } from '../../src/record/line.ts';
+
+const VIP = { vip: '10.105.148.194', vport: 10000 };
+const START = 1_764_837_843_000;
+
+/** Requests of these ids, 1 ms apart, each on a connection of its own to the pod of this number. */
+function indexOf(requests: readonly [id: string, pod: number][]): FlowIndex {
+  const index = new FlowIndex();
+  let seq = 0;
+  const apply = (observation: Observation) => index.apply({ ...observation, seq: seq++ });
+  for (const source of ['conntrack', 'tap'] as const) apply({ kind: 'gap', source, t: START - 60_000 });
+  apply({ kind: 'tick', t: START - 1 });
+  requests.forEach(([id, pod], i) => {
+    const flow = { src: '10.244.0.70', sport: 33_000 + i, ...VIP, ip: `10.244.1.${pod}`, port: 8000 };
+    apply({ kind: 'open', t: START + i, ...flow, via: 'conntrack' });
+    apply({ kind: 'request', t: START + i, ...flow, via: 'tap', id, bytes: 100, entire: true });
+    apply({ kind: 'tick', t: START + i });
+  });
+  apply({ kind: 'tick', t: START + 10_000 });
+  return index;
+}
+
+function lineOf(id: string): ParsedLine {
+  const attempt = {
+    start: 0,
+    end: 0,
+    kind: 'ip',
+    ip: VIP.vip,
+    port: VIP.vport,
+    connectMs: 0,
+    headerMs: 900,
+    responseMs: 900,
+    status: 200,
+    bytesSent: 100,
+    bytesReceived: 100,
+    localPort: undefined,
+  } as const;
+  const end = { endMs: START + 1_000, endStepMs: 1, requestMs: 1_000 };
+  return { attempts: [attempt], ...end, id, method: 'GET', path: '/', status: 200 };
+}
+
+const many = (id: string, pod: number, count: number) =>
+  Array.from({ length: count }, (): [string, number] => [id, pod]);
+const outcome = (index: FlowIndex, id: string) => matchLine(lineOf(id), START + 1_001, index).outcomes[0];
+
+test('an id that is repeated without end casts no doubt on lines with another', () => {
+  const index = indexOf([...many('same', 64, 700), ['own', 65]]);
+  assert.deepEqual(outcome(index, 'own'), {
+    evidence: 'request-id',
+    ip: '10.244.1.65',
+    port: 8000,
+    flow: { src: '10.244.0.70', sport: 33_700, ...VIP, ip: '10.244.1.65', port: 8000 },
+  });
+});
+
+test('what is too often repeated to be told apart still speaks against its own lines', () => {
+  const index = indexOf([...many('same', 64, 70), ['same', 65]]);
+  assert.deepEqual(outcome(index, 'same'), { reason: 'ambiguous' });
+  const agreed = outcome(indexOf(many('same', 64, 70)), 'same');
+  assert.ok(agreed && 'evidence' in agreed && agreed.ip === '10.244.1.64', JSON.stringify(agreed));
+});
+
+test('what is repeated goes with the memory of it', () => {
+  const index = indexOf(many('same', 64, 200));
+  const service = index.service(VIP.vip, VIP.vport)!;
+  assert.equal(service.repeated.get('same')?.length, 136);
+  for (let i = 0; i < 70_000; i++)
+    index.apply({
+      kind: 'request',
+      seq: i,
+      t: START + 10_000,
+      src: '10.244.0.70',
+      sport: 33_000 + (i % 200),
+      ...VIP,
+      ip: '10.244.1.64',
+      port: 8000,
+      via: 'tap',
+      id: `${i}`,
+    });
+  assert.equal(service.repeated.size, 0);
+});

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs Debian packages whose commands are missing here: install.sh COMMAND:PACKAGE… Run as root; does nothing, also as
-# another user, if all commands are there.
+# Installs Debian packages whose commands (or files, by path) are missing here: install.sh COMMAND:PACKAGE… Run as root;
+# does nothing, also as another user, if all are there.
 set -eu
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
@@ -8,7 +8,7 @@ export PATH
 look() {
   missing=''
   for need in "$@"; do
-    command -v "${need%%:*}" >/dev/null 2>&1 || missing="$missing ${need#*:}"
+    command -v "${need%%:*}" >/dev/null 2>&1 || [ -e "${need%%:*}" ] || missing="$missing ${need#*:}"
   done
 }
 

@@ -2,7 +2,7 @@
  * The lab's judge: compares nginx's log with the enriched one and every named pod with the truth. It shares no code
  * with the product and finds the addresses by its own reading of the lab's formats.
  */
-import { type Served, truthOf } from './truth.ts';
+import { type Served, type Truth, truthOf } from './truth.ts';
 
 export interface Comparison {
   /** Complete lines in nginx's log. */
@@ -109,8 +109,13 @@ function note(result: Comparison, what: 'wrong' | 'altered' | 'repeated' | 'reor
   if (result.findings.length < 10) result.findings.push(`${what}: ${JSON.stringify(text.slice(0, 600))}`);
 }
 
+/** What is known of a line's attempts, in step with them. */
+export type TruthOf = (line: string, attempts: number) => readonly (Truth | undefined)[];
+
 /** Compares what nginx wrote with what the sidecar wrote, line by line. */
-export function compare(input: Buffer, output: Buffer, served?: Served): Comparison {
+export function compare(input: Buffer, output: Buffer, known?: Served | TruthOf): Comparison {
+  const truthFor: TruthOf =
+    typeof known === 'function' ? known : (line, attempts) => truthOf(line, attempts, known);
   const result: Comparison = {
     lines: 0,
     attempts: 0,
@@ -134,7 +139,7 @@ export function compare(input: Buffer, output: Buffer, served?: Served): Compari
   for (const [i, o] of pair(inputs, outputs, result)) {
     const { addresses } = inputs[i]!;
     const named = outputs[o]!.addresses;
-    const truth = truthOf(before.lines[i]!, addresses.length, served);
+    const truth = truthFor(before.lines[i]!, addresses.length);
     addresses.forEach((address, k) => {
       const name = named[k];
       if (!ADDRESS.test(address)) {

@@ -19,9 +19,18 @@ export const FORMATS = {
   id: `${ARTICLE} "$request_id" ${TRUTH}`,
   /** The recommended fields. */
   full: `${ARTICLE} "$request_id" ${TIMES} ${TRUTH}`,
+  /** The same with an id that clients may choose (`map` to `$rid`). */
+  rid: `${ARTICLE} "$rid" ${TIMES} ${TRUTH}`,
   /** The same without the id. */
   times: `${ARTICLE} ${TIMES} ${TRUTH}`,
 } as const;
+
+/**
+ * Of a `stream { }` server, one line a connection. In the place of the user's name stands the client's port, and in that
+ * of the target the server's: by the two the truth is found.
+ */
+export const STREAM =
+  '$remote_addr - $remote_port [$time_local] "$protocol $server_port" $status $upstream_addr $bytes_sent $bytes_received $msec $session_time "$upstream_connect_time" "$upstream_session_time" "$upstream_bytes_sent" "$upstream_bytes_received"';
 
 export type FormatName = keyof typeof FORMATS;
 

@@ -26,9 +26,13 @@ export interface RequestPlan {
   weight?: number;
   /** Default GET. */
   method?: string;
-  /** `{n}` becomes the request's number in the run. */
+  /** `{n}` becomes the request's number in the run, `{port}` the client's port, `{pad}` 32,000 letters. */
   path: string;
   bodyBytes?: number;
+  /** The body goes in chunks of this many bytes, 2 ms apart, without its length. */
+  chunkBytes?: number;
+  /** Announce the body with `Expect: 100-continue` and send it when the server says so. */
+  expect?: boolean;
   /** Raw header lines, without line ends. */
   headers?: readonly string[];
   /** The client goes away this long after sending. */
@@ -58,6 +62,8 @@ export function random(seed: number): () => number {
 /** Follows the framing of one response: how many more bytes belong to it (RFC 9112, section 6.3). */
 class ResponseReader {
   status = 0;
+  /** Called at `100 Continue`. */
+  continued: () => void = () => {};
   private readonly bodiless: boolean;
   private head = '';
   private left = 0;
@@ -83,6 +89,7 @@ class ResponseReader {
       if (this.status < 200 && this.status !== 101) {
         this.inBody = false;
         this.head = '';
+        this.continued();
         return body.length > 0 && this.push(body);
       }
       if (this.bodiless || this.status === 204 || this.status === 304) return true;
@@ -111,18 +118,37 @@ class ResponseReader {
   }
 }
 
-function encode(plan: LoadPlan, request: RequestPlan, n: number): Buffer {
+function encodeHead(plan: LoadPlan, request: RequestPlan, n: number, port: number): Buffer {
   const method = request.method ?? 'GET';
+  const path = request.path
+    .replace('{n}', String(n))
+    .replace('{port}', String(port))
+    .replace('{pad}', 'p'.repeat(32_000));
   const lines = [
-    `${method} ${request.path.replace('{n}', String(n))} HTTP/1.1`,
+    `${method} ${path} HTTP/1.1`,
     'Host: lab',
     `Connection: ${plan.keepalive === false ? 'close' : 'keep-alive'}`,
     ...(request.headers ?? []),
   ];
-  if (request.bodyBytes !== undefined) lines.push(`Content-Length: ${request.bodyBytes}`);
-  const head = Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
-  return request.bodyBytes ? Buffer.concat([head, Buffer.alloc(request.bodyBytes, 'b')]) : head;
+  if (request.chunkBytes) lines.push('Transfer-Encoding: chunked');
+  else if (request.bodyBytes !== undefined) lines.push(`Content-Length: ${request.bodyBytes}`);
+  if (request.expect) lines.push('Expect: 100-continue');
+  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
 }
+
+/** The body in the pieces it is sent in. */
+function encodeBody({ bodyBytes = 0, chunkBytes }: RequestPlan): Buffer[] {
+  if (!chunkBytes) return bodyBytes > 0 ? [Buffer.alloc(bodyBytes, 'b')] : [];
+  const pieces: Buffer[] = [];
+  for (let left = bodyBytes; left > 0; left -= chunkBytes) {
+    const size = Math.min(left, chunkBytes);
+    pieces.push(Buffer.from(`${size.toString(16)}\r\n${'b'.repeat(size)}\r\n`, 'latin1'));
+  }
+  return [...pieces, Buffer.from('0\r\n\r\n', 'latin1')];
+}
+
+/** How far apart chunks are sent (ms). */
+const CHUNK_MS = 2;
 
 export function runLoad(plan: LoadPlan): Promise<LoadResult> {
   const result: LoadResult = { sent: 0, completed: 0, aborted: 0, failed: 0, statuses: {}, elapsedMs: 0 };
@@ -185,8 +211,28 @@ export function runLoad(plan: LoadPlan): Promise<LoadResult> {
       socket.on('data', (bytes: Buffer) => reader.push(bytes) && settle('completed'));
       socket.on('end', () => settle(reader.close() ? 'completed' : 'failed'));
       socket.on('error', () => settle('failed'));
-      socket.write(encode(plan, request, result.sent));
-      result.sent++;
+      const number = result.sent++;
+      const sendBody = (pieces: readonly Buffer[]): void => {
+        const [piece, ...rest] = pieces;
+        if (piece === undefined || socket.destroyed) return;
+        socket.write(piece);
+        if (rest.length > 0) setTimeout(sendBody, CHUNK_MS, rest);
+      };
+      const body = encodeBody(request);
+      const send = (): void => {
+        const head = encodeHead(plan, request, number, socket.localPort ?? 0);
+        const [piece, ...rest] = body;
+        if (request.expect) {
+          reader.continued = () => sendBody(body);
+          socket.write(head);
+        } else {
+          // Head and body in one piece, as most clients do.
+          socket.write(piece ? Buffer.concat([head, piece]) : head);
+          sendBody(rest);
+        }
+      };
+      if (socket.connecting) socket.once('connect', send);
+      else send();
       if (request.abortAfterMs !== undefined) abort = setTimeout(settle, request.abortAfterMs, 'aborted');
     };
 

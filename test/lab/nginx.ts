@@ -45,8 +45,8 @@ worker_processes ${options.workers};
 worker_rlimit_nofile 16384;
 pid ${pidFile};
 error_log ${errorLog} warn;
-events { worker_connections 4096; }
 ${options.main ?? ''}
+events { worker_connections 4096; }
 http {
 ${temp}
   keepalive_requests 100000000;
@@ -86,6 +86,8 @@ export interface FrontOptions {
   locations?: string;
   /** Added to `http { }`. */
   http?: string;
+  /** Added beside `http { }`. */
+  main?: string;
   /** Parameters of access_log, such as `buffer=32k flush=1s`. */
   logParameters?: string;
   /** Leave out `proxy_set_header X-Request-ID`. */
@@ -124,15 +126,22 @@ ${locations.join('\n')}
 }
 
 export async function startFront(scene: Scene, pod: Pod, dir: string, options: FrontOptions): Promise<Nginx> {
-  return startNginx(scene, pod, dir, { workers: options.workers ?? 1, http: frontHttp(scene, dir, options) });
+  const http = frontHttp(scene, dir, options);
+  const main = options.main ? { main: options.main } : {};
+  return startNginx(scene, pod, dir, { workers: options.workers ?? 1, http, ...main });
 }
 
 /** Sizes in bytes that `…/size/N` serves. */
 export const SIZES = [0, 1, 40, 512, 1000, 4096, 20_000, 65_536, 1_048_576] as const;
 
+/** Who answers, in headers that fronts log. */
+const SAY_WHO =
+  'add_header X-Pod-Ip $server_addr always; add_header X-Pod-Port $server_port always; add_header X-Client-Port $remote_port always;';
+
 /**
  * The fast backend: a real nginx that says in headers who it is and which port it was called from. `…/size/N` answers
- * with N bytes, `…/status/N` with that status, `…/rate/N` with 64 KiB at N bytes/s, all else with a short text.
+ * with N bytes, `…/status/N` with that status, `…/rate/N` with 64 KiB at N bytes/s, `/accel/NAME/…` with an X-Accel-Redirect
+ * to `/NAME/accel/NAME/…`, all else with a short text.
  * Its own log keeps `ID IP:PORT CLIENT:PORT METHOD URI SECONDS TOOK` for requests whose answer never got to the front.
  */
 function backendHttp(dir: string, files: string, ports: readonly number[]): string {
@@ -148,9 +157,12 @@ function backendHttp(dir: string, files: string, ports: readonly number[]): stri
   large_client_header_buffers 8 64k;
   server {
 ${listen.join('\n')}
-    add_header X-Pod-Ip $server_addr always;
-    add_header X-Pod-Port $server_port always;
-    add_header X-Client-Port $remote_port always;
+    ${SAY_WHO}
+    location ~ ^/accel/(?<name>[^/]+)/ {
+      ${SAY_WHO}
+      add_header X-Accel-Redirect /$name$request_uri;
+      return 200;
+    }
     location / { return 200 "a short answer, forty bytes with newline\\n"; }
     location ~ /size/(?<bytes>[0-9]+)$ { alias ${files}/$bytes; error_page 405 =200 $uri; }
     location ~ /rate/(?<rate>[0-9]+)$ { alias ${files}/65536; limit_rate $rate; }

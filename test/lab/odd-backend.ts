@@ -9,6 +9,7 @@
  *   do=close     close without an answer           do=half     close in the middle of the body
  *   do=early     answer before reading the body    do=http10   answer as HTTP/1.0 and close
  *   do=upgrade   101, then echo until the end      do=reset    reset instead of an answer
+ *   chance=P     do=, status= and delay= count for P of 100 requests only
  * Every answer carries X-Pod-Ip, X-Pod-Port and X-Client-Port, as the fast backend's do.
  */
 import { appendFileSync } from 'node:fs';
@@ -29,6 +30,7 @@ interface Head {
   id: string;
   query: URLSearchParams;
   bodyBytes: number;
+  chunked: boolean;
   http10: boolean;
   keepAlive: boolean;
 }
@@ -37,6 +39,7 @@ function parseHead(text: string): Head {
   const [line = '', ...fields] = text.split('\r\n');
   const [method = '', target = '/', version = ''] = line.split(' ');
   let bodyBytes = 0;
+  let chunked = false;
   let connection = '';
   let id = '-';
   for (const field of fields) {
@@ -44,6 +47,7 @@ function parseHead(text: string): Head {
     const name = field.slice(0, colon).toLowerCase();
     const value = field.slice(colon + 1).trim();
     if (name === 'content-length') bodyBytes = Number(value);
+    if (name === 'transfer-encoding') chunked = true;
     if (name === 'x-request-id') id = value;
     if (name === 'connection') connection = value.toLowerCase();
   }
@@ -52,11 +56,18 @@ function parseHead(text: string): Head {
     method,
     target,
     id,
-    query: new URLSearchParams(mark < 0 ? '' : target.slice(mark + 1)),
+    query: chosen(new URLSearchParams(mark < 0 ? '' : target.slice(mark + 1))),
     bodyBytes,
+    chunked,
     http10: version === 'HTTP/1.0',
     keepAlive: version === 'HTTP/1.1' && connection !== 'close',
   };
+}
+
+function chosen(query: URLSearchParams): URLSearchParams {
+  if (Math.random() * 100 >= Number(query.get('chance') ?? 100))
+    for (const name of ['do', 'status', 'delay']) query.delete(name);
+  return query;
 }
 
 const address = (ip: string | undefined) => (ip ?? '').replace('::ffff:', '');
@@ -99,13 +110,23 @@ function answer(socket: Socket, head: Head, done: () => void): void {
   send(0);
 }
 
+const LAST_CHUNK = Buffer.from('0\r\n\r\n');
+
 const server = createServer((socket) => {
   socket.setNoDelay(true);
   let pending: Buffer = Buffer.alloc(0);
   let skip = 0;
+  let inChunks = false;
   let busy = false;
   const proceed = (): void => {
     for (;;) {
+      if (inChunks) {
+        // The lab's bodies never contain the text of the last chunk.
+        const last = pending.indexOf(LAST_CHUNK);
+        pending = pending.subarray(last < 0 ? -LAST_CHUNK.length : last + LAST_CHUNK.length);
+        if (last < 0) return;
+        inChunks = false;
+      }
       const taken = Math.min(skip, pending.length);
       pending = pending.subarray(taken);
       skip -= taken;
@@ -115,6 +136,7 @@ const server = createServer((socket) => {
       const head = parseHead(pending.subarray(0, end).toString('latin1'));
       pending = pending.subarray(end + 4);
       skip = head.bodyBytes;
+      inChunks = head.chunked;
       busy = true;
       const here = `${address(socket.localAddress)}:${socket.localPort}`;
       const peer = `${address(socket.remoteAddress)}:${socket.remotePort}`;
@@ -129,7 +151,7 @@ const server = createServer((socket) => {
         });
       const waitMs = Number(head.query.get('delay') ?? slowestMs * (0.5 + Math.random() / 2));
       const whenRead = (): void => {
-        if (skip > 0 && head.query.get('do') !== 'early' && !socket.destroyed) {
+        if ((skip > 0 || inChunks) && head.query.get('do') !== 'early' && !socket.destroyed) {
           socket.once('data', () => setImmediate(whenRead));
           return;
         }

@@ -41,9 +41,11 @@ export function dropLines(bytes: Buffer, count: number): Buffer {
 }
 
 /** The logs of what runs in the pods. */
-function podLogs(scene: Scene): string[] {
+export function podLogs(scene: Scene): string[] {
   return scene.pods
-    .flatMap(({ name }) => ['served.log', 'odd-served.log'].map((log) => join(scene.dir, name, log)))
+    .flatMap(({ name }) =>
+      ['served.log', 'odd-served.log', 'protocol-served.log'].map((log) => join(scene.dir, name, log)),
+    )
     .filter((path) => existsSync(path));
 }
 
@@ -132,7 +134,7 @@ export function judge(scene: Scene, rows: Row[]): Judge {
         reasons: difference(later.reasons, earlier.reasons),
       };
       rows.push(row);
-      if (process.env.REALPOD_LAB_ROWS) console.log(JSON.stringify(row));
+
       assertSound(row);
       if (behind) throw behind;
       return row;

@@ -5,11 +5,10 @@ import type { LoadPlan, LoadResult } from './load.ts';
 import { FRONT_PORT } from './nginx.ts';
 import type { Pod, RunOptions, Scene } from './scene.ts';
 
+type LabProgram = 'load.ts' | 'odd-backend.ts' | 'protocol-backend.ts' | 'cluster-names.ts';
+
 /** Arguments that make `node` run one of the lab's own programs. */
-export function labProgram(
-  name: 'load.ts' | 'odd-backend.ts' | 'cluster-names.ts',
-  ...args: string[]
-): string[] {
+export function labProgram(name: LabProgram, ...args: string[]): string[] {
   return ['--import', import.meta.resolve('tsx'), fileURLToPath(new URL(name, import.meta.url)), ...args];
 }
 
@@ -39,7 +38,7 @@ export function collect(
 /** Sends a LoadPlan to a front from the client's namespace. */
 export async function load(
   scene: Scene,
-  plan: Omit<LoadPlan, 'host' | 'port'> & { front?: Pod },
+  plan: Omit<LoadPlan, 'host' | 'port'> & { front?: Pod; port?: number },
 ): Promise<LoadResult> {
   const { front = scene.fronts[0]!, ...rest } = plan;
   const whole: LoadPlan = { host: front.ip, port: FRONT_PORT, ...rest };
@@ -69,18 +68,47 @@ export function startOdd(
   port: number,
   { slowestMs = 0, failing = 0 } = {},
 ): Promise<void> {
-  mkdirSync(join(scene.dir, pod.name), { recursive: true });
-  const servedLog = join(scene.dir, pod.name, 'odd-served.log');
-  const child = scene.spawnIn(
-    pod,
-    process.execPath,
-    labProgram('odd-backend.ts', String(port), servedLog, String(slowestMs), String(failing)),
-    {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
+  const log = podLog(scene, pod, 'odd-served.log');
+  return startBackend(scene, pod, 'odd-backend.ts', [String(port), log, String(slowestMs), String(failing)]);
+}
+
+export interface ProtocolPorts {
+  fastcgi: number;
+  uwsgi: number;
+  grpc: number;
+  https: number;
+}
+
+/** Starts the backends of other protocols in every pod; resolves when they listen. */
+export async function startProtocols(scene: Scene, ports: ProtocolPorts): Promise<void> {
+  scene.runIn(
+    scene.node,
+    `cd ${scene.dir} && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=lab -keyout key.pem -out cert.pem 2>/dev/null`,
   );
+  const { fastcgi, uwsgi, grpc, https } = ports;
+  const numbers = [fastcgi, uwsgi, grpc, https].map(String);
+  await Promise.all(
+    scene.pods.map((pod) =>
+      startBackend(scene, pod, 'protocol-backend.ts', [
+        ...numbers,
+        podLog(scene, pod, 'protocol-served.log'),
+        scene.dir,
+      ]),
+    ),
+  );
+}
+
+function podLog(scene: Scene, pod: Pod, name: string): string {
+  mkdirSync(join(scene.dir, pod.name), { recursive: true });
+  return join(scene.dir, pod.name, name);
+}
+
+function startBackend(scene: Scene, pod: Pod, program: LabProgram, args: readonly string[]): Promise<void> {
+  const child = scene.spawnIn(pod, process.execPath, labProgram(program, ...args), {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   return new Promise((resolve, reject) => {
     child.stdout?.once('data', () => resolve());
-    child.once('exit', (code) => reject(new Error(`lab: the odd backend in ${pod.name} ended with ${code}`)));
+    child.once('exit', (code) => reject(new Error(`lab: ${program} in ${pod.name} ended with ${code}`)));
   });
 }

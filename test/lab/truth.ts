@@ -69,7 +69,9 @@ export function truthOf(line: string, attempts: number, served: Served | undefin
   const truth: (Truth | undefined)[] = Array.from({ length: attempts });
   if (served) bySightings(line, truth, served);
   const said = SAID.exec(line);
-  if (said && said[1] !== '-' && said[1] !== '') {
+  // A stale answer from nginx's cache names the pod that it once came from, so what tcpdump saw goes first.
+  const seen = served?.knocks !== undefined && truth[attempts - 1]?.pods.length === 1;
+  if (!seen && said && said[1] !== '-' && said[1] !== '') {
     const ip = said[1]!;
     truth[attempts - 1] = { pods: [ip.includes(':') ? `[${ip}]:${said[2]}` : `${ip}:${said[2]}`] };
   }
@@ -82,7 +84,11 @@ function bySightings(line: string, truth: (Truth | undefined)[], served: Served)
   const all = served.byId.get(ID.exec(line)?.[1] ?? '') ?? [];
   // A subrequest carries the same id to another target; a redirect of the lab keeps the first target as its end.
   const own = all.filter((sighting) => sighting.uri.endsWith(uri));
-  const seen = own.length > 0 ? own : all;
+  const timed = TIMED.exec(line);
+  const end = timed ? Number(timed[1]) + CLOCK_S : Infinity;
+  const begin = timed ? end - Number(timed[2]) - 2 * CLOCK_S : -Infinity;
+  const during = ({ at }: { at: number }) => at >= begin && at <= end;
+  const seen = (own.length > 0 ? own : all).filter(during);
   const sent = sentAttempts(line, attempts);
   const carried = sent ?? truth.map((_, k) => k);
   const distinct = new Set(seen.map(({ at }) => at)).size === seen.length;
@@ -95,10 +101,7 @@ function bySightings(line: string, truth: (Truth | undefined)[], served: Served)
     for (const k of carried) truth[k] = { pods: seen.map(({ pod }) => pod) };
   }
   if (!sent || !served.knocks) return;
-  const timed = TIMED.exec(line)!;
-  const end = Number(timed[1]) + CLOCK_S;
-  const begin = end - Number(timed[2]) - 2 * CLOCK_S;
-  const pods = served.knocks.filter(({ at }) => at >= begin && at <= end).map(({ pod }) => pod);
+  const pods = served.knocks.filter(during).map(({ pod }) => pod);
   for (let k = 0; k < attempts; k++) if (!sent.includes(k)) truth[k] = { pods };
 }
 

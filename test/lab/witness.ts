@@ -1,9 +1,13 @@
 /** tcpdump beside each backend: everything that came to it, also what its kernel refused. */
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { until } from './nginx.ts';
 import { endChild, type Scene } from './scene.ts';
 import { addSighting, inOrder, type Knock, type Served, type Sighting } from './truth.ts';
+
+/** A capture that has not grown for so long (ms) is complete. */
+const STILL_MS = 200;
 
 export interface Witness {
   /** Ends the capture. What it did not see whole, such as a head of several segments, is taken from the pods' own logs. */
@@ -19,7 +23,10 @@ export async function startWitness(scene: Scene, dir: string): Promise<Witness> 
     const child = scene.spawnIn(
       pod,
       'tcpdump',
-      ['-i', 'eth0', '-p', '-n', '-B', '32768', '-s', '0', '-Z', 'root', '-w', file, `tcp and ${address}`],
+      [
+        ...['-i', 'eth0', '-p', '-n', '-B', '32768', '-s', '0', '-Z', 'root', '--immediate-mode', '-U'],
+        ...['-w', file, `tcp and ${address}`],
+      ],
       { stdio: ['ignore', 'ignore', stderr] },
     );
     closeSync(stderr);
@@ -32,9 +39,14 @@ export async function startWitness(scene: Scene, dir: string): Promise<Witness> 
       const byId = new Map<string, Sighting[]>();
       const knocks: Knock[] = [];
       for (const { file, errors, child } of captures) {
+        // What the kernel still has for it when it is told to end, it throws away.
+        for (let size = -1; statSync(file).size > size; await delay(STILL_MS)) size = statSync(file).size;
         await endChild(child);
         const said = readFileSync(errors, 'utf8');
-        if (!/^0 packets dropped by kernel/m.test(said))
+        const [captured, received, dropped] = [...said.matchAll(/^(\d+) packets/gm)].map(([, n]) =>
+          Number(n),
+        );
+        if (captured === undefined || captured !== received || dropped !== 0)
           throw new Error(`lab: tcpdump lost packets: ${said}`);
         readCapture(readFileSync(file), byId, knocks);
       }

@@ -136,7 +136,8 @@ export function createHelperApp(
   const app = createApp({ connections: 1_000, headersMs: 5_000 }, (message) => log('error', message));
   const routes = { cutOff: 0, refused: 0 };
   addFeedRoutes(app, { feed, capture, authorizer, names, canonical: canonicalIp, stats: routes });
-  const metrics = helperMetrics({ capture: capture.stats, feed, routes, clock: Date.now });
+  const { stats, kernelLog } = capture;
+  const metrics = helperMetrics({ capture: stats, kernelLog, feed, routes, clock: Date.now });
   app.get('/metrics', async (_request, reply) => reply.type(metrics.contentType).send(await metrics.text()));
   app.get('/healthz', async () => ({ status: 'ok' }));
   app.get('/readyz', async () => {

@@ -1,10 +1,11 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Flow, Observation, Source } from '../record/feed.ts';
 import { KernelCapture } from './kernel.ts';
-import { LoggedCapture } from './kernel-log.ts';
+import { type KernelLogStats, LoggedCapture } from './kernel-log.ts';
 import { openKernelLog } from './kernel-log-source.ts';
 
 export { CaptureError } from './error.ts';
+export type { KernelLogStats } from './kernel-log.ts';
 
 export type OpenObservation = Extract<Observation, { kind: 'open' }>;
 
@@ -122,6 +123,8 @@ export interface Capture {
   /** Removes the table and closes the sockets. Delivers nothing more. */
   close(): Promise<void>;
   readonly stats: CaptureStats;
+  /** Where the kernel log is read. */
+  readonly kernelLog?: KernelLogStats;
 }
 
 /** Opens nothing before `start`. The native binding is loaded there, so importing this file costs little. */

@@ -142,7 +142,8 @@ function noneUnreadable(
   index: FlowIndex,
 ): boolean {
   const unreadable = new Remaining();
-  for (const k of group) withoutReadableId(line.id!, line.attempts[k]!, windows[k]!, service, index, unreadable);
+  for (const k of group)
+    withoutReadableId(line.id!, line.attempts[k]!, windows[k]!, service, index, unreadable);
   return unreadable.none;
 }
 

@@ -1,34 +1,45 @@
-import type { CaptureStats } from '../capture/capture.ts';
+import type { CaptureStats, KernelLogStats } from '../capture/capture.ts';
 import type { Feed } from '../feed/feed.ts';
 import { Metrics } from './metrics.ts';
 
 /** Where the helper's numbers live. They are only read at a scrape. */
 export interface HelperNumbers {
   capture: Readonly<CaptureStats>;
+  /** Where the kernel log is read. */
+  kernelLog?: Readonly<KernelLogStats> | undefined;
   feed: Feed;
   routes: { readonly cutOff: number; readonly refused: number };
   clock: () => number;
 }
 
-export function helperMetrics({ capture, feed, routes, clock }: HelperNumbers): Metrics {
+export function helperMetrics({ capture, kernelLog, feed, routes, clock }: HelperNumbers): Metrics {
   const metrics = new Metrics();
   metrics.counters('realpod_helper_events_total', 'Events read from the kernel, by source.', 'source', () => [
     ['conntrack', capture.conntrackEvents],
     ['tap', capture.tapPackets],
+    ['kernel-log', kernelLog?.messages ?? 0],
   ]);
   metrics.counters('realpod_helper_records_total', 'Events that became records, by source.', 'source', () => [
     ['conntrack', capture.conntrackRelevant],
     ['tap', capture.tapRequests + capture.tapWithin],
+    ['kernel-log', kernelLog?.opened ?? 0],
   ]);
   metrics.counters(
     'realpod_helper_unused_total',
-    'Tap packets and messages that became no record, by reason.',
+    'Events and messages that became no record, by reason.',
     'reason',
     () => [
       ['conntrack-malformed', capture.conntrackMalformed],
       ['tap-malformed', capture.tapMalformed],
       ['tap-not-http', capture.tapNotHttp],
       ['tap-repeated', capture.tapRepeated],
+      ['kernel-log-not-a-record', kernelLog?.notRecords ?? 0],
+      ['kernel-log-not-tcp', kernelLog?.notTcp ?? 0],
+      ['kernel-log-not-opening', kernelLog?.notOpening ?? 0],
+      ['kernel-log-cut', kernelLog?.cut ?? 0],
+      ['kernel-log-repeated', kernelLog?.repeated ?? 0],
+      ['kernel-log-before-dnat', kernelLog?.beforeDnat ?? 0],
+      ['kernel-log-dropped', kernelLog?.dropped ?? 0],
     ],
   );
   metrics.counter(
@@ -50,7 +61,21 @@ export function helperMetrics({ capture, feed, routes, clock }: HelperNumbers): 
     'Packets of the tap that the kernel could not hand over.',
     () => capture.tapLost,
   );
-  metrics.counter('realpod_helper_gaps_total', 'Gap records, by any source.', () => capture.gaps);
+  metrics.counter(
+    'realpod_helper_kernel_log_lost_total',
+    'Messages of the kernel log that were overwritten or missed before they were read, as far as known.',
+    () => kernelLog?.lost ?? 0,
+  );
+  metrics.counter(
+    'realpod_helper_kernel_log_undialled_total',
+    'Connections of the kernel log whose dialled address is not known: they resolve nothing.',
+    () => kernelLog?.undialled ?? 0,
+  );
+  metrics.counter(
+    'realpod_helper_gaps_total',
+    'Gap records, by any source.',
+    () => capture.gaps + (kernelLog?.gaps ?? 0),
+  );
   metrics.counter(
     'realpod_helper_dumps_total',
     'Dumps of the conntrack table.',

@@ -42,7 +42,7 @@ export function addLookupRoutes(app: App, { index, recent, clock }: LookupParts)
       schema: {
         summary: 'Which pod was behind a source port, or which pods served a request',
         description:
-          'With `port`: the connections from that port that were open at `time`, else now, else the last one. With `request_id`: the youngest line with that id, and its attempts.',
+          'With `port`: the connections from that port that were open at `time`, else now, else the last one; where there are LOG records alone, which tell no end, the last that began by then. With `request_id`: the youngest line with that id, and its attempts.',
         querystring: query({
           port: { type: 'integer', minimum: 1, maximum: 65_535, description: "nginx's source port" },
           time: {
@@ -120,16 +120,29 @@ function byPort(
   upstream: { ip: string; port: number } | undefined,
   now: number,
 ): LookupMatch[] {
-  const known = index
-    .onPort(sport)
-    .filter(({ service }) => !upstream || (service.vip === upstream.ip && service.vport === upstream.port));
+  const meant = ({ service }: Connection) =>
+    !upstream || (service.vip === upstream.ip && service.vport === upstream.port);
+  // Where conntrack is read it knows each connection, and its end.
+  const logged = index.coverage.has('conntrack') ? [] : index.logged.onPort(sport).filter(meant);
+  const known = index.onPort(sport).filter(meant);
   let found = known.filter((connection) =>
     at ? connection.openFrom <= at.last && connection.closeTo >= at.first : connection.closeTo === Infinity,
   );
+  for (const connection of lastBegun(logged, at?.last ?? now)) {
+    const { ip, port } = connection.backend;
+    if (!found.some(({ backend }) => backend.ip === ip && backend.port === port)) found.push(connection);
+  }
   // Nobody is quick enough to ask for a connection of a millisecond: without a time, the last one counts as well.
   if (!at && found.length === 0) found = known.slice(-1);
-  if (found.length === 0) throw notFound(index, sport, at, known, now);
+  if (found.length === 0) throw notFound(index, sport, at, [...known, ...logged], now);
   return found.map((connection) => shownMatch(connection, index, at?.first ?? now));
+}
+
+/** LOG records tell no end: of each dialled address, the last connection that began by then. */
+function lastBegun(logged: readonly Connection[], until: number): Connection[] {
+  const last = new Map<Connection['service'], Connection>();
+  for (const connection of logged) if (connection.openFrom <= until) last.set(connection.service, connection);
+  return [...last.values()];
 }
 
 function notFound(

@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Capture, CaptureSink, Subscription } from '../../src/capture/capture.ts';
+import { CAPTURE_DEFAULTS, createCapture } from '../../src/capture/capture.ts';
 import { LoggedCapture } from '../../src/capture/kernel-log.ts';
 import type { MessageReading, MessageSource } from '../../src/capture/kernel-messages.ts';
 import { StampClock } from '../../src/capture/kmsg.ts';
+import { Feed } from '../../src/feed/feed.ts';
 import type { LogRecord } from '../../src/parse/kernel-log.ts';
 import type { Flow, Observation } from '../../src/record/feed.ts';
+import { helperMetrics } from '../../src/serve/helper-metrics.ts';
+import { parseMetrics } from './metrics-text.ts';
 
 const VIP = { vip: '10.105.148.194', vport: 10000 };
 const NGINX = '10.244.0.70';
@@ -112,6 +116,33 @@ test('a record after DNAT is told with what was dialled, and once', async () => 
   ]);
   const { opened, repeated, notRecords } = world.capture.kernelLog;
   assert.deepEqual({ opened, repeated, notRecords }, { opened: 1, repeated: 1, notRecords: 1 });
+});
+
+test('the metrics count every message of the kernel log by what became of it', async () => {
+  const world = await World.open();
+  world.connect(33454);
+  const texts = [syn(33454), syn(33454), syn(33454, VIP.vip), 'veth1: left promiscuous mode'];
+  await world.read(texts, { lost: 3, incomplete: true });
+  const { kernelLog } = world.capture;
+  const { stats: capture } = createCapture({ ...CAPTURE_DEFAULTS, log() {} }, { batch() {} });
+  const routes = { cutOff: 0, refused: 0 };
+  const metrics = helperMetrics({ capture, kernelLog, feed: new Feed(() => 0), routes, clock: () => 0 });
+  const read = parseMetrics(await metrics.text());
+  const value = (name: string, label?: string) =>
+    read.get(name)!.samples.find(({ labels }) => label === undefined || Object.values(labels).includes(label))
+      ?.value;
+  assert.deepEqual(
+    {
+      messages: value('realpod_helper_events_total', 'kernel-log'),
+      records: value('realpod_helper_records_total', 'kernel-log'),
+      notRecords: value('realpod_helper_unused_total', 'kernel-log-not-a-record'),
+      repeated: value('realpod_helper_unused_total', 'kernel-log-repeated'),
+      beforeDnat: value('realpod_helper_unused_total', 'kernel-log-before-dnat'),
+      lost: value('realpod_helper_kernel_log_lost_total'),
+      gaps: value('realpod_helper_gaps_total'),
+    },
+    { messages: 4, records: 1, notRecords: 1, repeated: 1, beforeDnat: 1, lost: 3, gaps: 1 },
+  );
 });
 
 test('a record before DNAT tells nothing', async () => {

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { FlowIndex } from '../../src/join/flow-index.ts';
 import type { BlockLine } from '../../src/join/waiting.ts';
 import { lineFilter } from '../../src/serve/line-filter.ts';
 import { type LineOutlet, LineStream } from '../../src/serve/line-stream.ts';
 import { RecentLines, type ShownLine } from '../../src/serve/recent.ts';
+import { createSidecarApp } from '../../src/serve/sidecar-app.ts';
 import { PODS, servedDemo } from './serve-app.ts';
 import { demoLog, parseDemo, settledDemo } from './serve-demo.ts';
 
@@ -93,6 +95,46 @@ test('a source port leads to the pod that the attempt on it was resolved to', as
     [[ip, port, pod]],
   );
 });
+
+test('a source port leads to the last connection that LOG records tell of by then', async () => {
+  const { app, index } = servedLog();
+  const at = (t: number) => get(app, `/lookup?port=33454&time=${t}`);
+  const pods = async (t: number) =>
+    (await at(t)).body.matches?.map((match: Record<string, unknown>) => [
+      match.ip,
+      match.from,
+      match.to,
+      match.via,
+    ]);
+  assert.deepEqual(await pods(LOGGED + 5_000), [['10.244.1.64', LOGGED, null, 'kernel-log']]);
+  assert.deepEqual(await pods(LOGGED + 65_000), [['10.244.1.65', LOGGED + 60_000, null, 'kernel-log']]);
+  assert.deepEqual((await get(app, '/lookup?port=33454')).body.matches.length, 1);
+  const before = await at(LOGGED - 500);
+  assert.deepEqual([before.status, before.body.error.code], [404, 'no-flow']);
+  const elsewhere = await get(app, '/lookup?port=33454&upstream=10.105.148.199:80');
+  assert.equal(elsewhere.status, 404);
+  // Where conntrack is read it alone is believed.
+  index.apply({ kind: 'gap', seq: 9, source: 'conntrack', t: LOGGED });
+  assert.equal((await at(LOGGED + 5_000)).status, 404);
+});
+
+const LOGGED = 1_764_837_843_000;
+
+/** An application behind which two LOG records of one port stand, a minute apart. */
+function servedLog() {
+  const index = new FlowIndex();
+  index.apply({ kind: 'gap', seq: 0, source: 'kernel-log', t: LOGGED - 1_000 });
+  index.apply({ kind: 'tick', seq: 1, t: LOGGED - 10 });
+  const flow = { src: '10.244.0.70', sport: 33454, vip: '10.105.148.194', vport: 10000, port: 8000 };
+  for (const [i, ip] of ['10.244.1.64', '10.244.1.65'].entries()) {
+    const t = LOGGED + i * 60_000;
+    index.apply({ kind: 'open', seq: 2 * i + 2, t, ...flow, ip, via: 'kernel-log' });
+    index.apply({ kind: 'tick', seq: 2 * i + 3, t: t + 30_000 });
+  }
+  const { numbers } = servedDemo();
+  const app = createSidecarApp({ ...numbers, index, clock: () => LOGGED + 90_000 }, () => {});
+  return { app, index };
+}
 
 test('readiness follows the outputs, not the helper', async () => {
   const { app, numbers } = servedDemo();

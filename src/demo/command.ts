@@ -12,10 +12,19 @@ import { compileLogFormat } from '../parse/log-format.ts';
 import { createApp, listen } from '../serve/http.ts';
 import { runSidecar } from '../sidecar.ts';
 import { untilSignal } from '../signals.ts';
-import { type Recording, ReplayedCapture, readRecording } from './recording.ts';
+import {
+  movedInTime,
+  RecordedNames,
+  type Recording,
+  ReplayedCapture,
+  readRecording,
+  startOf,
+} from './recording.ts';
 
 const FOLDER = new URL('../../demo/', import.meta.url);
 const STEP_MS = 20;
+/** How long it takes until all is up and the play begins (ms). */
+const SOON_MS = 500;
 /** How long after the recording's end the last lines may take to come out (ms of recorded time). */
 const PATIENCE_MS = 3_000;
 /** Pairs of lines that are shown; the rest only counts. */
@@ -38,19 +47,22 @@ async function replay(folder: string, options: Options, stopped: Promise<string>
   const speed = options.bytes('speed');
   const formatText = (await readFile(new URL('log_format', FOLDER), 'utf8')).trim();
   const format = compileLogFormat(formatText);
-  const recording = await readRecording(FOLDER, (bytes, start, end) => {
+  const recorded = await readRecording(FOLDER, (bytes, start, end) => {
     const line = format.parse(bytes, start, end);
     return typeof line === 'string' ? undefined : line.endMs;
   });
+  // The page and the figures are about the last minutes, so the recording is played as if it was of this moment.
+  const recording = movedInTime(recorded, Date.now() + SOON_MS - startOf(recorded.records));
   const feed = new Feed(Date.now);
   const capture = new ReplayedCapture(recording.records, feed);
-  feed.connect(capture);
+  const names = new RecordedNames(recording.records);
+  feed.connect(capture, names);
   const helper = createApp({ connections: 20, headersMs: 5_000 }, say);
   addFeedRoutes(helper, {
     feed,
     capture,
     authorizer: { authorize: async () => ({ ok: true }) },
-    names: undefined,
+    names,
     canonical: canonicalIp,
     stats: { cutOff: 0, refused: 0 },
   });
@@ -77,17 +89,23 @@ async function replay(folder: string, options: Options, stopped: Promise<string>
     interrupted.aborted = true;
   });
   try {
+    const page = `http://127.0.0.1:${port}/`;
     say(
       `realpod demo: ${recording.lines.length} lines that nginx wrote in front of two Services, and what the node's kernel`,
     );
-    say('saw meanwhile, replayed at their own pace through the real helper feed and the real sidecar.\n');
+    say(
+      'saw meanwhile, replayed at their own pace, with the time of this moment, through the real helper feed and the',
+    );
+    say('real sidecar.');
+    if (!once) say(`Open ${page} in a browser to see the pods: one is slow, one fails.`);
+    say('');
     await until(() => feed.stats.readers > 0);
     const enriched = await play(recording, capture, { before, after }, speed, interrupted, say);
     say(summary(recording, enriched));
-    const url = `http://127.0.0.1:${port}/lookup?port=${capture.lastPort}`;
+    const url = `${page}lookup?port=${capture.lastPort}`;
     say(`$ curl '${url}'\n${JSON.stringify(await (await fetch(url)).json(), undefined, 2)}`);
     if (!once && !interrupted.aborted) {
-      say('\nIt goes on answering. Ctrl-C ends it.');
+      say(`\nIt goes on answering: the page is ${page}. Ctrl-C ends it.`);
       await stopped;
     }
     return enriched.length === recording.lines.length || interrupted.aborted ? 0 : 1;

@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import type { Capture, CaptureSink, Subscription } from '../capture/capture.ts';
 import { decodeRecord } from '../feed/codec.ts';
-import type { FeedRecord, Observation } from '../record/feed.ts';
+import type { FeedRecord, NameRecord, Observation } from '../record/feed.ts';
+import type { PodName } from '../record/outcome.ts';
 
 /** What a recording has to offer: a helper's feed and the access log of the same time. */
 export interface Recording {
@@ -37,6 +38,54 @@ export async function readRecording(
   return { records, lines };
 }
 
+/** Time of the first watermark, ms since the epoch: what came before it is what a new reader is given. */
+export function startOf(records: readonly FeedRecord[]): number {
+  return records.find((record) => record.kind === 'tick')?.t ?? 0;
+}
+
+/** `[23/Nov/2026:05:43:47 +0000]`, `$time_local` of the recording, whose zone is UTC. */
+const TIME_LOCAL = /\[\d\d\/\w{3}\/\d{4}:\d\d:\d\d:\d\d \+0000\]/;
+
+/** The recording as if it had been made `byMs` later: the times of all records, and those that nginx wrote. */
+export function movedInTime({ records, lines }: Recording, byMs: number): Recording {
+  const by = Math.round(byMs);
+  return {
+    records: records.map((record) => ({
+      ...record,
+      t: record.t + by,
+      ...(record.kind === 'gap' && record.from !== undefined ? { from: record.from + by } : {}),
+    })),
+    lines: lines.map(({ at, bytes }) => {
+      const moved = bytes
+        .toString('latin1')
+        .replace(TIME_LOCAL, `[${timeLocal(at + by)}]`)
+        .replace((at / 1000).toFixed(3), ((at + by) / 1000).toFixed(3));
+      return { at: at + by, bytes: Buffer.from(moved, 'latin1') };
+    }),
+  };
+}
+
+function timeLocal(ms: number): string {
+  const [, day, month, year, time] = /^\w+, (\d+) (\w+) (\d+) ([\d:]+)/.exec(new Date(ms).toUTCString())!;
+  return `${day}/${month}/${year}:${time} +0000`;
+}
+
+/** The names that a recording gives to addresses. */
+export class RecordedNames {
+  readonly #byIp = new Map<string, NameRecord>();
+
+  constructor(records: readonly FeedRecord[]) {
+    for (const record of records) if (record.kind === 'name') this.#byIp.set(record.ip, record);
+  }
+
+  lookup(ip: string): PodName | undefined {
+    const record = this.#byIp.get(ip);
+    if (!record) return undefined;
+    const { pod, namespace, node, service } = record;
+    return { pod, namespace, node, service };
+  }
+}
+
 /**
  * Plays recorded records into a feed in place of the kernel: what came before the first watermark is what a new
  * reader is given, the rest comes at the recorded pace, with the recorded times.
@@ -59,7 +108,7 @@ export class ReplayedCapture implements Pick<Capture, 'subscribe' | 'unsubscribe
 
   /** Recorded time of the first watermark, ms since the epoch. */
   get startsAt(): number {
-    return this.#rest[0]?.t ?? 0;
+    return startOf(this.#rest);
   }
 
   get endsAt(): number {
@@ -70,7 +119,7 @@ export class ReplayedCapture implements Pick<Capture, 'subscribe' | 'unsubscribe
   advance(t: number): void {
     for (let record = this.#rest[this.#next]; record && record.t <= t; record = this.#rest[++this.#next]) {
       if (record.kind === 'tick') this.#sink.batch(this.#batch.splice(0), record.t);
-      else this.#batch.push(record);
+      else if (record.kind !== 'name') this.#batch.push(record);
       if (record.kind === 'request') this.lastPort = record.sport;
     }
   }

@@ -8,10 +8,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { RECOMMENDED } from './formats.ts';
 import { until } from './nginx.ts';
-import { HELPER_PORT, startHelper } from './product.ts';
+import { get, HELPER_PORT, startHelper } from './product.ts';
 import { labObstacle } from './requirements.ts';
 import { endChild, NODE_IP } from './scene.ts';
-import { openShop, SHOP_REQUESTS, startShopFront } from './shop.ts';
+import { openShop, SHOP_REQUESTS, startNames, startShopFront } from './shop.ts';
 import { load } from './traffic.ts';
 
 const REQUESTS = 400;
@@ -26,7 +26,7 @@ if (obstacle) {
 const scene = await openShop();
 try {
   const pod = scene.fronts[0]!;
-  const helper = await startHelper(scene);
+  const helper = await startHelper(scene, ['--kubeconfig', await startNames(scene)]);
   const front = await startShopFront(scene, RECOMMENDED);
   const feedPath = join(scene.dir, 'feed.ndjson');
   const feedFile = openSync(feedPath, 'w');
@@ -41,8 +41,10 @@ try {
     ratePerSecond: REQUESTS / 20,
     requests: SHOP_REQUESTS,
   });
-  // One more second, so that the last lines have their evidence and a tick after it.
-  await delay(1500);
+  // One more second, so that the last lines have their evidence, and a tick after it.
+  await delay(1000);
+  get(scene, pod, `http://${NODE_IP}:${HELPER_PORT}/v1/watermark?src=${pod.ip}`);
+  await delay(500);
   await endChild(reader);
   await front.stop();
   await helper.stop();

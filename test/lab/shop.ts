@@ -103,8 +103,8 @@ export async function openLiveShop(format: string): Promise<LiveShop> {
   }
 }
 
-/** Starts what answers for the Kubernetes API; resolves with the kubeconfig. */
-function startNames(scene: Scene): Promise<string> {
+/** Starts what answers for the Kubernetes API; resolves with the kubeconfig. The names are known a moment later. */
+export function startNames(scene: Scene): Promise<string> {
   const named: NamedService[] = [ORDERS, CATALOG].map((indexes, i) => {
     const name = SHOP_SERVICES[i]!;
     const pods = indexes.map((n) => ({

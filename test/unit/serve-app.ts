@@ -5,11 +5,9 @@ import type { SidecarNumbers } from '../../src/serve/sidecar-metrics.ts';
 import { View } from '../../src/serve/view.ts';
 import { demoRecords, parseDemo, settledDemo } from './serve-demo.ts';
 
-/** Names for the addresses of the recording's pods, by address. */
+/** Names of the recording's pods, by address. */
 export const PODS: ReadonlyMap<string, string> = new Map(
-  [...new Set(demoRecords.flatMap((record) => (record.kind === 'request' ? [record.ip] : [])))].map(
-    (ip, i) => [ip, `orders-5d8f7c9b4-2xkq${i}`],
-  ),
+  demoRecords.flatMap((record) => (record.kind === 'name' && record.pod ? [[record.ip, record.pod]] : [])),
 );
 
 export interface Served {
@@ -25,18 +23,6 @@ export interface Served {
 /** The sidecar's application with the recorded demo behind it, at the moment the recording ended. */
 export function servedDemo(): Served {
   const { index, blocks, end } = settledDemo();
-  for (const [ip, pod] of PODS) {
-    index.apply({
-      kind: 'name',
-      seq: 0,
-      t: end,
-      ip,
-      pod,
-      namespace: 'shop',
-      node: 'worker-1',
-      service: 'orders',
-    });
-  }
   const time = { now: end };
   const clock = () => time.now;
   const view = new View(4 * 1024 * 1024, (ip, at) => index.names.at(ip, at), clock, parseDemo);

@@ -9,10 +9,11 @@ import { FollowError, openFollower } from './follow/follower.ts';
 import type { Captured } from './helper.ts';
 import { FlowIndex } from './join/flow-index.ts';
 import { type Log, stderrLog } from './log.ts';
+import { logFormatOf } from './options/format.ts';
 import { UsageError } from './options/option.ts';
 import type { Options } from './options/options.ts';
 import { canonicalIp } from './parse/address.ts';
-import { compileLogFormat, type LogFormat, LogFormatError } from './parse/log-format.ts';
+import type { LogFormat } from './parse/log-format.ts';
 import { type Parse, Pipeline } from './pipeline.ts';
 import { createStyle, type NameOf, type StyleName } from './rewrite/style.ts';
 import { listen } from './serve/http.ts';
@@ -35,7 +36,7 @@ export async function runSidecar(options: Options, end?: AbortSignal): Promise<n
   setFlagsFromString('--heap-growing-percent=20');
   setFlagsFromString('--semi-space-growth-factor=1');
   const log = stderrLog('sidecar');
-  const format = compile(options);
+  const format = logFormatOf(options);
   for (const warning of format.warnings) log('warn', warning);
   const helper = helperOf(options);
   const addresses = addressesOf(options);
@@ -165,19 +166,6 @@ async function run(
     await app.close();
     process.off('SIGUSR1', reopen);
     process.off('SIGHUP', reopen);
-  }
-}
-
-function compile(options: Options): LogFormat {
-  const variable = (name: string): string | undefined => options.optional(name)?.replace(/^\$/, '');
-  try {
-    return compileLogFormat(options.text('log-format'), {
-      requestIdField: variable('request-id-field'),
-      localPortField: variable('local-port-field'),
-    });
-  } catch (error) {
-    if (error instanceof LogFormatError) throw new UsageError(`--log-format: ${error.message}`);
-    throw error;
   }
 }
 

@@ -4,9 +4,9 @@ import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import { FlowIndex } from '../join/flow-index.ts';
+import { logFormatOf } from '../options/format.ts';
 import { UsageError } from '../options/option.ts';
 import type { Options } from '../options/options.ts';
-import { compileLogFormat, type LogFormat, LogFormatError } from '../parse/log-format.ts';
 import { createStyle, type NameOf, type StyleName } from '../rewrite/style.ts';
 import { enrich, newProgress, OFFLINE_LIMITS, type Progress } from './enrich.ts';
 import { decompressed } from './gzip.ts';
@@ -29,7 +29,7 @@ export async function runEnrich(
     throw new UsageError('give a log: realpod enrich --feed FEED < access.log');
   }
   for (const path of [feedPath, ...(logPath === undefined ? [] : [logPath])]) await readable(path);
-  const format = compile(options);
+  const format = logFormatOf(options);
   const say = (text: string): void => void stderr.write(`realpod: ${text}\n`);
   for (const warning of format.warnings) say(warning);
   const index = new FlowIndex(OFFLINE_LIMITS);
@@ -87,17 +87,4 @@ async function readable(path: string): Promise<void> {
   await access(path, constants.R_OK).catch((error: NodeJS.ErrnoException) => {
     throw new UsageError(`${path}: ${error.code === 'ENOENT' ? 'there is no such file' : 'cannot be read'}`);
   });
-}
-
-function compile(options: Options): LogFormat {
-  const variable = (name: string): string | undefined => options.optional(name)?.replace(/^\$/, '');
-  try {
-    return compileLogFormat(options.text('log-format'), {
-      requestIdField: variable('request-id-field'),
-      localPortField: variable('local-port-field'),
-    });
-  } catch (error) {
-    if (error instanceof LogFormatError) throw new UsageError(`--log-format: ${error.message}`);
-    throw error;
-  }
 }

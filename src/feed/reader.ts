@@ -228,7 +228,7 @@ class Puller implements FeedSource {
     this.stats.failures++;
     this.#notice(
       'warn',
-      `no feed from ${this.#options.url.origin} (${why}); lines go out as nginx wrote them until it is back`,
+      `no feed from ${this.#options.url.origin} (${why}); until it is back, nothing is known of new connections`,
     );
     // Half fixed, half random, so that the sidecars of a node do not all come at once when its helper is back.
     const delay = this.#backoff * (0.5 + Math.random() / 2);

@@ -1,5 +1,6 @@
+import type { LookupMatch } from '../serve/lookup.ts';
 import type { ShownLine } from '../serve/recent.ts';
-import { get, type Match, Refusal, search } from './api.ts';
+import { get, Refusal, search } from './api.ts';
 import { lineParts } from './detail.ts';
 import { byId, element } from './dom.ts';
 import { address, dateTime, podLabel } from './format.ts';
@@ -31,7 +32,7 @@ export class Lookup {
       [...new FormData(form)].map(([name, value]) => [name, String(value).trim()]),
     );
     try {
-      const answer = await get<{ matches: Match[] } | ShownLine>(`lookup?${search(asked)}`);
+      const answer = await get<{ matches: LookupMatch[] } | ShownLine>(`lookup?${search(asked)}`);
       this.#answer.replaceChildren(
         ...('matches' in answer ? [table(answer.matches)] : lineParts(answer, (port) => this.port(port))),
       );
@@ -50,7 +51,7 @@ export class Lookup {
   }
 }
 
-function table(matches: readonly Match[]): HTMLElement {
+function table(matches: readonly LookupMatch[]): HTMLElement {
   const head = ['Pod', 'Address', 'Node', 'Dialled', 'From', 'Opened', 'Closed', 'Seen by'];
   return element(
     'table',

@@ -1,4 +1,5 @@
-import { get, type Pod, type Pods } from './api.ts';
+import type { PodAnswer, PodsAnswer } from '../serve/answers.ts';
+import { get } from './api.ts';
 import { byId, element, setText } from './dom.ts';
 import { filterName, percent, podLabel } from './format.ts';
 import { ServiceCard } from './service-card.ts';
@@ -9,8 +10,8 @@ let outlierText = '';
 /** Brings the table of pods and the plots up to date. `onPod`: a pod was chosen. Throws where nobody answers. */
 export async function refreshPods(onPod: (pod: string) => void): Promise<void> {
   const window = document.querySelector<HTMLInputElement>('#window input:checked')!.value;
-  const answer = await get<Pods>(`pods?series=true&window=${window}`);
-  const groups = new Map<string, Pod[]>();
+  const answer = await get<PodsAnswer>(`pods?series=true&window=${window}`);
+  const groups = new Map<string, PodAnswer[]>();
   for (const pod of answer.pods) {
     const group = groups.get(pod.upstream);
     if (group) group.push(pod);
@@ -42,7 +43,7 @@ export function recolorPlots(): void {
   for (const card of cards.values()) card.recolor();
 }
 
-function showOutliers({ pods, windowSeconds }: Pods, onPod: (pod: string) => void): void {
+function showOutliers({ pods, windowSeconds }: PodsAnswer, onPod: (pod: string) => void): void {
   const marked = pods.filter((pod) => pod.outlier.length > 0);
   const texts = marked.map((pod) => pod.outlier.map((outlier) => sentence(outlier)).join(' '));
   const span = `${windowSeconds / 60} min`;
@@ -72,19 +73,19 @@ function showOutliers({ pods, windowSeconds }: Pods, onPod: (pod: string) => voi
   }
 }
 
-function sentence({ kind, share, siblings, slowMs }: Pod['outlier'][number]): string {
+function sentence({ kind, share, siblings, slowMs }: PodAnswer['outlier'][number]): string {
   const what = kind === 'errors' ? 'fail' : `take ${slowMs} ms or more`;
   return `${percent(share)} of its requests ${what}, ${percent(siblings)} of its siblings’.`;
 }
 
-function timedText({ timedBy }: Pods): string {
+function timedText({ timedBy }: PodsAnswer): string {
   if (timedBy === null) return 'Times need $upstream_response_time or $request_time in the log.';
   return timedBy === 'request_time'
     ? 'Times are $request_time, which includes the client’s share.'
     : 'Times are $upstream_response_time.';
 }
 
-function showNames(pods: readonly Pod[]): void {
+function showNames(pods: readonly PodAnswer[]): void {
   const names = [...new Set(pods.map(filterName))].sort();
   const list = byId('pod-names');
   if (list.childElementCount === names.length) return;

@@ -1,4 +1,4 @@
-import type { Pod, Pods } from './api.ts';
+import type { PodAnswer, PodsAnswer } from '../serve/answers.ts';
 import { element, setText } from './dom.ts';
 import { address, ago, filterName, milliseconds, percent, podLabel, rate } from './format.ts';
 import { type Curve, Plot } from './plot.ts';
@@ -46,7 +46,7 @@ export class ServiceCard {
     );
   }
 
-  show(pods: readonly Pod[], answer: Pods): void {
+  show(pods: readonly PodAnswer[], answer: PodsAnswer): void {
     const [first] = pods;
     if (!first) return;
     const { service, namespace, upstream } = first;
@@ -69,7 +69,7 @@ export class ServiceCard {
     for (const plot of this.#plots) plot.reset();
   }
 
-  #showRows(pods: readonly Pod[], now: number): void {
+  #showRows(pods: readonly PodAnswer[], now: number): void {
     const keys = pods.map(key);
     for (const [known, row] of this.#byPod) {
       if (keys.includes(known)) continue;
@@ -88,13 +88,13 @@ export class ServiceCard {
     }
   }
 
-  #draw(pods: readonly Pod[], { since, seriesFrom = 0, seriesStepMs = 1 }: Pods): void {
+  #draw(pods: readonly PodAnswer[], { since, seriesFrom = 0, seriesStepMs = 1 }: PodsAnswer): void {
     const stand = pods.filter((pod) => pod.outlier.length > 0);
     const others = pods.filter((pod) => pod.outlier.length === 0);
     const chosen = [...stand, ...others].slice(0, MAX_CURVES).reverse();
     const steps = chosen[0]?.series?.requests.length ?? 0;
     const times = Array.from({ length: steps }, (_, i) => (seriesFrom + i * seriesStepMs) / 1000);
-    const curves = (values: (series: NonNullable<Pod['series']>) => (number | null)[]): Curve[] =>
+    const curves = (values: (series: NonNullable<PodAnswer['series']>) => (number | null)[]): Curve[] =>
       chosen.map((pod) => ({
         label: podLabel(pod),
         color: this.#byPod.get(key(pod))?.color ?? COLORS[0]!,
@@ -140,7 +140,7 @@ class PodRow {
   readonly #p99 = element('td', { class: 'number' });
   readonly #seen = element('td', { class: 'number quiet' });
 
-  constructor(pod: Pod, color: string, onPod: (pod: string) => void) {
+  constructor(pod: PodAnswer, color: string, onPod: (pod: string) => void) {
     this.color = color;
     const swatch = element('span', { class: 'swatch' });
     swatch.style.background = color;
@@ -165,7 +165,7 @@ class PodRow {
     );
   }
 
-  show({ recent, outlier, lastSeen }: Pod, now: number): void {
+  show({ recent, outlier, lastSeen }: PodAnswer, now: number): void {
     setText(this.#rate, rate(recent.rate));
     this.#bar.value = recent.share;
     setText(this.#share, percent(recent.share));
@@ -185,6 +185,6 @@ class PodRow {
   }
 }
 
-function key({ ip, port, pod, namespace }: Pod): string {
+function key({ ip, port, pod, namespace }: PodAnswer): string {
   return `${ip} ${port} ${namespace}/${pod}`;
 }

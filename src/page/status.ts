@@ -1,4 +1,5 @@
-import { get, type Status } from './api.ts';
+import type { StatusAnswer } from '../serve/answers.ts';
+import { get } from './api.ts';
 import { byId, type Child, element } from './dom.ts';
 import { percent, rate } from './format.ts';
 
@@ -9,7 +10,7 @@ let before: { at: number; lines: number } | undefined;
 
 /** Brings the header up to date. Throws where nobody answers. */
 export async function refreshStatus(): Promise<void> {
-  const status = await get<Status>('status');
+  const status = await get<StatusAnswer>('status');
   const at = Date.parse(status.time);
   const lines = total(status.lines);
   const perSecond = before && at > before.at ? ((lines - before.lines) * 1000) / (at - before.at) : 0;
@@ -39,7 +40,7 @@ function feedText(lagMs: number | null): string {
   return lagMs < 2_000 ? 'live' : `${(lagMs / 1000).toFixed(0)} s behind`;
 }
 
-function sourceChip({ source, gaps, since }: Status['sources'][number]): HTMLElement {
+function sourceChip({ source, gaps, since }: StatusAnswer['sources'][number]): HTMLElement {
   // The time before a source began is its first gap.
   const holes = Math.max(0, gaps - 1);
   const whole =

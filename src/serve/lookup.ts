@@ -1,6 +1,7 @@
 import type { Connection } from '../join/connection.ts';
 import type { FlowIndex } from '../join/flow-index.ts';
 import { parseHostPort } from '../parse/address.ts';
+import type { Flow } from '../record/feed.ts';
 import type { PodName } from '../record/outcome.ts';
 import { failure, type HttpError } from './errors.ts';
 import type { App } from './http.ts';
@@ -8,13 +9,7 @@ import type { RecentLines } from './recent.ts';
 import { ATTEMPT, LINE, list, MATCH, query } from './schemas.ts';
 
 /** An answer of `/lookup?port=`. Times are ms since the epoch; null where the instant is not known or not come. */
-interface LookupMatch extends Partial<PodName> {
-  src: string;
-  sport: number;
-  vip?: string;
-  vport?: number;
-  ip: string;
-  port: number;
+export interface LookupMatch extends Flow, Partial<PodName> {
   from: number | null;
   to: number | null;
   via: string;

@@ -1,3 +1,4 @@
+import type { PodAnswer, PodsAnswer } from './answers.ts';
 import type { App } from './http.ts';
 import { quantile } from './latency.ts';
 import { findOutliers, type Outlier } from './outlier.ts';
@@ -33,12 +34,12 @@ export function addPodRoutes(app: App, { pods }: View, clock: () => number): voi
         response: { 200: PODS },
       },
     },
-    async ({ query: { window, series } }) => {
+    async ({ query: { window, series } }): Promise<PodsAnswer> => {
       const now = clock();
       const slots = Math.ceil((window * 1000) / SLOT_MS);
       const begin = Math.max((Math.floor(now / SLOT_MS) - slots + 1) * SLOT_MS, pods.since);
       const seconds = Math.max(1, (now - begin) / 1000);
-      const shown: object[] = [];
+      const shown: PodAnswer[] = [];
       for (const group of byUpstream(pods.all(now))) {
         const tallies = group.map((pod) => pod.window.sum(now, slots));
         const outliers = findOutliers(tallies);
@@ -76,10 +77,10 @@ function byUpstream(pods: Iterable<PodFigures>): PodFigures[][] {
 function figures(
   pod: PodFigures,
   tally: Tally,
-  outlier: readonly Outlier[],
+  outlier: Outlier[],
   seconds: number,
   upstreamRequests: number,
-) {
+): PodAnswer {
   const { requests, errors, latency } = tally;
   return {
     upstream: pod.upstream,

@@ -1,4 +1,5 @@
 import type { FlowIndex } from '../join/flow-index.ts';
+import type { StatusAnswer } from './answers.ts';
 import { failure } from './errors.ts';
 import type { App } from './http.ts';
 import { object, STATUS, text } from './schemas.ts';
@@ -10,7 +11,7 @@ export function addStatusRoutes(app: App, numbers: SidecarNumbers): void {
   app.get(
     '/status',
     { schema: { summary: 'The state of the feed, its sources and the log', response: { 200: STATUS } } },
-    async () => {
+    async (): Promise<StatusAnswer> => {
       const now = clock();
       const { watermark } = index.coverage;
       const { connected, records, connects, failures } = feed();
@@ -66,7 +67,7 @@ export function addStatusRoutes(app: App, numbers: SidecarNumbers): void {
   );
 }
 
-function sources(index: FlowIndex): object[] {
+function sources(index: FlowIndex): StatusAnswer['sources'] {
   const { coverage } = index;
   return coverage.sources().map((source) => {
     const gaps = coverage.gaps(source);

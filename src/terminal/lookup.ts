@@ -2,23 +2,9 @@ import type { Writable } from 'node:stream';
 import { UsageError } from '../options/option.ts';
 import type { Options } from '../options/options.ts';
 import { formatHostPort } from '../parse/address.ts';
+import type { LookupMatch } from '../serve/lookup.ts';
 import { ask, sidecarUrl } from './sidecar-client.ts';
 import { type Look, table } from './table.ts';
-
-interface Match {
-  src: string;
-  sport: number;
-  vip?: string;
-  vport?: number;
-  ip: string;
-  port: number;
-  pod?: string;
-  namespace?: string;
-  node?: string;
-  from: number | null;
-  to: number | null;
-  via: string;
-}
 
 const HEAD = ['POD', 'NAMESPACE', 'NODE', 'ADDRESS', 'DIALLED', 'OPENED', 'CLOSED', 'SEEN BY'];
 
@@ -37,12 +23,12 @@ export async function runLookup(options: Options, stdout: Writable, look: Look):
     time: options.optional('time'),
     upstream: options.optional('upstream'),
   });
-  const { matches } = (await response.json()) as { matches: Match[] };
+  const { matches } = (await response.json()) as { matches: LookupMatch[] };
   stdout.write(table(HEAD, matches.map(row), look));
   return 0;
 }
 
-function row({ pod, namespace, node, ip, port, vip, vport, from, to, via }: Match): string[] {
+function row({ pod, namespace, node, ip, port, vip, vport, from, to, via }: LookupMatch): string[] {
   return [
     pod || '-',
     namespace || '-',

@@ -21,6 +21,8 @@ const RATE = 120;
 const PICTURES = process.env.REALPOD_PICTURES ?? join(tmpdir(), 'realpod-pictures');
 /** Seconds of traffic before the pictures are taken, for plots with something on them. */
 const PICTURE_AFTER_S = Number(process.env.REALPOD_PICTURE_AFTER ?? 0);
+/** The pods alone, as in the README. */
+const TOP = { x: 0, y: 0, width: 1440, height: 800 };
 const URL = 'http://127.0.0.1:9798';
 const ROWS = '#line-table tbody tr';
 
@@ -259,6 +261,7 @@ describe('the page', {
       await on.locator('#services canvas').first().waitFor();
       await on.evaluate(() => scrollTo(0, 0));
       await on.screenshot({ path: join(PICTURES, `${name}.png`), fullPage: true });
+      await on.screenshot({ path: join(PICTURES, `${name}-pods.png`), clip: TOP });
       assert.deepEqual(await on.evaluate(unreadableTexts), [], name);
     };
     const wait = begun + PICTURE_AFTER_S * 1000 - Date.now();

@@ -1,0 +1,56 @@
+/** What the sidecar's interface answers to the page and to terminals, as types; schemas.ts describes each field. */
+import type { Outlier } from './outlier.ts';
+import type { Series } from './pod-window.ts';
+
+/** One pod behind one dialled address. */
+export interface PodAnswer {
+  upstream: string;
+  service: string;
+  ip: string;
+  port: number;
+  pod: string;
+  namespace: string;
+  node: string;
+  requests: number;
+  errors: number;
+  lastSeen: string;
+  recent: {
+    requests: number;
+    errors: number;
+    rate: number;
+    share: number;
+    errorRate: number;
+    p50Ms: number | null;
+    p95Ms: number | null;
+    p99Ms: number | null;
+  };
+  outlier: Outlier[];
+  series?: Series;
+}
+
+/** `/pods` */
+export interface PodsAnswer {
+  time: string;
+  windowSeconds: number;
+  timedBy: string | null;
+  since: number | null;
+  seriesFrom?: number;
+  seriesStepMs?: number;
+  pods: PodAnswer[];
+}
+
+/** `/status` */
+export interface StatusAnswer {
+  time: string;
+  startedAt: string;
+  feed: { connected: boolean; lagMs: number | null; records: number; connects: number; failures: number };
+  sources: { source: string; gaps: number; since: number | null }[];
+  lines: Record<string, number>;
+  evidence: Record<string, number>;
+  reasons: Record<string, number>;
+  waitingBytes: number;
+  unwrittenBytes: number;
+  backlogBytes: number;
+  losses: number;
+  outputStalled: boolean;
+}

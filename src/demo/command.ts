@@ -25,6 +25,8 @@ const FOLDER = new URL('../../demo/', import.meta.url);
 const STEP_MS = 20;
 /** How long it takes until all is up and the play begins (ms). */
 const SOON_MS = 500;
+/** After the recording's end: how often the feed says that nothing has happened (ms). */
+const QUIET_MS = 1_000;
 /** How long after the recording's end the last lines may take to come out (ms of recorded time). */
 const PATIENCE_MS = 3_000;
 /** Pairs of lines that are shown; the rest only counts. */
@@ -51,8 +53,11 @@ async function replay(folder: string, options: Options, stopped: Promise<string>
     const line = format.parse(bytes, start, end);
     return typeof line === 'string' ? undefined : line.endMs;
   });
-  // The page and the figures are about the last minutes, so the recording is played as if it was of this moment.
-  const recording = movedInTime(recorded, Date.now() + SOON_MS - startOf(recorded.records));
+  // The page and the figures are about the last minutes, so the recording is played as if it was of this moment: at its
+  // end, where it is played faster, so that no line comes from the future.
+  const begin = startOf(recorded.records);
+  const hurried = Math.max(0, (recorded.lines.at(-1)!.at - begin) * (1 - 1 / speed));
+  const recording = movedInTime(recorded, Date.now() + SOON_MS - hurried - begin);
   const feed = new Feed(Date.now);
   const capture = new ReplayedCapture(recording.records, feed);
   const names = new RecordedNames(recording.records);
@@ -106,7 +111,9 @@ async function replay(folder: string, options: Options, stopped: Promise<string>
     say(`$ curl '${url}'\n${JSON.stringify(await (await fetch(url)).json(), undefined, 2)}`);
     if (!once && !interrupted.aborted) {
       say(`\nIt goes on answering: the page is ${page}. Ctrl-C ends it.`);
+      const quiet = setInterval(() => capture.quiet(Date.now()), QUIET_MS);
       await stopped;
+      clearInterval(quiet);
     }
     return enriched.length === recording.lines.length || interrupted.aborted ? 0 : 1;
   } finally {

@@ -124,6 +124,11 @@ export class ReplayedCapture implements Pick<Capture, 'subscribe' | 'unsubscribe
     }
   }
 
+  /** After the recording's end: nothing more has happened up to `t`. */
+  quiet(t: number): void {
+    this.#sink.batch([], t);
+  }
+
   async subscribe(): Promise<Subscription> {
     const completeSince: Subscription['completeSince'] = {};
     for (const record of this.#beginning) if (record.kind === 'gap') completeSince[record.source] = record.t;

@@ -32,7 +32,9 @@ const filled = (text: string, values: Record<string, string>): string =>
 const ALL = { namespace: '.*', pod: '.*', service: '.*', __rate_interval: '10s' };
 const CHOSEN = { ...SCRAPED, service: SHOP_SERVICES[0], __rate_interval: '10s' };
 
-describe('monitoring', { skip: !labCanRun(PROMETHEUS), concurrency: false, timeout: 300_000 }, () => {
+const skip = !labCanRun(PROMETHEUS);
+
+describe('monitoring', { skip, concurrency: false, timeout: 300_000 }, () => {
   let shop: LiveShop;
   let prometheus: Prometheus;
   before(async () => {
@@ -162,7 +164,7 @@ function pod(service: string, name: string, good: number, bad: number): Record<s
   );
 }
 
-describe('alert rules', { skip: !labCanRun(PROMETHEUS) }, () => {
+describe('alert rules', { skip }, () => {
   const dir = mkdtempSync(join(tmpdir(), 'realpod-rules-'));
   const file = join(dir, 'rules.yml');
   before(() => writeFileSync(file, ruleFile()));

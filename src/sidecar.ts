@@ -15,7 +15,7 @@ import type { Options } from './options/options.ts';
 import { canonicalIp } from './parse/address.ts';
 import type { LogFormat } from './parse/log-format.ts';
 import { type Parse, Pipeline } from './pipeline.ts';
-import { createStyle, type NameOf, type StyleName } from './rewrite/style.ts';
+import { createStyle, type StyleName } from './rewrite/style.ts';
 import { listen } from './serve/http.ts';
 import { createSidecarApp } from './serve/sidecar-app.ts';
 import { View } from './serve/view.ts';
@@ -64,9 +64,8 @@ async function run(
   const accessLog = options.text('access-log');
   const outputs = options.list('output');
   const index = new FlowIndex();
-  const nameOf: NameOf = (ip, at) => index.names.at(ip, at ?? clock());
   const parse: Parse = (bytes, start, end) => format.parse(bytes, start, end);
-  const view = new View(MAX_RECENT_BYTES, nameOf, clock, parse);
+  const view = new View(MAX_RECENT_BYTES, (ip, at) => index.names.at(ip, at), clock, parse);
   const reclaimer = options.flag('reclaim')
     ? (await import('./write/reclaim.ts')).openReclaimer(accessLog, { onNotice: log })
     : undefined;
@@ -84,7 +83,7 @@ async function run(
     follower,
     parse,
     index,
-    style: createStyle(options.text('style') as StyleName, format, nameOf),
+    style: createStyle(options.text('style') as StyleName, format),
     write: (chunks, end) => sink.write(chunks, end),
     requestTick: () => feed?.requestTick(),
     onSettled: (block) => view.add(block),

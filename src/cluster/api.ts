@@ -25,8 +25,13 @@ export interface ApiServer {
   readonly url: string;
   /** One request and its whole JSON answer. Rejects with `ApiError` unless the status is 2xx. */
   call(method: 'GET' | 'POST', path: string, body?: object, signal?: AbortSignal): Promise<unknown>;
-  /** A GET whose answer is one JSON object a line. Resolves when the server ends it in good order. */
-  stream(path: string, onObject: (object: unknown) => void, signal: AbortSignal): Promise<void>;
+  /** A GET whose answer is one JSON object a line; `onOpen` when it begins. Resolves when the server ends it in good order. */
+  stream(
+    path: string,
+    onOpen: () => void,
+    onObject: (object: unknown) => void,
+    signal: AbortSignal,
+  ): Promise<void>;
 }
 
 /** Whether this process runs in a pod that has Kubernetes credentials. */
@@ -106,9 +111,10 @@ function serverAt(url: string, authenticate: (options: RequestOptions) => Promis
       );
       return answer(response);
     },
-    async stream(path, onObject, signal) {
+    async stream(path, onOpen, onObject, signal) {
       const response = await open('GET', path, undefined, SILENCE_MS, signal);
       if (response.statusCode !== 200) await answer(response);
+      onOpen();
       let rest = '';
       try {
         response.setEncoding('utf8');

@@ -39,6 +39,8 @@ export class Directory {
   readonly #past = new Set<{ ip: string; ended: number }>();
   readonly #onName: (record: NameObservation) => void;
   readonly #now: () => number;
+  /** Of which objects the API server has been silent for too long. */
+  readonly #lost = new Set<string>();
 
   /** Addresses that were not named because `MAX_ADDRESSES` are. */
   dropped = 0;
@@ -69,11 +71,9 @@ export class Directory {
     return this.#byIp.get(ip)?.claims.filter((claim) => claim.pod !== '') ?? [];
   }
 
-  /** Every name that holds or is remembered, for each address in the order of time. */
-  *all(): Generator<NameObservation> {
-    for (const [ip, { names }] of this.#byIp) {
-      for (const { since, name } of names) yield record(ip, since, name);
-    }
+  /** Every name of `ip` that holds or is remembered, oldest first. */
+  *history(ip: string): Generator<NameObservation> {
+    for (const { since, name } of this.#byIp.get(ip)?.names ?? []) yield record(ip, since, name);
   }
 
   /** For the reflector of EndpointSlices. */
@@ -95,6 +95,7 @@ export class Directory {
         this.#replace(key, claimsOf(object));
       },
       remove: (object) => this.#replace(keyOf(prefix, object), []),
+      lost: () => this.#vouch(prefix, false),
       listing: () => {
         seen = new Set();
       },
@@ -103,8 +104,17 @@ export class Directory {
           if (key.startsWith(prefix) && !seen?.has(key)) this.#replace(key, []);
         }
         seen = undefined;
+        this.#vouch(prefix, true);
       },
     };
+  }
+
+  /** While one of the two kinds is lost no address has a name: it may have gone to another pod meanwhile. */
+  #vouch(prefix: string, current: boolean): void {
+    const before = this.#lost.size;
+    if (current) this.#lost.delete(prefix);
+    else this.#lost.add(prefix);
+    if (before === 0 || this.#lost.size === 0) for (const ip of this.#byIp.keys()) this.#settle(ip);
   }
 
   #replace(key: string, next: Claim[]): void {
@@ -155,7 +165,7 @@ export class Directory {
     if (!entry) return;
     const since = this.#now();
     if (entry.claims.length === 0) this.#past.add({ ip, ended: since });
-    const name = nameFrom(entry.claims);
+    const name = this.#lost.size === 0 ? nameFrom(entry.claims) : undefined;
     const last = entry.names.at(-1);
     if (last?.name && name ? sameName(last.name, name) : last?.name === name) return;
     if (last && name) this.#past.add({ ip, ended: since });

@@ -3,7 +3,7 @@ import type { Log } from '../log.ts';
 import type { PodName } from '../record/outcome.ts';
 import type { ApiServer } from './api.ts';
 import { Directory, type NameObservation } from './directory.ts';
-import { type Pace, type ReflectorStats, reflect } from './reflector.ts';
+import { newStats, type Pace, type ReflectorStats, reflect } from './reflector.ts';
 
 /** The two kinds that the helper watches, as kube-proxy does on every node. k8s/helper/rbac.yaml grants exactly these. */
 const SLICES = '/apis/discovery.k8s.io/v1/endpointslices';
@@ -25,8 +25,8 @@ export interface Names {
   /** The name of `ip` now, or at `at` (ms since the epoch, remembered for 10 minutes after it ended). */
   lookup(ip: string, at?: number): PodName | undefined;
   podsAt(ip: string): PodName[];
-  /** Every name that holds or is remembered, for a new reader of the feed. */
-  all(): Iterable<NameObservation>;
+  /** Every name of `ip` that holds or is remembered, oldest first. */
+  history(ip: string): Iterable<NameObservation>;
   /** Both kinds were listed whole at least once. */
   readonly synced: boolean;
   readonly stats: NamesStats;
@@ -54,14 +54,14 @@ export const realPace: Pace = {
 /**
  * Names for addresses from EndpointSlices and Services.
  *
- * While the API server is away the names stay as they are: kube-proxy goes on with the same knowledge, so traffic goes
- * where these names say. `stats.…heardAt` tells how old the knowledge is.
+ * While the API server is away for a moment the names stay as they are. After a minute they are withdrawn, as an address
+ * may have gone to another pod without its being heard of here; they come back with the next whole list.
  */
 export function createNames({ api, onName, log, pace = realPace }: NamesOptions): Names {
   const directory = new Directory(onName, pace.now);
   const stopping = new AbortController();
-  const slices: ReflectorStats = { events: 0, listings: 0, failures: 0, heardAt: 0 };
-  const services: ReflectorStats = { events: 0, listings: 0, failures: 0, heardAt: 0 };
+  const slices = newStats();
+  const services = newStats();
   let running: Promise<unknown> = Promise.resolve();
   return {
     start() {
@@ -77,7 +77,7 @@ export function createNames({ api, onName, log, pace = realPace }: NamesOptions)
     },
     lookup: (ip, at) => directory.lookup(ip, at),
     podsAt: (ip) => directory.podsAt(ip),
-    all: () => directory.all(),
+    history: (ip) => directory.history(ip),
     get synced() {
       return slices.listings > 0 && services.listings > 0;
     },

@@ -21,6 +21,8 @@ export interface ApiObject {
 export interface Reflection {
   upsert(object: ApiObject): void;
   remove(object: ApiObject): void;
+  /** Nothing has been heard for so long that what is known may no longer hold; a whole list follows when it can. */
+  lost(): void;
   /** Between the two calls come all objects there are; what did not come is gone. */
   listing(): void;
   listed(): void;
@@ -31,8 +33,16 @@ export interface ReflectorStats {
   events: number;
   listings: number;
   failures: number;
+  /** Resource versions that the API server no longer had (410 Gone). */
+  gone: number;
   /** When the API server was last heard, ms since the epoch; 0: never. */
   heardAt: number;
+  /** Since when every attempt has failed, ms since the epoch; 0: there is a watch. */
+  awaySince: number;
+}
+
+export function newStats(): ReflectorStats {
+  return { events: 0, listings: 0, failures: 0, gone: 0, heardAt: 0, awaySince: 0 };
 }
 
 /** Objects a page. A page of EndpointSlices with 10 endpoints each is about 2 MB of JSON. */
@@ -41,6 +51,8 @@ const FIRST_BACKOFF_MS = 1000;
 const MAX_BACKOFF_MS = 30_000;
 /** Helpers that lose their watch in the same moment spread their new lists over this long. */
 const RELIST_SPREAD_MS = 5000;
+/** After this long without a list or a watch, names are not vouched for. An address is rarely given away sooner. */
+const LOST_AFTER_MS = 60_000;
 /** A watch that the server ended later than this was a good one and begins again at once. */
 const HEALTHY_MS = 10_000;
 
@@ -69,10 +81,15 @@ export async function reflect(
 ): Promise<void> {
   const what = path.slice(path.lastIndexOf('/') + 1);
   let version: string | undefined;
+  let whole = false;
   let failures = 0;
   let complaint = '';
 
+  const answered = (): void => {
+    stats.awaySince = 0;
+  };
   const heard = (): void => {
+    answered();
     stats.heardAt = pace.now();
     failures = 0;
     if (complaint === '') return;
@@ -92,6 +109,7 @@ export async function reflect(
       latest = page.version;
     } while (next !== '');
     into.listed();
+    whole = true;
     stats.listings++;
     heard();
     return latest;
@@ -121,14 +139,23 @@ export async function reflect(
       const began = pace.now();
       const seconds = 300 + Math.floor(pace.random() * 300);
       const query = `watch=true&allowWatchBookmarks=true&timeoutSeconds=${seconds}&resourceVersion=${encodeURIComponent(version)}`;
-      await api.stream(`${path}?${query}`, take, signal);
+      await api.stream(`${path}?${query}`, answered, take, signal);
       if (pace.now() - began >= HEALTHY_MS) failures = 0;
       else await pace.delay(backoffMs(++failures, pace.random()), signal);
     } catch (error) {
       if (signal.aborted) return;
       stats.failures++;
-      if (error instanceof ApiError && error.status === 410) {
-        version = undefined;
+      const gone = error instanceof ApiError && error.status === 410;
+      if (gone) stats.gone++;
+      stats.awaySince ||= pace.now();
+      const lost = pace.now() - stats.awaySince >= LOST_AFTER_MS;
+      if (gone || lost) version = undefined;
+      if (lost && whole) {
+        whole = false;
+        into.lost();
+        log('warn', `${what}: not heard of for a minute; addresses have no names until they are listed anew`);
+      }
+      if (gone) {
         failures++;
         await pace.delay(Math.max(pace.random() * RELIST_SPREAD_MS, backoffMs(failures, 0)), signal);
         continue;
@@ -147,12 +174,12 @@ function explain(error: unknown, what: string): string {
     return `${what}: ${error instanceof Error ? error.message : error}; retrying`;
   const { status, message } = error;
   if (status === 401) {
-    return `the API server does not accept the helper's own credentials (401): ${message}; check its service account or --kubeconfig; names stay as they are; retrying`;
+    return `the API server does not accept the helper's own credentials (401): ${message}; check its service account or --kubeconfig; names hold for a minute; retrying`;
   }
   if (status === 403) {
     return `the helper may not watch ${what} (403): ${message}; apply k8s/helper/rbac.yaml; retrying`;
   }
-  return `${what}: ${message}; names stay as they are; retrying`;
+  return `${what}: ${message}; names hold for a minute; retrying`;
 }
 
 interface Page {

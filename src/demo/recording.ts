@@ -84,6 +84,12 @@ export class RecordedNames {
     const { pod, namespace, node, service } = record;
     return { pod, namespace, node, service };
   }
+
+  /** One name for an address, since ever: a recording has no pod that takes another's address. */
+  history(ip: string): Omit<NameRecord, 'seq'>[] {
+    const name = this.lookup(ip);
+    return name ? [{ kind: 'name', t: 0, ip, ...name }] : [];
+  }
 }
 
 /**

@@ -7,7 +7,7 @@ import { FlowIndex } from '../join/flow-index.ts';
 import { logFormatOf } from '../options/format.ts';
 import { UsageError } from '../options/option.ts';
 import type { Options } from '../options/options.ts';
-import { createStyle, type NameOf, type StyleName } from '../rewrite/style.ts';
+import { createStyle, type StyleName } from '../rewrite/style.ts';
 import { enrich, newProgress, OFFLINE_LIMITS, type Progress } from './enrich.ts';
 import { decompressed } from './gzip.ts';
 
@@ -33,13 +33,12 @@ export async function runEnrich(
   const say = (text: string): void => void stderr.write(`realpod: ${text}\n`);
   for (const warning of format.warnings) say(warning);
   const index = new FlowIndex(OFFLINE_LIMITS);
-  const nameOf: NameOf = (ip, at) => index.names.at(ip, at ?? Infinity);
   const progress = newProgress();
   const enriched = enrich({
     log: decompressed(logPath === undefined ? stdin : createReadStream(logPath)),
     feed: decompressed(createReadStream(feedPath)),
     format,
-    style: createStyle(options.text('style') as StyleName, format, nameOf),
+    style: createStyle(options.text('style') as StyleName, format),
     index,
     progress,
   });

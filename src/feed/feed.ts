@@ -49,6 +49,8 @@ interface Watched {
 
 export interface NameLookup {
   lookup(ip: string): PodName | undefined;
+  /** All names of `ip` that are remembered, oldest first. */
+  history(ip: string): Iterable<Omit<NameRecord, 'seq'>>;
 }
 
 /** What a request for the feed can come to. */
@@ -108,8 +110,12 @@ export class Feed implements CaptureSink {
 
   /** An address got, changed or lost its name. Goes to the readers that have met the address. */
   name(record: Omit<NameRecord, 'seq'>): void {
-    const text = encodeRecord(record, this.#seq);
-    for (const reader of this.#readers) if (reader.named.has(record.ip)) reader.pending += text;
+    let text = '';
+    for (const reader of this.#readers) {
+      if (!reader.named.has(record.ip)) continue;
+      text ||= encodeRecord(record, this.#seq);
+      reader.pending += text;
+    }
   }
 
   /**
@@ -130,7 +136,10 @@ export class Feed implements CaptureSink {
     if (after !== undefined && this.#holds(reader.addresses, after)) {
       this.stats.resumed++;
       for (const address of reader.addresses) this.#join(address, reader);
-      reader.pending = this.#ring.after(after, reader.addresses);
+      for (const { ip, t, text } of this.#ring.after(after, reader.addresses)) {
+        if (ip !== '') this.#introduce(reader, ip, t);
+        reader.pending += text;
+      }
     } else {
       this.stats.freshStarts++;
       // Kept in `#watched` while the kernel is asked, so that a second reader's leaving does not end the watch.
@@ -141,6 +150,7 @@ export class Feed implements CaptureSink {
       }
       for (const flow of flows) {
         this.#introduce(reader, flow.ip, flow.t);
+        if (flow.vip !== undefined) this.#introduce(reader, flow.vip, flow.t);
         reader.pending += encodeRecord(flow, this.#seq);
       }
     }
@@ -170,27 +180,33 @@ export class Feed implements CaptureSink {
     this.stats.records++;
     this.stats.bytes += text.length;
     if ('src' in observation) {
-      this.#ring.push({ seq, src: observation.src, text });
-      const watched = this.#watched.get(observation.src);
+      const { src, ip, vip, t } = observation;
+      this.#ring.push({ seq, src, ip, t, text });
+      const watched = this.#watched.get(src);
       if (!watched) return;
       for (const reader of watched.readers) {
         if (!this.#readers.has(reader)) continue;
-        this.#introduce(reader, observation.ip, observation.t);
+        this.#introduce(reader, ip, t);
+        if (vip !== undefined) this.#introduce(reader, vip, t);
         reader.pending += text;
       }
       return;
     }
     if (observation.kind === 'gap') this.stats.gaps++;
-    this.#ring.push({ seq, src: '', text });
+    this.#ring.push({ seq, src: '', ip: '', t: observation.t, text });
     for (const reader of this.#readers) reader.pending += text;
   }
 
+  /** Says what `ip` is and was called, ahead of the first record that is about it, which is of time `t`. */
   #introduce(reader: OpenReader, ip: string, t: number): void {
     if (!this.#names || reader.named.has(ip)) return;
     if (reader.named.size >= this.#limits.namesPerReader) reader.named.clear();
     reader.named.add(ip);
-    const name = this.#names.lookup(ip);
-    if (name) reader.pending += encodeRecord({ kind: 'name', t, ip, ...name }, this.#seq);
+    let known = '';
+    for (const record of this.#names.history(ip)) known += encodeRecord(record, this.#seq);
+    // A reader of an earlier life of this helper may know a name that holds no more.
+    const none = { pod: '', namespace: '', node: '', service: '' };
+    reader.pending += known || encodeRecord({ kind: 'name', t, ip, ...none }, this.#seq);
   }
 
   #send(reader: OpenReader, now: number): void {

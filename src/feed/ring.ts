@@ -1,7 +1,10 @@
-/** One encoded record. `src` is empty for records that concern every reader. */
+/** One encoded record. `src` is empty for records that concern every reader; `ip`: the backend, empty where there is none. */
 export interface Entry {
   seq: number;
   src: string;
+  ip: string;
+  /** Its time. */
+  t: number;
   text: string;
 }
 
@@ -42,8 +45,8 @@ export class Ring {
     return seq >= this.#droppedSeq;
   }
 
-  /** Text of all records after `seq` that concern one of the addresses. */
-  after(seq: number, addresses: ReadonlySet<string>): string {
+  /** All records after `seq` that concern one of the addresses. */
+  *after(seq: number, addresses: ReadonlySet<string>): Generator<Entry> {
     let low = this.#head;
     let high = this.#entries.length;
     while (low < high) {
@@ -51,11 +54,9 @@ export class Ring {
       if (this.#entries[middle]!.seq <= seq) low = middle + 1;
       else high = middle;
     }
-    let text = '';
     for (let i = low; i < this.#entries.length; i++) {
       const entry = this.#entries[i]!;
-      if (entry.src === '' || addresses.has(entry.src)) text += entry.text;
+      if (entry.src === '' || addresses.has(entry.src)) yield entry;
     }
-    return text;
   }
 }

@@ -19,12 +19,17 @@ export class Remaining {
   several = false;
   /** The one connection, where exactly one is left. */
   connection: Connection | undefined;
+  /** When the first and the last of them were opened, ms since the epoch. */
+  firstOpened = Infinity;
+  lastOpened = -Infinity;
   #connections = 0;
 
   add(connection: Connection): void {
     const { backend } = connection;
     if (this.connection !== connection) this.#connections++;
     this.connection = connection;
+    this.firstOpened = Math.min(this.firstOpened, connection.openTo);
+    this.lastOpened = Math.max(this.lastOpened, connection.openTo);
     if (this.backend === undefined) this.backend = backend;
     else if (this.backend.ip !== backend.ip || this.backend.port !== backend.port) this.several = true;
   }

@@ -93,6 +93,7 @@ export class FlowIndex {
         break;
       case 'tick':
         if (record.t > this.coverage.watermark) this.coverage.watermark = record.t;
+        this.names.forget(record.t);
         break;
       case 'gap':
         if (record.source === 'conntrack' && record.from === undefined) this.#closeAll(record.t);

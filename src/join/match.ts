@@ -1,6 +1,6 @@
 import type { Flow } from '../record/feed.ts';
 import type { Attempt, ParsedLine } from '../record/line.ts';
-import type { Evidence, Outcome } from '../record/outcome.ts';
+import type { Evidence, Outcome, Resolved } from '../record/outcome.ts';
 import { connectionsIn, fits, mayBe, Remaining } from './candidates.ts';
 import type { Connection, Service, Sighting } from './connection.ts';
 import type { FlowIndex } from './flow-index.ts';
@@ -407,9 +407,16 @@ function settle(
   if (backend && whole) {
     if (backend.ip === attempt.ip && backend.port === attempt.port) return { reason: 'direct' };
     const { ip, port } = backend;
+    // Of a Service's only backend not all connections were looked at.
+    const all = evidence !== 'sole-backend';
+    const first = all ? remaining.firstOpened : -Infinity;
+    const last = all ? remaining.lastOpened : window.end;
+    const name = index.names.of(ip, first, last, window.end);
+    const resolved: Resolved = { evidence, ip, port };
+    if (name) resolved.name = name;
     const only = remaining.only;
-    if (!only || evidence === 'sole-backend') return { evidence, ip, port };
-    return { evidence, ip, port, flow: flowOf(only) };
+    if (only && all) resolved.flow = flowOf(only);
+    return resolved;
   }
   if (!whole) return { reason: window.end > index.coverage.watermark ? 'late' : 'gap' };
   return { reason: remaining.several ? 'ambiguous' : 'no-flow' };

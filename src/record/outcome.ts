@@ -28,6 +28,8 @@ export interface Resolved {
   ip: string;
   port: number;
   flow?: Flow;
+  /** What the pod was called when the connection to it was opened, where that is known. */
+  name?: PodName;
 }
 
 export interface Unresolved {

@@ -1,8 +1,8 @@
 import { formatHostPort } from '../parse/address.ts';
-import { isResolved, type Outcome } from '../record/outcome.ts';
+import { isResolved, type Outcome, type Resolved } from '../record/outcome.ts';
 import { Edits } from './edits.ts';
 import { addReplacements, endOfRun } from './replace.ts';
-import type { LogLine, NameOf, Style } from './style.ts';
+import type { LogLine, Style } from './style.ts';
 
 /**
  * As ReplaceStyle, and ` pod=NAMESPACE/NAME evidence=EVIDENCE` at the end of each line that was parsed.
@@ -12,12 +12,7 @@ import type { LogLine, NameOf, Style } from './style.ts';
  * `pod=-,shop/cart-0 evidence=-:no-flow,request-id`
  */
 export class AnnotateStyle implements Style {
-  readonly #nameOf: NameOf;
   readonly #edits = new Edits();
-
-  constructor(nameOf: NameOf) {
-    this.#nameOf = nameOf;
-  }
 
   render(
     block: Buffer,
@@ -31,34 +26,33 @@ export class AnnotateStyle implements Style {
       const found = outcomes[i];
       if (typeof line.parsed === 'string' || found === undefined) continue;
       addReplacements(this.#edits, line, found);
-      this.#edits.add(line.end, line.end, this.#note(found, line.parsed.endMs));
+      this.#edits.add(line.end, line.end, note(found));
     }
     return [this.#edits.apply(block, lines[0]!.start, endOfRun(block, lines))];
   }
+}
 
-  #note(outcomes: readonly Outcome[], at: number | undefined): string {
-    let pods = '';
-    let evidence = '';
-    for (let k = 0; k < outcomes.length; k++) {
-      const outcome = outcomes[k]!;
-      const comma = k === 0 ? '' : ',';
-      if (isResolved(outcome)) {
-        pods += comma + this.#pod(outcome.ip, outcome.port, at);
-        evidence += comma + outcome.evidence;
-      } else {
-        pods += `${comma}-`;
-        evidence += `${comma}-:${outcome.reason}`;
-      }
+function note(outcomes: readonly Outcome[]): string {
+  let pods = '';
+  let evidence = '';
+  for (let k = 0; k < outcomes.length; k++) {
+    const outcome = outcomes[k]!;
+    const comma = k === 0 ? '' : ',';
+    if (isResolved(outcome)) {
+      pods += comma + podOf(outcome);
+      evidence += comma + outcome.evidence;
+    } else {
+      pods += `${comma}-`;
+      evidence += `${comma}-:${outcome.reason}`;
     }
-    return ` pod=${pods} evidence=${evidence}`;
   }
+  return ` pod=${pods} evidence=${evidence}`;
+}
 
-  #pod(ip: string, port: number, at: number | undefined): string {
-    const name = this.#nameOf(ip, at);
-    // Names of Kubernetes are ASCII without spaces (RFC 1123); anything else would break the line.
-    if (!name || !NAME.test(name.pod) || !NAME.test(name.namespace)) return formatHostPort(ip, port);
-    return `${name.namespace}/${name.pod}`;
-  }
+function podOf({ ip, port, name }: Resolved): string {
+  // Names of Kubernetes are ASCII without spaces (RFC 1123); anything else would break the line.
+  if (!name || !NAME.test(name.pod) || !NAME.test(name.namespace)) return formatHostPort(ip, port);
+  return `${name.namespace}/${name.pod}`;
 }
 
 const NAME = /^[A-Za-z0-9.-]+$/;

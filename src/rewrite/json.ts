@@ -4,7 +4,7 @@ import type { LogFormat } from '../parse/log-format.ts';
 import type { ParsedLine } from '../record/line.ts';
 import { isResolved, type Outcome } from '../record/outcome.ts';
 import { type Attribute, attributeOf, KNOWN_METHODS, SPLIT_ATTRIBUTES } from './attributes.ts';
-import type { LogLine, NameOf, Style } from './style.ts';
+import type { LogLine, Style } from './style.ts';
 
 /** The members of an object that a value becomes: `,"name":…` for each. */
 type Write = (value: string) => string;
@@ -18,14 +18,12 @@ type Write = (value: string) => string;
  */
 export class JsonStyle implements Style {
   readonly #format: LogFormat;
-  readonly #nameOf: NameOf;
   readonly #writes: readonly Write[];
   #second = Number.NaN;
   #secondText = '';
 
-  constructor(format: LogFormat, nameOf: NameOf) {
+  constructor(format: LogFormat) {
     this.#format = format;
-    this.#nameOf = nameOf;
     const taken = new Set<string>();
     this.#writes = format.variables.map((variable) => writeOf(variable, taken));
   }
@@ -79,7 +77,7 @@ export class JsonStyle implements Style {
     return `${this.#secondText}${String(ms - second * 1000).padStart(3, '0')}Z`;
   }
 
-  #attempts(block: Buffer, { attempts, endMs }: ParsedLine, outcomes: readonly Outcome[]): string {
+  #attempts(block: Buffer, { attempts }: ParsedLine, outcomes: readonly Outcome[]): string {
     let answered = '';
     let list = '';
     for (let k = 0; k < attempts.length; k++) {
@@ -87,8 +85,7 @@ export class JsonStyle implements Style {
       const outcome = outcomes[k];
       list += `${k === 0 ? '' : ','}{"upstream":${quoted(block.toString('latin1', start, end))}`;
       if (outcome && isResolved(outcome)) {
-        const { ip, port, evidence } = outcome;
-        const name = this.#nameOf(ip, endMs);
+        const { ip, port, evidence, name } = outcome;
         list += `${member('ip', ip)},"port":${port}`;
         if (name) {
           for (const key of ['pod', 'namespace', 'node', 'service'] as const) {

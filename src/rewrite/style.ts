@@ -1,6 +1,6 @@
 import type { LogFormat } from '../parse/log-format.ts';
 import type { ParsedLine, UnparsedReason } from '../record/line.ts';
-import type { Outcome, PodName } from '../record/outcome.ts';
+import type { Outcome } from '../record/outcome.ts';
 import { AnnotateStyle } from './annotate.ts';
 import { JsonStyle } from './json.ts';
 import { ReplaceStyle } from './replace.ts';
@@ -12,9 +12,6 @@ export interface LogLine {
   readonly end: number;
   readonly parsed: ParsedLine | UnparsedReason;
 }
-
-/** The name an address had at `at` (ms since the epoch; undefined where the line does not say when it was). */
-export type NameOf = (ip: string, at: number | undefined) => PodName | undefined;
 
 export interface Style {
   /**
@@ -34,13 +31,13 @@ export interface Style {
 export type StyleName = 'replace' | 'annotate' | 'json';
 export const STYLE_NAMES: readonly StyleName[] = ['replace', 'annotate', 'json'];
 
-export function createStyle(name: StyleName, format: LogFormat, nameOf: NameOf): Style {
+export function createStyle(name: StyleName, format: LogFormat): Style {
   switch (name) {
     case 'replace':
       return new ReplaceStyle();
     case 'annotate':
-      return new AnnotateStyle(nameOf);
+      return new AnnotateStyle();
     case 'json':
-      return new JsonStyle(format, nameOf);
+      return new JsonStyle(format);
   }
 }

@@ -35,10 +35,11 @@ export function lineFilter({ pod, status, path }: LineQuery, nameAt: NameAt): Li
     for (let k = 0; k < outcomes.length; k++) {
       const outcome = outcomes[k]!;
       const attempt = parsed.attempts[k]!;
-      const { ip, port } = isResolved(outcome) ? outcome : attempt;
-      if (!isResolved(outcome) && outcome.reason !== 'direct') continue;
+      const resolved = isResolved(outcome);
+      if (!resolved && outcome.reason !== 'direct') continue;
+      const { ip, port } = resolved ? outcome : attempt;
       if (pod === ip || pod === formatHostPort(ip, port)) return true;
-      const name = nameAt(ip, parsed.endMs ?? block.readAt);
+      const name = resolved ? outcome.name : nameAt(ip, parsed.endMs ?? block.readAt);
       if (name && (isCalled(name.pod, pod) || isCalled(`${name.namespace}/${name.pod}`, pod))) return true;
     }
     return false;

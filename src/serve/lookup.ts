@@ -174,7 +174,7 @@ function shownMatch(connection: Connection, index: FlowIndex, at: number): Looku
     ...(service.vip === undefined ? {} : { vip: service.vip, vport: service.vport! }),
     ip: backend.ip,
     port: backend.port,
-    ...index.names.at(backend.ip, at),
+    ...index.names.of(backend.ip, openTo, openTo, Math.max(openTo, at)),
     from: openFrom === -Infinity ? null : openTo,
     to: closeTo === Infinity ? null : closeTo,
     via,

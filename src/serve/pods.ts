@@ -91,8 +91,10 @@ export class PodTable {
     const attempt = line.attempts[k]!;
     let pod: PodFigures | undefined;
     const at = Math.min(line.endMs ?? readAt, now);
-    if (isResolved(outcome)) pod = this.#pod(outcome.ip, outcome.port, attempt, at, now);
-    else if (outcome.reason === 'direct') pod = this.#pod(attempt.ip, attempt.port, attempt, at, now);
+    if (isResolved(outcome)) pod = this.#pod(outcome, outcome.name, attempt, at, now);
+    else if (outcome.reason === 'direct') {
+      pod = this.#pod(attempt, this.#nameAt(attempt.ip, at), attempt, at, now);
+    }
     if (!pod) return;
     const status = statusOf(line, k);
     const error = status !== undefined && status >= 500;
@@ -121,8 +123,13 @@ export class PodTable {
     return line.requestMs;
   }
 
-  #pod(ip: string, port: number, dialled: Attempt, at: number, now: number): PodFigures | undefined {
-    const name = this.#nameAt(ip, at);
+  #pod(
+    { ip, port }: { ip: string; port: number },
+    name: PodName | undefined,
+    dialled: Attempt,
+    at: number,
+    now: number,
+  ): PodFigures | undefined {
     const pods = this.#byIp.get(ip);
     if (pods) {
       for (const pod of pods) {

@@ -4,7 +4,6 @@ import type { Attempt } from '../record/line.ts';
 import { isResolved, type Outcome, type PodName } from '../record/outcome.ts';
 import { ReplaceStyle } from '../rewrite/replace.ts';
 import type { LineFilter } from './line-filter.ts';
-import type { NameAt } from './pods.ts';
 
 /** One attempt as the HTTP interface shows it. */
 export interface ShownAttempt extends Partial<PodName> {
@@ -54,15 +53,13 @@ interface KeptBlock extends Omit<ShownBlock, 'lines'> {
  */
 export class RecentLines {
   readonly #maxBytes: number;
-  readonly #nameAt: NameAt;
   readonly #parse: Parse;
   readonly #replace = new ReplaceStyle();
   #blocks: KeptBlock[] = [];
   #bytes = 0;
 
-  constructor(maxBytes: number, nameAt: NameAt, parse: Parse) {
+  constructor(maxBytes: number, parse: Parse) {
     this.#maxBytes = maxBytes;
-    this.#nameAt = nameAt;
     this.#parse = parse;
   }
 
@@ -126,9 +123,7 @@ export class RecentLines {
       ...(method === undefined ? {} : { method }),
       ...(path === undefined ? {} : { path }),
       ...(requestMs === undefined ? {} : { requestMs }),
-      attempts: parsed.attempts.map((attempt, k) =>
-        showAttempt(block.bytes, attempt, outcomes[k], endMs ?? block.readAt, this.#nameAt),
-      ),
+      attempts: parsed.attempts.map((attempt, k) => showAttempt(block.bytes, attempt, outcomes[k])),
     };
   }
 
@@ -158,19 +153,13 @@ function withoutNewline(text: string): string {
   return text.endsWith('\n') ? text.slice(0, -1) : text;
 }
 
-function showAttempt(
-  bytes: Buffer,
-  attempt: Attempt,
-  outcome: Outcome | undefined,
-  at: number,
-  nameAt: NameAt,
-): ShownAttempt {
+function showAttempt(bytes: Buffer, attempt: Attempt, outcome: Outcome | undefined): ShownAttempt {
   const shown: ShownAttempt = { upstream: bytes.toString('latin1', attempt.start, attempt.end) };
   if (typeof attempt.status === 'number') shown.status = attempt.status;
   if (typeof attempt.responseMs === 'number') shown.responseMs = attempt.responseMs;
   if (!outcome) return shown;
   if (!isResolved(outcome)) return { ...shown, reason: outcome.reason };
-  const { ip, port, evidence, flow } = outcome;
+  const { ip, port, evidence, flow, name } = outcome;
   const from = flow ? { src: flow.src, sport: flow.sport } : {};
-  return { ...shown, ip, port, ...nameAt(ip, at), evidence, ...from };
+  return { ...shown, ip, port, ...name, evidence, ...from };
 }

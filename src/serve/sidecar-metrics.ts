@@ -59,9 +59,11 @@ export function sidecarMetrics(numbers: SidecarNumbers): Metrics {
     () => pipeline.unwrittenBytes,
   );
   metrics.gauge('realpod_recent_bytes', 'Bytes of lines kept for look-ups.', () => view.recent.bytes);
-  metrics.gauges('realpod_index_entries', 'What the join remembers.', 'what', () =>
-    Object.entries(index.sizes),
-  );
+  metrics.gauges('realpod_index_entries', 'What the join remembers.', 'what', () => [
+    ...Object.entries(index.sizes),
+    ['names', index.names.size],
+    ['past-names', index.names.past],
+  ]);
   metrics.counters(
     'realpod_index_forgotten_total',
     'What the join had to forget at its limits.',
@@ -69,6 +71,7 @@ export function sidecarMetrics(numbers: SidecarNumbers): Metrics {
     () => [
       ['connections', index.counters.forgottenConnections],
       ['sightings', index.counters.forgottenSightings],
+      ['names', index.names.counters.dropped],
     ],
   );
 

@@ -16,7 +16,7 @@ export class View {
   /** `maxRecentBytes`: bytes of lines kept for look-ups by request id and for the page; `parse` reads them again. */
   constructor(maxRecentBytes: number, nameAt: NameAt, clock: () => number, parse: Parse) {
     this.nameAt = nameAt;
-    this.recent = new RecentLines(maxRecentBytes, nameAt, parse);
+    this.recent = new RecentLines(maxRecentBytes, parse);
     this.pods = new PodTable(nameAt);
     this.stream = new LineStream(this.recent, clock);
     this.startedAt = clock();

@@ -157,24 +157,61 @@ for (const [how, fail] of [
   });
 }
 
-test('an API server that is away is asked less and less often, and names stay', limit, async (context) => {
-  const { server, names, until, delays, logs } = await scene(context, (server) =>
+test(
+  'an API server that is away is asked less and less often; names hold for a minute, then until the next list none',
+  limit,
+  async (context) => {
+    const { server, names, until, delays, logs, clock } = await scene(context, (server) =>
+      server.put(slice('a', 's', 'x', [{ ip: '10.0.0.1', pod: 'p1' }])),
+    );
+    names.start();
+    await server.watched();
+    server.trouble = () => 'drop';
+    server.cutWatches();
+    delays.length = 0;
+    await until(() => names.stats.slices.awaySince > 0);
+    const { awaySince } = names.stats.slices;
+    let held = 0;
+    while (names.lookup('10.0.0.1')) {
+      held = clock.now - awaySince;
+      await turn();
+    }
+    assert.ok(clock.now - awaySince >= 60_000 && held < 90_000, `${held} ms`);
+    await until(() => names.stats.slices.failures >= 8);
+    assert.ok(delays.every((ms) => ms <= 30_000));
+    assert.ok(delays.at(-1) === 22_500, `the last wait was ${delays.at(-1)} ms`);
+    const warnings = logs.filter((line) => line.startsWith('warn endpointslices'));
+    assert.ok(warnings.length <= 3, 'the same trouble is told once');
+    const { listings } = names.stats.slices;
+    server.trouble = () => undefined;
+    await until(() => names.lookup('10.0.0.1')?.pod === 'p1');
+    assert.equal(
+      names.stats.slices.listings,
+      listings + 1,
+      'a list, as a watch alone would not say what it left out',
+    );
+    assert.equal(names.stats.slices.awaySince, 0);
+    assert.equal(names.lookup('10.0.0.1', awaySince + 59_000)?.pod, 'p1');
+  },
+);
+
+test('a watch that is quiet for long, and then breaks, costs no names', limit, async (context) => {
+  const { server, names, until, clock, records } = await scene(context, (server) =>
     server.put(slice('a', 's', 'x', [{ ip: '10.0.0.1', pod: 'p1' }])),
   );
   names.start();
   await server.watched();
-  server.trouble = () => 'drop';
-  server.cutWatches();
-  delays.length = 0;
-  await until(() => names.stats.slices.failures >= 8);
-  assert.equal(names.lookup('10.0.0.1')?.pod, 'p1');
-  assert.ok(delays.every((ms) => ms <= 30_000));
-  assert.ok(delays.at(-1) === 22_500, `the last wait was ${delays.at(-1)} ms`);
-  const warnings = logs.filter((line) => line.startsWith('warn endpointslices'));
-  assert.ok(warnings.length <= 2, 'the same trouble is told once');
-  server.trouble = () => undefined;
-  server.put(slice('a', 's', 'x', [{ ip: '10.0.0.1', pod: 'p9' }]));
-  await until(() => names.lookup('10.0.0.1')?.pod === 'p9');
+  for (let n = 1; n <= 3; n++) {
+    clock.now += 300_000;
+    server.cutWatches();
+    await until(() => names.stats.slices.failures >= n && names.stats.services.failures >= n);
+    await server.watched();
+  }
+  await until(() => names.stats.slices.awaySince === 0);
+  assert.deepEqual(
+    records.map(({ pod }) => pod),
+    ['p1'],
+  );
 });
 
 test(

@@ -23,7 +23,7 @@ const link = (container: string) =>
   `/var/log/containers/nginx-5c8d-x2lbv_web_${container}-${'0a1b2c3d'.repeat(8)}.log`;
 
 const { blocks } = settledDemo();
-const style = createStyle('json', demoFormat, () => undefined);
+const style = createStyle('json', demoFormat);
 const written = Buffer.concat(
   blocks.flatMap(({ bytes, lines, outcomes }) => style.render(bytes, lines, outcomes)),
 )

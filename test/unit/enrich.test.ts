@@ -29,7 +29,7 @@ async function run(log: Buffer, feed: Buffer, { format = demoFormat, size = 64 *
     log: decompressed(pieces(log, size)),
     feed: decompressed(pieces(feed, size)),
     format,
-    style: createStyle('replace', format, () => undefined),
+    style: createStyle('replace', format),
     index: new FlowIndex(OFFLINE_LIMITS),
     progress,
   };

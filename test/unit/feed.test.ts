@@ -3,10 +3,13 @@ import { test } from 'node:test';
 import type { Subscription } from '../../src/capture/capture.ts';
 import { decodeRecord, encodeRecord, RecordDecoder } from '../../src/feed/codec.ts';
 import { FEED_LIMITS, Feed } from '../../src/feed/feed.ts';
+import { Names } from '../../src/join/names.ts';
 import type { FeedRecord, Observation } from '../../src/record/feed.ts';
 
 const NGINX = '10.244.0.70';
 const OTHER = '10.244.0.71';
+const BACKEND = '10.244.0.64';
+const CART = { pod: 'cart-0', namespace: 'shop', node: 'n1', service: 'cart' };
 const T0 = 1_764_837_843_000;
 
 const request = (src: string, t: number, id: string): Observation => ({
@@ -55,8 +58,8 @@ function start(limits: Partial<typeof FEED_LIMITS> = {}) {
       },
     },
     {
-      lookup: (ip) =>
-        ip === '10.244.0.64' ? { pod: 'cart-0', namespace: 'shop', node: 'n1', service: 'cart' } : undefined,
+      lookup: (ip) => (ip === BACKEND ? CART : undefined),
+      history: (ip) => (ip === BACKEND ? [{ kind: 'name', t: T0 - 60_000, ip, ...CART }] : []),
     },
   );
   const read = async (addresses: string[], after?: number) => {
@@ -79,10 +82,14 @@ test('a new reader gets a gap for each source and the connections that are open,
   const { feed, read } = start();
   feed.batch([], T0);
   const { records } = await read([NGINX]);
-  assert.equal(kinds(records), 'gap gap name open tick');
-  const [gap] = records;
-  assert.deepEqual(gap, { kind: 'gap', seq: gap!.seq, t: T0 - 5, source: 'conntrack' });
-  assert.ok(records[3]?.kind === 'open' && records[3].held);
+  assert.equal(kinds(records), 'gap gap name name open tick');
+  const [gap, , backend, clusterIp, held] = records;
+  const { seq } = gap!;
+  assert.deepEqual(gap, { kind: 'gap', seq, t: T0 - 5, source: 'conntrack' });
+  assert.deepEqual(backend, { kind: 'name', seq, t: T0 - 60_000, ip: BACKEND, ...CART });
+  const none = { pod: '', namespace: '', node: '', service: '' };
+  assert.deepEqual(clusterIp, { kind: 'name', seq, t: T0, ip: '10.105.148.194', ...none });
+  assert.ok(held?.kind === 'open' && held.held);
 });
 
 test('a reader gets the records of its own addresses only, and each batch ends in a watermark', async () => {
@@ -111,8 +118,9 @@ test('a reader that comes back in time goes on where it was, without a gap', asy
   first.reader.close();
   feed.batch([request(NGINX, T0 + 2, 'two'), request(OTHER, T0 + 2, 'not mine')], T0 + 2);
   const again = await read([NGINX], cursor);
-  assert.equal(kinds(again.records), 'request tick');
-  assert.ok(again.records[0]?.kind === 'request' && again.records[0].id === 'two');
+  // The names come again: one may have changed meanwhile.
+  assert.equal(kinds(again.records), 'name request tick');
+  assert.ok(again.records[1]?.kind === 'request' && again.records[1].id === 'two');
   assert.deepEqual(state.unsubscribed, []);
   again.reader.close();
   feed.close();
@@ -203,4 +211,46 @@ test('text that is no record stops the feed with one line, and unknown kinds are
   let error: string | undefined;
   for (let i = 0; i < 40 && error === undefined; i++) ({ error } = endless.push(Buffer.alloc(65_536, 0x61)));
   assert.match(error ?? '', /more than/);
+});
+
+test('what was recorded while a reader was away comes with the names of then and of now', async () => {
+  let now: { pod: string; since: number }[] = [{ pod: 'cart-0', since: T0 - 1000 }];
+  const feed = new Feed(() => T0);
+  const record = ({ pod, since }: { pod: string; since: number }) =>
+    ({ kind: 'name', t: since, ip: BACKEND, pod, namespace: 'shop', node: '', service: '' }) as const;
+  feed.connect(
+    {
+      subscribe: async () => ({ flows: [], completeSince: {} }),
+      unsubscribe: () => {},
+      flush: async () => {},
+    },
+    {
+      lookup: () => undefined,
+      history: (ip) => (ip === BACKEND ? now.map(record) : []),
+    },
+  );
+  const names = new Names();
+  const read = async (after?: number) => {
+    const decoder = new RecordDecoder();
+    let last = 0;
+    const opened = await feed.open([NGINX], after, (text) => {
+      for (const each of decoder.push(Buffer.from(text)).records) {
+        last = each.seq;
+        if (each.kind === 'name') names.set(each);
+      }
+    });
+    assert.ok('reader' in opened);
+    return { reader: opened.reader, cursor: () => last };
+  };
+  const first = await read();
+  feed.batch([request(NGINX, T0 + 1, 'one')], T0 + 1);
+  first.reader.close();
+  const old = T0 + 2;
+  feed.batch([request(NGINX, old, 'two')], T0 + 2);
+  now = [...now, { pod: 'cart-9', since: T0 + 50 }];
+  feed.name(record(now[1]!));
+  await read(first.cursor());
+  assert.equal(names.of(BACKEND, old, old, T0 + 100)?.pod, 'cart-0');
+  assert.equal(names.of(BACKEND, T0 + 60, T0 + 60, T0 + 100)?.pod, 'cart-9');
+  feed.close();
 });

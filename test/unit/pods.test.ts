@@ -70,19 +70,23 @@ test('a pod without requests for a quarter of an hour is gone, and comes back at
 test('an address that another pod takes begins anew; a name that comes late belongs to the first', () => {
   const { blocks, end } = settledDemo();
   let name: PodName | undefined;
-  const pods = new PodTable(() => name);
-  pods.add(blocks[0]!, end);
+  const pods = new PodTable(() => undefined);
+  const named = () => ({
+    ...blocks[0]!,
+    outcomes: blocks[0]!.outcomes.map((each) => each.map((o) => (name ? { ...o, name } : o))),
+  });
+  pods.add(named(), end);
   const before = pods.size;
   name = { pod: 'cart-0', namespace: 'shop', node: 'a', service: 'cart' };
-  pods.add(blocks[0]!, end);
+  pods.add(named(), end);
   assert.equal(pods.size, before);
   for (const pod of pods.all(end)) assert.equal(pod.name?.pod, 'cart-0');
   name = { ...name, pod: 'cart-1' };
-  pods.add(blocks[0]!, end);
+  pods.add(named(), end);
   assert.equal(pods.size, 2 * before);
-  const named = [...pods.all(end)].map((pod) => [pod.name!.pod, pod.requests]);
+  const counted = [...pods.all(end)].map((pod) => [pod.name!.pod, pod.requests]);
   const sum = (wanted: string) =>
-    named.reduce((all, [pod, n]) => all + (pod === wanted ? (n as number) : 0), 0);
+    counted.reduce((all, [pod, n]) => all + (pod === wanted ? (n as number) : 0), 0);
   assert.equal(sum('cart-0'), 2 * sum('cart-1'));
 });
 

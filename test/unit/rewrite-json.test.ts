@@ -18,21 +18,26 @@ function render(text: string, line: string | Buffer, outcomes: Outcome[] = []): 
     Buffer.from('\n'),
   ]);
   const end = block.length - 1;
-  const style = createStyle('json', format, (ip) =>
-    ip === '10.244.0.64' ? { pod: 'cart-0', namespace: 'shop', node: 'n1', service: 'cart' } : undefined,
-  );
+  const style = createStyle('json', format);
   const chunks = style.render(block, [{ start: 0, end, parsed: format.parse(block, 0, end) }], [outcomes]);
   const written = Buffer.concat(chunks).toString('utf8');
   assert.equal(written.indexOf('\n'), written.length - 1);
   return JSON.parse(written) as Json;
 }
 
+const CART: Outcome = {
+  evidence: 'request-id',
+  ip: '10.244.0.64',
+  port: 8080,
+  name: { pod: 'cart-0', namespace: 'shop', node: 'n1', service: 'cart' },
+};
+
 describe('style json', () => {
   it('names what was logged as OpenTelemetry does, and says what the attempts led to', () => {
     const json = render(
       FORMATS.full,
       '10.1.1.1 - alice [04/Dec/2025:07:27:17 +0000] "GET /a?b=1 HTTP/1.1" 200 10.96.0.1:80, 10.96.0.1:80 40 "-" "curl/8" "10.2.2.2" "f00" 1764833237.123 0.004 "0.001, 0.000" "-, 0.002" "0.001, 0.002" "502, 200" "0, 98" "0, 160"',
-      [{ reason: 'no-flow' }, { evidence: 'request-id', ip: '10.244.0.64', port: 8080 }],
+      [{ reason: 'no-flow' }, CART],
     );
     assert.deepEqual(json, {
       timestamp: '2025-12-04T07:27:17.123Z',
@@ -79,10 +84,7 @@ describe('style json', () => {
   });
 
   it('names no pod where the attempt that answered was not resolved', () => {
-    const json = render('"$upstream_addr"', '"10.96.0.1:80, 10.96.0.1:80"', [
-      { evidence: 'request-id', ip: '10.244.0.64', port: 8080 },
-      { reason: 'ambiguous' },
-    ]);
+    const json = render('"$upstream_addr"', '"10.96.0.1:80, 10.96.0.1:80"', [CART, { reason: 'ambiguous' }]);
     assert.equal(json['k8s.pod.name'], undefined);
   });
 

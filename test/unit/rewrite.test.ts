@@ -11,7 +11,6 @@ const PODS: Readonly<Record<string, PodName>> = {
   '10.244.0.64': { pod: 'cart-0', namespace: 'shop', node: 'n1', service: 'cart' },
   '10.244.0.65': { pod: 'cart-1', namespace: 'shop', node: '', service: '' },
 };
-const nameOf = (ip: string) => PODS[ip];
 
 function linesOf(block: Buffer, format: LogFormat): LogLine[] {
   const lines: LogLine[] = [];
@@ -35,12 +34,16 @@ function render(
   const outcomes = lines.map(({ parsed }, i) =>
     typeof parsed === 'string' ? undefined : parsed.attempts.map((_, k) => outcomeOf(i, k)),
   );
-  const chunks = createStyle(style, format, nameOf).render(block, lines, outcomes);
+  const chunks = createStyle(style, format).render(block, lines, outcomes);
   return Buffer.concat(chunks).toString('latin1');
 }
 
 const format = compileLogFormat('$status "$upstream_addr" "$http_user_agent"');
-const found = (ip: string, port = 8080): Outcome => ({ evidence: 'request-id', ip, port });
+const found = (ip: string, port = 8080): Outcome => {
+  const outcome: Outcome = { evidence: 'request-id', ip, port };
+  const name = PODS[ip];
+  return name ? { ...outcome, name } : outcome;
+};
 const left = (reason: 'ambiguous' | 'no-flow' = 'ambiguous'): Outcome => ({ reason });
 
 const TEXT = [
@@ -65,7 +68,7 @@ describe('style replace', () => {
   it('with nothing resolved gives the block itself, without a copy', () => {
     const block = Buffer.from(TEXT);
     const lines = linesOf(block, format);
-    const [chunk] = createStyle('replace', format, nameOf).render(block, lines, []);
+    const [chunk] = createStyle('replace', format).render(block, lines, []);
     assert.equal(chunk!.buffer, block.buffer);
     assert.deepEqual(chunk, block);
   });
@@ -119,7 +122,7 @@ describe('style replace', () => {
             typeof parsed === 'string' ? undefined : parsed.attempts.map(() => cases[i]![1]),
           );
           for (const name of ['replace', 'annotate', 'json'] as const) {
-            const style = createStyle(name, format, nameOf);
+            const style = createStyle(name, format);
             const whole = Buffer.concat(style.render(block, lines, outcomes));
             const parts = [
               ...style.render(block, lines.slice(0, cut), outcomes.slice(0, cut)),
@@ -156,9 +159,10 @@ describe('style annotate', () => {
 
   it('writes the address where a name could break the line', () => {
     for (const pod of ['', 'a b', 'a\nb', 'a,b', 'ä']) {
-      const style = createStyle('annotate', format, () => ({ pod, namespace: 'x', node: '', service: '' }));
+      const style = createStyle('annotate', format);
+      const name = { pod, namespace: 'x', node: '', service: '' };
       const block = Buffer.from('200 "10.0.0.1:1" "x"\n');
-      const [chunk] = style.render(block, linesOf(block, format), [[found('10.244.0.64')]]);
+      const [chunk] = style.render(block, linesOf(block, format), [[{ ...found('10.244.0.64'), name }]]);
       assert.equal(
         chunk!.toString(),
         '200 "10.244.0.64:8080" "x" pod=10.244.0.64:8080 evidence=request-id\n',

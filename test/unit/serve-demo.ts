@@ -4,7 +4,7 @@ import { FlowIndex } from '../../src/join/flow-index.ts';
 import { type BlockLine, Waiting, type WaitingBlock } from '../../src/join/waiting.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
 import type { Parse } from '../../src/pipeline.ts';
-import type { FeedRecord } from '../../src/record/feed.ts';
+import type { FeedRecord, NameRecord } from '../../src/record/feed.ts';
 
 const DEMO = new URL('../../demo/', import.meta.url);
 
@@ -21,14 +21,17 @@ export const demoRecords = demoFeed
   .filter(Boolean)
   .map((line) => decodeRecord(line) as FeedRecord);
 
-/** The recording's whole feed applied to an index, and its log settled in blocks of `perBlock` lines. */
-export function settledDemo(perBlock = 50): {
+/** The recording's whole feed applied to an index, after `names`, and its log settled in blocks of `perBlock` lines. */
+export function settledDemo(
+  perBlock = 50,
+  names: readonly NameRecord[] = [],
+): {
   index: FlowIndex;
   blocks: WaitingBlock<undefined>[];
   end: number;
 } {
   const index = new FlowIndex();
-  for (const record of demoRecords) index.apply(record);
+  for (const record of [...names, ...demoRecords]) index.apply(record);
   const end = demoRecords.at(-1)!.t;
   const waiting = new Waiting<undefined>(index, { maxWaitMs: 0, maxBytes: Infinity });
   const text = demoLog.toString('latin1').split('\n').slice(0, -1);

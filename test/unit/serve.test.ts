@@ -163,7 +163,7 @@ class Outlet implements LineOutlet {
 
 function world(perBlock: number) {
   const { blocks } = settledDemo(perBlock);
-  const recent = new RecentLines(1e9, () => undefined, parseDemo);
+  const recent = new RecentLines(1e9, parseDemo);
   const time = { now: 0 };
   const stream = new LineStream(recent, () => time.now);
   const everything = lineFilter({}, () => undefined);
@@ -173,14 +173,10 @@ function world(perBlock: number) {
 test('kept lines are read again only where somebody asks for them', () => {
   const { blocks } = settledDemo(10);
   let read = 0;
-  const recent = new RecentLines(
-    1e9,
-    () => undefined,
-    (bytes, start, end) => {
-      read++;
-      return parseDemo(bytes, start, end);
-    },
-  );
+  const recent = new RecentLines(1e9, (bytes, start, end) => {
+    read++;
+    return parseDemo(bytes, start, end);
+  });
   for (const block of blocks) recent.add(block);
   assert.equal(read, 0);
   assert.equal(recent.list(12, () => true).length, 12);
@@ -193,7 +189,7 @@ test('kept lines are read again only where somebody asks for them', () => {
 });
 
 test('lines that were not read stay what they were', () => {
-  const recent = new RecentLines(1e9, () => undefined, parseDemo);
+  const recent = new RecentLines(1e9, parseDemo);
   const add = (text: string, lines: BlockLine[]): void =>
     recent.add({ bytes: Buffer.from(text), readAt: 0, lines, outcomes: lines.map(() => []) });
   add('\nnot a line\n', [

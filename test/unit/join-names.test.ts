@@ -1,0 +1,138 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { NAME_LIMITS, Names } from '../../src/join/names.ts';
+import type { NameRecord } from '../../src/record/feed.ts';
+
+const IP = '10.0.0.7';
+
+/** `pod` empty: the name no longer holds. */
+function said(t: number, pod: string, ip = IP): NameRecord {
+  const more = pod === '' ? { namespace: '', service: '' } : { namespace: 'a', service: 's' };
+  return { kind: 'name', seq: 0, t, ip, pod, node: '', ...more };
+}
+
+function names(records: readonly NameRecord[], limits = NAME_LIMITS): Names {
+  const names = new Names(limits);
+  for (const record of records) names.set(record);
+  return names;
+}
+
+/** Who a connection of this time led to, asked at `by`. */
+const who = (names: Names, opened: number, by = opened, ip = IP) => names.of(ip, opened, opened, by)?.pod;
+
+test('a deleted pod keeps its name for the connections that were opened to it', () => {
+  const known = names([said(10, 'old'), said(50, '')]);
+  assert.equal(who(known, 49, 9_999), 'old');
+  assert.equal(who(known, 51, 9_999), undefined, 'nobody is known to have the address');
+});
+
+test('an address that another pod takes: old connections the old name, new ones the new', () => {
+  const known = names([said(10, 'old'), said(50, ''), said(70, 'new')]);
+  assert.equal(who(known, 20, 100), 'old');
+  assert.equal(who(known, 70, 100), 'new');
+  assert.equal(who(known, 60, 100), 'new', 'kube-proxy heard of it before the helper');
+  assert.equal(who(known, 60, 69), undefined);
+});
+
+test('connections of two owners, or of an owner and of nobody, have no name', () => {
+  const known = names([said(10, 'old'), said(50, 'new'), said(90, '')]);
+  assert.equal(known.of(IP, 40, 60, 60), undefined);
+  assert.equal(known.of(IP, 60, 80, 80)?.pod, 'new');
+  assert.equal(known.of(IP, 60, 95, 95), undefined);
+});
+
+test('a connection from before the first name led to its pod, as long as nothing was forgotten', () => {
+  const known = names([said(10, 'first')]);
+  assert.equal(who(known, 5, 11), 'first');
+  assert.equal(who(known, 5, 9), undefined);
+});
+
+test('a name that is withdrawn and comes back was there all the time, and one of another Service is the same pod', () => {
+  const known = names([said(10, 'p'), said(50, ''), said(60, 'p')]);
+  assert.equal(who(known, 55, 100), 'p');
+  assert.equal(known.of(IP, 20, 70, 100)?.pod, 'p');
+  known.set({ ...said(80, 'p'), service: 'other' });
+  assert.equal(known.of(IP, 20, 90, 100)?.service, 'other');
+  assert.equal(known.past, 1);
+});
+
+test('ClusterIPs have no pod: another Service is another name', () => {
+  const service = (t: number, service: string) => ({ ...said(t, ''), namespace: 'a', service });
+  const known = names([service(10, 'x'), service(50, 'y')]);
+  assert.equal(known.at(IP, 20)?.service, 'x');
+  assert.equal(known.at(IP, 60)?.service, 'y');
+  assert.equal(known.of(IP, 20, 60, 60), undefined);
+});
+
+test('ten minutes after it ended a name is forgotten, and none is put in its place', () => {
+  const known = names([said(10, 'old'), said(1_000, ''), said(2_000, 'new')]);
+  known.forget(1_000 + 599_999);
+  assert.equal(who(known, 20, 3_000), 'old');
+  known.forget(2_000 + 600_000);
+  assert.equal(who(known, 20, 3_000), undefined);
+  assert.equal(who(known, 2_000, 3_000), 'new');
+  assert.equal(known.past, 0);
+
+  const gone = names([said(10, 'old'), said(1_000, '')]);
+  gone.forget(1_000 + 600_000);
+  assert.equal(gone.size, 0);
+  gone.set(said(700_000, 'new'));
+  assert.equal(who(gone, 20, 800_000), undefined, 'the connection of the pod that is forgotten');
+  assert.equal(who(gone, 700_000, 800_000), 'new');
+});
+
+test('memory is bounded in addresses, in names of one address and in past names, and what goes is counted', () => {
+  const limits = { addresses: 100, perAddress: 4, past: 50, rememberMs: 1e9 };
+  const known = new Names(limits);
+  for (let n = 0; n < 1_000; n++) known.set(said(n, `p${n}`, `10.0.${n >> 8}.${n & 255}`));
+  assert.equal(known.size, 100);
+  assert.equal(known.counters.dropped, 900);
+  const one = new Names(limits);
+  for (let n = 0; n < 1_000; n++) one.set(said(n, `p${n}`));
+  one.forget(1_000);
+  assert.equal(who(one, 999), 'p999');
+  assert.equal(who(one, 500, 1_000), undefined);
+  assert.ok(one.past <= 50);
+  assert.ok(one.counters.dropped > 0);
+});
+
+test('whatever is forgotten or told again, no connection gets the name of another pod', () => {
+  const ample = { ...NAME_LIMITS, perAddress: 99 };
+  const step = fc.record({
+    after: fc.integer({ min: 1, max: 50 }),
+    pod: fc.constantFrom('', 'a', 'b', 'c', 'd'),
+  });
+  fc.assert(
+    fc.property(
+      fc.array(step, { minLength: 1, maxLength: 12 }),
+      fc.nat(12),
+      fc.nat(12),
+      fc.integer({ min: 0, max: 700 }),
+      fc.integer({ min: 3, max: 6 }),
+      (steps, broken, again, forgetAt, perAddress) => {
+        let t = 100;
+        const records = steps.map(({ after, pod }) => {
+          t += after;
+          return said(t, pod);
+        });
+        const whole = names(records, ample);
+        // The feed broke, and the names came again from one before that on.
+        const told = [...records.slice(0, broken), ...records.slice(Math.min(again, broken))];
+        const resumed = names(told, ample);
+        const short = names(records, { ...NAME_LIMITS, perAddress, rememberMs: 100 });
+        short.forget(forgetAt);
+        const owner = (at: number): string => records.findLast((record) => record.t <= at)?.pod ?? '';
+        const next = (at: number): string =>
+          records.find((record) => record.t > at && record.pod !== '')?.pod ?? '';
+        for (let opened = 90; opened < t + 20; opened += 3) {
+          const pod = owner(opened) || next(opened) || undefined;
+          assert.equal(who(whole, opened, t + 20), pod);
+          assert.equal(who(resumed, opened, t + 20), pod);
+          assert.ok([pod, undefined].includes(who(short, opened, t + 20)));
+        }
+      },
+    ),
+    { numRuns: 2_000 },
+  );
+});

@@ -2,7 +2,7 @@ import { type Capture, CaptureError, createCapture } from './capture/capture.ts'
 import { inCluster, openApi } from './cluster/api.ts';
 import { type AuthMode, createAuthorizer } from './cluster/authorize.ts';
 import { createNames, type Names } from './cluster/names.ts';
-import { createReviewer } from './cluster/token.ts';
+import { createReviewer, type Reviewer } from './cluster/token.ts';
 import { Feed } from './feed/feed.ts';
 import { type Authorizer, addFeedRoutes } from './feed/routes.ts';
 import { type Log, stderrLog } from './log.ts';
@@ -63,6 +63,7 @@ export async function startCapture(options: Options, log: Log): Promise<Captured
 /** What the helper knows of the cluster; without one, addresses only. */
 interface Cluster {
   names: Names | undefined;
+  reviewer: Reviewer | undefined;
   authorizer: Authorizer;
   close(): Promise<void>;
 }
@@ -79,7 +80,7 @@ export async function runHelper(options: Options): Promise<number> {
     const { feed, capture } = captured;
     cluster = await joinCluster(options, feed, log);
     feed.connect(capture, cluster.names);
-    app = createHelperApp(captured, cluster.authorizer, cluster.names, log);
+    app = createHelperApp(captured, cluster, log);
     const { host, port } = options.listen('listen');
     log('info', `serving the feed on port ${await listen(app, host, port)}`);
     log('info', `ending on ${await stopped}`);
@@ -115,29 +116,35 @@ async function joinCluster(options: Options, feed: Feed, log: Log): Promise<Clus
         '--auth token: needs a cluster to verify tokens; give --kubeconfig, or --auth source-ip',
       );
     }
-    return { names: undefined, authorizer: createAuthorizer({ mode }), close: async () => {} };
+    return {
+      names: undefined,
+      reviewer: undefined,
+      authorizer: createAuthorizer({ mode }),
+      close: async () => {},
+    };
   }
   const api = await openApi(kubeconfig);
   const names = createNames({ api, onName: (record) => feed.name(record), log });
   names.start();
+  const reviewer = mode === 'token' ? createReviewer(api, log) : undefined;
   const authorizer =
-    mode === 'token'
-      ? createAuthorizer({ mode, reviewer: createReviewer(api, log), names, node: process.env.NODE_NAME })
-      : createAuthorizer({ mode });
-  return { names, authorizer, close: () => names.stop() };
+    mode === 'token' && reviewer
+      ? createAuthorizer({ mode, reviewer, names, node: process.env.NODE_NAME })
+      : createAuthorizer({ mode: mode === 'none' ? 'none' : 'source-ip' });
+  return { names, reviewer, authorizer, close: () => names.stop() };
 }
 
 export function createHelperApp(
   { feed, capture }: Pick<Captured, 'feed' | 'capture'>,
-  authorizer: Authorizer,
-  names: Names | undefined,
+  { names, reviewer, authorizer }: Omit<Cluster, 'close'>,
   log: Log,
 ): App {
   const app = createApp({ connections: 1_000, headersMs: 5_000 }, (message) => log('error', message));
   const routes = { cutOff: 0, refused: 0 };
   addFeedRoutes(app, { feed, capture, authorizer, names, canonical: canonicalIp, stats: routes });
   const { stats, kernelLog } = capture;
-  const metrics = helperMetrics({ capture: stats, kernelLog, feed, routes, clock: Date.now });
+  const cluster = { names: names?.stats, reviewer: reviewer?.stats };
+  const metrics = helperMetrics({ capture: stats, kernelLog, feed, routes, cluster, clock: Date.now });
   app.get('/metrics', async (_request, reply) => reply.type(metrics.contentType).send(await metrics.text()));
   app.get('/healthz', async () => ({ status: 'ok' }));
   app.get('/readyz', async () => {

@@ -1,5 +1,6 @@
 import type { CaptureStats, KernelLogStats } from '../capture/capture.ts';
 import type { Feed } from '../feed/feed.ts';
+import { addClusterMetrics, type ClusterNumbers } from './cluster-metrics.ts';
 import { Metrics } from './metrics.ts';
 
 /** Where the helper's numbers live. They are only read at a scrape. */
@@ -9,10 +10,11 @@ export interface HelperNumbers {
   kernelLog?: Readonly<KernelLogStats> | undefined;
   feed: Feed;
   routes: { readonly cutOff: number; readonly refused: number };
+  cluster: ClusterNumbers;
   clock: () => number;
 }
 
-export function helperMetrics({ capture, kernelLog, feed, routes, clock }: HelperNumbers): Metrics {
+export function helperMetrics({ capture, kernelLog, feed, routes, cluster, clock }: HelperNumbers): Metrics {
   const metrics = new Metrics();
   metrics.counters('realpod_helper_events_total', 'Events read from the kernel, by source.', 'source', () => [
     ['conntrack', capture.conntrackEvents],
@@ -123,5 +125,6 @@ export function helperMetrics({ capture, kernelLog, feed, routes, clock }: Helpe
   metrics.gauge('realpod_helper_watermark_age_seconds', 'Age of the newest watermark.', () =>
     Math.max(0, (clock() - feed.watermark) / 1000),
   );
+  addClusterMetrics(metrics, cluster, clock);
   return metrics;
 }

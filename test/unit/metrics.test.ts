@@ -85,7 +85,9 @@ interface Panel {
 
 test('every query of the dashboard and of the alert rules names a metric and labels that exist', async () => {
   const metrics = await metricsOf(servedDemo());
-  const helper = readFileSync(new URL('../../src/serve/helper-metrics.ts', import.meta.url), 'utf8');
+  const source = (name: string) =>
+    readFileSync(new URL(`../../src/serve/${name}.ts`, import.meta.url), 'utf8');
+  const helper = source('helper-metrics') + source('cluster-metrics');
   const known = (name: string): readonly Sample[] | undefined => {
     const family = metrics.get(name) ?? metrics.get(name.replace(/_(bucket|sum|count)$/, ''));
     if (family) return family.samples;

@@ -45,7 +45,8 @@ export type AuthorizerOptions = ({ mode: 'none' | 'source-ip' } | TokenMode) & {
  * the node's network may ask for all of them.
  *
  * `token` also wants the token of a pod on this node, and refuses it for an address that the API server gives to other
- * pods. For a node's own address it has to give it to this pod.
+ * pods. For a node's own address it has to give it to this pod. A dual-stack pod, which speaks from one of its addresses,
+ * gets the other too if EndpointSlices give that to this pod and to no other.
  */
 export function createAuthorizer(options: AuthorizerOptions): Authorizer {
   const isLocal = options.isLocal ?? localAddresses();
@@ -64,20 +65,36 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
       const from = plainIp(peer);
       const asked = src.map(plainIp);
       const local = isLocal(from);
-      if (asked.length === 0 || !asked.every((ip) => ip === from || (local && isLocal(ip)))) {
-        return refuse(
-          403,
-          'address-not-yours',
-          `the request comes from ${from}, which may not read the records of ${asked.join(', ').slice(0, 200) || 'no address'}`,
-          'ask for the pod’s own address, from that address; a proxy or address translation between pod and node is not supported',
-        );
-      }
+      const others = asked.filter((ip) => ip !== from && !(local && isLocal(ip)));
+      const mayHave = (ip: string): boolean =>
+        options.mode === 'token' && options.names.podsAt(ip).length > 0;
+      if (asked.length === 0 || !others.every(mayHave)) return notYours(from, asked);
       if (options.mode !== 'token' || token === undefined) return { ok: true };
       const review = await options.reviewer.review(token, from);
       if (!review.ok) return review;
+      const { pod, namespace } = review.identity;
+      const itsOwn = (ip: string): boolean =>
+        options.names
+          .podsAt(ip)
+          .every(
+            (claim) =>
+              claim.pod === pod &&
+              claim.namespace === namespace &&
+              (claim.node === '' || !options.node || claim.node === options.node),
+          );
+      if (!others.every(itsOwn)) return notYours(from, asked);
       return judge(review.identity, [...new Set([from, ...asked])], local, options) ?? { ok: true };
     },
   };
+}
+
+function notYours(from: string, asked: readonly string[]): Refusal {
+  return refuse(
+    403,
+    'address-not-yours',
+    `the request comes from ${from}, which may not read the records of ${asked.join(', ').slice(0, 200) || 'no address'}`,
+    'ask for the pod’s own address, from that address; its address of the other family needs a dual-stack Service (a headless one is enough); a proxy or address translation between pod and node is not supported',
+  );
 }
 
 /**

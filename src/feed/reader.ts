@@ -9,6 +9,9 @@ const SILENCE_MS = 5_000;
 const CONNECT_MS = 3_000;
 const MIN_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 2_000;
+/** When a reader that got only one of its addresses asks for all again, and then ever more rarely (ms). */
+const ASK_FOR_ALL_MS = 15_000;
+const ASK_FOR_ALL_AT_MOST_MS = 600_000;
 
 export interface ReaderStats {
   connected: boolean;
@@ -62,7 +65,9 @@ class Puller implements FeedSource {
   };
   readonly #options: ReaderOptions;
   readonly #agent: http.Agent;
+  /** Those asked for: all of nginx's, or where the helper refuses that the one that is spoken from. */
   #addresses: readonly string[];
+  #askAgain: NodeJS.Timeout | undefined;
   #cursor: number | undefined;
   #backoff = MIN_BACKOFF_MS;
   #request: http.ClientRequest | undefined;
@@ -85,7 +90,7 @@ class Puller implements FeedSource {
   requestTick(): void {
     if (this.#ticking || !this.stats.connected) return;
     this.#ticking = true;
-    void this.#send('/v1/watermark', (response) => {
+    void this.#send('/v1/watermark', this.#addresses, (response) => {
       response.resume();
       response.once('close', () => {
         this.#ticking = false;
@@ -104,16 +109,18 @@ class Puller implements FeedSource {
     this.stats.connected = false;
     clearTimeout(this.#retry);
     clearTimeout(this.#watchdog);
+    clearTimeout(this.#askAgain);
     this.#request?.destroy();
     this.#agent.destroy();
   }
 
   async #send(
     path: string,
+    addresses: readonly string[],
     onResponse: (response: http.IncomingMessage) => void,
   ): Promise<http.ClientRequest> {
     const { url, tokenFile } = this.#options;
-    const query = this.#addresses.map((address) => `src=${encodeURIComponent(address)}`).join('&');
+    const query = addresses.map((address) => `src=${encodeURIComponent(address)}`).join('&');
     const target = new URL(
       `${url.pathname.replace(/\/$/, '')}${path}${path.includes('?') ? '&' : '?'}${query}`,
       url,
@@ -135,7 +142,9 @@ class Puller implements FeedSource {
   async #connect(): Promise<void> {
     if (this.#stopped) return;
     const cursor = this.#cursor === undefined ? '' : `?after=${this.#cursor}`;
-    const request = await this.#send(`/v1/feed${cursor}`, (response) => this.#receive(response));
+    const request = await this.#send(`/v1/feed${cursor}`, this.#addresses, (response) =>
+      this.#receive(response),
+    );
     this.#request = request;
     if (this.#stopped) request.destroy();
     this.#why = undefined;
@@ -177,6 +186,27 @@ class Puller implements FeedSource {
     response.once('error', (error) => this.#giveUp(error.message));
   }
 
+  /** A pod that has just started may not be in any EndpointSlice yet, so the helper cannot know its second address. */
+  #askForAll(afterMs = ASK_FOR_ALL_MS): void {
+    clearTimeout(this.#askAgain);
+    this.#askAgain = setTimeout(() => {
+      const all = this.#options.addresses;
+      void this.#send('/v1/watermark', all, (response) => {
+        response.resume();
+        if (response.statusCode !== 200) return;
+        clearTimeout(this.#askAgain);
+        this.#addresses = all;
+        this.#cursor = undefined;
+        this.#giveUp('it now gives all addresses, beginning anew');
+      }).then((request) => {
+        request.setTimeout(CONNECT_MS, () => request.destroy());
+        request.once('error', () => {});
+      });
+      this.#askForAll(Math.min(afterMs * 2, ASK_FOR_ALL_AT_MOST_MS));
+    }, afterMs);
+    this.#askAgain.unref();
+  }
+
   #giveUp(why: string): void {
     this.#why ??= why;
     this.#request?.destroy();
@@ -206,6 +236,7 @@ class Puller implements FeedSource {
           `the helper gives each reader only its own address: asking for ${own} alone, not for ${this.#addresses.join(', ')}`,
         );
         this.#addresses = [own];
+        this.#askForAll();
       }
       this.#giveUp(`refused with ${response.statusCode}: ${message}`);
     });

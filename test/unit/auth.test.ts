@@ -84,6 +84,29 @@ test('a pod cannot read another pod’s records with its own token', async () =>
   assert.equal(asked.length, 0, 'the API server is not troubled with it');
 });
 
+test('a dual-stack pod reads both its addresses where EndpointSlices give the other one to it alone', async () => {
+  const own = { pod: 'nginx-1', node: 'n1' };
+  const placed = {
+    [POD]: [own],
+    'fd00::1': [own],
+    'fd00::2': [{ pod: 'nginx-2', node: 'n1' }],
+    'fd00::3': [own, { pod: 'nginx-2', node: 'n1' }],
+    'fd00::4': [{ ...own, node: 'n2' }],
+    'fd00::5': [{ ...own, namespace: 'other' }],
+  };
+  const { token, verdict } = scene('token', placed);
+  assert.equal(await verdict(token(), POD, [POD, 'FD00::1']), 'ok');
+  assert.equal(await verdict(token(), 'fd00::1', [POD, 'fd00::1']), 'ok');
+  assert.equal(await verdict(token(), POD, [POD, 'fd00::1', 'fd00::2']), '403 address-not-yours');
+  assert.equal(await verdict(token(), POD, [POD, 'fd00::3']), '403 address-not-yours');
+  assert.equal(await verdict(token(), POD, [POD, 'fd00::4']), '403 address-not-yours');
+  assert.equal(await verdict(token(), POD, [POD, 'fd00::5']), '403 address-not-yours');
+  assert.equal(await verdict(token(), POD, [POD, 'fd00::9']), '403 address-not-yours');
+  assert.equal(await verdict(token({ pod: 'thief' }), '10.244.0.99', ['fd00::1']), '403 address-not-yours');
+  const byAddress = scene('source-ip', placed);
+  assert.equal(await byAddress.verdict(undefined, POD, [POD, 'fd00::1']), '403 address-not-yours');
+});
+
 test('a pod that speaks from a stolen address is refused when the address is known to be another’s', async () => {
   const { token, verdict } = scene('token', { [POD]: [{ pod: 'nginx-1' }] });
   assert.equal(await verdict(token({ pod: 'thief' })), '403 address-of-another-pod');

@@ -46,7 +46,7 @@ export type AuthorizerOptions = ({ mode: 'none' | 'source-ip' } | TokenMode) & {
  *
  * `token` also wants the token of a pod on this node, and refuses it for an address that the API server gives to other
  * pods. For a node's own address it has to give it to this pod. A dual-stack pod, which speaks from one of its addresses,
- * gets the other too if EndpointSlices give that to this pod and to no other.
+ * gets the other too if EndpointSlices give both to this pod and to no other.
  */
 export function createAuthorizer(options: AuthorizerOptions): Authorizer {
   const isLocal = options.isLocal ?? localAddresses();
@@ -72,20 +72,22 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
       if (options.mode !== 'token' || token === undefined) return { ok: true };
       const review = await options.reviewer.review(token, from);
       if (!review.ok) return review;
-      const { pod, namespace } = review.identity;
-      const itsOwn = (ip: string): boolean =>
-        options.names
-          .podsAt(ip)
-          .every(
-            (claim) =>
-              claim.pod === pod &&
-              claim.namespace === namespace &&
-              (claim.node === '' || !options.node || claim.node === options.node),
-          );
-      if (!others.every(itsOwn)) return notYours(from, asked);
+      if (others.length > 0 && ![from, ...others].every((ip) => isOnly(review.identity, ip, options))) {
+        return notYours(from, asked);
+      }
       return judge(review.identity, [...new Set([from, ...asked])], local, options) ?? { ok: true };
     },
   };
+}
+
+/** Whether EndpointSlices give the address to this pod, and to no other, on this node. */
+function isOnly({ pod, namespace }: PodIdentity, ip: string, { names, node }: TokenMode): boolean {
+  const there = names.podsAt(ip);
+  return (
+    there.length > 0 &&
+    there.every((claim) => claim.pod === pod && claim.namespace === namespace) &&
+    there.every((claim) => claim.node === '' || !node || claim.node === node)
+  );
 }
 
 function notYours(from: string, asked: readonly string[]): Refusal {

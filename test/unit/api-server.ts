@@ -70,6 +70,8 @@ export class ApiServerStandIn {
   readonly calls: Call[] = [];
   readonly tokens = new Map<string, TokenSubject>();
   trouble: Trouble = () => undefined;
+  /** Watch events are sent in chunks of so many bytes. */
+  chunkBytes = Number.POSITIVE_INFINITY;
   /** As an authenticator that knows no audiences. */
   ignoreAudiences = false;
   /** The helper's own bearer token. */
@@ -203,7 +205,12 @@ export class ApiServerStandIn {
     if (collection.events.length > 50_000) {
       this.#compacted = Math.max(this.#compacted, collection.events.shift()?.version ?? 0);
     }
-    for (const watcher of collection.watchers) watcher.write(event.text);
+    const bytes = Buffer.from(event.text);
+    for (const watcher of collection.watchers) {
+      for (let at = 0; at < bytes.length; at += this.chunkBytes) {
+        watcher.write(bytes.subarray(at, at + this.chunkBytes));
+      }
+    }
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -103,6 +103,10 @@ test('a dual-stack pod reads both its addresses where EndpointSlices give the ot
   assert.equal(await verdict(token(), POD, [POD, 'fd00::5']), '403 address-not-yours');
   assert.equal(await verdict(token(), POD, [POD, 'fd00::9']), '403 address-not-yours');
   assert.equal(await verdict(token({ pod: 'thief' }), '10.244.0.99', ['fd00::1']), '403 address-not-yours');
+  // A stolen token: neither from another pod's address nor from one that no EndpointSlice knows.
+  assert.equal(await verdict(token(), '10.244.0.99', ['fd00::1']), '403 address-not-yours');
+  assert.equal(await verdict(token(), 'fd00::2', ['fd00::2', POD]), '403 address-not-yours');
+  assert.equal(await verdict(token(), '10.244.0.99', [POD]), '403 address-not-yours');
   const byAddress = scene('source-ip', placed);
   assert.equal(await byAddress.verdict(undefined, POD, [POD, 'fd00::1']), '403 address-not-yours');
 });

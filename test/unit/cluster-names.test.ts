@@ -92,6 +92,44 @@ test('10,000 EndpointSlices are listed in pages, then 5,000 changes follow', lim
 });
 
 test(
+  'events are put together from chunks of any size, cut inside a character too',
+  limit,
+  async (context) => {
+    const { server, names, until } = await scene(context);
+    names.start();
+    await server.watched();
+    for (const size of [1, 2, 3, 7, 100]) {
+      server.chunkBytes = size;
+      const named = slice('a', 's', 'x', [{ ip: '10.0.0.1', pod: `pż${size}` }]);
+      named.metadata.annotations = { note: 'żółw — 🐢' };
+      server.put(named);
+      server.put(service('a', 's', [`10.96.0.${size}`]));
+      await until(
+        () => names.lookup(`10.96.0.${size}`) !== undefined && names.lookup('10.0.0.1')?.pod === `pż${size}`,
+      );
+    }
+    assert.equal(names.stats.slices.failures + names.stats.services.failures, 0);
+    assert.equal(names.stats.slices.listings + names.stats.services.listings, 2);
+  },
+);
+
+test(
+  'an API server that begins slowly: cuts the connection, is not ready, asks to wait, then answers',
+  limit,
+  async (context) => {
+    const { server, names, until } = await scene(context, (server) =>
+      server.put(slice('a', 's', 'x', [{ ip: '10.0.0.1', pod: 'p1' }])),
+    );
+    let calls = 0;
+    server.trouble = () => (++calls <= 4 ? 'drop' : calls <= 8 ? 503 : calls <= 10 ? 429 : undefined);
+    names.start();
+    await until(() => names.synced);
+    assert.equal(names.lookup('10.0.0.1')?.pod, 'p1');
+    assert.equal(names.stats.slices.failures + names.stats.services.failures, 10);
+  },
+);
+
+test(
   'a watch cut in the middle of an event goes on where it stopped, without a new list',
   limit,
   async (context) => {

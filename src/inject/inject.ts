@@ -270,18 +270,30 @@ function append(document: Document, label: string, parent: YAMLMap, key: string,
   }
 }
 
-/** Unchanged documents by their own bytes, changed ones in the layout of the input. */
+/**
+ * Unchanged documents by their own bytes, changed ones in the layout of the input: its indentation and line ends, JSON as
+ * JSON. Blanks around comments and in flow collections may change.
+ */
 function print(text: string, documents: readonly Document.Parsed[], changed: ReadonlySet<Document>): string {
   const layout = {
     lineWidth: 0,
     indentSeq: !/^( *)(?:- )?[\w"']+:[ \t]*(?:#.*)?\n\1- /m.test(text),
     flowCollectionPadding: /[{[] /.test(text),
   };
+  const windows = text.includes('\r\n');
+  const json = /^\s*\{\s*"/.test(text) ? (/\n([ \t]+)"/.exec(text)?.[1] ?? '') : undefined;
   let output = '';
   let start = 0;
   for (const document of documents) {
     const end = document.range[2];
-    const printed = changed.has(document) ? document.toString(layout) : text.slice(start, end);
+    let printed = text.slice(start, end);
+    if (changed.has(document)) {
+      printed =
+        json === undefined
+          ? document.toString(layout)
+          : `${JSON.stringify(document.toJS(), undefined, json)}${text.endsWith('\n') ? '\n' : ''}`;
+      if (windows) printed = printed.replaceAll(/\r?\n/g, '\r\n');
+    }
     const marker = start > 0 && changed.has(document) && !/^(---|%)/.test(printed) ? '---\n' : '';
     output += marker + printed;
     start = end;

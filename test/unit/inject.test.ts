@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { PassThrough } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { parse, parseAllDocuments } from 'yaml';
 import { INJECT_COMMAND_DEFAULTS, runInject } from '../../src/inject/command.ts';
 import { INJECT_DEFAULTS, inject } from '../../src/inject/inject.ts';
+import { problems } from './k8s-schema.ts';
 
 const shop = readFileSync(new URL('../fixtures/k8s/shop.yaml', import.meta.url), 'utf8');
 
@@ -216,3 +217,41 @@ test('the command prints YAML with exit code 0, and a refusal in one line with e
   assert.equal(refused.out, '');
   assert.match(refused.err, /^realpod inject: no pods in the input.*\n$/);
 });
+
+/** The same without what inject adds, and without sequences that it had to begin. */
+function without(value: unknown): unknown {
+  if (Array.isArray(value)) {
+    return value.filter((item) => !/^realpod(-log|-token)?$/.test(item?.name ?? '')).map(without);
+  }
+  if (typeof value !== 'object' || value === null) return value;
+  const kept = Object.entries(value).map(([key, item]) => [key, without(item)] as const);
+  return Object.fromEntries(kept.filter(([, item]) => !(Array.isArray(item) && item.length === 0)));
+}
+
+const REAL = new URL('../fixtures/k8s/real/', import.meta.url);
+for (const file of readdirSync(REAL)) {
+  const before = readFileSync(new URL(file, REAL), 'utf8');
+  test(`${file}: a sidecar, valid objects, every comment in its order, all else the same, and twice is once`, async () => {
+    const result = inject(before, INJECT_DEFAULTS);
+    assert.ok(result.ok, result.ok ? '' : result.message);
+    assert.equal(result.injected.length, 1);
+    const objects = (input: string): object[] =>
+      parseAllDocuments(input)
+        .map((document) => document.toJS() as object)
+        .filter(Boolean);
+    const [was, is] = [objects(before), objects(result.text)];
+    assert.notDeepEqual(is, was);
+    assert.deepEqual(without(is), without(was));
+    for (const object of is) {
+      const { kind, items } = object as { kind: string; items?: object[] };
+      for (const each of kind === 'List' ? (items ?? []) : [object])
+        assert.deepEqual(await problems(each), []);
+    }
+    const comments = (input: string): string[] =>
+      [...input.matchAll(/(?:^|\s)(# .*?)\s*$/gm)].map(([, text]) => text!);
+    assert.deepEqual(comments(result.text), comments(before));
+    assert.equal(result.text.includes('\r\n'), before.includes('\r\n'));
+    assert.equal(done(result.text), result.text);
+    if (file.endsWith('.json')) JSON.parse(result.text);
+  });
+}

@@ -126,7 +126,9 @@ test('the metrics count every message of the kernel log by what became of it', a
   const { kernelLog } = world.capture;
   const { stats: capture } = createCapture({ ...CAPTURE_DEFAULTS, log() {} }, { batch() {} });
   const routes = { cutOff: 0, refused: 0 };
-  const metrics = helperMetrics({ capture, kernelLog, feed: new Feed(() => 0), routes, clock: () => 0 });
+  const feed = new Feed(() => 0);
+  const cluster = { names: undefined, reviewer: undefined };
+  const metrics = helperMetrics({ capture, kernelLog, feed, routes, cluster, clock: () => 0 });
   const read = parseMetrics(await metrics.text());
   const value = (name: string, label?: string) =>
     read.get(name)!.samples.find(({ labels }) => label === undefined || Object.values(labels).includes(label))

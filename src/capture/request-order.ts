@@ -43,6 +43,7 @@ export function takeSegment(
   order.requestEnd = segment.requestEnd;
   if (order.upgraded) {
     delete request.id;
+    delete request.own;
     request.cut = true;
   }
   order.upgraded ||= segment.upgrade;
@@ -56,6 +57,7 @@ function isAfter(a: number, b: number): boolean {
 
 function makeWithin({ request }: PendingRequest): void {
   delete request.id;
+  delete request.own;
   delete request.method;
   delete request.path;
   delete request.cut;

@@ -106,7 +106,10 @@ export class TapPackets {
     if (entireBytes !== undefined && entireBytes <= MAX_ORDERED)
       pending.requestEnd = (seq + entireBytes) >>> 0;
     pending.upgrade = upgrade;
-    if (head.id !== undefined) request.id = head.id;
+    if (head.id !== undefined) {
+      request.id = head.id;
+      if (head.idBeforeHost) request.own = true;
+    }
     if (head.method !== undefined) request.method = head.method;
     if (head.path !== undefined) request.path = head.path;
     if (head.cut) request.cut = true;

@@ -23,7 +23,8 @@ export function encodeRecord(record: Observation, seq: number): string {
       if (record.kind === 'open')
         return `${flow},"via":"${record.via}"${record.held ? ',"held":true' : ''}}\n`;
       if (record.kind === 'close') return `${flow},"via":"${record.via}"}\n`;
-      const id = record.id === undefined ? '' : `,"id":${JSON.stringify(record.id)}`;
+      const own = record.own ? ',"own":true' : '';
+      const id = record.id === undefined ? '' : `,"id":${JSON.stringify(record.id)}${own}`;
       const method = record.method === undefined ? '' : `,"method":${JSON.stringify(record.method)}`;
       const path = record.path === undefined ? '' : `,"path":${JSON.stringify(record.path)}`;
       const cut = record.cut ? ',"cut":true' : '';

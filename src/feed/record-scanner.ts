@@ -27,6 +27,7 @@ const VPORT = literal(',"vport":');
 const IP = literal(',"ip":"');
 const PORT = literal(',"port":');
 const ID = literal(',"id":"');
+const OWN = literal(',"own":true');
 const METHOD = literal(',"method":"');
 const PATH = literal(',"path":"');
 const CUT = literal(',"cut":true');
@@ -93,7 +94,10 @@ export class RecordScanner {
 
   #request(): RequestRecord {
     const record = this.#flow('request', this.#whole(), this.#time()) as RequestRecord;
-    if (this.#skip(ID)) record.id = this.#text();
+    if (this.#skip(ID)) {
+      record.id = this.#text();
+      if (this.#skip(OWN)) record.own = true;
+    }
     if (this.#skip(METHOD)) record.method = this.#cached();
     if (this.#skip(PATH)) record.path = this.#text();
     if (this.#skip(CUT)) record.cut = true;

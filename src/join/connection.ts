@@ -50,6 +50,8 @@ export interface Sighting extends Aged<Sighting> {
   readonly from: number;
   to: number;
   readonly id: string | undefined;
+  /** The id is nginx's own: no client's header that was passed on. */
+  readonly own: boolean;
   /** Payload of its first packet in bytes; with `entire`, of the whole request. */
   readonly bytes: number | undefined;
   readonly entire: boolean;
@@ -83,6 +85,8 @@ export interface Service {
   withoutId: Sighting[];
   /** Those whose id has been seen so often that they are not found by it, likewise. */
   readonly repeated: Map<string, Sighting[]>;
+  /** A request with an id of nginx's own was seen: one without may carry a client's. */
+  ownIds: boolean;
   /** Remembered connections on which no request was seen. */
   readonly withoutRequest: Set<Connection>;
   /** The one backend of all connections that were forgotten; null if they had several. */
@@ -106,6 +110,7 @@ export function newService(vip: string | undefined, vport: number | undefined): 
     forgottenSightings: 0,
     withoutId: [],
     repeated: new Map(),
+    ownIds: false,
     withoutRequest: new Set(),
     forgottenBackend: undefined,
     connectionsKnownSince: -Infinity,

@@ -234,6 +234,7 @@ export class FlowIndex {
       return;
     }
     const sighting = this.#sighting(connection, record);
+    if (sighting.own) service.ownIds = true;
     const { latest, within } = connection;
     connection.latest = sighting;
     if (within) {
@@ -270,6 +271,7 @@ export class FlowIndex {
       from: Math.min(this.coverage.watermark, record.t),
       to: record.t,
       id: record.id,
+      own: record.own === true,
       bytes: record.bytes,
       entire: record.entire === true,
       older: undefined,

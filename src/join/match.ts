@@ -103,6 +103,8 @@ function matchById(
     const remaining = new Remaining();
     for (const s of sightings) remaining.add(s.connection);
     withoutReadableId(line.id!, attempt, window, service, index, remaining);
+    if (service?.ownIds && !sightings.every((s) => s.own))
+      passedOn(line, attempt, window, service, remaining);
     const certain = wasCarried(line, k) === 'yes';
     if (!certain && !remaining.several) unsent(attempt, window, service, index, remaining, match);
     const outcome = settle(
@@ -215,6 +217,28 @@ function withoutReadableId(
         if (!other.forgotten && mayBe(other, service, attempt, window)) remaining.add(other.connection);
       }
     }
+  }
+}
+
+/**
+ * Where nginx sets the id in some locations and lets the client's own pass in others, an id that a client may have sent
+ * can be that of another request. What was sent to the pod instead then carries such an id too.
+ */
+function passedOn(
+  line: ParsedLine,
+  attempt: Attempt,
+  window: Window,
+  service: Service,
+  remaining: Remaining,
+): void {
+  let looked = 0;
+  for (let i = service.sightings.length - 1; i >= 0; i--) {
+    const other = service.sightings[i]!;
+    if (other.to < window.begin) break;
+    if (++looked > MAX_LOOKED_AT) remaining.several = true;
+    if (remaining.several) return;
+    if (other.own || other.forgotten || (other.used && other.id !== line.id)) continue;
+    if (mayBe(other, service, attempt, window)) remaining.add(other.connection);
   }
 }
 

@@ -11,6 +11,11 @@ export interface RequestHead {
   /** Value of the id header, if it stands there exactly once and is complete. */
   id: string | undefined;
   /**
+   * The id stands before `Host`. nginx writes what it sets itself before the client's own headers, and `Host` among that, so
+   * the id is none that a client sent through a location that sets none.
+   */
+  idBeforeHost: boolean;
+  /**
    * The copy does not settle what id the request has, so an absent one proves nothing: it ends before the blank line,
    * or the header is there twice, folded, over-long or not printable.
    */
@@ -33,6 +38,7 @@ const HTTP_1 = Buffer.from(' HTTP/1.');
 const CONTENT_LENGTH = Buffer.from('content-length');
 const TRANSFER_ENCODING = Buffer.from('transfer-encoding');
 const UPGRADE = Buffer.from('upgrade');
+const HOST = Buffer.from('host');
 
 /** The header's name as `parseRequestHead` wants it. */
 export function headerName(name: string): Buffer {
@@ -52,7 +58,13 @@ export function parseRequestHead(
   let at = start;
   while (at < end && isMethodByte(bytes[at]!)) at++;
   if (at === start) return 'not-http';
-  const cutShort = { id: undefined, cut: true, entireBytes: undefined, upgrade: false };
+  const cutShort = {
+    id: undefined,
+    idBeforeHost: false,
+    cut: true,
+    entireBytes: undefined,
+    upgrade: false,
+  };
   if (at === end) return { method: undefined, path: undefined, ...cutShort };
   if (bytes[at] !== SPACE) return 'not-http';
   const method = bytes.toString('latin1', start, at);
@@ -78,6 +90,8 @@ export function parseRequestHead(
   let bodyBytes = 0;
   let lengthSeen = false;
   let upgrade = false;
+  let hostSeen = false;
+  let idBeforeHost = false;
   for (at = lineEnd + 1; at < end; ) {
     const feed = findLineFeed(bytes, at, end);
     if (feed < 0) {
@@ -87,7 +101,15 @@ export function parseRequestHead(
     const lineStop = contentEnd(bytes, at, feed);
     if (lineStop === at) {
       const entireBytes = upgrade || bodyBytes < 0 ? undefined : feed + 1 - start + bodyBytes;
-      return { method, path, id: idDoubtful ? undefined : id, cut: idDoubtful, entireBytes, upgrade };
+      return {
+        method,
+        path,
+        id: idDoubtful ? undefined : id,
+        idBeforeHost,
+        cut: idDoubtful,
+        entireBytes,
+        upgrade,
+      };
     }
     if (isFold(bytes[at]!)) {
       if (inIdHeader) idDoubtful = true;
@@ -100,11 +122,13 @@ export function parseRequestHead(
         lengthSeen = true;
       } else {
         upgrade ||= isHeader(bytes, at, lineStop, UPGRADE);
+        hostSeen ||= isHeader(bytes, at, lineStop, HOST);
       }
       inIdHeader = isHeader(bytes, at, lineStop, idHeader);
       if (inIdHeader) {
         if (idSeen) idDoubtful = true;
         idSeen = true;
+        idBeforeHost = !hostSeen;
         const value = headerValue(bytes, at + idHeader.length + 1, lineStop);
         if (value === undefined) idDoubtful = true;
         else if (value !== '') id = value;
@@ -114,7 +138,15 @@ export function parseRequestHead(
   }
   // The last line that was copied may be folded into one that was not.
   const certain = !idDoubtful && !(inIdHeader && at >= end);
-  return { method, path, id: certain ? id : undefined, cut: true, entireBytes: undefined, upgrade };
+  return {
+    method,
+    path,
+    id: certain ? id : undefined,
+    idBeforeHost,
+    cut: true,
+    entireBytes: undefined,
+    upgrade,
+  };
 }
 
 /** The number of bytes that a Content-Length tells, -1 where it is no number of at most 15 digits. */

@@ -53,6 +53,8 @@ export interface RequestRecord extends Flow {
   via: Source;
   /** Value of the request-id header. Absent: the header was not in what was copied of the packet. */
   id?: string;
+  /** The id stands where only nginx's own headers stand, so no client sent it through. Its absence proves nothing. */
+  own?: true;
   method?: string;
   /** Request target as on the wire. `cut` says that it goes on beyond what was copied. */
   path?: string;

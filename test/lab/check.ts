@@ -2,7 +2,7 @@
  * The lab's judge: compares nginx's log with the enriched one and every named pod with the truth. It shares no code
  * with the product and finds the addresses by its own reading of the lab's formats.
  */
-import { type Served, type Truth, truthOf } from './truth.ts';
+import { SAID, type Served, type Truth, truthOf } from './truth.ts';
 
 export interface Comparison {
   /** Complete lines in nginx's log. */
@@ -26,7 +26,8 @@ export interface Comparison {
   findings: string[];
 }
 
-const HEAD = /^\S+ - \S+ \[[^\]]*\] "([^"]*)" \d{3} /;
+/** With escaping, no value holds a bare quote. A user name may hold spaces and brackets. */
+const HEAD = /^(?:[^"\\]|\\.)*\[[^\]"]*\] "((?:[^"\\]|\\.)*)" \d{3} /;
 const ENTRY = String.raw`(?:\[[0-9a-f:.]+\]:\d+|\d+\.\d+\.\d+\.\d+:\d+|unix:[^\s,]+|[A-Za-z_][\w.-]*|-)`;
 const ADDRESSES = new RegExp(`${ENTRY}(?:(?:, | : )${ENTRY})*(?= )`, 'y');
 const ADDRESS = /^(?:\[.*\]|[\d.]+):\d+$/;
@@ -162,6 +163,37 @@ export function compare(input: Buffer, output: Buffer, known?: Served | TruthOf)
       }
     });
   }
+  return result;
+}
+
+/**
+ * For logs without escaping, in which clients can write anything: no line may differ in more than one list of addresses,
+ * and one that differs has to name what the last fields say, which no client writes. Lines are not paired by content.
+ */
+export function compareUnescaped(input: Buffer, output: Buffer): Comparison {
+  const result = compare(Buffer.alloc(0), Buffer.alloc(0));
+  const before = splitLines(input).lines;
+  const after = splitLines(output).lines;
+  result.lines = before.length;
+  result.lost = Math.max(0, before.length - after.length);
+  result.repeated = Math.max(0, after.length - before.length);
+  before.forEach((line, i) => {
+    const written = after[i] ?? '';
+    const attempts = line.match(/\d+\.\d+\.\d+\.\d+:\d+/g) ?? [];
+    if (written === line) {
+      result.attempts += attempts.length;
+      result.leftAlone += attempts.length;
+      return;
+    }
+    result.attempts++;
+    const [, ip, port] = SAID.exec(line) ?? [];
+    const pod = `${ip}:${port}`;
+    const at = [...line].findIndex((char, k) => written[k] !== char);
+    const start = Math.max(written.lastIndexOf(' ', at), written.lastIndexOf('"', at)) + 1;
+    const rest = written.slice(start + pod.length);
+    if (written.startsWith(pod, start) && line.endsWith(rest)) result.right++;
+    else note(result, 'wrong', `${line} → ${written}`);
+  });
   return result;
 }
 

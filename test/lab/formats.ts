@@ -19,8 +19,8 @@ export const FORMATS = {
   id: `${ARTICLE} "$request_id" ${TRUTH}`,
   /** The recommended fields. */
   full: `${ARTICLE} "$request_id" ${TIMES} ${TRUTH}`,
-  /** The same with an id that clients may choose (`map` to `$rid`). */
-  rid: `${ARTICLE} "$rid" ${TIMES} ${TRUTH}`,
+  /** The recommended fields, with an id that a `map` lets clients choose. */
+  chosen: `${ARTICLE} "$chosen_id" ${TIMES} ${TRUTH}`,
   /** The same without the id. */
   times: `${ARTICLE} ${TIMES} ${TRUTH}`,
 } as const;

@@ -234,9 +234,9 @@ describe("nginx's upstream grammar", {
   }));
   run('ids that clients choose, and repeat', () => ({
     http: `
-      map $http_x_request_id $rid { default $http_x_request_id; '' $request_id; }
-      proxy_set_header X-Request-ID $rid;`,
-    options: { format: 'rid', withoutIdHeader: true, sidecarArgs: ['--request-id-field', 'rid'] },
+      map $http_x_request_id $chosen_id { default $http_x_request_id; '' $request_id; }
+      proxy_set_header X-Request-ID $chosen_id;`,
+    options: { format: 'chosen', withoutIdHeader: true, sidecarArgs: ['--request-id-field', 'chosen_id'] },
     requests: [
       { path: '/a/{n}', weight: 6 },
       { path: '/a/same', headers: [`X-Request-ID: ${'ab'.repeat(16)}`] },

@@ -11,7 +11,6 @@ export interface Row extends Comparison {
   reasons: Record<string, number>;
 }
 
-const RESULTS = new URL('./RESULTS.md', import.meta.url);
 const group = (n: number) => n.toLocaleString('en');
 const list = (counts: Record<string, number>) =>
   Object.entries(counts)
@@ -64,14 +63,32 @@ export function table(rows: readonly Row[]): string {
   ].join('\n');
 }
 
+/** A file that suites write their sections into. */
+export interface ResultsFile {
+  url: URL;
+  header: string;
+}
+
 const HEADER = `# What the lab measured
 
 Written by the suites in this folder when \`REALPOD_LAB_RESULTS=write\` is set; not by hand. Each line's truth comes from
 the backend that answered it.
 `;
 
+const RESULTS: ResultsFile = { url: new URL('./RESULTS.md', import.meta.url), header: HEADER };
+
 /** Replaces one suite's section of RESULTS.md. Does nothing unless REALPOD_LAB_RESULTS=write. */
 export function writeResults(suite: string, rows: readonly Row[], notes: readonly string[] = []): void {
+  writeSection(RESULTS, suite, table(rows), notes);
+}
+
+/** The same for any file: `body` is the section's Markdown below its title. */
+export function writeSection(
+  file: ResultsFile,
+  suite: string,
+  body: string,
+  notes: readonly string[] = [],
+): void {
   if (process.env.REALPOD_LAB_RESULTS !== 'write') return;
   const machine = [
     `Linux ${release()} ${arch()}, ${cpus().length} CPUs`,
@@ -82,23 +99,15 @@ export function writeResults(suite: string, rows: readonly Row[], notes: readonl
   ].join('; ');
   const open = `<!-- ${suite} -->`;
   const close = `<!-- /${suite} -->`;
-  const section = [
-    open,
-    `## ${suite}`,
-    '',
-    machine,
-    '',
-    table(rows),
-    '',
-    ...notes.map((n) => `* ${n}`),
-    close,
-  ].join('\n');
-  const old = existsSync(RESULTS) ? readFileSync(RESULTS, 'utf8') : HEADER;
+  const section = [open, `## ${suite}`, '', machine, '', body, '', ...notes.map((n) => `* ${n}`), close].join(
+    '\n',
+  );
+  const old = existsSync(file.url) ? readFileSync(file.url, 'utf8') : file.header;
   const from = old.indexOf(open);
   const to = old.indexOf(close);
   const text =
     from >= 0 && to > from
       ? old.slice(0, from) + section + old.slice(to + close.length)
       : `${old.trimEnd()}\n\n${section}\n`;
-  writeFileSync(RESULTS, text);
+  writeFileSync(file.url, text);
 }

@@ -27,6 +27,8 @@ export interface ScenarioOptions extends Partial<Omit<FrontOptions, 'format'>> {
   sidecarArgs?: readonly string[];
   /** Have tcpdump watch the pods: for attempts that no pod's own log tells of. */
   witnessed?: boolean;
+  /** How the log is judged, where `compare` cannot read it. */
+  judgement?: typeof compare;
 }
 
 export interface Judge {
@@ -50,7 +52,7 @@ export function podLogs(scene: Scene): string[] {
 }
 
 /** What must hold of every log, whatever the scenario. */
-function assertSound(row: Row): void {
+function assertSound(row: Row, countersAgree = true): void {
   const { wrong, lost, repeated, altered, reordered, findings } = row;
   assert.deepEqual(
     { wrong, lost, repeated, altered, reordered },
@@ -58,6 +60,7 @@ function assertSound(row: Row): void {
     `${row.scenario}: ${findings.join('\n')}`,
   );
   assert.ok(row.lines > 0, `${row.scenario}: no lines`);
+  if (!countersAgree) return;
   const total = (counts: Record<string, number>) => Object.values(counts).reduce((a, b) => a + b, 0);
   const counters = `${row.scenario}: ${JSON.stringify(row)}`;
   assert.equal(
@@ -87,7 +90,7 @@ export function judge(scene: Scene, rows: Row[]): Judge {
   let runs = 0;
   async function scenario(
     name: string,
-    { format, sidecarArgs, witnessed, ...frontOptions }: ScenarioOptions,
+    { format, sidecarArgs, witnessed, judgement = compare, ...frontOptions }: ScenarioOptions,
     traffic: (bench: Bench) => Promise<void>,
   ): Promise<Row> {
     const dir = join(scene.dir, `run${++runs}`);
@@ -102,7 +105,7 @@ export function judge(scene: Scene, rows: Row[]): Judge {
     try {
       sidecar = await startSidecar(scene, pod, {
         accessLog: front.accessLog,
-        format: text,
+        format: frontOptions.escape ? `escape=${frontOptions.escape} ${text}` : text,
         dir: join(dir, 'sidecar'),
         ...(sidecarArgs ? { extra: sidecarArgs } : {}),
       });
@@ -129,13 +132,14 @@ export function judge(scene: Scene, rows: Row[]): Judge {
       const tail = (path: string) => dropLines(readFileSync(path), warmUp);
       const row: Row = {
         scenario: name,
-        ...compare(tail(front.accessLog), tail(sidecar.output), served),
+        ...judgement(tail(front.accessLog), tail(sidecar.output), served),
         evidence: difference(later.evidence, earlier.evidence),
         reasons: difference(later.reasons, earlier.reasons),
       };
       rows.push(row);
-
-      assertSound(row);
+      if (process.env.REALPOD_LAB_ROWS) console.log(JSON.stringify(row));
+      // Another judgement does not know which lines the product could read.
+      assertSound(row, judgement === compare);
       if (behind) throw behind;
       return row;
     } finally {

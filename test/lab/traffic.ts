@@ -1,11 +1,12 @@
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { LoadPlan, LoadResult } from './load.ts';
 import { FRONT_PORT } from './nginx.ts';
+import type { RawResult, Session } from './raw.ts';
 import type { Pod, RunOptions, Scene } from './scene.ts';
 
-type LabProgram = 'load.ts' | 'odd-backend.ts' | 'protocol-backend.ts' | 'cluster-names.ts';
+type LabProgram = 'load.ts' | 'odd-backend.ts' | 'protocol-backend.ts' | 'raw.ts' | 'cluster-names.ts';
 
 /** Arguments that make `node` run one of the lab's own programs. */
 export function labProgram(name: LabProgram, ...args: string[]): string[] {
@@ -49,6 +50,20 @@ export async function load(
     labProgram('load.ts', JSON.stringify(whole)),
   );
   return JSON.parse(text) as LoadResult;
+}
+
+/** Plays sessions of raw bytes against a front from the client's namespace. */
+export async function attack(
+  scene: Scene,
+  sessions: readonly Session[],
+  front: Pod = scene.fronts[0]!,
+): Promise<RawResult> {
+  const script = join(scene.dir, 'sessions.json');
+  writeFileSync(script, JSON.stringify(sessions));
+  const args = [process.execPath, ...labProgram('raw.ts', front.ip, String(FRONT_PORT))];
+  // Megabytes of bytes to send are no argument of a command.
+  const text = await collect(scene, scene.client, 'sh', ['-c', 'exec "$@" < "$0"', script, ...args]);
+  return JSON.parse(text) as RawResult;
 }
 
 /** Saturates a front for some seconds with wrk. Returns wrk's own report. */

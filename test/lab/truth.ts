@@ -60,7 +60,7 @@ const ID = /" "([0-9a-f]{32})" /;
 const TIMED =
   /" (\d+\.\d{3}) (\d+\.\d{3}) "[^"]*" "[^"]*" "[^"]*" "([^"]*)" "([^"]*)" "[^"]*" "[^"]*" "[^"]*"$/;
 /** What the last attempt's answer said of its pod. */
-const SAID = /"([^"]*)" "([^"]*)" "[^"]*"$/;
+export const SAID = /"([^"]*)" "([^"]*)" "[^"]*"$/;
 /** How far the line's times and the pods' may differ (s): nginx's clock stands still during a turn. */
 const CLOCK_S = 0.1;
 

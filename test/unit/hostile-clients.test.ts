@@ -12,6 +12,14 @@ const FIELDS =
 const A = '10.244.1.1';
 const B = '10.244.1.2';
 
+interface Seen {
+  id?: string;
+  own?: true;
+  bytes?: number;
+  entire?: true;
+  within?: true;
+}
+
 /** The feed of a Service with two pods and one connection to each, from the source ports 1001 (A) and 1002 (B). */
 function world() {
   const index = new FlowIndex();
@@ -30,11 +38,7 @@ function world() {
   for (const ip of [A, B]) tell({ kind: 'open', via: 'conntrack', t: T0 - 20_000, ...flow(ip) });
   return {
     /** A request seen at `at`. */
-    seen(
-      at: number,
-      ip: string,
-      rest: { id?: string; bytes?: number; entire?: true; cut?: true; within?: true } = {},
-    ): void {
+    seen(at: number, ip: string, rest: Seen = {}): void {
       tell({ kind: 'tick', t: T0 + at - 1 });
       tell({ kind: 'request', via: 'tap', t: T0 + at, bytes: 100, ...flow(ip), ...rest });
     },
@@ -61,6 +65,29 @@ test("a client's own X-Request-ID through a location that sets none does not rul
   seen(10, A, { id: 'the-clients', entire: true });
   seen(11, B, { entire: true });
   assert.equal(settle('nginxs-own', 9, 20), 'ambiguous');
+});
+
+test("another request's id, sent through a location that sets none, names no pod where other locations set it", () => {
+  const { seen, settle } = world();
+  seen(5, A, { id: 'elsewhere', own: true, entire: true });
+  // The client was told the first request's id in time to send it with the second.
+  seen(10, A, { id: 'the-clients', entire: true });
+  seen(11, B, { id: 'nginxs-own', entire: true });
+  assert.equal(settle('nginxs-own', 9, 20), 'ambiguous');
+});
+
+test('an id that stands before Host is believed beside one that a client may have sent', () => {
+  const { seen, settle } = world();
+  seen(10, A, { id: 'the-clients', entire: true });
+  seen(11, B, { id: 'nginxs-own', own: true, entire: true });
+  assert.equal(settle('nginxs-own', 9, 20), B);
+});
+
+test('where no id stands before Host, ids are believed as they are', () => {
+  const { seen, settle } = world();
+  seen(10, A, { id: 'one', entire: true });
+  seen(11, B, { id: 'two', entire: true });
+  assert.equal(settle('two', 9, 20), B);
 });
 
 test('a request that another line has claimed by its id does not count against one without', () => {

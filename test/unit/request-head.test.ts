@@ -23,6 +23,7 @@ test('a whole head gives method, path and id', () => {
     method: 'DELETE',
     path: '/a%20b?c=d',
     id: '12-ab',
+    idBeforeHost: true,
     cut: false,
     entireBytes: 'DELETE /a%20b?c=d HTTP/1.0\r\nX-Request-ID: 12-ab\r\nHost: h\r\n\r\n'.length,
     upgrade: false,
@@ -60,6 +61,17 @@ test("a request's length is known where its whole head tells it", () => {
     assert.equal(announcing(header), undefined, header);
   }
   assert.equal(entire(START), undefined);
+});
+
+test('an id is known to be none that the client sent only where it stands before Host', () => {
+  const own = (head: string) => {
+    const parsed = parse(head);
+    assert.ok(parsed !== 'not-http');
+    return parsed.idBeforeHost;
+  };
+  assert.equal(own('GET / HTTP/1.1\r\nX-Request-ID: 1\r\nHost: h\r\n\r\n'), true);
+  assert.equal(own('GET / HTTP/1.1\r\nHost: h\r\nX-Request-ID: 1\r\n\r\n'), false);
+  assert.equal(own('GET / HTTP/1.1\r\nhost:h\r\nX-Request-ID: 1\r\nHost: h\r\n\r\n'), false);
 });
 
 test('the name of the header matches in any case, whole names only', () => {
@@ -102,6 +114,7 @@ test('a cut target ends where it may have ended', () => {
     method: 'GET',
     path: '/abc',
     id: undefined,
+    idBeforeHost: false,
     cut: true,
     entireBytes: undefined,
     upgrade: false,

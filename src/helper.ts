@@ -11,11 +11,18 @@ import type { Options } from './options/options.ts';
 import { canonicalIp } from './parse/address.ts';
 import type { Source } from './record/feed.ts';
 import { helperMetrics } from './serve/helper-metrics.ts';
-import { type App, createApp, HttpError, listen } from './serve/http.ts';
+import { type App, createApp, HttpError, type HttpLimits, listen } from './serve/http.ts';
 import { untilSignal } from './signals.ts';
 
 /** Connections kept at a time over all subscribed pods. About 600 bytes each. */
 const MAX_FLOWS = 200_000;
+/** A sidecar has two connections, and asks for a watermark some hundred times a second at most. */
+const LIMITS: HttpLimits = {
+  connections: 1_000,
+  connectionsPerSource: 64,
+  requestsPerSecond: 2_000,
+  headersMs: 5_000,
+};
 /** A helper that has delivered no watermark for this long (ms) is not ready. */
 const READY_WITHIN_MS = 10_000;
 
@@ -40,6 +47,7 @@ export async function startCapture(options: Options, log: Log): Promise<Captured
       tapGroup: options.number('tap-group'),
       snaplen: options.bytes('tap-snaplen'),
       requestIdHeader: options.text('request-id-header'),
+      paths: !options.flag('no-paths'),
       receiveBufferBytes: options.bytes('receive-buffer'),
       maxFlows: MAX_FLOWS,
       kernelLog: options.text('kernel-log'),
@@ -139,12 +147,21 @@ export function createHelperApp(
   { names, reviewer, authorizer }: Omit<Cluster, 'close'>,
   log: Log,
 ): App {
-  const app = createApp({ connections: 1_000, headersMs: 5_000 }, (message) => log('error', message));
+  const refusals = { connections: 0, requests: 0 };
+  const app = createApp(LIMITS, (message) => log('error', message), refusals);
   const routes = { cutOff: 0, refused: 0 };
   addFeedRoutes(app, { feed, capture, authorizer, names, canonical: canonicalIp, stats: routes });
   const { stats, kernelLog } = capture;
   const cluster = { names: names?.stats, reviewer: reviewer?.stats };
-  const metrics = helperMetrics({ capture: stats, kernelLog, feed, routes, cluster, clock: Date.now });
+  const metrics = helperMetrics({
+    capture: stats,
+    kernelLog,
+    feed,
+    routes,
+    refusals,
+    cluster,
+    clock: Date.now,
+  });
   app.get('/metrics', async (_request, reply) => reply.type(metrics.contentType).send(await metrics.text()));
   app.get('/healthz', async () => ({ status: 'ok' }));
   app.get('/readyz', async () => {

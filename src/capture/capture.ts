@@ -17,6 +17,8 @@ export interface CaptureOptions {
   snaplen: number;
   /** Name of the header that carries the request id; case does not matter. */
   requestIdHeader: string;
+  /** Whether requests are told with their targets. */
+  paths: boolean;
   /** Receive buffer of each netlink socket in bytes. */
   receiveBufferBytes: number;
   /** Most connections kept at a time, over all subscribed addresses. Beyond it: `gap`s, and no new connection is kept. */
@@ -34,6 +36,7 @@ export const CAPTURE_DEFAULTS = {
   tapGroup: 9797,
   snaplen: 1024,
   requestIdHeader: 'X-Request-ID',
+  paths: true,
   receiveBufferBytes: 16 * 1024 * 1024,
   maxFlows: 200_000,
   kernelLog: '/dev/kmsg',

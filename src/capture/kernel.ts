@@ -75,7 +75,8 @@ export class KernelCapture implements Capture {
   }
 
   async start(): Promise<void> {
-    const { sources, tapGroup, snaplen, receiveBufferBytes, requestIdHeader, logRule, log } = this.#options;
+    const { sources, tapGroup, snaplen, receiveBufferBytes, requestIdHeader, paths, logRule, log } =
+      this.#options;
     this.#libc = await loadLibc();
     const libc = this.#libc;
     let tap: TapRule | undefined;
@@ -96,6 +97,7 @@ export class KernelCapture implements Capture {
       addresses: this.#addresses,
       flows: this.#flows,
       idHeader: headerName(requestIdHeader),
+      paths,
       clock: { wall: libc.wallClock, monotonic: () => performance.now() },
       sink: this.#sink,
       stats: this.stats,

@@ -39,6 +39,8 @@ export interface ReaderOptions {
   flows: FlowTable;
   /** From `headerName`. */
   idHeader: Buffer;
+  /** Whether requests are told with their targets. */
+  paths: boolean;
   clock: Clock;
   sink: CaptureSink;
   stats: CaptureStats;
@@ -75,13 +77,13 @@ export class Reader {
   #closed = false;
 
   constructor(options: ReaderOptions) {
-    const { clock, conntrack, tap, addresses, idHeader, stats } = options;
+    const { clock, conntrack, tap, addresses, idHeader, paths, stats } = options;
     this.#options = options;
     const sources: Source[] = [];
     if (conntrack) sources.push('conntrack');
     if (tap) sources.push('tap');
     this.completeness = new Completeness(sources);
-    this.#packets = new TapPackets({ addresses, texts: this.#texts, idHeader, stats });
+    this.#packets = new TapPackets({ addresses, texts: this.#texts, idHeader, paths, stats });
     this.#watermark = clock.wall();
     this.#packetWatermark = this.#watermark;
     this.#clockOffset = this.#watermark - clock.monotonic();

@@ -44,6 +44,8 @@ export interface TapPacketsOptions {
   texts: AddressTexts;
   /** From `headerName`. */
   idHeader: Buffer;
+  /** Whether requests carry their targets. */
+  paths: boolean;
   stats: CaptureStats;
 }
 
@@ -60,7 +62,7 @@ export class TapPackets {
 
   /** Takes one NFLOG message, read at `readAt`. */
   add(bytes: Buffer, start: number, end: number, readAt: number): void {
-    const { addresses, texts, idHeader, stats } = this.#options;
+    const { addresses, texts, idHeader, paths, stats } = this.#options;
     const packet = parseNflog(bytes, start, end);
     if (packet === 'not-a-packet') return;
     if (packet === 'malformed') {
@@ -111,7 +113,7 @@ export class TapPackets {
       if (head.idBeforeHost) request.own = true;
     }
     if (head.method !== undefined) request.method = head.method;
-    if (head.path !== undefined) request.path = head.path;
+    if (paths && head.path !== undefined) request.path = head.path;
     if (head.cut) request.cut = true;
     if (payloadLength !== undefined) {
       request.bytes = payloadLength;

@@ -43,6 +43,9 @@ export async function runDemo(options: Options): Promise<number> {
   }
 }
 
+/** The page alone asks for much. */
+const ROOMY = { connectionsPerSource: 20, requestsPerSecond: 5_000 };
+
 async function replay(folder: string, options: Options, stopped: Promise<string>): Promise<number> {
   const say = (text: string): void => void process.stdout.write(`${text}\n`);
   const once = options.flag('once') || !process.stdout.isTTY;
@@ -62,7 +65,7 @@ async function replay(folder: string, options: Options, stopped: Promise<string>
   const capture = new ReplayedCapture(recording.records, feed);
   const names = new RecordedNames(recording.records);
   feed.connect(capture, names);
-  const helper = createApp({ connections: 20, headersMs: 5_000 }, say);
+  const helper = createApp({ ...ROOMY, connections: 20, headersMs: 5_000 }, say);
   addFeedRoutes(helper, {
     feed,
     capture,
@@ -164,7 +167,7 @@ async function until(condition: () => boolean): Promise<void> {
 }
 
 async function freePort(): Promise<number> {
-  const app = createApp({ connections: 1, headersMs: 1_000 }, () => {});
+  const app = createApp({ ...ROOMY, connections: 1, headersMs: 1_000 }, () => {});
   const port = await listen(app, '127.0.0.1', 0);
   await app.close();
   return port;

@@ -12,6 +12,8 @@ export interface FeedLimits {
   /** A watermark is sent to a quiet reader this often (ms). */
   quietTickMs: number;
   readers: number;
+  /** Readers of one address: a pod's sidecars, and those that are on their way out. */
+  readersPerAddress: number;
   /** Addresses whose name one reader is told of. */
   namesPerReader: number;
 }
@@ -21,6 +23,7 @@ export const FEED_LIMITS: FeedLimits = {
   lingerMs: 30_000,
   quietTickMs: 1_000,
   readers: 500,
+  readersPerAddress: 16,
   namesPerReader: 20_000,
 };
 
@@ -123,7 +126,11 @@ export class Feed implements CaptureSink {
    * `gap` for each source, the connections that are open, and what follows.
    */
   async open(addresses: readonly string[], after: number | undefined, write: Write): Promise<Opened> {
-    if (this.#readers.size >= this.#limits.readers) return { refused: 'readers' };
+    const { readers, readersPerAddress } = this.#limits;
+    const crowded = addresses.some(
+      (address) => (this.#watched.get(address)?.readers.size ?? 0) >= readersPerAddress,
+    );
+    if (this.#readers.size >= readers || crowded) return { refused: 'readers' };
     const reader: OpenReader = {
       addresses: new Set(addresses),
       write,

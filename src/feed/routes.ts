@@ -3,8 +3,14 @@ import type { Capture } from '../capture/capture.ts';
 import { type App, HttpError, type Request } from '../serve/http.ts';
 import type { Feed, NameLookup } from './feed.ts';
 
-/** Text waiting for a reader that does not take it (bytes). Beyond, it is cut off and may come back with its cursor. */
+/**
+ * Text waiting for a reader that does not take it (bytes), and for all readers together. A reader with more than the one,
+ * or more than its share of the other, is cut off and may come back with its cursor.
+ */
 const MAX_UNREAD = 8 * 1024 * 1024;
+const MAX_UNREAD_IN_ALL = 128 * 1024 * 1024;
+/** Look-ups under way: each may have the kernel walk its table of connections. */
+const MAX_LOOKUPS = 2;
 /** Addresses one reader may name. */
 const MAX_ADDRESSES = 64;
 
@@ -47,6 +53,7 @@ const srcSchema = { type: 'array', items: { type: 'string' }, minItems: 1, maxIt
 /** `/v1/feed`, `/v1/watermark` and `/v1/lookup`: what a sidecar asks of the helper. */
 export function addFeedRoutes(app: App, routes: FeedRoutes): void {
   const { feed, capture, authorizer, names, stats } = routes;
+  let lookups = 0;
 
   const admit = async (request: Request, src: readonly string[]): Promise<string[]> => {
     const addresses = src.map((text) => {
@@ -81,12 +88,20 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
         querystring: {
           type: 'object',
           required: ['src'],
-          properties: { src: srcSchema, after: { type: 'integer', minimum: 0 } },
+          properties: {
+            src: srcSchema,
+            after: { type: 'integer', minimum: 0 },
+          },
         },
       },
     },
     async (request, reply) => {
       const addresses = await admit(request, request.query.src);
+      const { after } = request.query;
+      // The schema lets infinity pass.
+      if (after !== undefined && !Number.isSafeInteger(after)) {
+        throw new HttpError(400, 'bad-parameter', 'after: is no cursor', 'give the seq of a record');
+      }
       const { raw } = reply;
       let gone = raw.destroyed;
       raw.once('close', () => {
@@ -97,10 +112,10 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
         raw.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
         raw.flushHeaders();
       };
-      const opened = await feed.open(addresses, request.query.after, (text) => {
+      const opened = await feed.open(addresses, after, (text) => {
         begin();
         raw.write(text);
-        if (raw.writableLength > MAX_UNREAD) {
+        if (raw.writableLength > Math.min(MAX_UNREAD, MAX_UNREAD_IN_ALL / feed.stats.readers)) {
           stats.cutOff++;
           raw.destroy();
         }
@@ -109,7 +124,7 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
         throw new HttpError(
           503,
           'too-many-readers',
-          'this helper serves no more readers',
+          'this helper serves no more readers, or no more of this address',
           'look for readers that are not sidecars',
         );
       }
@@ -151,7 +166,19 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
     async (request) => {
       const { sport, at } = request.query;
       const [src] = await admit(request, [request.query.src]);
-      const flows = await capture.lookup(src!, sport);
+      if (lookups >= MAX_LOOKUPS) {
+        stats.refused++;
+        throw new HttpError(
+          503,
+          'too-many-lookups',
+          `${MAX_LOOKUPS} look-ups are under way`,
+          'try again at once, or ask the sidecar',
+        );
+      }
+      lookups++;
+      const flows = await capture.lookup(src!, sport).finally(() => {
+        lookups--;
+      });
       const matches = flows
         .filter((flow) => at === undefined || flow.held || flow.from <= at)
         .map((flow) => ({ ...flow, ...names?.lookup(flow.ip) }));

@@ -127,6 +127,11 @@ const CAPTURE: readonly OptionSpec[] = [
     meaning: 'headers copies no payload at all, only TCP headers',
   },
   {
+    name: 'no-paths',
+    kind: 'flag',
+    meaning: 'keep the targets of requests out of the feed',
+  },
+  {
     name: 'request-id-header',
     kind: 'header',
     value: 'NAME',

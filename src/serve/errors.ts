@@ -75,6 +75,11 @@ export const ERRORS = {
     when: 'No connection from this source port is known at that time.',
     next: 'connections are kept for a while only; ask sooner, or without time for the last one',
   },
+  'too-many-requests': {
+    status: 429,
+    when: 'One address sends more requests a second than it is allowed.',
+    next: 'ask more rarely, or keep /lines/stream open',
+  },
   'too-many-streams': {
     status: 503,
     when: 'As many clients read /lines/stream as it serves.',

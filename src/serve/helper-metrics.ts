@@ -2,6 +2,7 @@ import type { CaptureStats, KernelLogStats } from '../capture/capture.ts';
 import type { Feed } from '../feed/feed.ts';
 import { addClusterMetrics, type ClusterNumbers } from './cluster-metrics.ts';
 import { Metrics } from './metrics.ts';
+import type { Refusals } from './sources.ts';
 
 /** Where the helper's numbers live. They are only read at a scrape. */
 export interface HelperNumbers {
@@ -10,11 +11,20 @@ export interface HelperNumbers {
   kernelLog?: Readonly<KernelLogStats> | undefined;
   feed: Feed;
   routes: { readonly cutOff: number; readonly refused: number };
+  refusals: Readonly<Refusals>;
   cluster: ClusterNumbers;
   clock: () => number;
 }
 
-export function helperMetrics({ capture, kernelLog, feed, routes, cluster, clock }: HelperNumbers): Metrics {
+export function helperMetrics({
+  capture,
+  kernelLog,
+  feed,
+  routes,
+  refusals,
+  cluster,
+  clock,
+}: HelperNumbers): Metrics {
   const metrics = new Metrics();
   metrics.counters('realpod_helper_events_total', 'Events read from the kernel, by source.', 'source', () => [
     ['conntrack', capture.conntrackEvents],
@@ -115,6 +125,15 @@ export function helperMetrics({ capture, kernelLog, feed, routes, cluster, clock
     'realpod_helper_requests_refused_total',
     'Requests refused with 401, 403 or 503.',
     () => routes.refused,
+  );
+  metrics.counters(
+    'realpod_helper_http_refused_total',
+    'Connections and requests beyond what one address, or all, may have.',
+    'what',
+    () => [
+      ['connection', refusals.connections],
+      ['request', refusals.requests],
+    ],
   );
   metrics.gauge('realpod_helper_readers', 'Readers of the feed.', () => feed.stats.readers);
   metrics.gauge(

@@ -1,6 +1,7 @@
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 
 import { type ErrorBody, type ErrorCode, failure, HttpError } from './errors.ts';
+import { type Refusals, type SourceLimits, Sources } from './sources.ts';
 
 export { type ErrorBody, HttpError } from './errors.ts';
 export type App = FastifyInstance;
@@ -18,18 +19,25 @@ declare module 'fastify' {
   }
 }
 
-export interface HttpLimits {
+export interface HttpLimits extends SourceLimits {
   /** Open connections; one more is closed at once. */
   connections: number;
   /** A request's head must be complete within this time (ms). */
   headersMs: number;
 }
 
+/** How often Node looks for connections whose head has not come in time (ms). */
+const LOOK_MS = 1_000;
+
 /**
  * An HTTP application without routes, that answers every error in one form and never with a stack trace. `onError`
- * gets what was not foreseen.
+ * gets what was not foreseen; `refusals` counts what the limits turned away.
  */
-export function createApp(limits: HttpLimits, onError: (message: string) => void): App {
+export function createApp(
+  limits: HttpLimits,
+  onError: (message: string) => void,
+  refusals: Refusals = { connections: 0, requests: 0 },
+): App {
   const app = fastify({
     bodyLimit: 4096,
     // A route may stream for hours, so there is no limit on a request's whole time, only on its head.
@@ -41,9 +49,27 @@ export function createApp(limits: HttpLimits, onError: (message: string) => void
     // A misspelt parameter is an error, not one that is left out.
     ajv: { customOptions: { removeAdditional: false } },
     routerOptions: { maxParamLength: 256 },
-    http: { headersTimeout: limits.headersMs, maxHeaderSize: 16_384 },
+    http: {
+      headersTimeout: limits.headersMs,
+      connectionsCheckingInterval: LOOK_MS,
+      maxHeaderSize: 16_384,
+    },
   });
   app.server.maxConnections = limits.connections;
+  const sources = new Sources(limits, refusals);
+  app.server.on('drop', () => refusals.connections++);
+  app.server.on('connection', (socket) => {
+    const address = socket.remoteAddress ?? '';
+    if (!sources.connect(address, performance.now())) {
+      socket.destroy();
+      return;
+    }
+    socket.once('close', () => sources.disconnect(address));
+  });
+  app.addHook('onRequest', async (request) => {
+    if (sources.request(request.socket.remoteAddress ?? '', performance.now())) return;
+    throw failure('too-many-requests', `more than ${limits.requestsPerSecond} requests a second`);
+  });
   app.setErrorHandler(async (error: unknown, _request, reply) => {
     const known = describe(error);
     if (known.status === 500) onError(error instanceof Error ? error.message : String(error));

@@ -3,7 +3,7 @@ import type { App } from './http.ts';
 import { ERROR, type Schema, text } from './schemas.ts';
 
 /** Errors that any route can give. */
-const EVERYWHERE: readonly ErrorCode[] = ['bad-request', 'internal'];
+const EVERYWHERE: readonly ErrorCode[] = ['bad-request', 'too-many-requests', 'internal'];
 
 interface RouteSchema {
   summary?: string;

@@ -8,6 +8,7 @@ import type { SinkStats } from '../write/sink.ts';
 import { SECONDS_BOUNDS } from './latency.ts';
 import { type LabelledCount, Metrics } from './metrics.ts';
 import { type PodFigures, STATUS_CLASSES } from './pods.ts';
+import type { Refusals } from './sources.ts';
 import type { View } from './view.ts';
 
 /** Where the sidecar's numbers live. They are only read at a scrape. */
@@ -21,9 +22,18 @@ export interface SidecarNumbers {
   clock: () => number;
 }
 
-export function sidecarMetrics(numbers: SidecarNumbers): Metrics {
-  const { pipeline, index, view, follower, sink, feed, clock } = numbers;
+export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Refusals> }): Metrics {
+  const { pipeline, index, view, follower, sink, feed, refusals, clock } = numbers;
   const metrics = new Metrics();
+  metrics.counters(
+    'realpod_http_refused_total',
+    'Connections and requests beyond what one address, or all, may have.',
+    'what',
+    () => [
+      ['connection', refusals.connections],
+      ['request', refusals.requests],
+    ],
+  );
   metrics.counters('realpod_lines_total', 'Lines, by what became of them.', 'result', () =>
     Object.entries(pipeline.counters.lines),
   );

@@ -1,17 +1,20 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { compareUnescaped } from './check.ts';
 import { type FaultRow, writeFaults } from './faults-table.ts';
 import type { LoadPlan } from './load.ts';
 import { startBackends } from './nginx.ts';
-import { startHelper } from './product.ts';
+import { get, HELPER_PORT, type Program, startHelper } from './product.ts';
 import type { Session } from './raw.ts';
 import { labCanRun } from './requirements.ts';
 import type { Row } from './results.ts';
 import { judge, type ScenarioOptions } from './scenario.ts';
-import { createScene, type Scene } from './scene.ts';
-import { attack, startOdd } from './traffic.ts';
+import { createScene, NODE_IP, type Scene } from './scene.ts';
+import { attack, collect, startOdd } from './traffic.ts';
 
+const HELPER = `http://${NODE_IP}:${HELPER_PORT}`;
 const VIP = '10.105.148.194:10000';
 const ID = '0123456789abcdef0123456789abcdef';
 
@@ -55,6 +58,7 @@ function forgedFields(prefix: string): Session[] {
 
 describe('hostile clients', { skip: !labCanRun(), concurrency: false, timeout: 300_000 }, () => {
   let scene: Scene;
+  let helper: Program;
   const rows: Row[] = [];
   const faults: FaultRow[] = [];
 
@@ -110,7 +114,7 @@ describe('hostile clients', { skip: !labCanRun(), concurrency: false, timeout: 3
     });
     await startBackends(scene, [10000, 10001]);
     await Promise.all(scene.pods.map((pod) => startOdd(scene, pod, 10003)));
-    await startHelper(scene);
+    helper = await startHelper(scene);
   });
   after(async () => {
     await scene?.dispose();
@@ -190,6 +194,69 @@ describe('hostile clients', { skip: !labCanRun(), concurrency: false, timeout: 3
       requests: [{ path: '/a/same' }, { path: '/a/size/4096' }],
     });
     assert.ok((unique.evidence['request-id'] ?? 0) >= 400, JSON.stringify(unique.reasons));
+  });
+
+  test('no header, cookie or body leaves by any way, and with --no-paths no target leaves the helper', async () => {
+    await helper.stop();
+    helper = await startHelper(scene, ['--no-paths']);
+    const pod = scene.fronts[0]!;
+    const secret = 'MARKER-of-a-secret';
+    const target = 'MARKER-of-a-target';
+    const outputs = new Map<string, string>();
+    const request = (method: string, body: string, ...fields: string[]): string =>
+      `${[
+        `${method} /a/same?${target} HTTP/1.1`,
+        'Host: lab',
+        `Cookie: session=${secret}`,
+        `Authorization: Bearer ${secret}`,
+        `X-Secret: ${secret}`,
+        `Content-Length: ${body.length}`,
+        ...fields,
+      ].join('\r\n')}\r\n\r\n${body}`;
+    const sessions: Session[] = [
+      once(
+        request('POST', secret.repeat(3)),
+        request('GET', ''),
+        request('PUT', secret, 'Connection: close'),
+      ),
+      // An id that no log would hold is no way out either.
+      once(request('GET', '', `X-Request-ID: ${secret}`, 'Connection: close')),
+    ];
+    await judge(scene, rows).scenario(
+      'secrets',
+      { format: 'full', keepalive: true, services: ['a', 'odd', 'solo'] },
+      async ({ sentTo, sidecar }) => {
+        const feedFile = join(scene.dir, 'feed');
+        const kept = collect(scene, pod, 'sh', [
+          '-c',
+          `curl -sN -m 4 '${HELPER}/v1/feed?src=${pod.ip}' > ${feedFile} || true`,
+        ]);
+        await sentTo({ connections: 2, total: 50, requests: [{ path: `/a/same?${target}` }] });
+        await attack(scene, sessions);
+        await kept;
+        outputs.set('feed', readFileSync(feedFile, 'utf8'));
+        const sport = /"sport":(\d+)/.exec(outputs.get('feed')!)?.[1];
+        outputs.set(
+          'helper lookup',
+          get(scene, pod, `${HELPER}/v1/lookup?src=${pod.ip}&sport=${sport}`).text,
+        );
+        outputs.set('helper metrics', get(scene, pod, `${HELPER}/metrics`).text);
+        outputs.set('helper log', helper.said());
+        for (const path of ['/metrics', '/status', '/pods', '/openapi.json', `/lookup?port=${sport}`])
+          outputs.set(`sidecar ${path}`, sidecar.get(path).text);
+        outputs.set('sidecar /lines', sidecar.get('/lines?limit=100').text);
+        outputs.set('sidecar log', sidecar.said());
+        outputs.set('sidecar output', readFileSync(sidecar.output, 'latin1'));
+      },
+    );
+    assert.ok((outputs.get('feed')!.match(/"request"/g) ?? []).length >= 54, 'the feed was not read');
+    assert.match(outputs.get('sidecar output')!, new RegExp(target), 'the log itself holds targets');
+    for (const [where, text] of outputs) {
+      assert.ok(text.length > 0, `${where} is empty`);
+      assert.ok(!text.includes(secret), `${where} holds what was sent in a header or a body`);
+      const ofLog = where === 'sidecar /lines' || where === 'sidecar output';
+      assert.ok(ofLog || !text.includes(target), `${where} holds a target`);
+    }
   });
 
   test('ids of a megabyte, heads in pieces, garbage in the pipeline, no HTTP at all', async () => {

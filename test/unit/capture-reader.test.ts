@@ -70,6 +70,7 @@ function scene() {
     addresses,
     flows,
     idHeader: headerName('X-Request-ID'),
+    paths: true,
     clock: { wall: () => time.wall, monotonic: () => time.monotonic },
     sink: { batch: (observations, watermark) => delivered.push({ observations, watermark }) },
     stats,

@@ -9,8 +9,10 @@ import type { Style } from './rewrite/style.ts';
 
 const NEWLINE = 0x0a;
 
-/** How long a block waits for a watermark of its own accord before one is asked for (ms): batches of a busy feed bring one. */
-const ASK_AFTER_MS = 3;
+/** How long a block waits before a watermark is asked for (ms). */
+const ASK_AFTER_MS = 1;
+/** The same while the feed brings watermarks of its own accord more often than this (ms): to ask costs both sides more than a batch. */
+const BUSY_FEED_MS = 10;
 /** While none comes, it is asked for ever more rarely, up to this (ms). */
 const ASK_AT_MOST_MS = 200;
 
@@ -56,6 +58,11 @@ export class Pipeline {
   #timer: NodeJS.Timeout | undefined;
   #asking: NodeJS.Timeout | undefined;
   #askAfter = ASK_AFTER_MS;
+  /** The last watermark seen, when it came and when the one before, as far as they were not asked for (ms since the epoch). */
+  #watermark = -Infinity;
+  #broughtAt = -Infinity;
+  #broughtBefore = -Infinity;
+  #asked = false;
   #ended = false;
 
   constructor(parts: PipelineParts) {
@@ -98,11 +105,30 @@ export class Pipeline {
 
   /** Call it when the watermark has moved. */
   settle(): void {
+    this.#noteWatermark();
     const settled = this.waiting.take(this.#parts.clock());
     if (settled.length > 0) this.#askAfter = ASK_AFTER_MS;
     for (const block of settled) this.#emit(block);
     this.#schedule();
     this.#wake?.();
+  }
+
+  #noteWatermark(): void {
+    const { watermark } = this.#parts.index.coverage;
+    if (watermark === this.#watermark) return;
+    this.#watermark = watermark;
+    if (!this.#asked) {
+      this.#broughtBefore = this.#broughtAt;
+      this.#broughtAt = this.#parts.clock();
+    }
+    this.#asked = false;
+  }
+
+  /** How long to wait for a watermark before asking for one (ms). */
+  #patience(): number {
+    if (this.#ended) return 0;
+    const since = this.#parts.clock() - this.#broughtBefore;
+    return since < 2 * BUSY_FEED_MS ? Math.max(BUSY_FEED_MS, this.#askAfter) : this.#askAfter;
   }
 
   #accept(block: LogBlock): void {
@@ -178,16 +204,17 @@ export class Pipeline {
       );
     }
     if (this.waiting.wanting && this.#asking === undefined) {
-      this.#asking = setTimeout(
-        () => {
-          this.#asking = undefined;
-          if (!this.waiting.wanting) return;
+      this.#asking = setTimeout(() => {
+        this.#asking = undefined;
+        if (!this.waiting.wanting) return;
+        // The block that wanted one may have left meanwhile, and another wait since a moment ago.
+        if (clock() - this.waiting.since! >= this.#patience()) {
+          this.#asked = true;
           requestTick();
           this.#askAfter = Math.min(this.#askAfter * 2, ASK_AT_MOST_MS);
-          this.#schedule();
-        },
-        this.#ended ? 0 : this.#askAfter,
-      );
+        }
+        this.#schedule();
+      }, this.#patience());
     }
   }
 

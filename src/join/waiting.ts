@@ -68,6 +68,11 @@ export class Waiting<Tag> {
     return this.#blocks[0]?.deadline;
   }
 
+  /** When the oldest block was read, ms since the epoch. */
+  get since(): number | undefined {
+    return this.#blocks[0]?.readAt;
+  }
+
   /** Whether the oldest block waits for a watermark that has not come. */
   get wanting(): boolean {
     const oldest = this.#blocks[0];

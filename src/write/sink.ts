@@ -9,7 +9,8 @@ import { checkPaths, type OnNotice, SinkError, type SinkOptions, type SinkStats 
 
 export * from './sink-options.ts';
 
-const CHECKPOINT_EVERY_MS = 200;
+/** Each replaces a file, which some file systems answer only when its bytes are on the disk. */
+const CHECKPOINT_EVERY_MS = 1_000;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5000;
 const FULL_PIPE_MS = 5;

@@ -1,0 +1,63 @@
+/** What the parsers cost on captured input, microseconds of CPU each. No root. */
+import { readFileSync } from 'node:fs';
+import { encodeRecord, RecordDecoder } from '../../src/feed/codec.ts';
+import { parseConntrack } from '../../src/parse/conntrack.ts';
+import { AddressTexts } from '../../src/parse/ip-bytes.ts';
+import { parseLogRecord } from '../../src/parse/kernel-log.ts';
+import { parseKmsg } from '../../src/parse/kmsg.ts';
+import { parseNflog } from '../../src/parse/nflog.ts';
+import { parseTcpPacket } from '../../src/parse/packet.ts';
+import { headerName, parseRequestHead } from '../../src/parse/request-head.ts';
+import type { FeedRecord } from '../../src/record/feed.ts';
+import { perThing } from './figure.ts';
+
+const fixture = (path: string) => readFileSync(new URL(`../fixtures/${path}`, import.meta.url), 'utf8');
+const messages = (path: string): Buffer[] =>
+  (JSON.parse(fixture(path)).messages as { hex: string }[]).map(({ hex }) => Buffer.from(hex, 'hex'));
+
+const TIMES = 200_000;
+
+/** Microseconds each, one for each round, by what was parsed. */
+export function parsers(rounds: number): Record<string, number[]> {
+  const events = messages('conntrack/messages.json');
+  const packets = messages('nflog/messages.json');
+  const kernel = fixture('kernel-log/kmsg.txt').trimEnd().split('\n');
+  const demo = readFileSync(new URL('../../demo/feed.ndjson', import.meta.url));
+  const records: FeedRecord[] = new RecordDecoder().push(demo).records;
+  const feed = Buffer.from(records.map((record) => encodeRecord(record, record.seq)).join(''));
+  const texts = new AddressTexts();
+  const id = headerName('X-Request-ID');
+  const all = (things: number, work: () => void): number[] => {
+    const repeats = Math.ceil(TIMES / things);
+    return perThing(rounds, repeats * things, () => {
+      for (let i = 0; i < repeats; i++) work();
+    });
+  };
+  return {
+    'conntrack event': all(events.length, () => {
+      for (const bytes of events) parseConntrack(bytes, 0, bytes.length, undefined, texts);
+    }),
+    'NFLOG packet, to the request id': all(packets.length, () => {
+      for (const bytes of packets) {
+        const packet = parseNflog(bytes, 0, bytes.length);
+        if (typeof packet === 'string') continue;
+        const segment = parseTcpPacket(bytes, packet.start, packet.end);
+        if (typeof segment === 'string') continue;
+        parseRequestHead(bytes, segment.payloadStart, segment.payloadEnd, id);
+        texts.text(bytes, segment.dstAt, segment.addressLength);
+      }
+    }),
+    'kernel-log record': all(kernel.length, () => {
+      for (const text of kernel) {
+        const message = parseKmsg(text);
+        if (message) parseLogRecord(message.text);
+      }
+    }),
+    'feed record, encoded': all(records.length, () => {
+      for (const record of records) encodeRecord(record, record.seq);
+    }),
+    'feed record, decoded': all(records.length, () => {
+      new RecordDecoder().push(feed);
+    }),
+  };
+}

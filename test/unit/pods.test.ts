@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { WaitingBlock } from '../../src/join/waiting.ts';
-import { isResolved, type PodName } from '../../src/record/outcome.ts';
+import { isResolved, type Outcome, type PodName } from '../../src/record/outcome.ts';
 import {
   bucketStart,
   LATENCY_BUCKETS,
@@ -73,7 +73,7 @@ test('an address that another pod takes begins anew; a name that comes late belo
   const pods = new PodTable(() => undefined);
   const named = () => ({
     ...blocks[0]!,
-    outcomes: blocks[0]!.outcomes.map((each) => each.map((o) => (name ? { ...o, name } : o))),
+    outcomes: blocks[0]!.outcomes.map((each) => each.map((o) => ({ ...o, name }) as Outcome)),
   });
   pods.add(named(), end);
   const before = pods.size;

@@ -66,7 +66,8 @@ test('a recorded feed is scanned as JSON.parse reads it', () => {
     scanned++;
     assert.deepEqual(record, JSON.parse(line));
   }
-  assert.ok(scanned >= lines.length - 2, `${scanned} of ${lines.length}`);
+  const rare = lines.filter((line) => /^\{"kind":"(?:name|gap)"/.test(line)).length;
+  assert.equal(scanned, lines.length - rare);
 });
 
 test('what the encoder writes without escapes is scanned, and is what was meant', () => {

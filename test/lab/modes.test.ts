@@ -2,10 +2,11 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { readMetrics } from './check.ts';
 import { LOCAL_PORT_FIELD } from './formats.ts';
 import type { LoadPlan } from './load.ts';
 import { startBackends } from './nginx.ts';
-import { startHelper } from './product.ts';
+import { type Program, startHelper } from './product.ts';
 import { labCanRun } from './requirements.ts';
 import { type Row, writeResults } from './results.ts';
 import { assertResolved, type Judge, judge } from './scenario.ts';
@@ -56,6 +57,7 @@ function mix(...names: readonly string[]): LoadPlan['requests'] {
 interface Stage {
   scene: Scene;
   scenario: Judge['scenario'];
+  helper: Program;
   dispose(): Promise<void>;
 }
 
@@ -63,17 +65,19 @@ async function openStage(
   rows: Row[],
   options: SceneOptions,
   front: (scene: Scene) => Pod = (scene) => scene.fronts[0]!,
+  helperArgs: readonly string[] = [],
 ): Promise<Stage> {
   const whole = await createScene({ pods: 4, services: SERVICES, ...options });
   const scene = { ...whole, fronts: [front(whole)] };
+  let helper: Program;
   try {
     await startBackends(scene, [10000, 10001, 10002]);
-    await startHelper(scene, ['--auth', 'none']);
+    helper = await startHelper(scene, ['--auth', 'none', ...helperArgs]);
   } catch (error) {
     await whole.dispose();
     throw error;
   }
-  return { scene, scenario: judge(scene, rows).scenario, dispose: () => whole.dispose() };
+  return { scene, scenario: judge(scene, rows).scenario, helper, dispose: () => whole.dispose() };
 }
 
 const skip = !labCanRun();
@@ -86,11 +90,12 @@ function suite(
   options: SceneOptions,
   tests: (stage: () => Stage) => void,
   front?: (scene: Scene) => Pod,
+  helperArgs?: readonly string[],
 ): void {
   describe(name, { skip, concurrency: false, timeout: 400_000 }, () => {
     let stage: Stage;
     before(async () => {
-      stage = await openStage(rows, options, front);
+      stage = await openStage(rows, options, front, helperArgs);
     });
     after(async () => {
       await stage?.dispose();
@@ -303,3 +308,40 @@ suite('churn', {}, (stage) => {
     }
   });
 });
+
+suite(
+  'events are lost',
+  {},
+  (stage) => {
+    for (const keepalive of [false, true]) {
+      const title = `a tiny receive buffer and a helper that stands still, ${keepalive ? 'keepalive' : 'no keepalive'}`;
+      test(`${title}: gaps are told, and no pod is named across them`, async () => {
+        const { scenario, helper } = stage();
+        const lost = () =>
+          readMetrics(helper.get('/metrics').text)
+            .filter(({ name }) => name === 'realpod_helper_overruns_total')
+            .reduce((sum, { value }) => sum + value, 0);
+        const before = lost();
+        const row = await scenario(title, { format: 'full', keepalive }, async ({ sentTo }) => {
+          const sent = sentTo({
+            connections: 40,
+            total: LINES,
+            ratePerSecond: 1500,
+            requests: mix('a', 'b'),
+          });
+          for (let i = 0; i < 3; i++) {
+            await delay(600);
+            helper.child.kill('SIGSTOP');
+            await delay(300);
+            helper.child.kill('SIGCONT');
+          }
+          await sent;
+        });
+        assert.ok(lost() > before, 'nothing was lost');
+        assert.ok((row.reasons.gap ?? 0) > 0, JSON.stringify(row));
+      });
+    }
+  },
+  undefined,
+  ['--receive-buffer', '16384'],
+);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { countBy, readMetrics } from './check.ts';
-import { FRONT_PORT, until } from './nginx.ts';
+import { FRONT_PORT, PATIENCE, until } from './nginx.ts';
 import { endChild, NODE_IP, type Pod, type Scene } from './scene.ts';
 
 /** REALPOD_LAB_CLI names another build to judge. */
@@ -140,7 +140,7 @@ export function countLines(path: string): number {
 
 /** Waits until the sidecar has written as many lines as nginx has. */
 export async function caughtUp(sidecar: Sidecar, limitMs = 15_000): Promise<void> {
-  const end = Date.now() + limitMs;
+  const end = Date.now() + limitMs * PATIENCE;
   let written = 0;
   let wanted = 0;
   while (Date.now() < end) {
@@ -161,7 +161,7 @@ export async function caughtUp(sidecar: Sidecar, limitMs = 15_000): Promise<void
  */
 export async function untilExact(scene: Scene, sidecar: Sidecar, pod: Pod): Promise<void> {
   const { ip } = scene.pods[scene.service('solo').pods[0]!]!;
-  for (let n = 0; n < 100; n++) {
+  for (let n = 0; n < 100 * PATIENCE; n++) {
     get(scene, scene.client, `http://${pod.ip}:${FRONT_PORT}/solo/probe`);
     await delay(100);
     const last = readFileSync(sidecar.output, 'utf8').trimEnd().split('\n').at(-1) ?? '';

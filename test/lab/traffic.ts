@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { LoadPlan, LoadResult } from './load.ts';
-import { FRONT_PORT } from './nginx.ts';
+import { FRONT_PORT, PATIENCE } from './nginx.ts';
 import type { RawResult, Session } from './raw.ts';
 import type { Pod, RunOptions, Scene } from './scene.ts';
 
@@ -42,7 +42,7 @@ export async function load(
   plan: Omit<LoadPlan, 'host' | 'port'> & { front?: Pod; port?: number },
 ): Promise<LoadResult> {
   const { front = scene.fronts[0]!, ...rest } = plan;
-  const whole: LoadPlan = { host: front.ip, port: FRONT_PORT, ...rest };
+  const whole: LoadPlan = { host: front.ip, port: FRONT_PORT, limitMs: 60_000 * PATIENCE, ...rest };
   const text = await collect(
     scene,
     scene.client,

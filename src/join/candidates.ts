@@ -71,7 +71,7 @@ export function connectionsIn(
     }
     for (let i = group.closed.length - 1; i >= group.closedHead; i--) {
       const connection = group.closed[i]!;
-      if (connection.closeTo < window.endedAfter - LINGER_MS - DISORDER_MS) break;
+      if (connection.closeTo < window.answeredAfter - LINGER_MS - DISORDER_MS) break;
       if (fits(connection, attempt, window) && !visit(connection)) return;
     }
   }
@@ -80,7 +80,7 @@ export function connectionsIn(
 export function fits(connection: Connection, attempt: Attempt, window: Window): boolean {
   return (
     connection.openFrom <= window.end &&
-    servedUntil(connection) >= window.endedAfter &&
+    servedUntil(connection) >= window.answeredAfter &&
     (typeof attempt.localPort !== 'number' || attempt.localPort === connection.sport)
   );
 }

@@ -11,7 +11,7 @@ export interface Backend {
 
 /**
  * A connection's life is known as bounds, not instants: an event read at `t` happened after the watermark before it.
- * It was opened somewhere in [openFrom, openTo] and closed in [closeFrom, closeTo]; Infinity while it is open.
+ * It was opened somewhere in [openFrom, openTo] and closed by closeTo, which is Infinity while it is open.
  */
 export interface Connection extends Aged<Connection> {
   readonly src: string;
@@ -21,7 +21,6 @@ export interface Connection extends Aged<Connection> {
   readonly via: string;
   readonly openFrom: number;
   readonly openTo: number;
-  closeFrom: number;
   closeTo: number;
   /** It was certainly over then, as another connection had its tuple; Infinity if that is not known. */
   overBy: number;

@@ -159,7 +159,6 @@ export class FlowIndex {
       via: record.via,
       openFrom: Math.min(openFrom, record.t),
       openTo: record.t,
-      closeFrom: Infinity,
       closeTo: Infinity,
       overBy: Infinity,
       latest: undefined,
@@ -190,7 +189,6 @@ export class FlowIndex {
 
   #end(connection: Connection, t: number): void {
     const { service, latest } = connection;
-    connection.closeFrom = Math.min(this.coverage.watermark, t);
     connection.closeTo = t;
     this.#open.delete(connection);
     service.open.delete(connection);

@@ -38,7 +38,6 @@ export class LoggedOpenings {
       via,
       openFrom: Math.min(watermark, t),
       openTo: t,
-      closeFrom: Infinity,
       closeTo: Infinity,
       overBy: Infinity,
       latest: undefined,

@@ -88,7 +88,8 @@ function matchById(
   // none before the first that was seen, other than those forgotten: ids are not repeated just before a gap's end.
   const earliest = seen[0]!.from - BEFORE_SEEN_MS;
   let whole = true;
-  for (const k of group) whole &&= requestsWhole(index, service, windows[k]!, earliest);
+  for (const k of group)
+    whole &&= requestsWhole(index, service, windows[k]!, earliest, windows[k]!.endedAfter);
   // One that is not to be read may be any of the group's, and shifts the others, too.
   const readable = group.length === 1 || noneUnreadable(line, group, windows, service, index);
   const possible = readable
@@ -337,7 +338,8 @@ function matchByRequests(
   service: Service | undefined,
   index: FlowIndex,
 ): Outcome | undefined {
-  if (!service || !requestsWhole(index, service, window, window.end - UNTIMED_MS)) return undefined;
+  if (!service || !requestsWhole(index, service, window, window.end - UNTIMED_MS, window.answeredAfter))
+    return undefined;
   const remaining = new Remaining();
   let looked = 0;
   for (const group of [service, index.unknown]) {
@@ -358,9 +360,9 @@ function matchByRequests(
 function connectionsWhole(
   index: FlowIndex,
   service: Service | undefined,
-  { endedAfter, end }: Window,
+  { answeredAfter, end }: Window,
 ): boolean {
-  const from = endedAfter === -Infinity ? end - UNTIMED_MS : endedAfter;
+  const from = answeredAfter === -Infinity ? end - UNTIMED_MS : answeredAfter;
   const since = Math.max(
     service === undefined ? index.servicesKnownSince : knownSince(service),
     index.unknown.connectionsKnownSince,
@@ -387,26 +389,27 @@ function knownSince(service: Service): number {
 function emptyWhole(
   index: FlowIndex,
   service: Service | undefined,
-  { endedAfter, end }: Window,
+  { answeredAfter, end }: Window,
   earliest: number,
 ): boolean {
-  const timed = endedAfter !== -Infinity;
+  const timed = answeredAfter !== -Infinity;
   const since = Math.max(service?.emptyKnownSince ?? index.servicesKnownSince, index.unknown.emptyKnownSince);
   return (
-    since < (timed ? endedAfter : end - UNTIMED_MS) &&
-    index.coverage.whole('conntrack', timed ? endedAfter : earliest, end)
+    since < (timed ? answeredAfter : end - UNTIMED_MS) &&
+    index.coverage.whole('conntrack', timed ? answeredAfter : earliest, end)
   );
 }
 
 /**
- * Whether every request of the window was seen, and is still remembered if it can be the one meant. `untimedFrom` as
- * above.
+ * Whether every request of the window was seen, and is still remembered if it can be the one meant: what its record
+ * says to have been over before `lastedUntil` cannot. `untimedFrom` as above.
  */
 function requestsWhole(
   index: FlowIndex,
   service: Service | undefined,
-  { begin, endedAfter, end }: Window,
+  { begin, end }: Window,
   untimedFrom: number,
+  lastedUntil: number,
 ): boolean {
   const timed = begin !== -Infinity;
   const since = Math.max(
@@ -414,7 +417,7 @@ function requestsWhole(
     index.unknown.sightingsKnownSince,
   );
   return (
-    since < (timed ? endedAfter : untimedFrom) &&
+    since < (timed ? lastedUntil : untimedFrom) &&
     index.coverage.whole('tap', timed ? begin : untimedFrom, end)
   );
 }

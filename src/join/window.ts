@@ -47,7 +47,12 @@ export interface Window {
   begin: number;
   /** The request cannot have been sent after. */
   end: number;
-  /** The exchange cannot have ended before: the connection was alive then. -Infinity where the line does not say. */
+  /**
+   * The answer cannot have begun before, so conntrack had the connection then: later it may have forgotten it, as nginx
+   * can read on for minutes after the backend's end has come. -Infinity where the line does not say.
+   */
+  answeredAfter: number;
+  /** The exchange cannot have ended before: no other request began on the connection. -Infinity likewise. */
   endedAfter: number;
 }
 
@@ -77,9 +82,11 @@ export function attemptWindows(line: ParsedLine, readAt: number): Window[] {
   const windows: Window[] = [];
   let before = 0;
   for (let k = 0; k < attempts.length; k++) {
-    const taken = attempts[k]!.responseMs ?? 0;
+    const { headerMs, responseMs } = attempts[k]!;
+    const taken = responseMs ?? 0;
     const begin = start + Math.max(0, before - k * STEP_MS);
-    windows.push({ begin, end: readAt, endedAfter: begin + Math.max(0, taken - STEP_MS) });
+    const answeredAfter = begin + Math.max(0, (headerMs ?? 0) - STEP_MS);
+    windows.push({ begin, end: readAt, answeredAfter, endedAfter: begin + Math.max(0, taken - STEP_MS) });
     before += taken;
   }
   let after = 0;

@@ -8,7 +8,7 @@ import { type Row, writeResults } from './results.ts';
 import { assertResolved } from './scenario.ts';
 import { runInVm, VM, vmObstacle } from './vm/boot.ts';
 
-const LIMIT_MS = 480_000;
+const LIMIT_MS = 840_000;
 
 describe('IPVS', { skip: !labCanRun(VM, vmObstacle), timeout: LIMIT_MS + 60_000 }, () => {
   let rows: Row[] = [];
@@ -23,7 +23,7 @@ describe('IPVS', { skip: !labCanRun(VM, vmObstacle), timeout: LIMIT_MS + 60_000 
 for module in ip_vs ip_vs_rr nf_conntrack_netlink nfnetlink_log nf_log_syslog; do modprobe $module; done
 ip link set lo up
 cd ${fileURLToPath(new URL('../..', import.meta.url))}
-REALPOD_LAB_PATIENCE=6 REALPOD_LAB_CLI=${cli} ${process.execPath} --import tsx test/lab/vm/inside.ts /realpod-vm/rows.json /realpod-vm/notes.txt`;
+REALPOD_LAB_PATIENCE=15 REALPOD_LAB_CLI=${cli} ${process.execPath} --import tsx test/lab/vm/inside.ts /realpod-vm/rows.json /realpod-vm/notes.txt`;
     const { console: said, files } = await runInVm(script, LIMIT_MS);
     rows = JSON.parse(files.get('rows.json') ?? '[]') as Row[];
     const log = said.slice(-4000);

@@ -20,9 +20,10 @@ export const PATIENCE = Number(process.env.REALPOD_LAB_PATIENCE ?? 1);
 
 /** Polls `done` until it holds. Throws `what` after `limitMs`. */
 export async function until(what: string, done: () => boolean, limitMs = 10_000): Promise<void> {
-  const end = Date.now() + limitMs * PATIENCE;
+  const patienceMs = limitMs * PATIENCE;
+  const end = Date.now() + patienceMs;
   while (!done()) {
-    if (Date.now() > end) throw new Error(`lab: gave up after ${limitMs} ms waiting for ${what}`);
+    if (Date.now() > end) throw new Error(`lab: gave up after ${patienceMs} ms waiting for ${what}`);
     await delay(10);
   }
 }

@@ -172,6 +172,30 @@ test('the helper has NET_ADMIN and no other capability', { skip }, () => {
   assert.deepEqual(containers[0]?.securityContext.capabilities, { drop: ['ALL'], add: ['NET_ADMIN'] });
 });
 
+test('the kernel-log Component adds the device, the source and the privilege that it needs, and is valid', {
+  skip,
+}, async (context) => {
+  const here = folder(context);
+  writeFileSync(
+    join(here, 'kustomization.yaml'),
+    JSON.stringify({
+      resources: [relative(here, join(root, 'k8s/helper'))],
+      components: [relative(here, join(root, 'k8s/helper-kernel-log'))],
+    }),
+  );
+  const manifests = build(here);
+  for (const manifest of manifests) assert.deepEqual(await problems(manifest), []);
+  const { containers, volumes } = pick(manifests, 'DaemonSet', 'realpod-helper').spec.template.spec;
+  const [helper] = containers as (Container & { env: { name: string; value: string }[] })[];
+  assert.equal((helper!.securityContext as { privileged?: boolean }).privileged, true);
+  assert.deepEqual(volumes, [{ name: 'kmsg', hostPath: { path: '/dev/kmsg', type: 'CharDevice' } }]);
+  const env = Object.fromEntries(helper!.env.map(({ name, value }) => [name, value]));
+  const command = COMMANDS.find(({ name }) => name === 'helper')!;
+  const options = readOptions(command, [], env);
+  assert.deepEqual(options.list('sources'), ['conntrack', 'tap', 'kernel-log']);
+  assert.equal(options.text('kernel-log'), '/dev/kmsg');
+});
+
 test('the arguments and the option ConfigMaps of the manifests are options that exist', { skip }, () => {
   const manifests = build(join(root, 'k8s/example'));
   const args = (container: Container | undefined): string[] => container?.args ?? [];
@@ -285,6 +309,37 @@ test('the Dockerfile pins its base, and the builder gets every file it copies', 
       assert.ok(allowed.includes(`!${source.replace('./', '')}`), `${source} is kept from the builder`);
     }
   }
+});
+
+test('each image has a label, a health check and an entry point that gets signals; the sidecar’s has no root', () => {
+  const stages = readFileSync(join(root, 'Dockerfile'), 'utf8')
+    .split(/^FROM /m)
+    .slice(1);
+  const names = stages.map((stage) => /^\S+ AS (\S+)/.exec(stage)?.[1]);
+  for (const stage of stages) {
+    const [base = ''] = stage.split(' ', 1);
+    assert.ok(base.startsWith('$') || names.includes(base), `${base} is not pinned`);
+    assert.doesNotMatch(stage, /^ADD |:latest|npm install|curl |wget /m);
+    for (const [line] of stage.matchAll(/npm ci .*/g)) assert.match(line, /--ignore-scripts/);
+  }
+  for (const name of ['sidecar', 'helper']) {
+    const stage = stages[names.indexOf(name)] ?? '';
+    assert.match(stage, /org\.opencontainers\.image\.title="realpod/);
+    assert.match(stage, /^HEALTHCHECK /m);
+    assert.match(stage, /^ENTRYPOINT \["/m, 'a shell would keep signals from it');
+    assert.equal(/^USER [1-9]\d*:[1-9]\d*$/m.test(stage), name === 'sidecar');
+  }
+});
+
+test('the published package holds what its documents refer to', () => {
+  const { files, main, bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    files: string[];
+    main?: string;
+    bin: Record<string, string>;
+  };
+  assert.equal(main, undefined);
+  assert.deepEqual(bin, { realpod: 'dist/cli.js' });
+  for (const wanted of ['dist', 'demo', 'k8s', 'CHANGELOG.md']) assert.ok(files.includes(wanted), wanted);
 });
 
 test('the sidecar’s container outlives a sidecar that ends, hands on signals, and ends when told', async (context) => {

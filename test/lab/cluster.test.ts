@@ -288,4 +288,16 @@ describe('in a cluster', { skip: !labCanRun(), concurrency: false, timeout: 120_
     assert.ok(value('realpod_helper_token_reviews_total', 'cached') > 0);
     assert.equal(value('realpod_helper_tokens_refused_total'), 2);
   });
+
+  test('nothing is left on the node: nft list ruleset is the same after SIGTERM and after kill -9', async () => {
+    const ruleset = () => scene.runIn(scene.node, 'nft -s list ruleset');
+    assert.match(ruleset(), /table inet realpod/);
+    helper.child.kill('SIGKILL');
+    await until('the table to go', () => !ruleset().includes('realpod'));
+    const without = ruleset();
+    const again = await startHelper(scene);
+    assert.notEqual(ruleset(), without);
+    assert.equal(await again.stop(), 0);
+    assert.equal(ruleset(), without);
+  });
 });

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import type { ApiCommand } from './api-server.ts';
 import { type Nginx, startNginx } from './nginx.ts';
 import type { Pod, Scene } from './scene.ts';
+import { labProgram } from './traffic.ts';
 
 export interface ApiServer {
   kubeconfig: string;
@@ -14,13 +14,9 @@ export interface ApiServer {
 /** Starts the API server's stand-in on the node. */
 export async function startApiServer(scene: Scene): Promise<ApiServer> {
   const kubeconfig = join(scene.dir, 'kubeconfig');
-  const program = fileURLToPath(new URL('./api-server.ts', import.meta.url));
-  const child = scene.spawnIn(
-    scene.node,
-    process.execPath,
-    ['--import', import.meta.resolve('tsx'), program, kubeconfig],
-    { stdio: ['pipe', 'pipe', 'inherit'] },
-  );
+  const child = scene.spawnIn(scene.node, process.execPath, labProgram('api-server.ts', kubeconfig), {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
   const answers = createInterface(child.stdout!)[Symbol.asyncIterator]();
   const next = async (): Promise<string> => {
     const { value, done } = await answers.next();

@@ -1,10 +1,11 @@
 import { join } from 'node:path';
-import type { NamedService } from './cluster-names.ts';
+import { service, slice } from '../unit/api-server.ts';
+import { startApiServer } from './cluster.ts';
 import type { LoadPlan } from './load.ts';
 import { type Nginx, startFront } from './nginx.ts';
 import { type Program, type Sidecar, startHelper, startSidecar } from './product.ts';
 import { createScene, type Pod, type Scene } from './scene.ts';
-import { labProgram, load, startOdd } from './traffic.ts';
+import { load, startOdd } from './traffic.ts';
 
 /** A pod of the shop and what ails it. */
 interface ShopPod {
@@ -103,24 +104,20 @@ export async function openLiveShop(format: string): Promise<LiveShop> {
   }
 }
 
-/** Starts what answers for the Kubernetes API; resolves with the kubeconfig. The names are known a moment later. */
-export function startNames(scene: Scene): Promise<string> {
-  const named: NamedService[] = [ORDERS, CATALOG].map((indexes, i) => {
+/** Starts the API server's stand-in with the names of the pods; resolves with the kubeconfig. */
+export async function startNames(scene: Scene): Promise<string> {
+  const api = await startApiServer(scene);
+  for (const [i, indexes] of [ORDERS, CATALOG].entries()) {
     const name = SHOP_SERVICES[i]!;
     const pods = indexes.map((n) => ({
       ip: scene.pods[n]!.ip,
       pod: SHOP_PODS[n]!.name,
       node: SHOP_PODS[n]!.node,
     }));
-    return { namespace: NAMESPACE, name, clusterIp: scene.service(name).clusterIp, pods };
-  });
-  const kubeconfig = join(scene.dir, 'kubeconfig');
-  const args = labProgram('cluster-names.ts', kubeconfig, JSON.stringify(named));
-  const child = scene.spawnIn(scene.node, process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  return new Promise((resolve, reject) => {
-    child.stdout?.once('data', () => resolve(kubeconfig));
-    child.once('exit', (code) => reject(new Error(`lab: cluster-names.ts ended with ${code}`)));
-  });
+    await api.send({ put: service(NAMESPACE, name, [scene.service(name).clusterIp]) });
+    await api.send({ put: slice(NAMESPACE, name, 'lab', pods) });
+  }
+  return api.kubeconfig;
 }
 
 const browser = ['User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0'];

@@ -6,7 +6,7 @@ import { FRONT_PORT, PATIENCE } from './nginx.ts';
 import type { RawResult, Session } from './raw.ts';
 import type { Pod, RunOptions, Scene } from './scene.ts';
 
-type LabProgram = 'load.ts' | 'odd-backend.ts' | 'protocol-backend.ts' | 'raw.ts' | 'cluster-names.ts';
+type LabProgram = 'load.ts' | 'odd-backend.ts' | 'protocol-backend.ts' | 'raw.ts' | 'api-server.ts';
 
 /** Arguments that make `node` run one of the lab's own programs. */
 export function labProgram(name: LabProgram, ...args: string[]): string[] {

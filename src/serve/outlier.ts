@@ -54,7 +54,7 @@ function byLatency(pod: Tally, siblings: readonly Tally[]): Outlier | undefined 
   const timed = siblings.filter(({ latency }) => total(latency) >= MIN_REQUESTS);
   const own = total(pod.latency);
   if (own < MIN_REQUESTS || timed.length === 0) return undefined;
-  // The tail first: it is the more telling, and says how slow the slow ones are.
+  const found: Outlier[] = [];
   for (const [q, more] of [
     [0.95, MIN_MORE],
     [0.5, 0.5],
@@ -64,10 +64,11 @@ function byLatency(pod: Tally, siblings: readonly Tally[]): Outlier | undefined 
     const usual = median(timed.map(({ latency }) => countFrom(latency, slowMs) / total(latency)));
     const slow = countFrom(pod.latency, slowMs);
     if (standsOut(slow, own, usual, more, average(timed))) {
-      return { kind: 'latency', share: slow / own, siblings: usual, slowMs };
+      found.push({ kind: 'latency', share: slow / own, siblings: usual, slowMs });
     }
   }
-  return undefined;
+  // The more telling of both, which sets it further apart.
+  return found.sort((a, b) => b.share - b.siblings - (a.share - a.siblings))[0];
 }
 
 /** Whether `marked` of `requests` is more than the siblings' share by enough to matter and not by chance. */

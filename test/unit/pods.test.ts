@@ -178,6 +178,17 @@ test('the pod whose errors grow is marked from some point on, and its siblings n
   assert.ok(marks.slice(first).every((mark) => mark === 'errors'));
 });
 
+test('what is said of a slow pod is what sets it furthest apart', () => {
+  const found = (times: readonly number[], siblings: readonly number[]) =>
+    findOutliers([tally(400, 0, times), tally(400, 0, siblings), tally(400, 0, siblings)])[0]![0]!;
+  // Its every request is slow, and hardly one is slower than the siblings' slowest.
+  const everySlow = found([...Array<number>(19).fill(150), 320], [...Array<number>(18).fill(25), 100, 140]);
+  assert.ok(everySlow.share > 0.9 && everySlow.slowMs! < 80, JSON.stringify(everySlow));
+  // One in five is slow, and the others are as the siblings'.
+  const someSlow = found([...Array<number>(16).fill(25), 400, 400, 400, 400], Array<number>(20).fill(25));
+  assert.equal(someSlow.share, 0.2);
+});
+
 test('the pod whose times grow is marked from twice and 10 ms on', () => {
   const good = tally(300, 0, usual);
   const slow = (factor: number) =>

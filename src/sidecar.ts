@@ -1,11 +1,11 @@
 import { accessSync, constants } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { setFlagsFromString } from 'node:v8';
 import { ownAddresses } from './addresses.ts';
 import { readEmbeddedFeed } from './feed/embedded.ts';
 import { type FeedHandlers, type FeedSource, readFeed } from './feed/reader.ts';
 import { FollowError, openFollower } from './follow/follower.ts';
+import { YoungGeneration } from './heap.ts';
 import type { Captured } from './helper.ts';
 import { FlowIndex } from './join/flow-index.ts';
 import { type Log, stderrLog } from './log.ts';
@@ -32,9 +32,6 @@ const NO_FEED = { connected: false, connects: 0, failures: 0, records: 0, bytes:
 
 /** `realpod sidecar`: runs until SIGTERM or SIGINT, or until `end` aborts, then writes what is in hand. */
 export async function runSidecar(options: Options, end?: AbortSignal): Promise<number> {
-  // Lines live a moment only, so a heap that collects early stays small at little cost: half the memory in a backlog.
-  setFlagsFromString('--heap-growing-percent=20');
-  setFlagsFromString('--semi-space-growth-factor=1');
   const log = stderrLog('sidecar');
   const format = logFormatOf(options);
   for (const warning of format.warnings) log('warn', warning);
@@ -63,6 +60,7 @@ async function run(
   const clock = Date.now;
   const accessLog = options.text('access-log');
   const outputs = options.list('output');
+  const young = new YoungGeneration();
   const index = new FlowIndex();
   const parse: Parse = (bytes, start, end) => format.parse(bytes, start, end);
   const view = new View(MAX_RECENT_BYTES, (ip, at) => index.names.at(ip, at), clock, parse);
@@ -86,7 +84,10 @@ async function run(
     style: createStyle(options.text('style') as StyleName, format),
     write: (chunks, end) => sink.write(chunks, end),
     requestTick: () => feed?.requestTick(),
-    onSettled: (block) => view.add(block),
+    onSettled(block) {
+      view.add(block);
+      young.tend(clock());
+    },
     limits: {
       maxWaitMs: options.duration('max-wait'),
       maxBytes: MAX_WAITING_BYTES,

@@ -8,14 +8,62 @@ export interface Entry {
   text: string;
 }
 
+/** The ring is dropped in this many parts. */
+const PARTS = 16;
+/** A record's text is hardly shorter (bytes); with shorter ones a part just ends earlier. */
+const LEAST_TEXT = 64;
+/** Addresses told apart at a time, of pods and of backends: more than most clusters have. Beyond, the ring begins anew. */
+const MAX_ADDRESSES = 65_536;
+
+/** Encoded records side by side: nothing on the heap that a collection would have to copy or mark. */
+class Part {
+  readonly bytes: Buffer;
+  readonly seqs: Float64Array;
+  readonly times: Float64Array;
+  /** Numbers of source and backend addresses. */
+  readonly sources: Uint32Array;
+  readonly backends: Uint32Array;
+  /** Where each record's text ends in `bytes`. */
+  readonly ends: Uint32Array;
+  count = 0;
+  used = 0;
+
+  constructor(size: number) {
+    const most = Math.ceil(size / LEAST_TEXT);
+    this.bytes = Buffer.allocUnsafeSlow(size);
+    this.seqs = new Float64Array(most);
+    this.times = new Float64Array(most);
+    this.sources = new Uint32Array(most);
+    this.backends = new Uint32Array(most);
+    this.ends = new Uint32Array(most);
+  }
+
+  /** False if there is no room for it. */
+  push({ seq, t, text }: Entry, source: number, backend: number): boolean {
+    // At most three bytes of UTF-8 for each of JavaScript's characters.
+    if (this.count === this.seqs.length || this.bytes.length - this.used < 3 * text.length) return false;
+    this.used += this.bytes.write(text, this.used, 'utf8');
+    this.seqs[this.count] = seq;
+    this.times[this.count] = t;
+    this.sources[this.count] = source;
+    this.backends[this.count] = backend;
+    this.ends[this.count] = this.used;
+    this.count++;
+    return true;
+  }
+}
+
 /** The youngest records of the feed, for readers that were away for a moment. Bounded in bytes of text. */
 export class Ring {
   readonly #limitBytes: number;
-  #entries: Entry[] = [];
-  #head = 0;
+  /** Oldest first; the last is being filled. */
+  #parts: Part[] = [];
   #bytes = 0;
   /** The youngest `seq` that was dropped; a reader that has seen it misses nothing. */
   #droppedSeq: number;
+  /** Numbers of the addresses that the ring holds records of, and the addresses by number. 0: none. */
+  readonly #numbers = new Map([['', 0]]);
+  #addresses = [''];
 
   constructor(limitBytes: number, startSeq: number) {
     this.#limitBytes = limitBytes;
@@ -23,16 +71,22 @@ export class Ring {
   }
 
   push(entry: Entry): void {
-    this.#entries.push(entry);
-    this.#bytes += entry.text.length;
-    while (this.#bytes > this.#limitBytes && this.#head < this.#entries.length) {
-      const dropped = this.#entries[this.#head++]!;
-      this.#bytes -= dropped.text.length;
-      this.#droppedSeq = dropped.seq;
-    }
-    if (this.#head > 4096 && this.#head * 2 > this.#entries.length) {
-      this.#entries = this.#entries.slice(this.#head);
-      this.#head = 0;
+    if (this.#numbers.size >= MAX_ADDRESSES) this.#forgetAll();
+    const source = this.#number(entry.src);
+    const backend = this.#number(entry.ip);
+    const part = this.#parts[this.#parts.length - 1];
+    const before = part ? part.used : 0;
+    if (!part?.push(entry, source, backend)) {
+      const longest = 3 * entry.text.length;
+      const next = new Part(Math.max(Math.ceil(this.#limitBytes / PARTS), longest, LEAST_TEXT));
+      next.push(entry, source, backend);
+      this.#parts.push(next);
+      this.#bytes += next.used;
+    } else this.#bytes += part.used - before;
+    while (this.#bytes > this.#limitBytes) {
+      const dropped = this.#parts.shift()!;
+      this.#bytes -= dropped.used;
+      this.#droppedSeq = dropped.seqs[dropped.count - 1]!;
     }
   }
 
@@ -46,17 +100,36 @@ export class Ring {
   }
 
   /** All records after `seq` that concern one of the addresses. */
-  *after(seq: number, addresses: ReadonlySet<string>): Generator<Entry> {
-    let low = this.#head;
-    let high = this.#entries.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#entries[middle]!.seq <= seq) low = middle + 1;
-      else high = middle;
+  *after(seq: number, addresses: ReadonlySet<string>): Generator<Pick<Entry, 'ip' | 't' | 'text'>> {
+    const wanted = new Set([0]);
+    for (const address of addresses) wanted.add(this.#numbers.get(address) ?? 0);
+    for (const { seqs, times, sources, backends, ends, bytes, count } of this.#parts) {
+      if (count === 0 || seqs[count - 1]! <= seq) continue;
+      for (let i = 0; i < count; i++) {
+        if (seqs[i]! <= seq || !wanted.has(sources[i]!)) continue;
+        const text = bytes.toString('utf8', i === 0 ? 0 : ends[i - 1]!, ends[i]!);
+        yield { ip: this.#addresses[backends[i]!]!, t: times[i]!, text };
+      }
     }
-    for (let i = low; i < this.#entries.length; i++) {
-      const entry = this.#entries[i]!;
-      if (entry.src === '' || addresses.has(entry.src)) yield entry;
+  }
+
+  #number(address: string): number {
+    let number = this.#numbers.get(address);
+    if (number === undefined) {
+      number = this.#addresses.push(address) - 1;
+      this.#numbers.set(address, number);
     }
+    return number;
+  }
+
+  /** As if all had been dropped. */
+  #forgetAll(): void {
+    this.#numbers.clear();
+    this.#numbers.set('', 0);
+    this.#addresses = [''];
+    const youngest = this.#parts[this.#parts.length - 1];
+    if (youngest) this.#droppedSeq = youngest.seqs[youngest.count - 1]!;
+    this.#parts = [];
+    this.#bytes = 0;
   }
 }

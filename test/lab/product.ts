@@ -1,5 +1,5 @@
 import type { ChildProcess } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -155,6 +155,19 @@ export async function caughtUp(sidecar: Sidecar, limitMs = 15_000): Promise<void
   );
 }
 
+/** The youngest line of a file, which may be longer than a string can be. */
+function lastLine(path: string): string {
+  const file = openSync(path, 'r');
+  try {
+    const { size } = fstatSync(file);
+    const tail = Buffer.alloc(Math.min(size, 65_536));
+    readSync(file, tail, 0, tail.length, size - tail.length);
+    return tail.toString('utf8').trimEnd().split('\n').at(-1) ?? '';
+  } finally {
+    closeSync(file);
+  }
+}
+
 /**
  * Sends single requests to the one-backend Service `solo` until the enriched log names its pod: from then on the
  * sidecar has the helper's whole record. Needs the location `/solo/` in the front.
@@ -164,7 +177,7 @@ export async function untilExact(scene: Scene, sidecar: Sidecar, pod: Pod): Prom
   for (let n = 0; n < 100 * PATIENCE; n++) {
     get(scene, scene.client, `http://${pod.ip}:${FRONT_PORT}/solo/probe`);
     await delay(100);
-    const last = readFileSync(sidecar.output, 'utf8').trimEnd().split('\n').at(-1) ?? '';
+    const last = lastLine(sidecar.output);
     if (last.includes(` ${ip}:`) && last.includes('/solo/probe')) return caughtUp(sidecar);
   }
   throw new Error(

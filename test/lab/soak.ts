@@ -37,6 +37,9 @@ export interface SoakResult {
   say: string;
 }
 
+/** A long soak says how it goes after so many rotations. */
+const PROGRESS_ROTATIONS = 9;
+
 /** Lines of a file that grows, taken from its beginning on. */
 class Tape {
   readonly #path: string;
@@ -143,6 +146,12 @@ async function run(stage: Stage, plan: SoakPlan): Promise<SoakResult> {
     segments.push(path);
     // The youngest two may still be cut back to a checkpoint.
     while (segments.length > 2) await judgeOldest();
+    if (rotations % PROGRESS_ROTATIONS === 0) {
+      const [helper, sidecar] = [stage.helper, stage.sidecar].map(({ child }) => holdings(child.pid!).rssKib);
+      console.error(
+        `${(elapsed() / 60_000).toFixed(1)} minutes: ${seen.lines} lines judged, ${seen.wrong} wrong, ${seen.lost} lost, ${seen.repeated} repeated; resident: helper ${helper} KiB, sidecar ${sidecar} KiB`,
+      );
+    }
   };
 
   const paused = async (pid: number, ms: number): Promise<void> => {

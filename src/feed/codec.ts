@@ -97,7 +97,9 @@ export function decodeRecord(line: string): FeedRecord | undefined | string {
     case 'tick':
       return value as FeedRecord;
     case 'gap':
-      return isSource(record.source) && (record.from === undefined || isNumber(record.from))
+      return isSource(record.source) &&
+        (record.from === undefined || isNumber(record.from)) &&
+        (record.lost === undefined || isNumber(record.lost))
         ? (value as FeedRecord)
         : `incomplete gap: ${line.slice(0, 120)}`;
     case 'name':
@@ -133,9 +135,9 @@ function isString(value: unknown): value is string {
 }
 
 function isNumber(value: unknown): value is number {
-  return typeof value === 'number';
+  return Number.isFinite(value);
 }
 
 function isPort(value: unknown): boolean {
-  return typeof value === 'number' && value >= 0 && value <= 65_535;
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 65_535;
 }

@@ -207,6 +207,8 @@ async function run(stage: Stage, plan: SoakPlan): Promise<SoakResult> {
       { path: '/a/status/500', weight: 0.1 },
     ],
   });
+  // Where the soak ends early, what ended it is to be said, not that this was ended.
+  traffic.catch(() => {});
   const harshUntil = totalMs / 6;
   const measureFrom = totalMs / 3;
   const samples = new Map<'helper' | 'sidecar', [number, number][]>([

@@ -1,4 +1,4 @@
-import { type Capture, CaptureError, createCapture } from './capture/capture.ts';
+import { type Capture, CaptureError, type CaptureOptions, createCapture } from './capture/capture.ts';
 import { inCluster, openApi } from './cluster/api.ts';
 import { type AuthMode, createAuthorizer } from './cluster/authorize.ts';
 import { createNames, type Names } from './cluster/names.ts';
@@ -35,15 +35,11 @@ export interface Captured {
 
 /** Rejects with CaptureError where this machine or its rights do not allow it, and with UsageError. */
 export async function startCapture(options: Options, log: Log): Promise<Captured> {
-  if (options.text('tap') === 'headers') {
-    throw new UsageError(
-      '--tap headers: this version cannot tell requests apart by byte counts yet; use --tap request',
-    );
-  }
   const feed = new Feed(Date.now);
   const capture = createCapture(
     {
       sources: options.list('sources') as Source[],
+      tap: options.text('tap') as CaptureOptions['tap'],
       tapGroup: options.number('tap-group'),
       snaplen: options.bytes('tap-snaplen'),
       requestIdHeader: options.text('request-id-header'),

@@ -2,6 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Follower, LogBlock } from './follow/follower.ts';
 import type { LogPosition } from './follow/position.ts';
 import type { FlowIndex } from './join/flow-index.ts';
+import type { Timing } from './join/timing/timing.ts';
 import { type BlockLine, Waiting, type WaitingBlock, type WaitingLimits } from './join/waiting.ts';
 import type { ParsedLine, UnparsedReason } from './record/line.ts';
 import { type Evidence, isResolved, type Reason } from './record/outcome.ts';
@@ -22,6 +23,8 @@ export interface PipelineParts {
   follower: Pick<Follower, 'next'>;
   parse: Parse;
   index: FlowIndex;
+  /** With `--evidence inferred`. */
+  timing?: Timing | undefined;
   style: Style;
   write(chunks: readonly Buffer[], end: LogPosition): Promise<void>;
   /** Asks the feed for a watermark of this moment. */
@@ -67,7 +70,11 @@ export class Pipeline {
 
   constructor(parts: PipelineParts) {
     this.#parts = parts;
-    this.waiting = new Waiting(parts.index, parts.limits);
+    this.waiting = new Waiting(parts.index, parts.limits, parts.timing);
+  }
+
+  get timing(): Timing | undefined {
+    return this.#parts.timing;
   }
 
   get unwrittenBytes(): number {

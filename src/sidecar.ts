@@ -8,6 +8,7 @@ import { FollowError, openFollower } from './follow/follower.ts';
 import { YoungGeneration } from './heap.ts';
 import type { Captured } from './helper.ts';
 import { FlowIndex } from './join/flow-index.ts';
+import { Timing } from './join/timing/timing.ts';
 import { type Log, stderrLog } from './log.ts';
 import { logFormatOf } from './options/format.ts';
 import { UsageError } from './options/option.ts';
@@ -62,6 +63,7 @@ async function run(
   const outputs = options.list('output');
   const young = new YoungGeneration();
   const index = new FlowIndex();
+  const timing = options.text('evidence') === 'inferred' ? new Timing() : undefined;
   const parse: Parse = (bytes, start, end) => format.parse(bytes, start, end);
   const view = new View(MAX_RECENT_BYTES, (ip, at) => index.names.at(ip, at), clock, parse);
   const reclaimer = options.flag('reclaim')
@@ -81,6 +83,7 @@ async function run(
     follower,
     parse,
     index,
+    timing,
     style: createStyle(options.text('style') as StyleName, format),
     write: (chunks, end) => sink.write(chunks, end),
     requestTick: () => feed?.requestTick(),
@@ -97,7 +100,10 @@ async function run(
   });
   const handlers: FeedHandlers = {
     onRecords(records) {
-      for (const record of records) index.apply(record);
+      for (const record of records) {
+        index.apply(record);
+        timing?.apply(record);
+      }
       pipeline.settle();
     },
     onNotice: log,
@@ -137,11 +143,18 @@ async function run(
     if (helper === 'embedded') {
       const { startCapture } = await import('./helper.ts');
       captured = await startCapture(options, log);
-      feed = await readEmbeddedFeed({ feed: captured.feed, addresses, clock, ...handlers });
+      feed = await readEmbeddedFeed({
+        feed: captured.feed,
+        addresses,
+        prompt: timing !== undefined,
+        clock,
+        ...handlers,
+      });
     } else {
       feed = readFeed({
         url: helper,
         addresses,
+        prompt: timing !== undefined,
         tokenFile: options.optional('token-file'),
         clock,
         ...handlers,

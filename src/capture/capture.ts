@@ -11,9 +11,11 @@ export type OpenObservation = Extract<Observation, { kind: 'open' }>;
 
 export interface CaptureOptions {
   sources: readonly Source[];
+  /** What the tap copies: the first packet of each request, or TCP headers and nothing else. */
+  tap: 'request' | 'headers';
   /** NFLOG group of the tap. */
   tapGroup: number;
-  /** How much of a request's first packet is copied, in bytes from the IP header on. */
+  /** `request`: how much of a request's first packet is copied, in bytes from the IP header on. */
   snaplen: number;
   /** Name of the header that carries the request id; case does not matter. */
   requestIdHeader: string;
@@ -33,6 +35,7 @@ export interface CaptureOptions {
 
 export const CAPTURE_DEFAULTS = {
   sources: ['conntrack', 'tap'] as readonly Source[],
+  tap: 'request' as 'request' | 'headers',
   tapGroup: 9797,
   snaplen: 1024,
   requestIdHeader: 'X-Request-ID',
@@ -119,6 +122,8 @@ export interface Capture {
    */
   subscribe(addresses: readonly string[]): Promise<Subscription>;
   unsubscribe(addresses: readonly string[]): void;
+  /** Whether openings are to have times as exact as can be, at some cost (`OpenRecord.from`). */
+  readPromptly(prompt: boolean): void;
   /** Reads what the kernel holds now, delivers it, and a watermark not before the time of this call. */
   flush(): Promise<void>;
   /** Connections from `src:sport` that conntrack lists now; asks the kernel for what is not known here. */

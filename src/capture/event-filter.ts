@@ -3,7 +3,7 @@
  * connections that concern no subscriber, and each of ours has five events that say nothing of use.
  * Classic BPF (linux/filter.h; Documentation/networking/filter.rst). Only saves work: what passes is looked at again.
  */
-import { CTA_PROTOINFO, IPPROTO_TCP, TCP_TIME_WAIT } from '../parse/conntrack.ts';
+import { CTA_PROTOINFO, IPPROTO_TCP, TCP_CLOSE, TCP_TIME_WAIT } from '../parse/conntrack.ts';
 import { addressBytes } from '../parse/ip-bytes.ts';
 
 /** More addresses than this are not compared: a program is bounded, and the comparison linear. */
@@ -56,7 +56,7 @@ interface Instruction {
   label?: string;
 }
 
-/** Struct sock_filter array that lets through NEW, DESTROY and changes to TIME_WAIT of TCP connections from these. */
+/** Struct sock_filter array that lets through NEW, DESTROY and changes to TIME_WAIT or CLOSE of TCP connections from these. */
 export function conntrackEventFilter(addresses: readonly string[]): Buffer {
   const keys = addresses.map(addressBytes).filter((bytes) => bytes !== undefined);
   const compare = keys.length <= MOST_ADDRESSES;
@@ -114,6 +114,7 @@ export function conntrackEventFilter(addresses: readonly string[]): Buffer {
     { code: COPY_TO_X, value: 0 },
     { code: LOAD_BYTE_X, value: ATTRIBUTE_HEADER },
     { code: JUMP_EQUAL, value: TCP_TIME_WAIT, yes: 'take' },
+    { code: JUMP_EQUAL, value: TCP_CLOSE, yes: 'take' },
     { label: 'leave', code: RETURN, value: 0 },
     { label: 'take', code: RETURN, value: 0xffffffff },
   );

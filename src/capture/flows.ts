@@ -1,6 +1,6 @@
 /** The connections of the subscribed addresses, as conntrack tells them. */
-import type { ConntrackEvent } from '../parse/conntrack.ts';
-import type { Flow, Observation } from '../record/feed.ts';
+import { type ConntrackEvent, TCP_TIME_WAIT } from '../parse/conntrack.ts';
+import type { CloseRecord, Flow, Observation } from '../record/feed.ts';
 import type { RequestOrder } from './request-order.ts';
 
 /** Dumps in a row that must not list a connection before it counts as over: one may miss an entry. */
@@ -12,6 +12,14 @@ export interface FlowEntry extends Required<Flow>, RequestOrder {
   /** When it was opened; with `held`, when it was first seen. */
   t: number;
   held: boolean;
+  /** `t` is the kernel's own time. */
+  exact: boolean;
+  /** It was not opened before; undefined where nobody wants to know. */
+  from: number | undefined;
+  /** How it ended, as far as known. */
+  how: CloseRecord['how'];
+  /** It was over by then; undefined where nobody wants to know. */
+  endedAt: number | undefined;
   /** Its end may never be told (it is older than our listening, or events were lost): dumps must look after it. */
   unsure: boolean;
   /** Dumps in a row that did not list it. */
@@ -105,8 +113,8 @@ export class FlowTable {
     return this.#lookup(event)?.ending === true;
   }
 
-  /** A NEW event. False if the table is full. */
-  opened(event: ConntrackEvent, t: number, out: Observation[]): boolean {
+  /** A NEW event of a connection opened at `t`, or, with `from`, between the two. False if the table is full. */
+  opened(event: ConntrackEvent, t: number, out: Observation[], from?: number): boolean {
     const known = this.#lookup(event);
     // A dump has shown it already; its NEW event was still on the way.
     if (known !== undefined && known.id === event.id && known.held && !known.ending) {
@@ -116,18 +124,21 @@ export class FlowTable {
     // The tuple can be free again only because the connection that had it is over.
     if (known !== undefined) out.push(this.#end(known, t));
     this.#ended?.delete(keyOf(event));
-    const entry = this.#add(event, t, false);
+    const entry = this.#add(event, t, false, from);
     if (entry === undefined) return false;
     out.push(openOf(entry));
     return true;
   }
 
-  /** An UPDATE to TIME_WAIT or a DESTROY event. The record comes with `release`. */
-  ended(event: ConntrackEvent): void {
+  /** An UPDATE to TIME_WAIT, or to CLOSE before it was established, or a DESTROY event. The record comes with `release`. */
+  ended(event: ConntrackEvent, at?: number): void {
     if (this.#ended && this.#ended.size < this.#limit) this.#ended.add(keyOf(event));
     const entry = this.#lookup(event);
     if (entry === undefined || entry.ending || entry.id !== event.id) return;
     entry.ending = true;
+    entry.endedAt = at;
+    if (event.tcpState === TCP_TIME_WAIT) entry.how = 'finished';
+    else if (event.assured === false) entry.how = 'refused';
     this.#ending.push(entry);
   }
 
@@ -236,7 +247,7 @@ export class FlowTable {
     return entry;
   }
 
-  #add(event: ConntrackEvent, t: number, held: boolean): FlowEntry | undefined {
+  #add(event: ConntrackEvent, t: number, held: boolean, from?: number): FlowEntry | undefined {
     const bySport = this.#sources.get(event.src);
     if (bySport === undefined) return undefined;
     if (this.full) {
@@ -254,6 +265,10 @@ export class FlowTable {
       zone: event.zone,
       t,
       held,
+      exact: !held && event.eventMs === t,
+      from,
+      how: undefined,
+      endedAt: undefined,
       unsure: held,
       missed: 0,
       listedIn: 0,
@@ -281,7 +296,13 @@ export class FlowTable {
       before.next = entry.next;
     }
     this.#size--;
-    return { kind: 'close', t: Math.max(t, entry.t), ...flowOf(entry), via: 'conntrack' };
+    const close = { kind: 'close', t: Math.max(t, entry.t), ...flowOf(entry), via: 'conntrack' } as const;
+    const { how, endedAt } = entry;
+    return {
+      ...close,
+      ...(how === undefined ? {} : { how }),
+      ...(endedAt === undefined ? {} : { at: endedAt }),
+    };
   }
 }
 
@@ -296,7 +317,9 @@ function* chain(first: FlowEntry | undefined): Generator<FlowEntry> {
 
 export function openOf(entry: FlowEntry): OpenObservation {
   const open = { kind: 'open', t: entry.t, ...flowOf(entry), via: 'conntrack' } as const;
-  return entry.held ? { ...open, held: true } : open;
+  if (entry.held) return { ...open, held: true };
+  if (entry.exact) return { ...open, exact: true };
+  return entry.from === undefined ? open : { ...open, from: entry.from };
 }
 
 function flowOf({ src, sport, vip, vport, ip, port }: FlowEntry): Required<Flow> {

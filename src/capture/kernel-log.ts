@@ -121,6 +121,10 @@ export class LoggedCapture implements Capture {
     this.#capture.unsubscribe(addresses);
   }
 
+  readPromptly(prompt: boolean): void {
+    this.#capture.readPromptly(prompt);
+  }
+
   async flush(): Promise<void> {
     await this.#capture.flush();
     await this.#read();

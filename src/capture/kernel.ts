@@ -1,6 +1,6 @@
 /** Capture on this machine's kernel: conntrack events and dumps, and the tap. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { AddressSet, addressBytes, addressText } from '../parse/ip-bytes.ts';
+import { AddressSet, AddressTexts, addressBytes, addressText } from '../parse/ip-bytes.ts';
 import { headerName } from '../parse/request-head.ts';
 import type { Source } from '../record/feed.ts';
 import type {
@@ -15,12 +15,14 @@ import { openConntrackEvents } from './conntrack.ts';
 import { CaptureError } from './error.ts';
 import { conntrackEventFilter } from './event-filter.ts';
 import { FlowTable, openOf } from './flows.ts';
+import { HeaderPackets } from './header-packets.ts';
 import { type Libc, loadLibc } from './libc.ts';
 import type { NetlinkSocket } from './netlink.ts';
 import { Reader } from './reader.ts';
 import { listPort, type SurveyTarget, survey } from './survey.ts';
-import { ELEMENT_TIMEOUT_MS, type TapRule, TapTable } from './table.ts';
+import { ELEMENT_TIMEOUT_MS, HEADER_BYTES, type TapRule, TapTable } from './table.ts';
 import { openTapGroup, QUEUE_THRESHOLD } from './tap.ts';
+import { TapPackets } from './tap-packets.ts';
 
 /** How often this looks at what is due; while nothing happens, also how often a watermark comes. */
 const TICK_MS = 1_000;
@@ -83,21 +85,27 @@ export class KernelCapture implements Capture {
     try {
       if (sources.includes('conntrack')) this.#conntrack = openConntrackEvents(libc, receiveBufferBytes);
       if (sources.includes('tap')) {
-        tap = { group: tapGroup, snaplen, queueThreshold: QUEUE_THRESHOLD };
-        this.#tap = await openTapGroup(libc, { ...tap, receiveBufferBytes });
+        const headersOnly = this.#options.tap === 'headers';
+        tap = { group: tapGroup, snaplen, queueThreshold: QUEUE_THRESHOLD, headersOnly };
+        const copied = headersOnly ? HEADER_BYTES[6] : snaplen;
+        this.#tap = await openTapGroup(libc, { group: tapGroup, snaplen: copied, receiveBufferBytes });
       }
       if (tap || logRule) this.#table = await TapTable.open(libc, { tap, logOpenings: logRule });
     } catch (error) {
       await this.close();
       throw error;
     }
+    const texts = new AddressTexts();
+    const tapped = { addresses: this.#addresses, texts, stats: this.stats };
     this.#reader = new Reader({
       conntrack: this.#conntrack,
       tap: this.#tap,
+      packets: tap?.headersOnly
+        ? new HeaderPackets({ ...tapped, maxFlows: this.#options.maxFlows })
+        : new TapPackets({ ...tapped, idHeader: headerName(requestIdHeader), paths }),
       addresses: this.#addresses,
+      texts,
       flows: this.#flows,
-      idHeader: headerName(requestIdHeader),
-      paths,
       clock: { wall: libc.wallClock, monotonic: () => performance.now() },
       sink: this.#sink,
       stats: this.stats,
@@ -172,6 +180,10 @@ export class KernelCapture implements Capture {
   #addressesChanged(): void {
     this.stats.addresses = this.#watched.size;
     this.#conntrack?.filter(conntrackEventFilter([...this.#watched.keys()]));
+  }
+
+  readPromptly(prompt: boolean): void {
+    this.#reader?.readPromptly(prompt);
   }
 
   async flush(): Promise<void> {

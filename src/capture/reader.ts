@@ -1,13 +1,13 @@
 /** Turns what the sockets hold into observations in order, with a watermark and with gaps. */
-import { type ConntrackEvent, parseConntrack, TCP_TIME_WAIT } from '../parse/conntrack.ts';
-import { type AddressSet, AddressTexts } from '../parse/ip-bytes.ts';
+import { type ConntrackEvent, parseConntrack, TCP_CLOSE, TCP_TIME_WAIT } from '../parse/conntrack.ts';
+import type { AddressSet, AddressTexts } from '../parse/ip-bytes.ts';
 import type { Observation, Source } from '../record/feed.ts';
 import type { CaptureSink, CaptureStats } from './capture.ts';
 import { Completeness } from './completeness.ts';
 import { type FlowTable, openOf } from './flows.ts';
 import type { Drained, MessageVisitor } from './netlink.ts';
 import { takeSegment } from './request-order.ts';
-import { type PendingRequest, TapPackets } from './tap-packets.ts';
+import type { PendingRequest, PendingSegment, TapReading } from './tap-packets.ts';
 
 /** Rest between two readings under load, and after a reading that followed `QUIET_MS` without one. */
 const REST_MS = 5;
@@ -35,12 +35,11 @@ export interface Clock {
 export interface ReaderOptions {
   conntrack: MessageSource | undefined;
   tap: MessageSource | undefined;
+  /** What the tap's packets are to be read as. */
+  packets: TapReading;
   addresses: AddressSet;
+  texts: AddressTexts;
   flows: FlowTable;
-  /** From `headerName`. */
-  idHeader: Buffer;
-  /** Whether requests are told with their targets. */
-  paths: boolean;
   clock: Clock;
   sink: CaptureSink;
   stats: CaptureStats;
@@ -52,8 +51,6 @@ export interface ReaderOptions {
 export class Reader {
   readonly completeness: Completeness;
   readonly #options: ReaderOptions;
-  readonly #texts = new AddressTexts();
-  readonly #packets: TapPackets;
   #out: Observation[] = [];
   /**
    * Events of source ports that were used again before the requests of the connection that had them were placed: they
@@ -71,20 +68,25 @@ export class Reader {
   #tapGoodUntil = Number.POSITIVE_INFINITY;
   #lastRead = Number.NEGATIVE_INFINITY;
   #arrivedAt = 0;
+  /** When the last reading of all conntrack events began: those read since then happened after it. */
+  #drainedAt: number;
+  #drainingSince = 0;
+  /** Somebody wants to know when connections were opened as exactly as can be. */
+  #prompt = false;
   #timer: NodeJS.Timeout | undefined;
   #immediate: NodeJS.Immediate | undefined;
   #flushing: Promise<void> | undefined;
   #closed = false;
 
   constructor(options: ReaderOptions) {
-    const { clock, conntrack, tap, addresses, idHeader, paths, stats } = options;
+    const { clock, conntrack, tap } = options;
     this.#options = options;
     const sources: Source[] = [];
     if (conntrack) sources.push('conntrack');
     if (tap) sources.push('tap');
     this.completeness = new Completeness(sources);
-    this.#packets = new TapPackets({ addresses, texts: this.#texts, idHeader, paths, stats });
     this.#watermark = clock.wall();
+    this.#drainedAt = this.#watermark;
     this.#packetWatermark = this.#watermark;
     this.#clockOffset = this.#watermark - clock.monotonic();
   }
@@ -112,6 +114,16 @@ export class Reader {
     this.completeness.mend('tap');
   }
 
+  /**
+   * Whether conntrack is read as soon as there is something to read, so that events have good times. What is read goes out
+   * no sooner than otherwise: the cost is a system call or two for each event.
+   */
+  readPromptly(prompt: boolean): void {
+    if (this.#prompt === prompt || this.#closed) return;
+    this.#prompt = prompt;
+    if (prompt) this.#options.conntrack?.watch(this.#conntrackReadable);
+  }
+
   /** For what others learn: delivered with the next reading. */
   push(observation: Observation): void {
     this.#out.push(observation);
@@ -131,7 +143,7 @@ export class Reader {
   /** Reads everything that the sockets hold and delivers it. True if nothing was left. */
   read(): boolean {
     if (this.#closed) return true;
-    const { clock, conntrack, tap, flows, sink, stats } = this.#options;
+    const { clock, conntrack, tap, packets, flows, sink, stats } = this.#options;
     const begun = clock.wall();
     this.#checkClock(begun);
     if (clock.monotonic() > this.#tapGoodUntil) this.completeness.impair('tap');
@@ -141,8 +153,7 @@ export class Reader {
     const endings = flows.endings;
     const tapEmpty = tap === undefined || this.#drainTap(tap);
     const complete = conntrackEmpty && tapEmpty;
-    let requests = this.#placeRequests(this.#packets.requests, conntrack);
-    this.#packets.requests = [];
+    let requests = this.#placeRequests(packets.take(), conntrack);
     const end = clock.wall();
     if (complete) {
       flows.release(endings, end, this.#out);
@@ -168,13 +179,15 @@ export class Reader {
   };
 
   #drainConntrack(source: MessageSource): boolean {
-    const { stats } = this.#options;
+    const { stats, clock } = this.#options;
+    this.#drainingSince = clock.wall();
     const drained = source.drain(READ_LIMIT, this.#visitEvent, this.#arrived);
     stats.conntrackEvents += drained.messages;
     if (drained.overrun) {
       stats.conntrackOverruns++;
       this.#loseConntrack();
     }
+    if (drained.empty) this.#drainedAt = this.#drainingSince;
     return drained.empty;
   }
 
@@ -184,17 +197,18 @@ export class Reader {
   }
 
   readonly #visitEvent: MessageVisitor = (bytes, start, end) => {
-    const { addresses, stats } = this.#options;
-    const event = parseConntrack(bytes, start, end, addresses, this.#texts);
+    const { addresses, texts, stats } = this.#options;
+    const event = parseConntrack(bytes, start, end, addresses, texts);
     if (typeof event === 'string') {
       if (event === 'malformed') stats.conntrackMalformed++;
       return;
     }
     stats.conntrackRelevant++;
-    this.#take(event, this.#arrivedAt);
+    this.#take(event, this.#arrivedAt, this.#prompt ? this.#drainedAt : undefined);
   };
 
-  #take(event: ConntrackEvent, readAt: number): void {
+  /** `since`: it happened after that, where that is wanted and known. */
+  #take(event: ConntrackEvent, readAt: number, since?: number): void {
     const { flows } = this.#options;
     const isNew = event.type === 'new';
     const portIsLater = this.#laterPorts.size > 0 && this.#laterPorts.has(portOf(event));
@@ -204,9 +218,10 @@ export class Reader {
     } else if (isNew) {
       // The kernel's own time of the event lies before the reading, and after the last complete one.
       const t = Math.min(Math.max(event.eventMs ?? readAt, this.#watermark), readAt);
-      if (!flows.opened(event, t, this.#out)) this.#loseConntrack();
-    } else if (event.type === 'destroy' || event.tcpState === TCP_TIME_WAIT) {
-      flows.ended(event);
+      const from = since === undefined ? undefined : Math.min(since, t);
+      if (!flows.opened(event, t, this.#out, from)) this.#loseConntrack();
+    } else if (event.type === 'destroy' || isOver(event)) {
+      flows.ended(event, since === undefined ? undefined : Math.min(event.eventMs ?? readAt, readAt));
     }
   }
 
@@ -221,17 +236,18 @@ export class Reader {
   }
 
   #drainTap(source: MessageSource): boolean {
-    const { stats } = this.#options;
+    const { stats, packets } = this.#options;
     const before = stats.tapPackets;
-    const add: MessageVisitor = (bytes, start, end) => this.#packets.add(bytes, start, end, this.#arrivedAt);
+    const add: MessageVisitor = (bytes, start, end) => packets.add(bytes, start, end, this.#arrivedAt);
     const drained = source.drain(READ_LIMIT, add, this.#arrived);
     if (drained.overrun) {
       stats.tapOverruns++;
+      packets.overrun();
       this.#overrunTold = true;
       // How many is known with the next packet's number.
       this.completeness.lose('tap', 0);
     }
-    const { lost } = this.#packets;
+    const lost = packets.takeLost();
     if (lost > 0) {
       stats.tapLost += lost;
       // Without an overrun nothing said when they were lost: any time since the last packet.
@@ -241,7 +257,6 @@ export class Reader {
       this.#packetWatermark = this.#watermark;
       if (!drained.overrun || lost > 0) this.#overrunTold = false;
     }
-    this.#packets.lost = 0;
     return drained.empty;
   }
 
@@ -250,7 +265,10 @@ export class Reader {
    * again are told apart by it. Returns those from the first of no known connection on. A request may have been read
    * before the event that tells of its connection, so `conntrack` is read once more for the first of these.
    */
-  #placeRequests(pending: PendingRequest[], conntrack: MessageSource | undefined): PendingRequest[] {
+  #placeRequests(
+    pending: (PendingRequest | PendingSegment)[],
+    conntrack: MessageSource | undefined,
+  ): PendingRequest[] {
     const { flows, stats } = this.#options;
     const held: PendingRequest[] = [];
     let again = conntrack;
@@ -268,8 +286,14 @@ export class Reader {
         stats.tapNotHttp++;
         continue;
       }
+      if (request.received !== undefined && entry === 'several') {
+        // Counts of two connections that look like one would be neither's.
+        if (request.again) continue;
+        delete request.sent;
+        delete request.received;
+      }
       if (entry !== undefined && entry !== 'several') {
-        const what = takeSegment(entry, each);
+        const what = 'seq' in each ? takeSegment(entry, each) : 'request';
         if (what === 'repeated') stats.tapRepeated++;
         else if (what === 'not-http') stats.tapNotHttp++;
         if (what !== 'request') continue;
@@ -289,8 +313,9 @@ export class Reader {
       stats.tapWithin++;
       return;
     }
+    if (request.again) return;
     stats.tapRequests++;
-    if (request.id === undefined) stats.tapWithoutId++;
+    if (request.id === undefined && request.received === undefined) stats.tapWithoutId++;
   }
 
   /**
@@ -321,18 +346,33 @@ export class Reader {
   }
 
   readonly #arm = (): void => {
-    this.#options.conntrack?.watch(this.#wake);
+    this.#timer = undefined;
+    this.#options.conntrack?.watch(this.#conntrackReadable);
     this.#options.tap?.watch(this.#wake);
   };
 
   #unwatch(): void {
-    this.#options.conntrack?.unwatch();
+    if (!this.#prompt || this.#closed) this.#options.conntrack?.unwatch();
     this.#options.tap?.unwatch();
   }
+
+  readonly #conntrackReadable = (): void => {
+    if (!this.#prompt || this.#closed) {
+      this.#wake();
+      return;
+    }
+    const { conntrack, clock } = this.#options;
+    this.#drainConntrack(conntrack!);
+    if (this.#timer !== undefined) return;
+    const quiet = clock.monotonic() - this.#lastRead > QUIET_MS;
+    this.#timer = setTimeout(this.#wake, quiet ? FIRST_REST_MS : REST_MS);
+  };
 
   /** A reading, then a rest in which messages collect, so that load does not mean a reading each. */
   readonly #wake = (): void => {
     if (this.#closed) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
     this.#unwatch();
     const quiet = this.#options.clock.monotonic() - this.#lastRead > QUIET_MS;
     const complete = this.read();
@@ -340,10 +380,20 @@ export class Reader {
       this.#immediate = setImmediate(this.#wake);
       return;
     }
-    // What was put off does not wake anyone up.
-    const putOff = this.#options.flows.endings > 0 || this.#later.length > 0;
-    this.#timer = setTimeout(putOff ? this.#wake : this.#arm, quiet ? FIRST_REST_MS : REST_MS);
+    this.#timer = setTimeout(this.#rested, quiet ? FIRST_REST_MS : REST_MS);
   };
+
+  readonly #rested = (): void => {
+    // What was put off, or has been read and not delivered, does not wake anyone up.
+    const left = this.#options.flows.endings > 0 || this.#later.length > 0 || this.#out.length > 0;
+    if (left) this.#wake();
+    else this.#arm();
+  };
+}
+
+/** Both sides have closed it, or it was reset before it was established: no exchange can begin or go on. */
+function isOver({ tcpState, assured }: ConntrackEvent): boolean {
+  return tcpState === TCP_TIME_WAIT || (tcpState === TCP_CLOSE && assured === false);
 }
 
 function portOf({ src, sport }: ConntrackEvent): string {

@@ -1,5 +1,5 @@
 /** What a segment is, by what was seen on its connection before it. HTTP/1.x has one request after the other. */
-import type { PendingRequest } from './tap-packets.ts';
+import type { PendingSegment } from './tap-packets.ts';
 
 /** How far a connection has come, as its segments told. */
 export interface RequestOrder {
@@ -20,7 +20,7 @@ export interface RequestOrder {
  */
 export function takeSegment(
   order: RequestOrder,
-  segment: PendingRequest,
+  segment: PendingSegment,
 ): 'request' | 'repeated' | 'not-http' {
   const { request, seq, ack, segmentEnd } = segment;
   const { lastAck, requestEnd } = order;
@@ -55,7 +55,7 @@ function isAfter(a: number, b: number): boolean {
   return ((a - b) | 0) > 0;
 }
 
-function makeWithin({ request }: PendingRequest): void {
+function makeWithin({ request }: PendingSegment): void {
   delete request.id;
   delete request.own;
   delete request.method;

@@ -22,6 +22,20 @@
  *
  * where HEAD is `meta l4proto tcp ct direction original @ih,0,8 45-95 @ih,8,8 32-95 @ih,16,8 32-95`.
  *
+ * With `headersOnly`, the rule for requests gives way to these, and the same for IPv6 with a snaplen of 60: up to the end
+ * of a TCP header without options, which is before the payload's first byte.
+ *
+ *       chain tap {
+ *         ip saddr @clients4 meta l4proto tcp ct direction original tcp flags & (fin | syn | rst | psh) != 0
+ *           log group 9797 snaplen 40 queue-threshold 1
+ *         ip daddr @clients4 meta l4proto tcp ct direction reply tcp flags & (fin | rst | psh) != 0
+ *           log prefix "a" group 9797 snaplen 40 queue-threshold 1
+ *       }
+ *       chain answers {            # for an nginx on the node's own network
+ *         type filter hook input priority 90; policy accept;
+ *         the second rule of the above
+ *       }
+ *
  * It is spoken to the kernel directly, from a socket that stays open: the kernel lets no one else change an owned
  * table, and removes it when that socket closes, however this process ends. Priority 90 is after DNAT and before SNAT
  * (100), so a packet has nginx's address and the pod's. `@ih` needs Linux 5.16, an owner 5.12: what can run the tap can
@@ -39,7 +53,9 @@
 import { constants } from 'node:os';
 import { addressBytes } from '../parse/ip-bytes.ts';
 import { NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST } from '../parse/netlink.ts';
+import { TCP_FLAGS } from '../parse/packet.ts';
 import { CaptureError } from './error.ts';
+import { ANSWER_PREFIX } from './header-packets.ts';
 import { callFailed, type Libc } from './libc.ts';
 import { attribute, message, nested, number16, number32, number64, text } from './message.ts';
 import { NetlinkSocket, type Refusal } from './netlink.ts';
@@ -65,6 +81,7 @@ const DELSETELEM = (SUBSYSTEM << 8) | 14;
 const NFT_TABLE_F_OWNER = 0x2;
 const NFT_SET_TIMEOUT = 0x10;
 const NFT_SET_EVAL = 0x20;
+const NF_INET_LOCAL_IN = 1;
 const NF_INET_POST_ROUTING = 4;
 const NF_ACCEPT = 1;
 const PRIORITY = 90;
@@ -87,8 +104,9 @@ const NFT_PAYLOAD_NETWORK_HEADER = 1;
 const NFT_PAYLOAD_TRANSPORT_HEADER = 2;
 const NFT_PAYLOAD_INNER_HEADER = 3;
 const TCP_FLAGS_AT = 13;
-const TCP_SYN = 0x02;
-const TCP_ACK = 0x10;
+const { fin: TCP_FIN, syn: TCP_SYN, rst: TCP_RST, psh: TCP_PSH, ack: TCP_ACK } = TCP_FLAGS;
+/** IP header and TCP header without options, of IPv4 and IPv6. */
+export const HEADER_BYTES = { 4: 40, 6: 60 } as const;
 const LOG_PREFIX = 'realpod: ';
 const LOG_LEVEL_INFO = 6;
 const LIST_ELEMENT = 1;
@@ -102,9 +120,19 @@ const { EEXIST, EINVAL, ENOENT, EOPNOTSUPP, EPERM, EACCES } = constants.errno;
 
 const ELEMENTS_PER_MESSAGE = 1000;
 
+/** enum ip_conntrack_dir */
+const DIRECTION_ORIGINAL = 0;
+const DIRECTION_REPLY = 1;
+
+/** By family: where the source address is in the IP header; the destination follows it. */
+const FAMILIES = {
+  4: { set: 'clients4', protocol: NFPROTO_IPV4, sourceAt: 12, length: 4 },
+  6: { set: 'clients6', protocol: NFPROTO_IPV6, sourceAt: 8, length: 16 },
+} as const;
+
 /** What the table logs; of the two at least one. */
 export interface TableRules {
-  /** The first packet of each request, to the tap. */
+  /** Packets of requests, to the tap. */
   tap: TapRule | undefined;
   /** The first packet of each connection, to the kernel log, as iptables' LOG would. */
   logOpenings: boolean;
@@ -116,6 +144,8 @@ export interface TapRule {
   snaplen: number;
   /** Packets that the kernel collects before it hands them over. */
   queueThreshold: number;
+  /** TCP headers of both directions and nothing else; `snaplen` does not count then. */
+  headersOnly: boolean;
 }
 
 export class TapTable {
@@ -225,24 +255,18 @@ function tableMessages({ tap, logOpenings }: TableRules): Message[] {
     newSet('clients4', TYPE_IPADDR, 4, 1, ELEMENT_TIMEOUT_MS),
     newSet('clients6', TYPE_IP6ADDR, 16, 2, ELEMENT_TIMEOUT_MS),
     newSet('bodies', TYPE_MARK, 4, 3, BODIES_TIMEOUT_MS, BODIES_LIMIT),
-    inTable(
-      NEWCHAIN,
-      NLM_F_CREATE,
-      text(1, TABLE),
-      text(3, 'tap'),
-      nested(4, number32(1, NF_INET_POST_ROUTING), number32(2, PRIORITY)),
-      number32(5, NF_ACCEPT),
-      text(7, 'filter'),
-    ),
+    baseChain('tap', NF_INET_POST_ROUTING),
     inTable(NEWCHAIN, NLM_F_CREATE, text(1, TABLE), text(3, 'request')),
-    newRule('tap', ...matchSource('clients4', NFPROTO_IPV4, 12, 4), verdict(NFT_GOTO, text(2, 'request'))),
-    newRule('tap', ...matchSource('clients6', NFPROTO_IPV6, 8, 16), verdict(NFT_GOTO, text(2, 'request'))),
-    ...(tap ? [bodiesRule, requestRule(tap), withinBodyRule(tap)] : []),
+    ...(tap?.headersOnly ? headerRules(tap) : []),
+    ...Object.values(FAMILIES).map(({ set, protocol, sourceAt, length }) =>
+      newRule('tap', ...matchAddress(set, protocol, sourceAt, length), verdict(NFT_GOTO, text(2, 'request'))),
+    ),
+    ...(tap && !tap.headersOnly ? [bodiesRule, requestRule(tap), withinBodyRule(tap)] : []),
     ...(logOpenings ? [openingRule] : []),
   ];
 }
 
-const fromClient = [meta(NFT_META_L4PROTO), equals(6), ct(NFT_CT_DIRECTION), equals(0)];
+const fromClient = [meta(NFT_META_L4PROTO), equals(6), ct(NFT_CT_DIRECTION), equals(DIRECTION_ORIGINAL)];
 const beginsRequest = [
   ...fromClient,
   ...byteInRange(0, 0x2d, 0x5f),
@@ -255,10 +279,56 @@ const bodiesRule = newRule(
   'request',
   ...beginsRequest,
   payload(NFT_PAYLOAD_INNER_HEADER, 0, 4),
-  ...['GET ', 'HEAD', 'PRI '].map(differs),
+  ...['GET ', 'HEAD', 'PRI '].map((word) => differs(Buffer.from(word, 'latin1'))),
   ct(NFT_CT_ID),
   update('bodies'),
 );
+
+function baseChain(name: string, hook: number): Message {
+  return inTable(
+    NEWCHAIN,
+    NLM_F_CREATE,
+    text(1, TABLE),
+    text(3, name),
+    nested(4, number32(1, hook), number32(2, PRIORITY)),
+    number32(5, NF_ACCEPT),
+    text(7, 'filter'),
+  );
+}
+
+/** Answers come to this machine itself, and not through postrouting, where nginx is on the node's network. */
+function headerRules(tap: TapRule): Message[] {
+  const messages = [baseChain('answers', NF_INET_LOCAL_IN)];
+  for (const family of [4, 6] as const) {
+    const { set, protocol, sourceAt, length } = FAMILIES[family];
+    const copied = { ...tap, snaplen: HEADER_BYTES[family] };
+    const requests = [
+      ...matchAddress(set, protocol, sourceAt, length),
+      ...flagged(TCP_FIN | TCP_SYN | TCP_RST | TCP_PSH, DIRECTION_ORIGINAL),
+      log(copied),
+    ];
+    const answers = [
+      ...matchAddress(set, protocol, sourceAt + length, length),
+      ...flagged(TCP_FIN | TCP_RST | TCP_PSH, DIRECTION_REPLY),
+      log(copied, ANSWER_PREFIX),
+    ];
+    messages.push(newRule('tap', ...requests), newRule('tap', ...answers), newRule('answers', ...answers));
+  }
+  return messages;
+}
+
+/** TCP segments of this direction with one of these flags. */
+function flagged(flags: number, direction: number): Buffer[] {
+  return [
+    meta(NFT_META_L4PROTO),
+    equals(6),
+    ct(NFT_CT_DIRECTION),
+    equals(direction),
+    payload(NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS_AT, 1),
+    masked(flags),
+    differs(Buffer.of(0)),
+  ];
+}
 
 function requestRule(tap: TapRule): Message {
   return newRule('request', ...beginsRequest, log(tap), verdict(NFT_RETURN));
@@ -375,14 +445,9 @@ function equals(value: number): Buffer {
   return expression('cmp', number32(1, NFT_REG_1), number32(2, 0), nested(3, attribute(1, Buffer.of(value))));
 }
 
-/** The four bytes in register 1 are not this word. */
-function differs(word: string): Buffer {
-  return expression(
-    'cmp',
-    number32(1, NFT_REG_1),
-    number32(2, NFT_CMP_NEQ),
-    nested(3, attribute(1, Buffer.from(word, 'latin1'))),
-  );
+/** What is in register 1 is not this. */
+function differs(value: Buffer): Buffer {
+  return expression('cmp', number32(1, NFT_REG_1), number32(2, NFT_CMP_NEQ), nested(3, attribute(1, value)));
 }
 
 function ct(key: number): Buffer {
@@ -394,7 +459,7 @@ function update(set: string): Buffer {
   return expression('dynset', text(1, set), number32(3, NFT_DYNSET_OP_UPDATE), number32(4, NFT_REG_1));
 }
 
-function matchSource(set: string, family: number, offset: number, length: number): Buffer[] {
+function matchAddress(set: string, family: number, offset: number, length: number): Buffer[] {
   return [
     meta(NFT_META_NFPROTO),
     equals(family),
@@ -425,6 +490,7 @@ function verdict(code: number, ...chain: Buffer[]): Buffer {
   );
 }
 
-function log({ group, snaplen, queueThreshold }: TapRule): Buffer {
-  return expression('log', number16(1, group), number32(3, snaplen), number16(4, queueThreshold));
+function log({ group, snaplen, queueThreshold }: TapRule, prefix?: string): Buffer {
+  const marked = prefix === undefined ? [] : [text(2, prefix)];
+  return expression('log', number16(1, group), ...marked, number32(3, snaplen), number16(4, queueThreshold));
 }

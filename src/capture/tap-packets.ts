@@ -11,6 +11,12 @@ type RequestObservation = Extract<Observation, { kind: 'request' }>;
 /** A request on its way to its connection. */
 export interface PendingRequest {
   request: RequestObservation;
+  /** All that can be known of its connection is known. */
+  placed: boolean;
+}
+
+/** A request that has yet to be told from the same one sent again, and from what only looks like one. */
+export interface PendingSegment extends PendingRequest {
   /** TCP sequence and acknowledgement number of its segment. */
   seq: number;
   ack: number;
@@ -20,8 +26,17 @@ export interface PendingRequest {
   requestEnd: number | undefined;
   /** Another protocol may follow it on its connection. */
   upgrade: boolean;
-  /** All that can be known of its connection is known. */
-  placed: boolean;
+}
+
+/** A tap's packets as requests. */
+export interface TapReading {
+  /** Takes one NFLOG message, read at `readAt` (ms since the epoch). */
+  add(bytes: Buffer, start: number, end: number, readAt: number): void;
+  /** Requests, and the number of packets that were lost, since the last call. */
+  take(): (PendingRequest | PendingSegment)[];
+  takeLost(): number;
+  /** The kernel has said that packets were lost, and not yet how many. */
+  overrun(): void;
 }
 
 /** Sequence numbers further apart than this (bytes) cannot be put in order. */
@@ -49,18 +64,30 @@ export interface TapPacketsOptions {
   stats: CaptureStats;
 }
 
-export class TapPackets {
+export class TapPackets implements TapReading {
   readonly #options: TapPacketsOptions;
   readonly #sequence = new PacketSequence();
-  /** Requests and losses since they were last taken away. */
-  requests: PendingRequest[] = [];
-  lost = 0;
+  #requests: PendingSegment[] = [];
+  #lost = 0;
 
   constructor(options: TapPacketsOptions) {
     this.#options = options;
   }
 
-  /** Takes one NFLOG message, read at `readAt`. */
+  take(): PendingSegment[] {
+    const requests = this.#requests;
+    this.#requests = [];
+    return requests;
+  }
+
+  takeLost(): number {
+    const lost = this.#lost;
+    this.#lost = 0;
+    return lost;
+  }
+
+  overrun(): void {}
+
   add(bytes: Buffer, start: number, end: number, readAt: number): void {
     const { addresses, texts, idHeader, paths, stats } = this.#options;
     const packet = parseNflog(bytes, start, end);
@@ -70,7 +97,7 @@ export class TapPackets {
       return;
     }
     stats.tapPackets++;
-    if (packet.sequence !== undefined) this.lost += this.#sequence.lostBefore(packet.sequence);
+    if (packet.sequence !== undefined) this.#lost += this.#sequence.lostBefore(packet.sequence);
     const segment = parseTcpPacket(bytes, packet.start, packet.end);
     if (typeof segment === 'string') {
       stats.tapMalformed++;
@@ -89,7 +116,7 @@ export class TapPackets {
     };
     const { seq, ack, payloadLength } = segment;
     const segmentEnd = payloadLength === undefined ? undefined : (seq + payloadLength) >>> 0;
-    const pending: PendingRequest = {
+    const pending: PendingSegment = {
       request,
       seq,
       ack,
@@ -98,7 +125,7 @@ export class TapPackets {
       upgrade: false,
       placed: false,
     };
-    this.requests.push(pending);
+    this.#requests.push(pending);
     const head = parseRequestHead(bytes, segment.payloadStart, segment.payloadEnd, idHeader);
     if (head === 'not-http') {
       request.within = true;

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Capture, CaptureSink, Subscription } from '../capture/capture.ts';
 import { decodeRecord } from '../feed/codec.ts';
+import type { FeedCapture } from '../feed/feed.ts';
 import type { FeedRecord, NameRecord, Observation } from '../record/feed.ts';
 import type { PodName } from '../record/outcome.ts';
 
@@ -96,7 +97,7 @@ export class RecordedNames {
  * Plays recorded records into a feed in place of the kernel: what came before the first watermark is what a new
  * reader is given, the rest comes at the recorded pace, with the recorded times.
  */
-export class ReplayedCapture implements Pick<Capture, 'subscribe' | 'unsubscribe' | 'flush' | 'lookup'> {
+export class ReplayedCapture implements FeedCapture, Pick<Capture, 'lookup'> {
   readonly #sink: CaptureSink;
   readonly #beginning: FeedRecord[];
   readonly #rest: FeedRecord[];
@@ -144,6 +145,8 @@ export class ReplayedCapture implements Pick<Capture, 'subscribe' | 'unsubscribe
   }
 
   unsubscribe(): void {}
+
+  readPromptly(): void {}
 
   async flush(): Promise<void> {}
 

@@ -21,8 +21,8 @@ export function encodeRecord(record: Observation, seq: number): string {
       const dialled = record.vip === undefined ? '' : `,"vip":"${record.vip}","vport":${record.vport}`;
       const flow = `${head},"src":"${record.src}","sport":${record.sport}${dialled},"ip":"${record.ip}","port":${record.port}`;
       if (record.kind === 'open')
-        return `${flow},"via":"${record.via}"${record.held ? ',"held":true' : ''}}\n`;
-      if (record.kind === 'close') return `${flow},"via":"${record.via}"}\n`;
+        return `${flow},"via":"${record.via}"${record.held ? ',"held":true' : ''}${record.exact ? ',"exact":true' : ''}${sinceOf(record)}}\n`;
+      if (record.kind === 'close') return `${flow},"via":"${record.via}"${endOf(record)}}\n`;
       const own = record.own ? ',"own":true' : '';
       const id = record.id === undefined ? '' : `,"id":${JSON.stringify(record.id)}${own}`;
       const method = record.method === undefined ? '' : `,"method":${JSON.stringify(record.method)}`;
@@ -31,9 +31,24 @@ export function encodeRecord(record: Observation, seq: number): string {
       const bytes = record.bytes === undefined ? '' : `,"bytes":${record.bytes}`;
       const entire = record.entire ? ',"entire":true' : '';
       const within = record.within ? ',"within":true' : '';
-      return `${flow}${id}${method}${path}${cut}${bytes}${entire}${within},"via":"${record.via}"}\n`;
+      const counts = record.received === undefined ? '' : countsOf(record);
+      return `${flow}${id}${method}${path}${cut}${bytes}${entire}${within}${counts},"via":"${record.via}"}\n`;
     }
   }
+}
+
+function countsOf({ sent, received, reset, again }: Extract<Observation, { kind: 'request' }>): string {
+  const bytes = `${sent === undefined ? '' : `,"sent":${sent}`},"received":${received}`;
+  return `${bytes}${reset ? ',"reset":true' : ''}${again ? ',"again":true' : ''}`;
+}
+
+function sinceOf({ from }: Extract<Observation, { kind: 'open' }>): string {
+  return from === undefined ? '' : `,"from":${Math.floor(from * 1000) / 1000}`;
+}
+
+function endOf({ how, at }: Extract<Observation, { kind: 'close' }>): string {
+  const by = at === undefined ? '' : `,"at":${Math.ceil(at * 1000) / 1000}`;
+  return `${how === undefined ? '' : `,"how":"${how}"`}${by}`;
 }
 
 /** What a feed's text turned into: the records of all whole lines, and whether it stopped making sense. */
@@ -121,7 +136,11 @@ function isFlow(record: Record<string, unknown>): boolean {
     (record.id === undefined || isString(record.id)) &&
     (record.method === undefined || isString(record.method)) &&
     (record.path === undefined || isString(record.path)) &&
+    (record.from === undefined || isNumber(record.from)) &&
+    (record.at === undefined || isNumber(record.at)) &&
     (record.bytes === undefined || isNumber(record.bytes)) &&
+    (record.sent === undefined || isNumber(record.sent)) &&
+    (record.received === undefined || isNumber(record.received)) &&
     isSource(record.via)
   );
 }

@@ -5,6 +5,7 @@ import type { FeedHandlers, FeedSource, ReaderStats } from './reader.ts';
 export interface EmbeddedOptions extends FeedHandlers {
   feed: Feed;
   addresses: readonly string[];
+  prompt?: boolean;
   clock: () => number;
 }
 
@@ -22,7 +23,7 @@ export async function readEmbeddedFeed(options: EmbeddedOptions): Promise<FeedSo
     if (records.length > 0) options.onRecords(records);
     if (error !== undefined) options.onNotice('warn', `the feed is damaged: ${error}`);
   };
-  const opened = await feed.open(addresses, undefined, write);
+  const opened = await feed.open(addresses, undefined, write, options.prompt);
   const reader: Reader | undefined = 'reader' in opened ? opened.reader : undefined;
   let ticking = false;
   return {

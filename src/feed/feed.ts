@@ -36,6 +36,7 @@ export interface Reader {
 }
 
 interface OpenReader extends Reader {
+  prompt: boolean;
   write: Write;
   pending: string;
   named: Set<string>;
@@ -56,6 +57,8 @@ export interface NameLookup {
   history(ip: string): Iterable<Omit<NameRecord, 'seq'>>;
 }
 
+export type FeedCapture = Pick<Capture, 'subscribe' | 'unsubscribe' | 'flush' | 'readPromptly'>;
+
 /** What a request for the feed can come to. */
 export type Opened = { reader: Reader } | { refused: 'readers' };
 
@@ -70,7 +73,7 @@ export class Feed implements CaptureSink {
   readonly #ring: Ring;
   readonly #watched = new Map<string, Watched>();
   readonly #readers = new Set<OpenReader>();
-  #capture: Pick<Capture, 'subscribe' | 'unsubscribe' | 'flush'> | undefined;
+  #capture: FeedCapture | undefined;
   #names: NameLookup | undefined;
   #seq: number;
   #watermark = -Infinity;
@@ -83,7 +86,7 @@ export class Feed implements CaptureSink {
   }
 
   /** Where the records come from. Before it is connected, readers wait. */
-  connect(capture: Pick<Capture, 'subscribe' | 'unsubscribe' | 'flush'>, names?: NameLookup): void {
+  connect(capture: FeedCapture, names?: NameLookup): void {
     this.#capture = capture;
     this.#names = names;
   }
@@ -123,9 +126,14 @@ export class Feed implements CaptureSink {
 
   /**
    * Begins to hand over the records of these addresses: those after the cursor if they are all still held, else a
-   * `gap` for each source, the connections that are open, and what follows.
+   * `gap` for each source, the connections that are open, and what follows. `prompt`: it deduces from event times.
    */
-  async open(addresses: readonly string[], after: number | undefined, write: Write): Promise<Opened> {
+  async open(
+    addresses: readonly string[],
+    after: number | undefined,
+    write: Write,
+    prompt = false,
+  ): Promise<Opened> {
     const { readers, readersPerAddress } = this.#limits;
     const crowded = addresses.some(
       (address) => (this.#watched.get(address)?.readers.size ?? 0) >= readersPerAddress,
@@ -134,6 +142,7 @@ export class Feed implements CaptureSink {
     const reader: OpenReader = {
       addresses: new Set(addresses),
       write,
+      prompt,
       pending: '',
       named: new Set(),
       lastTick: 0,
@@ -162,7 +171,7 @@ export class Feed implements CaptureSink {
       }
     }
     this.#readers.add(reader);
-    this.stats.readers = this.#readers.size;
+    this.#readersChanged();
     this.#send(reader, this.#clock());
     return { reader };
   }
@@ -226,6 +235,13 @@ export class Feed implements CaptureSink {
     if (text !== '') reader.write(text);
   }
 
+  #readersChanged(): void {
+    this.stats.readers = this.#readers.size;
+    let prompt = false;
+    for (const reader of this.#readers) prompt ||= reader.prompt;
+    this.#capture?.readPromptly(prompt);
+  }
+
   #holds(addresses: ReadonlySet<string>, after: number): boolean {
     if (!this.#ring.holdsAfter(after) || after > this.#seq) return false;
     for (const address of addresses) {
@@ -257,7 +273,7 @@ export class Feed implements CaptureSink {
 
   #close(reader: OpenReader): void {
     this.#readers.delete(reader);
-    this.stats.readers = this.#readers.size;
+    this.#readersChanged();
     for (const address of reader.addresses) {
       const watched = this.#watched.get(address);
       if (!watched?.readers.delete(reader) || watched.readers.size > 0) continue;

@@ -46,6 +46,8 @@ export interface ReaderOptions extends FeedHandlers {
   addresses: readonly string[];
   /** File with a bearer token, read again for each connection as kubelet renews it. */
   tokenFile: string | undefined;
+  /** Ask for openings with times as exact as can be. */
+  prompt?: boolean;
   clock: () => number;
 }
 
@@ -141,8 +143,10 @@ class Puller implements FeedSource {
 
   async #connect(): Promise<void> {
     if (this.#stopped) return;
-    const cursor = this.#cursor === undefined ? '' : `?after=${this.#cursor}`;
-    const request = await this.#send(`/v1/feed${cursor}`, this.#addresses, (response) =>
+    const cursor = this.#cursor === undefined ? '' : `&after=${this.#cursor}`;
+    const prompt = this.#options.prompt ? '&prompt=true' : '';
+    const query = `${cursor}${prompt}`.replace('&', '?');
+    const request = await this.#send(`/v1/feed${query}`, this.#addresses, (response) =>
       this.#receive(response),
     );
     this.#request = request;

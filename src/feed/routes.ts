@@ -40,6 +40,7 @@ export interface FeedRoutes {
 interface FeedQuery {
   src: string[];
   after?: number;
+  prompt?: boolean;
 }
 
 interface LookupQuery {
@@ -91,13 +92,14 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
           properties: {
             src: srcSchema,
             after: { type: 'integer', minimum: 0 },
+            prompt: { type: 'boolean' },
           },
         },
       },
     },
     async (request, reply) => {
       const addresses = await admit(request, request.query.src);
-      const { after } = request.query;
+      const { after, prompt } = request.query;
       // The schema lets infinity pass.
       if (after !== undefined && !Number.isSafeInteger(after)) {
         throw new HttpError(400, 'bad-parameter', 'after: is no cursor', 'give the seq of a record');
@@ -112,14 +114,15 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
         raw.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
         raw.flushHeaders();
       };
-      const opened = await feed.open(addresses, after, (text) => {
+      const write = (text: string): void => {
         begin();
         raw.write(text);
         if (raw.writableLength > Math.min(MAX_UNREAD, MAX_UNREAD_IN_ALL / feed.stats.readers)) {
           stats.cutOff++;
           raw.destroy();
         }
-      });
+      };
+      const opened = await feed.open(addresses, after, write, prompt);
       if ('refused' in opened) {
         throw new HttpError(
           503,

@@ -1,4 +1,5 @@
 import type { Attempt } from '../record/line.ts';
+import { countsAllow, mayBeInPieces } from './byte-counts.ts';
 import {
   type Backend,
   type Connection,
@@ -96,8 +97,10 @@ export function mayBe(
   if (connection.service !== service && connection.service.vip !== undefined) return false;
   if (sighting.from > window.end || sighting.to < window.begin) return false;
   // What follows a body or a change of protocol may look like a request and be none.
-  if (sighting.entire && sighting.endedBy < window.endedAfter) return false;
+  const certain = sighting.entire && !mayBeInPieces(sighting, attempt);
+  if (certain && sighting.endedBy < window.endedAfter) return false;
   if (typeof attempt.localPort === 'number' && attempt.localPort !== connection.sport) return false;
+  if (sighting.received !== undefined) return countsAllow(sighting, attempt);
   if (typeof attempt.bytesSent !== 'number' || sighting.bytes === undefined) return true;
   // A request that fits its packet has exactly its size; the first packet of another holds no more than was sent in all.
   return sighting.entire ? sighting.bytes === attempt.bytesSent : sighting.bytes <= attempt.bytesSent;

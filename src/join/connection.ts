@@ -3,6 +3,8 @@ import type { Aged } from './age-order.ts';
 
 /** What the join remembers: connections, the requests seen on them, and the Services they were dialled through. */
 
+import { CountTrust } from './byte-counts.ts';
+
 /** One backend address. Interned by the index, so that equal backends are the same object. */
 export interface Backend {
   readonly ip: string;
@@ -30,6 +32,9 @@ export interface Connection extends Aged<Connection> {
   within: Sighting | undefined;
   /** Its ends, once an outcome has told them. */
   flow: Flow | undefined;
+  /** Where requests are told by byte counts: the one before `latest`, and the youngest that may hold another. */
+  previous: Sighting | undefined;
+  unclear: Sighting | undefined;
 }
 
 /**
@@ -43,6 +48,14 @@ export function servedUntil(connection: Connection): number {
   return Math.min(connection.closeTo + LINGER_MS, connection.overBy);
 }
 
+/** How long a request that may hold another one is kept in mind after it was over (ms). */
+export const UNCLEAR_KEPT_MS = 60_000;
+
+/** Until when the connection's youngest unclear request may have held another one, ms since the epoch. */
+export function unclearUntil(connection: Connection): number {
+  return Math.min(connection.unclear?.endedBy ?? Infinity, servedUntil(connection));
+}
+
 /** A request seen on the wire, at an instant in [from, to]. */
 export interface Sighting extends Aged<Sighting> {
   readonly connection: Connection;
@@ -53,7 +66,13 @@ export interface Sighting extends Aged<Sighting> {
   readonly own: boolean;
   /** Payload of its first packet in bytes; with `entire`, of the whole request. */
   readonly bytes: number | undefined;
-  readonly entire: boolean;
+  entire: boolean;
+  /** Bytes of the exchange so far, from TCP headers (`RequestRecord`); undefined where those were not counted. */
+  sent: number | undefined;
+  received: number | undefined;
+  reset: boolean;
+  /** No request came before it on its connection. */
+  readonly first: boolean;
   /** Next older sighting with the same id. */
   older: Sighting | undefined;
   /** How many had this id up to this one; 0 if it is not found by its id. */
@@ -86,6 +105,10 @@ export interface Service {
   readonly repeated: Map<string, Sighting[]>;
   /** A request with an id of nginx's own was seen: one without may carry a client's. */
   ownIds: boolean;
+  /** Its connections with an `unclear` request, in the order of those. */
+  readonly unclear: Set<Connection>;
+  /** Whether its lines' byte counts are those of the wire. */
+  readonly counts: CountTrust;
   /** Remembered connections on which no request was seen. */
   readonly withoutRequest: Set<Connection>;
   /** The one backend of all connections that were forgotten; null if they had several. */
@@ -110,6 +133,8 @@ export function newService(vip: string | undefined, vport: number | undefined): 
     withoutId: [],
     repeated: new Map(),
     ownIds: false,
+    unclear: new Set(),
+    counts: new CountTrust(),
     withoutRequest: new Set(),
     forgottenBackend: undefined,
     connectionsKnownSince: -Infinity,

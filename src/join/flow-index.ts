@@ -7,6 +7,8 @@ import {
   type Service,
   type Sighting,
   servedUntil,
+  UNCLEAR_KEPT_MS,
+  unclearUntil,
 } from './connection.ts';
 import { Coverage } from './coverage.ts';
 import { LoggedOpenings } from './logged.ts';
@@ -59,6 +61,7 @@ export class FlowIndex {
   readonly #closed = new AgeOrder<Connection>();
   readonly #ended = new AgeOrder<Sighting>();
   readonly #used = new AgeOrder<Sighting>();
+  #counted = false;
   /** Memory that went with Services that were dropped at their limit. */
   #servicesKnownSince = -Infinity;
 
@@ -116,6 +119,11 @@ export class FlowIndex {
     return this.#unknown;
   }
 
+  /** Requests are told by byte counts (`--tap headers`). */
+  get counted(): boolean {
+    return this.#counted;
+  }
+
   /** Since when on a Service that is not in the index is known not to have been dialled. */
   get servicesKnownSince(): number {
     return this.#servicesKnownSince;
@@ -163,6 +171,8 @@ export class FlowIndex {
       overBy: Infinity,
       latest: undefined,
       within: undefined,
+      previous: undefined,
+      unclear: undefined,
       flow: undefined,
       order: undefined,
       before: undefined,
@@ -210,6 +220,10 @@ export class FlowIndex {
   }
 
   #request(record: RequestRecord): void {
+    if (record.again) {
+      this.#countAgain(record);
+      return;
+    }
     let service = this.#serviceOf(record.vip, record.vport);
     let connection = this.#youngest(record, service);
     if (connection && (connection.backend.ip !== record.ip || connection.backend.port !== record.port)) {
@@ -246,6 +260,11 @@ export class FlowIndex {
     } else {
       service.withoutRequest.delete(connection);
     }
+    if (record.received !== undefined) {
+      this.#counted = true;
+      connection.previous = latest;
+      if (!sighting.entire) this.#mayHold(sighting, latest);
+    }
     const over = connection.closeTo !== Infinity;
     service.sightings.push(sighting);
     const older = record.id === undefined ? undefined : this.#byId.get(record.id);
@@ -272,6 +291,10 @@ export class FlowIndex {
       own: record.own === true,
       bytes: record.bytes,
       entire: record.entire === true,
+      sent: record.sent,
+      received: record.received,
+      reset: record.reset === true,
+      first: connection.latest === undefined && record.sent !== undefined,
       older: undefined,
       repeats: 0,
       endedBy: Infinity,
@@ -293,6 +316,39 @@ export class FlowIndex {
     service.sightings.push(within);
     service.withoutId.push(within);
     if (connection.closeTo !== Infinity) this.#endSighting(within);
+  }
+
+  /** More bytes of the youngest request on the connection between these ends. */
+  #countAgain(record: RequestRecord): void {
+    const samePort = this.onPort(record.sport);
+    for (let i = samePort.length - 1; i >= 0; i--) {
+      const { src, backend, latest, previous } = samePort[i]!;
+      if (latest?.received === undefined || src !== record.src) continue;
+      if (backend.ip !== record.ip || backend.port !== record.port) continue;
+      latest.sent = record.sent;
+      latest.received = record.received;
+      latest.reset = record.reset === true;
+      if (latest.entire && !record.entire) {
+        latest.entire = false;
+        this.#mayHold(latest, previous);
+      }
+      return;
+    }
+  }
+
+  /** The request may hold another one, and be the rest of the one before it: where bytes are counted. */
+  #mayHold(sighting: Sighting, before: Sighting | undefined): void {
+    const { connection } = sighting;
+    const { unclear } = connection.service;
+    if (before) before.entire = false;
+    if (sighting.first) return;
+    connection.unclear = sighting;
+    unclear.delete(connection);
+    unclear.add(connection);
+    for (const oldest of unclear) {
+      if (unclearUntil(oldest) > this.coverage.watermark - UNCLEAR_KEPT_MS) break;
+      unclear.delete(oldest);
+    }
   }
 
   #endSighting(sighting: Sighting): void {
@@ -383,6 +439,7 @@ export class FlowIndex {
     if (service.forgottenBackend === undefined) service.forgottenBackend = backend;
     else if (service.forgottenBackend !== backend) service.forgottenBackend = null;
     service.withoutRequest.delete(connection);
+    service.unclear.delete(connection);
     const samePort = this.#byPort.get(sport) ?? [];
     if (samePort.length <= 1) this.#byPort.delete(sport);
     else samePort.splice(samePort.indexOf(connection), 1);

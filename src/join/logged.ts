@@ -42,6 +42,8 @@ export class LoggedOpenings {
       overBy: Infinity,
       latest: undefined,
       within: undefined,
+      previous: undefined,
+      unclear: undefined,
       flow: undefined,
       order: undefined,
       before: undefined,

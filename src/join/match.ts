@@ -1,8 +1,9 @@
 import type { Flow } from '../record/feed.ts';
 import type { Attempt, ParsedLine } from '../record/line.ts';
 import type { Evidence, Outcome, Resolved } from '../record/outcome.ts';
+import { countsAgree, hasCounts, mayHold } from './byte-counts.ts';
 import { connectionsIn, fits, mayBe, Remaining } from './candidates.ts';
-import type { Connection, Service, Sighting } from './connection.ts';
+import { type Connection, type Service, type Sighting, UNCLEAR_KEPT_MS, unclearUntil } from './connection.ts';
 import type { FlowIndex } from './flow-index.ts';
 import { attemptWindows, UNTIMED_MS, type Window, wasCarried, wasSent } from './window.ts';
 
@@ -10,6 +11,13 @@ import { attemptWindows, UNTIMED_MS, type Window, wasCarried, wasSent } from './
 const BEFORE_SEEN_MS = 250;
 /** Requests looked at for one attempt where no id selects them. With more in the window, the attempt is left alone. */
 const MAX_LOOKED_AT = 512;
+/** The same where byte counts select one. */
+const MAX_COUNTED = 4_096;
+/**
+ * Where requests are told by byte counts: how much later than the line says one is still looked at (ms). Covers an nginx
+ * whose clock moves only now and then (`timer_resolution`).
+ */
+export const COUNTED_SLACK_MS = 100;
 /** Where the line has no times: how long before it a connection can have been opened for it (ms). */
 const LOGGED_UNTIMED_MS = 2_000;
 /** A connection that opened this short a time before the line was read may be about to carry its first request (ms). */
@@ -52,7 +60,7 @@ export function matchLine(line: ParsedLine, readAt: number, index: FlowIndex): M
     }
     const byId = outcomes[k];
     if (byId && ('evidence' in byId || byId.reason === 'ambiguous' || byId.reason === 'direct')) continue;
-    const byElimination = matchByElimination(line, k, windows[k]!, service, index);
+    const byElimination = matchByElimination(line, k, windows[k]!, readAt, service, index, match);
     outcomes[k] = byId && 'reason' in byElimination ? byId : byElimination;
   }
   return match;
@@ -221,6 +229,28 @@ function withoutReadableId(
   }
 }
 
+/** Connections whose youngest requests may hold the attempt's. */
+function unseen(
+  attempt: Attempt,
+  window: Window,
+  service: Service,
+  index: FlowIndex,
+  remaining: Remaining,
+): void {
+  // What is over for longer is not remembered.
+  if (window.begin < index.coverage.watermark - UNCLEAR_KEPT_MS) remaining.several = true;
+  for (const group of [service, index.unknown]) {
+    let looked = 0;
+    for (const connection of group.unclear) {
+      if (++looked > MAX_COUNTED) remaining.several = true;
+      if (remaining.several) return;
+      const { unclear } = connection;
+      if (!unclear || unclearUntil(connection) < window.begin || !mayHold(unclear, attempt)) continue;
+      if (fits(connection, attempt, window)) remaining.add(connection);
+    }
+  }
+}
+
 /**
  * Where nginx sets the id in some locations and lets the client's own pass in others, an id that a client may have sent
  * can be that of another request. What was sent to the pod instead then carries such an id too.
@@ -276,8 +306,10 @@ function matchByElimination(
   line: ParsedLine,
   k: number,
   window: Window,
+  readAt: number,
   service: Service | undefined,
   index: FlowIndex,
+  match: Match,
 ): Outcome {
   const attempt = line.attempts[k]!;
   const byPort = typeof attempt.localPort === 'number';
@@ -298,7 +330,9 @@ function matchByElimination(
   const byConnection = settle(attempt, alive, whole, window, index, evidence);
   if ('evidence' in byConnection || byConnection.reason === 'direct') return byConnection;
   if (wasCarried(line, k) !== 'yes') return byConnection;
-  const byRequest = matchByRequests(line, attempt, window, service, index);
+  const byRequest = index.counted
+    ? matchByCounts(attempt, window, readAt, service, index, match)
+    : matchByRequests(line, attempt, window, service, index);
   return byRequest && 'evidence' in byRequest ? byRequest : byConnection;
 }
 
@@ -354,6 +388,49 @@ function matchByRequests(
     }
   }
   return remaining.backend && settle(attempt, remaining, true, window, index, 'request-line');
+}
+
+/**
+ * The same where only TCP headers are seen: by what was sent and received. The like of each line has to be on the wire;
+ * where it is not, counts are no evidence, for a while (`CountTrust`).
+ */
+function matchByCounts(
+  attempt: Attempt,
+  narrow: Window,
+  readAt: number,
+  service: Service | undefined,
+  index: FlowIndex,
+  match: Match,
+): Outcome | undefined {
+  if (!service || !hasCounts(attempt)) return undefined;
+  const window = { ...narrow, end: Math.max(narrow.end, Math.min(readAt, narrow.end + COUNTED_SLACK_MS)) };
+  if (!requestsWhole(index, service, window, window.end - UNTIMED_MS)) return undefined;
+  const remaining = new Remaining();
+  let only: Sighting | undefined;
+  let candidates = 0;
+  let looked = 0;
+  let agreed = false;
+  let reset = false;
+  for (const group of [service, index.unknown]) {
+    for (let i = group.sightings.length - 1; i >= 0; i--) {
+      const sighting = group.sightings[i]!;
+      if (sighting.to < window.begin) break;
+      if (++looked > MAX_COUNTED) return undefined;
+      if (sighting.forgotten || !mayBe(sighting, service, attempt, window)) continue;
+      agreed ||= countsAgree(sighting, attempt);
+      reset ||= sighting.reset;
+      remaining.add(sighting.connection);
+      candidates++;
+      only = sighting;
+    }
+  }
+  // nginx has read less than came where it gave up in the middle: no disagreement.
+  if (agreed || !reset) service.counts.seen(agreed, window.end);
+  unseen(attempt, window, service, index, remaining);
+  if (!remaining.backend || !agreed || !service.counts.trusts(window.begin)) return undefined;
+  const outcome = settle(attempt, remaining, true, window, index, 'request-line');
+  if ('evidence' in outcome && candidates === 1) match.used = [...match.used, only!];
+  return outcome;
 }
 
 /** Whether every connection that was alive in the window was seen, and is still remembered. */

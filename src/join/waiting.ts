@@ -1,7 +1,8 @@
 import type { ParsedLine, UnparsedReason } from '../record/line.ts';
-import type { Outcome } from '../record/outcome.ts';
+import { isResolved, type Outcome } from '../record/outcome.ts';
 import type { FlowIndex } from './flow-index.ts';
-import { type Match, matchLine } from './match.ts';
+import { COUNTED_SLACK_MS, type Match, matchLine } from './match.ts';
+import { TIMING_WAIT_MS, type Timing } from './timing/timing.ts';
 import { lineEnd } from './window.ts';
 
 /** One line of a block: its span without the newline, and what it says. */
@@ -30,6 +31,8 @@ export interface WaitingBlock<Tag> {
   after: number;
   /** It leaves at this time whatever has arrived. */
   deadline: number;
+  /** What all evidence but timing says, in step with `lines`, while the block waits for the lines beside it. */
+  matches: readonly (Match | undefined)[] | undefined;
 }
 
 export interface WaitingLimits {
@@ -47,12 +50,15 @@ export class Waiting<Tag> {
   readonly counters = { timedOut: 0, pushedOut: 0 };
   readonly #limits: WaitingLimits;
   readonly #index: FlowIndex;
+  readonly #timing: Timing | undefined;
   #blocks: WaitingBlock<Tag>[] = [];
   #bytes = 0;
 
-  constructor(index: FlowIndex, limits: WaitingLimits) {
+  /** With `timing`, what other evidence leaves open is deduced (`--evidence inferred`). */
+  constructor(index: FlowIndex, limits: WaitingLimits, timing?: Timing) {
     this.#index = index;
     this.#limits = limits;
+    this.#timing = timing;
   }
 
   get bytes(): number {
@@ -83,12 +89,23 @@ export class Waiting<Tag> {
 
   push(bytes: Buffer, readAt: number, lines: readonly BlockLine[], tag: Tag): void {
     let needs = -Infinity;
+    const slackMs = this.#index.counted ? COUNTED_SLACK_MS : 0;
     for (const { parsed } of lines) {
-      if (typeof parsed !== 'string' && parsed.attempts.length > 0)
-        needs = Math.max(needs, lineEnd(parsed, readAt));
+      if (typeof parsed === 'string' || parsed.attempts.length === 0) continue;
+      needs = Math.max(needs, lineEnd(parsed, readAt, slackMs));
+      this.#timing?.observe(parsed);
     }
-    const deadline = readAt + this.#limits.maxWaitMs;
-    this.#blocks.push({ bytes, readAt, lines, outcomes: [], tag, needs, after: -Infinity, deadline });
+    this.#blocks.push({
+      bytes,
+      readAt,
+      lines,
+      outcomes: [],
+      tag,
+      needs,
+      after: -Infinity,
+      deadline: readAt + this.#limits.maxWaitMs,
+      matches: undefined,
+    });
     this.#bytes += bytes.length;
   }
 
@@ -110,13 +127,37 @@ export class Waiting<Tag> {
     return settled;
   }
 
-  /** Whether all lines of the block are settled; if not, it needs the next watermark. */
+  /** Whether all lines of the block are settled; if not, it needs a later watermark. */
   #settle(block: WaitingBlock<Tag>, now: number): boolean {
     const { watermark } = this.#index.coverage;
-    const patient =
-      watermark < block.needs + UNRIPE_WAIT_MS &&
-      now < block.deadline &&
-      this.#bytes <= this.#limits.maxBytes;
+    const patient = now < block.deadline && this.#bytes <= this.#limits.maxBytes;
+    let inferable = block.matches !== undefined && watermark >= block.needs;
+    if (!block.matches) {
+      const matches = this.#match(block, patient && watermark < block.needs + UNRIPE_WAIT_MS);
+      if (!matches) {
+        block.after = watermark;
+        return false;
+      }
+      block.matches = matches;
+      if (this.#timing && this.#tell(block, this.#timing)) {
+        inferable = watermark >= block.needs + TIMING_WAIT_MS;
+        if (!inferable && patient) {
+          block.needs += TIMING_WAIT_MS;
+          return false;
+        }
+      }
+    }
+    block.lines.forEach(({ parsed }, i) => {
+      const match = block.matches![i];
+      if (match) this.#index.learn(match.used);
+      if (match && inferable && typeof parsed !== 'string') this.#infer(parsed, match.outcomes);
+      block.outcomes.push(match?.outcomes ?? NO_OUTCOMES);
+    });
+    return true;
+  }
+
+  /** In step with the block's lines. Undefined if a line has to wait on, as `patient` allows. */
+  #match(block: WaitingBlock<Tag>, patient: boolean): (Match | undefined)[] | undefined {
     const matches: (Match | undefined)[] = [];
     for (const { parsed } of block.lines) {
       if (typeof parsed === 'string' || parsed.attempts.length === 0) {
@@ -124,16 +165,33 @@ export class Waiting<Tag> {
         continue;
       }
       const match = matchLine(parsed, block.readAt, this.#index);
-      if (match.unripe && patient) {
-        block.after = watermark;
-        return false;
-      }
+      if (match.unripe && patient) return undefined;
       matches.push(match);
     }
-    for (const match of matches) {
-      if (match) this.#index.learn(match.used);
-      block.outcomes.push(match?.outcomes ?? NO_OUTCOMES);
-    }
-    return true;
+    return matches;
+  }
+
+  /** Tells what other evidence has named. Whether it left anything open. */
+  #tell(block: WaitingBlock<Tag>, timing: Timing): boolean {
+    let open = false;
+    block.lines.forEach(({ parsed }, i) => {
+      if (typeof parsed === 'string') return;
+      block.matches![i]?.outcomes.forEach((outcome, k) => {
+        if (isResolved(outcome)) timing.know(parsed, k, outcome.ip, outcome.port);
+        else if (outcome.reason === 'ambiguous') open = true;
+      });
+    });
+    return open;
+  }
+
+  #infer(line: ParsedLine, outcomes: Outcome[]): void {
+    outcomes.forEach((outcome, k) => {
+      if (isResolved(outcome) || outcome.reason !== 'ambiguous') return;
+      const named = this.#timing?.backend(line, k);
+      if (!named) return;
+      const { ip, port } = line.attempts[k]!;
+      const direct = named.ip === ip && named.port === port;
+      outcomes[k] = direct ? { reason: 'direct' } : { evidence: 'timing', ...named };
+    });
   }
 }

@@ -56,14 +56,17 @@ export interface Window {
   endedAfter: number;
 }
 
-/** The latest instant that matters for the line: with a watermark not before it, all its evidence has arrived. */
-export function lineEnd(line: ParsedLine, readAt: number): number {
+/**
+ * The latest instant that matters for the line: with a watermark not before it, all its evidence has arrived. `slackMs`:
+ * how much later than the line says it is looked for.
+ */
+export function lineEnd(line: ParsedLine, readAt: number, slackMs = 0): number {
   if (line.endMs === undefined) return readAt;
   for (let k = 0; k < line.attempts.length; k++) {
     if (line.attempts[k]!.kind === 'ip' && wasSent(line, k) !== 'yes')
       return Math.min(readAt, line.endMs + line.endStepMs + TURN_MS);
   }
-  return Math.min(readAt, line.endMs + line.endStepMs);
+  return Math.min(readAt, line.endMs + line.endStepMs + slackMs);
 }
 
 /**

@@ -24,6 +24,7 @@ export const CT_DELETE = 0x102;
 /** enum ctattr_type */
 export const CTA_TUPLE_ORIG = 1;
 const CTA_TUPLE_REPLY = 2;
+const CTA_STATUS = 3;
 export const CTA_PROTOINFO = 4;
 const CTA_ID = 12;
 const CTA_ZONE = 18;
@@ -48,6 +49,10 @@ const CTA_PROTOINFO_TCP_STATE = 1;
 export const IPPROTO_TCP = 6;
 /** enum tcp_conntrack: both sides' FINs and the last acknowledgement have passed. */
 export const TCP_TIME_WAIT = 7;
+/** A reset has passed. */
+export const TCP_CLOSE = 8;
+/** enum ip_conntrack_status: the handshake was completed. */
+const IPS_ASSURED = 1 << 2;
 
 export interface ConntrackEvent {
   /** `update` also for the entries of a dump: how the connection is at the moment. */
@@ -65,6 +70,8 @@ export interface ConntrackEvent {
   ip: string;
   port: number;
   tcpState: number | undefined;
+  /** Whether the connection was ever established; undefined if the message does not say. */
+  assured?: boolean | undefined;
   /** CTA_TIMESTAMP_EVENT in ms since the epoch: when the event happened, on kernels that say so. */
   eventMs: number | undefined;
 }
@@ -110,6 +117,7 @@ export function parseConntrack(
   let id = 0;
   let zone = 0;
   let tcpState: number | undefined;
+  let assured: boolean | undefined;
   let eventMs: number | undefined;
 
   for (let at = start + NETFILTER_HEADER; at < end; ) {
@@ -139,6 +147,9 @@ export function parseConntrack(
         ip = texts.text(bytes, tuple.srcAt, tuple.length);
         port = tuple.sport;
         break;
+      case CTA_STATUS:
+        if (stop - value === 4) assured = (be32(bytes, value) & IPS_ASSURED) !== 0;
+        break;
       case CTA_ID:
         if (stop - value === 4) id = be32(bytes, value);
         break;
@@ -166,6 +177,7 @@ export function parseConntrack(
     ip,
     port,
     tcpState,
+    assured,
     eventMs,
   };
 }

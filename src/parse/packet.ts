@@ -10,6 +10,8 @@ export interface TcpSegment {
   dport: number;
   seq: number;
   ack: number;
+  /** Bits of `TCP_FLAGS`. */
+  flags: number;
   /** Span of the payload bytes that are there. */
   payloadStart: number;
   payloadEnd: number;
@@ -21,6 +23,9 @@ export interface TcpSegment {
 export type PacketSkip = 'truncated' | 'not-ip' | 'not-tcp' | 'fragment' | 'malformed';
 
 const IPPROTO_TCP = 6;
+
+/** Control bits (RFC 9293, section 3.1). */
+export const TCP_FLAGS = { fin: 0x01, syn: 0x02, rst: 0x04, psh: 0x08, ack: 0x10 } as const;
 
 export function parseTcpPacket(bytes: Uint8Array, start: number, end: number): TcpSegment | PacketSkip {
   if (end - start < 1) return 'truncated';
@@ -99,6 +104,7 @@ function parseTcp(
     dport: be16(bytes, at + 2),
     seq: be32(bytes, at + 4),
     ack: be32(bytes, at + 8),
+    flags: bytes[at + 13]!,
     payloadStart,
     // Link-layer padding may follow the packet.
     payloadEnd: payloadLength === undefined ? end : Math.min(end, payloadStart + payloadLength),

@@ -31,6 +31,10 @@ export interface OpenRecord extends Flow {
   t: number;
   via: Source;
   held?: true;
+  /** `t` is the kernel's own time of the event, not that of its reading (CTA_TIMESTAMP_EVENT). */
+  exact?: true;
+  /** It was not opened before, where that is known better than by the tick before it. */
+  from?: number;
 }
 
 /** The connection's last moment: FIN exchange over, reset, or its conntrack entry gone. */
@@ -39,6 +43,13 @@ export interface CloseRecord extends Flow {
   seq: number;
   t: number;
   via: Source;
+  /**
+   * `finished`: both sides' FINs have passed (TIME_WAIT), so no exchange went on after it. `refused`: it was reset before
+   * it was established. Absent: neither is known.
+   */
+  how?: 'finished' | 'refused';
+  /** It was over by then, where that is known better than by `t`. */
+  at?: number;
 }
 
 /**
@@ -62,9 +73,22 @@ export interface RequestRecord extends Flow {
   cut?: true;
   /** TCP payload length of the packet in bytes. */
   bytes?: number;
-  /** The packet holds the request from its first to its last byte: a complete head that announces no body. */
+  /**
+   * The packet holds the request from its first to its last byte: a complete head that announces no body, or, where only
+   * TCP headers are seen, one segment short enough to be one write.
+   */
   entire?: true;
   within?: true;
+  /**
+   * Where only TCP headers are seen (`--tap headers`): payload bytes of the exchange so far, to the backend and from it.
+   * `sent` is absent where its beginning was not seen.
+   */
+  sent?: number;
+  received?: number;
+  /** The connection was reset: nginx may have written more than `sent` and read less than `received`. */
+  reset?: true;
+  /** No request of its own: it tells more of the youngest one on the connection. */
+  again?: true;
 }
 
 /** Everything that happened up to `t` has been sent. The event behind a record lies between the tick before it and its `t`. */

@@ -1,6 +1,7 @@
 import type { ReaderStats } from '../feed/reader.ts';
 import type { FollowerStats } from '../follow/follower.ts';
 import type { FlowIndex } from '../join/flow-index.ts';
+import type { Timing } from '../join/timing/timing.ts';
 import { formatHostPort } from '../parse/address.ts';
 import type { Pipeline } from '../pipeline.ts';
 import { EVIDENCE, REASONS } from '../record/outcome.ts';
@@ -85,6 +86,8 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
     ],
   );
 
+  if (pipeline.timing) addTimingMetrics(metrics, pipeline.timing);
+
   metrics.gauge('realpod_feed_connected', '1 while the feed is read.', () => (feed().connected ? 1 : 0));
   metrics.counter('realpod_feed_connects_total', 'Feeds begun.', () => feed().connects);
   metrics.counter('realpod_feed_failures_total', 'Feeds that broke or did not begin.', () => feed().failures);
@@ -142,6 +145,22 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
   metrics.gauge('realpod_resident_bytes', 'Resident memory of the process.', () => process.memoryUsage.rss());
   addPodMetrics(metrics, view, clock);
   return metrics;
+}
+
+function addTimingMetrics(metrics: Metrics, timing: Timing): void {
+  metrics.gauges('realpod_timing_entries', 'What deductions by timing remember.', 'what', () =>
+    Object.entries(timing.sizes),
+  );
+  metrics.counter(
+    'realpod_timing_doubts_total',
+    'Lines or connections too many, for which nothing is deduced for a minute.',
+    () => timing.counters.distrusted,
+  );
+  metrics.counter(
+    'realpod_timing_forgotten_total',
+    'Connections forgotten at the limit.',
+    () => timing.counters.forgotten,
+  );
 }
 
 /**

@@ -82,6 +82,7 @@ async function openFeed(readers: number): Promise<Feed> {
   feed.connect({
     subscribe: async () => ({ flows: [], completeSince: { tap: T0 } }),
     unsubscribe: () => {},
+    readPromptly: () => {},
     flush: async () => {},
   });
   for (let n = 0; n < readers; n++) await feed.open([address(n)], undefined, () => {});

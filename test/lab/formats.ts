@@ -23,6 +23,8 @@ export const FORMATS = {
   chosen: `${ARTICLE} "$chosen_id" ${TIMES} ${TRUTH}`,
   /** The same without the id. */
   times: `${ARTICLE} ${TIMES} ${TRUTH}`,
+  /** And with both byte counts. */
+  counts: `${ARTICLE} ${TIMES} "$upstream_bytes_received" ${TRUTH}`,
 } as const;
 
 /**

@@ -33,7 +33,7 @@ export interface RequestPlan {
   chunkBytes?: number;
   /** Announce the body with `Expect: 100-continue` and send it when the server says so. */
   expect?: boolean;
-  /** Raw header lines, without line ends. */
+  /** Raw header lines, without line ends. `{n}` as in the path. */
   headers?: readonly string[];
   /** The client goes away this long after sending. */
   abortAfterMs?: number;
@@ -128,7 +128,7 @@ function encodeHead(plan: LoadPlan, request: RequestPlan, n: number, port: numbe
     `${method} ${path} HTTP/1.1`,
     'Host: lab',
     `Connection: ${plan.keepalive === false ? 'close' : 'keep-alive'}`,
-    ...(request.headers ?? []),
+    ...(request.headers ?? []).map((header) => header.replace('{n}', String(n))),
   ];
   if (request.chunkBytes) lines.push('Transfer-Encoding: chunked');
   else if (request.bodyBytes !== undefined) lines.push(`Content-Length: ${request.bodyBytes}`);

@@ -29,6 +29,8 @@ export interface ScenarioOptions extends Partial<Omit<FrontOptions, 'format'>> {
   witnessed?: boolean;
   /** How the log is judged, where `compare` cannot read it. */
   judgement?: typeof compare;
+  /** Traffic that is not judged: what the sidecar has to see before it names anything. */
+  warmUp?: (bench: Bench) => Promise<void>;
 }
 
 export interface Judge {
@@ -90,7 +92,7 @@ export function judge(scene: Scene, rows: Row[]): Judge {
   let runs = 0;
   async function scenario(
     name: string,
-    { format, sidecarArgs, witnessed, judgement = compare, ...frontOptions }: ScenarioOptions,
+    { format, sidecarArgs, witnessed, judgement = compare, warmUp, ...frontOptions }: ScenarioOptions,
     traffic: (bench: Bench) => Promise<void>,
   ): Promise<Row> {
     const dir = join(scene.dir, `run${++runs}`);
@@ -110,10 +112,7 @@ export function judge(scene: Scene, rows: Row[]): Judge {
         ...(sidecarArgs ? { extra: sidecarArgs } : {}),
       });
       await untilExact(scene, sidecar, pod);
-      const witness = witnessed ? await startWitness(scene, dir) : undefined;
-      const warmUp = countLines(front.accessLog);
-      const earlier = sidecar.counts();
-      await traffic({
+      const bench: Bench = {
         front,
         sidecar,
         async sentTo(plan) {
@@ -121,7 +120,17 @@ export function judge(scene: Scene, rows: Row[]): Judge {
           assert.equal(done.failed, 0, `${name}: requests failed at the client: ${JSON.stringify(done)}`);
           assert.equal(done.completed + done.aborted, plan.total, `${name}: the load was cut off`);
         },
-      });
+      };
+      if (warmUp) {
+        await warmUp(bench);
+        await caughtUp(sidecar);
+        await delay(250);
+        for (const path of podLogs(scene)) truncateSync(path);
+      }
+      const witness = witnessed ? await startWitness(scene, dir) : undefined;
+      const before = countLines(front.accessLog);
+      const earlier = sidecar.counts();
+      await traffic(bench);
       // What is missing then shows in the comparison, with the lines themselves.
       const behind = await caughtUp(sidecar).catch((error: Error) => error);
       // The backends flush their logs every 200 ms.
@@ -129,7 +138,7 @@ export function judge(scene: Scene, rows: Row[]): Judge {
       const later = sidecar.counts();
       const logged = readServed(podLogs(scene).map((path) => readFileSync(path, 'latin1')));
       const served = witness ? await witness.stop(logged) : logged;
-      const tail = (path: string) => dropLines(readFileSync(path), warmUp);
+      const tail = (path: string) => dropLines(readFileSync(path), before);
       const row: Row = {
         scenario: name,
         ...judgement(tail(front.accessLog), tail(sidecar.output), served),

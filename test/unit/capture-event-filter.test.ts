@@ -50,9 +50,9 @@ const passing = (addresses: string[], list = events) =>
     .filter(({ hex }) => passes(conntrackEventFilter(addresses), Buffer.from(hex, 'hex')))
     .map(({ what }) => what);
 
-const OF_USE = / NEW | DESTROY | UPDATE TIME_WAIT/;
+const OF_USE = / NEW | DESTROY | UPDATE (TIME_WAIT|CLOSE\b)/;
 
-test('openings, ends and TIME_WAIT of the subscribed addresses pass, nothing else does', () => {
+test('openings, ends, TIME_WAIT and resets of the subscribed addresses pass, nothing else does', () => {
   const wanted = (version: string) =>
     events.map(({ what }) => what).filter((what) => what.startsWith(version) && OF_USE.test(what));
   assert.ok(wanted('IPv4').length > 10 && wanted('IPv6').length > 5);

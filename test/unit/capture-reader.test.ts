@@ -5,7 +5,8 @@ import { CAPTURE_DEFAULTS, createCapture } from '../../src/capture/capture.ts';
 import { FlowTable } from '../../src/capture/flows.ts';
 import type { Drained, MessageVisitor } from '../../src/capture/netlink.ts';
 import { type MessageSource, Reader } from '../../src/capture/reader.ts';
-import { AddressSet } from '../../src/parse/ip-bytes.ts';
+import { TapPackets } from '../../src/capture/tap-packets.ts';
+import { AddressSet, AddressTexts } from '../../src/parse/ip-bytes.ts';
 import { headerName } from '../../src/parse/request-head.ts';
 import type { Observation } from '../../src/record/feed.ts';
 
@@ -47,8 +48,16 @@ class Held implements MessageSource {
     return drained;
   }
 
-  watch(): void {}
-  unwatch(): void {}
+  /** What is called when something can be read, while that is asked for. */
+  readable: (() => void) | undefined;
+
+  watch(readable: () => void): void {
+    this.readable = readable;
+  }
+
+  unwatch(): void {
+    this.readable = undefined;
+  }
 }
 
 function scene() {
@@ -61,16 +70,17 @@ function scene() {
     flows.addSource(text);
   }
   const { stats } = createCapture({ ...CAPTURE_DEFAULTS, log: () => {} }, { batch: () => {} });
+  const texts = new AddressTexts();
   const time = { wall: 1_000_000, monotonic: 0 };
   const delivered: { observations: Observation[]; watermark: number }[] = [];
   let losses = 0;
   const reader = new Reader({
     conntrack,
     tap,
+    packets: new TapPackets({ addresses, texts, idHeader: headerName('X-Request-ID'), paths: true, stats }),
     addresses,
+    texts,
     flows,
-    idHeader: headerName('X-Request-ID'),
-    paths: true,
     clock: { wall: () => time.wall, monotonic: () => time.monotonic },
     sink: { batch: (observations, watermark) => delivered.push({ observations, watermark }) },
     stats,
@@ -331,4 +341,20 @@ test('messages that cannot be understood are counted', () => {
   tap.messages.push(request().subarray(0, 30), Buffer.alloc(3));
   read();
   assert.deepEqual([stats.conntrackMalformed, stats.tapMalformed], [1, 2]);
+});
+
+test('read promptly, an opening has the time between two looks, and comes with the next reading', () => {
+  const { conntrack, reader, read, time } = scene();
+  reader.readPromptly(true);
+  const { readable } = conntrack;
+  read();
+  conntrack.messages.push(conn('NEW SYN_SENT'));
+  time.wall += 2;
+  readable!();
+  time.wall += 3;
+  const { observations, watermark } = read(5);
+  reader.close();
+  const [open] = observations;
+  assert.ok(open?.kind === 'open');
+  assert.deepEqual([open.from, open.t, watermark], [1_000_010, 1_000_012, 1_000_020]);
 });

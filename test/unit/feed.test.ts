@@ -43,7 +43,13 @@ const open = (src: string, sport: number): Subscription['flows'][number] => ({
 
 /** A feed over a capture of the test's own, and a clock that the test moves. */
 function start(limits: Partial<typeof FEED_LIMITS> = {}) {
-  const state = { now: T0, subscribed: [] as string[], unsubscribed: [] as string[], flushes: 0 };
+  const state = {
+    now: T0,
+    subscribed: [] as string[],
+    unsubscribed: [] as string[],
+    prompt: [] as boolean[],
+    flushes: 0,
+  };
   const feed = new Feed(() => state.now, { ...FEED_LIMITS, ...limits });
   feed.connect(
     {
@@ -52,6 +58,7 @@ function start(limits: Partial<typeof FEED_LIMITS> = {}) {
         return { flows: [open(addresses[0]!, 40_000)], completeSince: { conntrack: T0 - 5, tap: T0 - 1 } };
       },
       unsubscribe: (addresses) => void state.unsubscribed.push(...addresses),
+      readPromptly: (prompt) => void state.prompt.push(prompt),
       async flush() {
         state.flushes++;
         feed.batch([], state.now);
@@ -222,6 +229,7 @@ test('what was recorded while a reader was away comes with the names of then and
     {
       subscribe: async () => ({ flows: [], completeSince: {} }),
       unsubscribe: () => {},
+      readPromptly: () => {},
       flush: async () => {},
     },
     {
@@ -253,4 +261,31 @@ test('what was recorded while a reader was away comes with the names of then and
   assert.equal(names.of(BACKEND, old, old, T0 + 100)?.pod, 'cart-0');
   assert.equal(names.of(BACKEND, T0 + 60, T0 + 60, T0 + 100)?.pod, 'cart-9');
   feed.close();
+});
+
+test('how a connection ended and whose time its opening has travel with the record', () => {
+  const { held: _, ...flow } = open(NGINX, 40_001);
+  const opened: Observation = { ...flow, exact: true };
+  const closed: Observation[] = (['finished', 'refused'] as const).map((how) => ({
+    ...flow,
+    kind: 'close',
+    how,
+    at: T0 + 0.25,
+  }));
+  for (const observation of [opened, ...closed]) {
+    assert.deepEqual(decodeRecord(encodeRecord(observation, 7)), { ...observation, seq: 7 });
+  }
+});
+
+test('conntrack is read promptly as long as a reader wants event times', async () => {
+  const { feed, state } = start();
+  const plain = await feed.open([NGINX], undefined, () => {});
+  assert.equal(state.prompt.at(-1), false);
+  const wanting = await feed.open([OTHER], undefined, () => {}, true);
+  assert.equal(state.prompt.at(-1), true);
+  assert.ok('reader' in plain && 'reader' in wanting);
+  plain.reader.close();
+  assert.equal(state.prompt.at(-1), true);
+  wanting.reader.close();
+  assert.equal(state.prompt.at(-1), false);
 });

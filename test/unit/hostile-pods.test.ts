@@ -32,6 +32,7 @@ async function helper() {
     stats,
     subscribe: async () => ({ flows: [], completeSince: { conntrack: Date.now(), tap: Date.now() } }),
     unsubscribe() {},
+    readPromptly() {},
     flush: async () => feed.batch([], Date.now()),
     lookup: () => new Promise<KnownFlow[]>((resolve) => waiting.push(() => resolve([]))),
     start: async () => {},

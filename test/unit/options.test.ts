@@ -96,7 +96,6 @@ test('the program refuses what it does not understand with exit code 2 and one l
       ['sidecar', '--helper', 'http://127.0.0.1:1', '--log-format', '$remote_addr'],
       /--log-format: .*upstream_addr/,
     ],
-    [['helper', '--tap', 'headers'], /--tap headers: /],
     [['helper', '--auth', 'password'], /--auth: password is not one of/],
   ];
   for (const [args, message] of cases) {

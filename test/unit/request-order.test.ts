@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type RequestOrder, takeSegment } from '../../src/capture/request-order.ts';
-import type { PendingRequest } from '../../src/capture/tap-packets.ts';
+import type { PendingSegment } from '../../src/capture/tap-packets.ts';
 
 const fresh = (): RequestOrder => ({ lastAck: undefined, requestEnd: undefined, upgraded: false });
 
@@ -14,7 +14,7 @@ interface Given {
   upgrade?: boolean;
 }
 
-function segment({ seq, length, ack, request, upgrade = false }: Given): PendingRequest {
+function segment({ seq, length, ack, request, upgrade = false }: Given): PendingSegment {
   const flow = { src: '10.244.0.70', sport: 40000, ip: '10.244.1.64', port: 8080 };
   const seen = { kind: 'request', via: 'tap', t: 0, ...flow } as const;
   return {

@@ -1,0 +1,86 @@
+/** What byte counts on the wire say about an attempt, where the tap copies no payload (`--tap headers`). */
+import type { Attempt } from '../record/line.ts';
+import type { Sighting } from './connection.ts';
+
+/**
+ * A request longer than this can be on the wire in part when its answer comes: a backend that does not wait for the whole
+ * of it is quicker than nginx's socket (bytes).
+ */
+const ONE_WRITE = 8_192;
+
+/** Lines in a row that must agree with the wire before counts are evidence, and how long a disagreement lasts (ms). */
+const CLEAN = 20;
+const DISTRUST_MS = 10_000;
+
+/** The request was upgraded to another protocol, which has no requests. */
+const SWITCHING_PROTOCOLS = 101;
+
+/** Whether counts can speak of the attempt at all. */
+export function hasCounts(attempt: Attempt): boolean {
+  return (
+    typeof attempt.bytesSent === 'number' &&
+    typeof attempt.bytesReceived === 'number' &&
+    attempt.status !== SWITCHING_PROTOCOLS
+  );
+}
+
+/** Whether an exchange that is a piece of the attempt's, or of another one's beside it, may have seemed over too early. */
+export function mayBeInPieces(sighting: Sighting, attempt: Attempt): boolean {
+  return sighting.received !== undefined && (!sighting.entire || (attempt.bytesSent ?? 0) > ONE_WRITE);
+}
+
+/** Whether the attempt's request may be hidden in the exchange, behind the rest of another one. */
+export function mayHold({ sent, received }: Sighting, { bytesSent, bytesReceived }: Attempt): boolean {
+  if (typeof bytesSent !== 'number' || typeof bytesReceived !== 'number' || sent === undefined) return true;
+  return sent > bytesSent && received! >= bytesReceived;
+}
+
+/** The exchange has exactly the line's counts. */
+export function countsAgree(sighting: Sighting, attempt: Attempt): boolean {
+  return sighting.sent === attempt.bytesSent && sighting.received === attempt.bytesReceived;
+}
+
+/**
+ * Whether the counts leave it possible that the exchange is the attempt's, for an attempt that got an answer and a record
+ * that is past its end: then the end of the answer has been seen, as it was pushed.
+ */
+export function countsAllow(sighting: Sighting, attempt: Attempt): boolean {
+  const { sent, received, entire, reset, first } = sighting;
+  const { bytesSent, bytesReceived } = attempt;
+  if (typeof bytesSent !== 'number' || typeof bytesReceived !== 'number' || received === undefined)
+    return true;
+  if (received === 0) return bytesReceived === 0;
+  if (countsAgree(sighting, attempt)) return true;
+  if (reset) return received >= bytesReceived && (sent === undefined || sent <= bytesSent);
+  if (sent === undefined) return true;
+  // A piece of it: the rest was answered before it was sent.
+  if (bytesSent > ONE_WRITE && sent <= bytesSent && received <= bytesReceived) return true;
+  if (entire) return false;
+  if (first) return sent <= bytesSent && received <= bytesReceived;
+  // It may hold the request behind the rest of another one, or be a piece of it.
+  return !(sent > bytesSent && received < bytesReceived) && !(sent < bytesSent && received > bytesReceived);
+}
+
+/**
+ * Whether one Service's lines have the counts of the wire. With TLS they have not, and where backends answer uploads early
+ * they have not always. A request that is not among those seen could be taken for another of its size, so nothing is
+ * named unless every line of late has found its like.
+ */
+export class CountTrust {
+  #clean = 0;
+  #distrustedUntil = Number.NEGATIVE_INFINITY;
+
+  /** `t`: the end of the line, ms since the epoch. */
+  seen(agreed: boolean, t: number): void {
+    if (agreed) {
+      this.#clean++;
+    } else {
+      this.#clean = 0;
+      this.#distrustedUntil = Math.max(this.#distrustedUntil, t + DISTRUST_MS);
+    }
+  }
+
+  trusts(begin: number): boolean {
+    return this.#clean > CLEAN && begin > this.#distrustedUntil;
+  }
+}

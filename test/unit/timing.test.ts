@@ -1,0 +1,158 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { TIMING_LIMITS, type TimingLimits } from '../../src/join/timing/timing.ts';
+import { playTiming, type TimingScore } from '../model/timing-play.ts';
+import { simulateTiming, type TimingPlan } from '../model/timing-traffic.ts';
+import { seededRandom } from '../model/traffic.ts';
+
+const RUNS = Number(process.env.REALPOD_JOIN_RUNS ?? 300);
+const SEED = Number(process.env.REALPOD_SEED ?? Date.now() % 1_000_000_000);
+
+/** An nginx with a connection for each attempt, backends that answer in a few ms, nothing unusual. */
+const PLAIN: TimingPlan = {
+  seed: 1,
+  pods: 4,
+  requests: 2500,
+  rate: 100,
+  paced: true,
+  turnMs: 0.3,
+  resolutionMs: 0,
+  jiffyMs: 0,
+  tookMs: 2,
+  slowBodies: 0,
+  slowClients: 0,
+  retries: 0,
+  refused: 0,
+  unseenRefusals: 0,
+  aborts: 0,
+  unlogged: 0,
+  pool: 0,
+  keptMs: 60_000,
+  requestsPerConnection: 1000,
+  lingerMs: 1,
+  losses: 0,
+  exact: false,
+  promptMs: 0,
+  how: true,
+};
+
+/** A memory in which hardly anything fits. */
+const SMALL: TimingLimits = { flows: 40, attempts: 30, candidates: 6 };
+
+function randomPlan(seed: number): TimingPlan {
+  const random = seededRandom(seed);
+  const coin = (): boolean => random() < 0.5;
+  const share = (most: number): number => (coin() ? 0 : random() * most);
+  return {
+    seed,
+    pods: 2 + Math.floor(random() * 4),
+    requests: 300,
+    rate: 10 ** (0.5 + random() * 3),
+    paced: coin(),
+    turnMs: 10 ** (random() * 2.5 - 1),
+    resolutionMs: random() < 0.2 ? 10 ** (random() * 1.5 + 0.7) : 0,
+    jiffyMs: random() < 0.2 ? 10 : 0,
+    tookMs: 10 ** (random() * 3 - 0.5),
+    slowBodies: share(1),
+    slowClients: share(0.5),
+    retries: share(0.5),
+    refused: share(0.2),
+    unseenRefusals: share(1),
+    aborts: share(0.4),
+    unlogged: share(1),
+    pool: coin() ? 0 : 1 + Math.floor(random() * 8),
+    // No backend and no nginx gives up idle connections sooner than after some hundred ms.
+    keptMs: 10 ** (2.7 + random() * 2.5),
+    requestsPerConnection: coin() ? 1000 : 1 + Math.floor(random() * 20),
+    lingerMs: 10 ** (random() * 3 - 1),
+    losses: share(0.1),
+    exact: coin(),
+    promptMs: coin() ? 0 : 10 ** (random() * 2.5 - 1),
+    how: coin(),
+  };
+}
+
+function play(plan: Partial<TimingPlan>, limits?: TimingLimits): TimingScore {
+  const { feed, lines } = simulateTiming({ ...PLAIN, ...plan });
+  const score = playTiming(feed, lines, limits);
+  assert.deepEqual(score.wrong.slice(0, 1), [], JSON.stringify({ ...PLAIN, ...plan }));
+  return score;
+}
+
+const covered = ({ right, attempts }: TimingScore): number => right / attempts;
+
+test('no random mix of traffic makes the deduction name a pod that did not answer', () => {
+  let named = 0;
+  for (let run = 0; run < RUNS; run++) {
+    const plan = randomPlan(SEED + run);
+    const { feed, lines } = simulateTiming(plan);
+    const score = playTiming(feed, lines, run % 3 === 0 ? SMALL : TIMING_LIMITS);
+    assert.deepEqual(
+      score.wrong.slice(0, 1),
+      [],
+      `REALPOD_SEED=${SEED} fails at run ${run}: ${JSON.stringify(plan)}`,
+    );
+    named += score.right;
+  }
+  if (RUNS > 1) assert.ok(named > RUNS / 4, `only ${named} attempts named`);
+});
+
+test('at 100 requests a second nearly every line is named, with either kind of event time', () => {
+  assert.ok(covered(play({})) > 0.93);
+  assert.ok(covered(play({ exact: true })) > 0.95);
+});
+
+test("with the kernel's times, 300 requests a second are named", () => {
+  assert.ok(covered(play({ exact: true, rate: 300 })) > 0.9);
+});
+
+test('clients that go away do not hide the other lines', () => {
+  assert.ok(covered(play({ aborts: 0.2 })) > 0.9);
+});
+
+test('refused attempts leave the serving attempt its pod', () => {
+  const { feed, lines } = simulateTiming({ ...PLAIN, retries: 0.2 });
+  const serving = lines.map((each) => ({
+    ...each,
+    truth: each.truth.map((pod, k) => (k === each.truth.length - 1 ? pod : undefined)),
+  }));
+  const score = playTiming(feed, serving);
+  assert.deepEqual(score.wrong, []);
+  assert.ok(covered(score) > 0.9, `${covered(score)}`);
+});
+
+test('with upstream keepalive nothing is named', () => {
+  assert.ok(covered(play({ pool: 8, rate: 300 })) === 0);
+});
+
+test('a pool of one beside unlogged requests is not taken for a connection a request', () => {
+  for (let seed = 1; seed <= 40; seed++) {
+    for (const rate of [2, 10, 50]) {
+      play({ seed, pool: 1, unlogged: 1, rate, requests: 150 });
+      play({ seed, pool: 2, unlogged: 0.7, rate, requests: 150, keptMs: 400, requestsPerConnection: 3 });
+    }
+  }
+});
+
+test('one request that is not logged makes the lines around it stay as they are', () => {
+  assert.equal(play({ unlogged: 0.5 }).right, 0);
+});
+
+test('with timer_resolution nothing is named that the coarse clock could have hidden', () => {
+  for (const resolutionMs of [5, 10, 50, 100, 200]) {
+    for (let seed = 1; seed <= 10; seed++) {
+      const score = play({ seed, resolutionMs, rate: 20, requests: 300, tookMs: 20 });
+      if (resolutionMs >= 50) assert.equal(score.right, 0);
+    }
+  }
+});
+
+test('while events are lost nothing is named', () => {
+  assert.equal(play({ losses: 1 }).right, 0);
+});
+
+test('what does not fit into memory is left alone', () => {
+  const score = play({ rate: 2000, requests: 3000 }, SMALL);
+  assert.ok(covered(score) < 0.5);
+  assert.ok(score.counters.forgotten > 0);
+});

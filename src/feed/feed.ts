@@ -162,7 +162,9 @@ export class Feed implements CaptureSink {
       for (const address of reader.addresses) this.#join(address, reader);
       const { flows, completeSince } = await this.#subscribe(reader);
       for (const [source, since] of Object.entries(completeSince) as [Source, number][]) {
-        reader.pending += encodeRecord({ kind: 'gap', t: since, source }, this.#seq);
+        // An address that is watched already: what was told before goes to no new reader.
+        const t = Math.max(since, this.#watermark);
+        reader.pending += encodeRecord({ kind: 'gap', t, source }, this.#seq);
       }
       for (const flow of flows) {
         this.#introduce(reader, flow.ip, flow.t);

@@ -69,6 +69,10 @@ export function inject(text: string, options: InjectOptions): Injection {
     return add(text, options);
   } catch (error) {
     if (error instanceof Refused) return { ok: false, message: error.message };
+    // The package looks at aliases when it writes them.
+    if (error instanceof Error && error.message.startsWith('Unresolved alias')) {
+      return { ok: false, message: `not valid YAML: ${error.message}` };
+    }
     throw error;
   }
 }

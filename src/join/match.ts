@@ -404,7 +404,7 @@ function matchByCounts(
 ): Outcome | undefined {
   if (!service || !hasCounts(attempt)) return undefined;
   const window = { ...narrow, end: Math.max(narrow.end, Math.min(readAt, narrow.end + COUNTED_SLACK_MS)) };
-  if (!requestsWhole(index, service, window, window.end - UNTIMED_MS)) return undefined;
+  if (!requestsWhole(index, service, window, window.end - UNTIMED_MS, window.answeredAfter)) return undefined;
   const remaining = new Remaining();
   let only: Sighting | undefined;
   let candidates = 0;

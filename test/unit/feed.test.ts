@@ -92,7 +92,7 @@ test('a new reader gets a gap for each source and the connections that are open,
   assert.equal(kinds(records), 'gap gap name name open tick');
   const [gap, , backend, clusterIp, held] = records;
   const { seq } = gap!;
-  assert.deepEqual(gap, { kind: 'gap', seq, t: T0 - 5, source: 'conntrack' });
+  assert.deepEqual(gap, { kind: 'gap', seq, t: T0, source: 'conntrack' });
   assert.deepEqual(backend, { kind: 'name', seq, t: T0 - 60_000, ip: BACKEND, ...CART });
   const none = { pod: '', namespace: '', node: '', service: '' };
   assert.deepEqual(clusterIp, { kind: 'name', seq, t: T0, ip: '10.105.148.194', ...none });
@@ -288,4 +288,19 @@ test('conntrack is read promptly as long as a reader wants event times', async (
   assert.equal(state.prompt.at(-1), true);
   wanting.reader.close();
   assert.equal(state.prompt.at(-1), false);
+});
+
+test('a new reader of an address that is watched already is told of a gap up to now, as it gets nothing older', async () => {
+  const { feed } = start();
+  await feed.open([NGINX], undefined, () => {});
+  feed.batch([request(NGINX, T0 + 500, 'before')], T0 + 1_000);
+  let text = '';
+  await feed.open([NGINX], undefined, (piece) => {
+    text += piece;
+  });
+  const { records } = new RecordDecoder().push(Buffer.from(text));
+  const gaps = records.filter((record) => record.kind === 'gap');
+  assert.equal(gaps.length, 2);
+  for (const gap of gaps) assert.equal(gap.t, T0 + 1_000);
+  assert.ok(!text.includes('before'));
 });

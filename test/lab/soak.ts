@@ -99,6 +99,7 @@ const tableOf = ({ scene }: Stage): string =>
   scene
     .runIn(scene.node, 'nft list table inet realpod')
     .replaceAll(/ (expires|timeout) \S+/g, '')
+    .replaceAll(/elements = \{[^}]*\}/g, '')
     .replaceAll(/counter packets \d+ bytes \d+/g, '')
     .replaceAll(/\s+/g, ' ');
 

@@ -269,7 +269,7 @@ suite('churn', {}, (stage) => {
     assertResolved(row, 'request-id', 0.98);
   });
 
-  test('150 source ports used again and again, the port in the line: right or left alone', async () => {
+  test('150 source ports used again and again, the port in the line: every line names its pod', async () => {
     const row = await withPorts(() =>
       stage().scenario(
         '150 source ports, by local port',
@@ -282,7 +282,8 @@ suite('churn', {}, (stage) => {
         ({ sentTo }) => sentTo({ connections: 10, total: 1500, ratePerSecond: 80, requests: mix('apart') }),
       ),
     );
-    assertResolved(row, 'source-port', 0.98);
+    // The connection that had the port before can still have answered when this one opened; then the request decides.
+    assert.ok(row.right >= 0.98 * row.attempts, JSON.stringify(row));
   });
 
   test('conntrack forgets connections that idle: right or left alone', async () => {

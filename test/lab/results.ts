@@ -77,7 +77,7 @@ the backend that answered it.
 
 const RESULTS: ResultsFile = { url: new URL('./RESULTS.md', import.meta.url), header: HEADER };
 
-/** Replaces one suite's section of RESULTS.md. Does nothing unless REALPOD_LAB_RESULTS=write. */
+/** Replaces one suite's section of RESULTS.md. Does nothing unless REALPOD_LAB_RESULTS=write, nor for a suite that did not run. */
 export function writeResults(suite: string, rows: readonly Row[], notes: readonly string[] = []): void {
   writeSection(RESULTS, suite, table(rows), notes);
 }
@@ -89,7 +89,7 @@ export function writeSection(
   body: string,
   notes: readonly string[] = [],
 ): void {
-  if (process.env.REALPOD_LAB_RESULTS !== 'write') return;
+  if (process.env.REALPOD_LAB_RESULTS !== 'write' || rows.length === 0) return;
   const machine = [
     `Linux ${release()} ${arch()}, ${cpus().length} CPUs`,
     `Node ${process.version}`,

@@ -4,7 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { arch, cpus, release, tmpdir } from 'node:os';
+import { arch, cpus, loadavg, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { labCanRun } from '../lab/requirements.ts';
@@ -211,6 +211,7 @@ function machine(): string {
     version('sed', '--version'),
     version('sh', '-c', 'mawk -W version 2>&1'),
     version('sh', '-c', 'nginx -v 2>&1'),
+    `beside a load of ${loadavg()[0]!.toFixed(0)}`,
   ].join('; ');
 }
 

@@ -79,6 +79,7 @@ const RESULTS: ResultsFile = { url: new URL('./RESULTS.md', import.meta.url), he
 
 /** Replaces one suite's section of RESULTS.md. Does nothing unless REALPOD_LAB_RESULTS=write, nor for a suite that did not run. */
 export function writeResults(suite: string, rows: readonly Row[], notes: readonly string[] = []): void {
+  if (rows.length === 0) return;
   writeSection(RESULTS, suite, table(rows), notes);
 }
 
@@ -89,7 +90,7 @@ export function writeSection(
   body: string,
   notes: readonly string[] = [],
 ): void {
-  if (process.env.REALPOD_LAB_RESULTS !== 'write' || rows.length === 0) return;
+  if (process.env.REALPOD_LAB_RESULTS !== 'write') return;
   const machine = [
     `Linux ${release()} ${arch()}, ${cpus().length} CPUs`,
     `Node ${process.version}`,

@@ -11,6 +11,8 @@ import {
 import type { FlowIndex } from './flow-index.ts';
 import type { Window } from './window.ts';
 
+/** Requests looked at for one attempt where no id selects them. With more in the window, the attempt is left alone. */
+export const MAX_LOOKED_AT = 512;
 /** Events of one source may be handed over this much out of order (ms). */
 const DISORDER_MS = 5_000;
 

@@ -1,7 +1,8 @@
 import type { ParsedLine, UnparsedReason } from '../record/line.ts';
 import { isResolved, type Outcome } from '../record/outcome.ts';
+import { COUNTED_SLACK_MS } from './by-counts.ts';
 import type { FlowIndex } from './flow-index.ts';
-import { COUNTED_SLACK_MS, type Match, matchLine } from './match.ts';
+import { type Match, matchLine } from './match.ts';
 import { TIMING_WAIT_MS, type Timing } from './timing/timing.ts';
 import { lineEnd } from './window.ts';
 

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { COUNTED_SLACK_MS } from '../../src/join/by-counts.ts';
 import { FlowIndex } from '../../src/join/flow-index.ts';
-import { COUNTED_SLACK_MS, matchLine } from '../../src/join/match.ts';
+import { matchLine } from '../../src/join/match.ts';
 import { lineEnd } from '../../src/join/window.ts';
 import { isResolved } from '../../src/record/outcome.ts';
 import { type HeaderPlan, simulateHeaders } from '../model/header-traffic.ts';

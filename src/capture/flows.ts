@@ -274,7 +274,7 @@ export class FlowTable {
       listedIn: 0,
       ending: false,
       lastAck: undefined,
-      requestEnd: undefined,
+      last: undefined,
       upgraded: false,
       next: bySport.get(event.sport),
     };

@@ -5,8 +5,8 @@ import type { PendingSegment } from './tap-packets.ts';
 export interface RequestOrder {
   /** TCP acknowledgement number of its last request; undefined before the first. */
   lastAck: number | undefined;
-  /** TCP sequence number of the byte after its last request, where that is known. */
-  requestEnd: number | undefined;
+  /** TCP sequence number of its last request's first byte, and its bytes with the body; undefined if not known. */
+  last: { start: number; length: number } | undefined;
   /** It may carry another protocol by now. */
   upgraded: boolean;
 }
@@ -23,24 +23,27 @@ export function takeSegment(
   segment: PendingSegment,
 ): 'request' | 'repeated' | 'not-http' {
   const { request, seq, ack, segmentEnd } = segment;
-  const { lastAck, requestEnd } = order;
+  const { lastAck, last } = order;
   if (lastAck === undefined) {
     if (request.within) return 'not-http';
   } else {
     // A new request acknowledges the answer to the one before.
     if (ack === lastAck) return 'repeated';
-    if (requestEnd !== undefined && segmentEnd !== undefined && !isAfter(segmentEnd, requestEnd))
-      return 'repeated';
-    if (requestEnd !== undefined && isAfter(requestEnd, seq)) makeWithin(segment);
+    // Only what begins within that request: another connection may have taken the port, unheard of so far.
+    if (last !== undefined && distance(last.start, seq) < last.length) {
+      if (segmentEnd !== undefined && distance(last.start, segmentEnd) <= last.length) return 'repeated';
+      makeWithin(segment);
+    }
     if (request.within) {
       if (order.upgraded) return 'repeated';
       // The request that may begin in it can have a body of its own.
-      order.requestEnd = undefined;
+      order.last = undefined;
       return 'request';
     }
   }
   order.lastAck = ack;
-  order.requestEnd = segment.requestEnd;
+  order.last =
+    segment.requestEnd === undefined ? undefined : { start: seq, length: distance(seq, segment.requestEnd) };
   if (order.upgraded) {
     delete request.id;
     delete request.own;
@@ -50,9 +53,9 @@ export function takeSegment(
   return 'request';
 }
 
-/** Of sequence numbers less than 2 GiB apart (RFC 9293, section 3.4). */
-function isAfter(a: number, b: number): boolean {
-  return ((a - b) | 0) > 0;
+/** Bytes from one sequence number to another, which go round (RFC 9293, section 3.4). */
+function distance(from: number, to: number): number {
+  return (to - from) >>> 0;
 }
 
 function makeWithin({ request }: PendingSegment): void {

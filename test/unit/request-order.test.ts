@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { type RequestOrder, takeSegment } from '../../src/capture/request-order.ts';
 import type { PendingSegment } from '../../src/capture/tap-packets.ts';
 
-const fresh = (): RequestOrder => ({ lastAck: undefined, requestEnd: undefined, upgraded: false });
+const fresh = (): RequestOrder => ({ lastAck: undefined, last: undefined, upgraded: false });
 
 interface Given {
   seq: number;
@@ -86,6 +86,12 @@ test('sequence numbers go round', () => {
     ),
     ['x', 'repeated', 'x'],
   );
+});
+
+test('a connection that has taken the port, unheard of so far, is not taken for the one before', () => {
+  const before = { seq: 3_000_000_000, length: 200, ack: 5, request: 200 };
+  assert.deepEqual(told(before, { seq: 2_000_000_000, length: 100, ack: 9, request: 100 }), ['x', 'x']);
+  assert.deepEqual(told(before, { seq: 100, length: 100, ack: 9, request: 100 }), ['x', 'x']);
 });
 
 test('in a tunnel no id is believed, and nothing but what looks like a request is told', () => {

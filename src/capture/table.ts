@@ -57,8 +57,32 @@ import { TCP_FLAGS } from '../parse/packet.ts';
 import { CaptureError } from './error.ts';
 import { ANSWER_PREFIX } from './header-packets.ts';
 import { callFailed, type Libc } from './libc.ts';
-import { attribute, message, nested, number16, number32, number64, text } from './message.ts';
+import { attribute, message, nested, number32, number64, text } from './message.ts';
 import { NetlinkSocket, type Refusal } from './netlink.ts';
+import {
+  byteInRange,
+  ct,
+  differs,
+  equals,
+  expression,
+  LIST_ELEMENT,
+  log,
+  masked,
+  matchAddress,
+  meta,
+  NFT_CT_DIRECTION,
+  NFT_CT_ID,
+  NFT_GOTO,
+  NFT_META_L4PROTO,
+  NFT_PAYLOAD_INNER_HEADER,
+  NFT_PAYLOAD_TRANSPORT_HEADER,
+  NFT_REG_1,
+  NFT_RETURN,
+  type PacketLog,
+  payload,
+  update,
+  verdict,
+} from './nft-expression.ts';
 
 export const TABLE = 'realpod';
 /** Addresses lapse from the table unless they are set again within this time. */
@@ -90,31 +114,15 @@ const TYPE_IPADDR = 7;
 const TYPE_IP6ADDR = 8;
 const TYPE_MARK = 19;
 
-const NFT_REG_VERDICT = 0;
-const NFT_REG_1 = 1;
-const NFT_GOTO = -4;
-const NFT_RETURN = -5;
-const NFT_META_NFPROTO = 15;
-const NFT_META_L4PROTO = 16;
-const NFT_CT_DIRECTION = 1;
-const NFT_CT_ID = 23;
-const NFT_CMP_NEQ = 1;
-const NFT_DYNSET_OP_UPDATE = 1;
-const NFT_PAYLOAD_NETWORK_HEADER = 1;
-const NFT_PAYLOAD_TRANSPORT_HEADER = 2;
-const NFT_PAYLOAD_INNER_HEADER = 3;
 const TCP_FLAGS_AT = 13;
 const { fin: TCP_FIN, syn: TCP_SYN, rst: TCP_RST, psh: TCP_PSH, ack: TCP_ACK } = TCP_FLAGS;
 /** IP header and TCP header without options, of IPv4 and IPv6. */
 export const HEADER_BYTES = { 4: 40, 6: 60 } as const;
 const LOG_PREFIX = 'realpod: ';
 const LOG_LEVEL_INFO = 6;
-const LIST_ELEMENT = 1;
 /** Connections whose bodies are followed, at most, and for how long after their last packet. More are not followed. */
 const BODIES_LIMIT = 131_072;
 const BODIES_TIMEOUT_MS = 60_000;
-/** IP and TCP header without options; with IPv6 to the byte. */
-const HEADERS_LENGTH = 60;
 
 const { EEXIST, EINVAL, ENOENT, EOPNOTSUPP, EPERM, EACCES } = constants.errno;
 
@@ -138,12 +146,7 @@ export interface TableRules {
   logOpenings: boolean;
 }
 
-export interface TapRule {
-  group: number;
-  /** Bytes copied from the IP header on. */
-  snaplen: number;
-  /** Packets that the kernel collects before it hands them over. */
-  queueThreshold: number;
+export interface TapRule extends PacketLog {
   /** TCP headers of both directions and nothing else; `snaplen` does not count then. */
   headersOnly: boolean;
 }
@@ -342,7 +345,7 @@ function withinBodyRule(tap: TapRule): Message {
     ct(NFT_CT_ID),
     expression('lookup', text(1, 'bodies'), number32(2, NFT_REG_1)),
     update('bodies'),
-    log({ ...tap, snaplen: HEADERS_LENGTH }),
+    log({ ...tap, snaplen: HEADER_BYTES[6] }),
   );
 }
 
@@ -408,89 +411,4 @@ function newRule(chain: string, ...expressions: Buffer[]): Message {
     text(2, chain),
     nested(4, ...expressions),
   );
-}
-
-function expression(name: string, ...attributes: Buffer[]): Buffer {
-  return nested(LIST_ELEMENT, text(1, name), nested(2, ...attributes));
-}
-
-function meta(key: number): Buffer {
-  return expression('meta', number32(2, key), number32(1, NFT_REG_1));
-}
-
-function payload(base: number, offset: number, length: number): Buffer {
-  return expression(
-    'payload',
-    number32(1, NFT_REG_1),
-    number32(2, base),
-    number32(3, offset),
-    number32(4, length),
-  );
-}
-
-/** Keeps these bits of the one byte in register 1. */
-function masked(bits: number): Buffer {
-  return expression(
-    'bitwise',
-    number32(1, NFT_REG_1),
-    number32(2, NFT_REG_1),
-    number32(3, 1),
-    nested(4, attribute(1, Buffer.of(bits))),
-    nested(5, attribute(1, Buffer.of(0))),
-  );
-}
-
-/** The one byte in register 1 is `value`. */
-function equals(value: number): Buffer {
-  return expression('cmp', number32(1, NFT_REG_1), number32(2, 0), nested(3, attribute(1, Buffer.of(value))));
-}
-
-/** What is in register 1 is not this. */
-function differs(value: Buffer): Buffer {
-  return expression('cmp', number32(1, NFT_REG_1), number32(2, NFT_CMP_NEQ), nested(3, attribute(1, value)));
-}
-
-function ct(key: number): Buffer {
-  return expression('ct', number32(2, key), number32(1, NFT_REG_1));
-}
-
-/** Puts register 1 into the set, or gives it its full time again. */
-function update(set: string): Buffer {
-  return expression('dynset', text(1, set), number32(3, NFT_DYNSET_OP_UPDATE), number32(4, NFT_REG_1));
-}
-
-function matchAddress(set: string, family: number, offset: number, length: number): Buffer[] {
-  return [
-    meta(NFT_META_NFPROTO),
-    equals(family),
-    payload(NFT_PAYLOAD_NETWORK_HEADER, offset, length),
-    expression('lookup', text(1, set), number32(2, NFT_REG_1)),
-  ];
-}
-
-/** Byte `offset` of the TCP payload lies in `from`..`to`. */
-function byteInRange(offset: number, from: number, to: number): Buffer[] {
-  return [
-    payload(NFT_PAYLOAD_INNER_HEADER, offset, 1),
-    expression(
-      'range',
-      number32(1, NFT_REG_1),
-      number32(2, 0),
-      nested(3, attribute(1, Buffer.of(from))),
-      nested(4, attribute(1, Buffer.of(to))),
-    ),
-  ];
-}
-
-function verdict(code: number, ...chain: Buffer[]): Buffer {
-  return expression(
-    'immediate',
-    number32(1, NFT_REG_VERDICT),
-    nested(2, nested(2, number32(1, code), ...chain)),
-  );
-}
-
-function log({ group, snaplen, queueThreshold }: TapRule, prefix?: string): Buffer {
-  const marked = prefix === undefined ? [] : [text(2, prefix)];
-  return expression('log', number16(1, group), ...marked, number32(3, snaplen), number16(4, queueThreshold));
 }

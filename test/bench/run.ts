@@ -206,7 +206,7 @@ function version(command: string, ...args: string[]): string {
 
 function machine(): string {
   return [
-    `Linux ${release()} ${arch()}, ${cpus().length} CPUs (${cpus()[0]?.model})`,
+    `Linux ${release().split('-')[0]} ${arch()}, ${cpus().length} CPUs (${cpus()[0]?.model})`,
     `Node ${process.version}`,
     version('sed', '--version'),
     version('sh', '-c', 'mawk -W version 2>&1'),

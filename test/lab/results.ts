@@ -92,7 +92,7 @@ export function writeSection(
 ): void {
   if (process.env.REALPOD_LAB_RESULTS !== 'write') return;
   const machine = [
-    `Linux ${release()} ${arch()}, ${cpus().length} CPUs`,
+    `Linux ${release().split('-')[0]} ${arch()}, ${cpus().length} CPUs`,
     `Node ${process.version}`,
     version('sh', ['-c', 'nginx -v 2>&1']).replace('nginx version: ', ''),
     version('iptables', ['-V']),

@@ -11,6 +11,9 @@ const BEFORE_SEEN_MS = 250;
 /** A connection that opened this short a time before the line was read may be about to carry its first request (ms). */
 const UNRIPE_MS = 100;
 
+/** The longest that a connect takes (ms): Linux gives its SYN up after 127 s, nginx by default after 60. */
+const CONNECT_MS = 130_000;
+
 const NONE: readonly Sighting[] = [];
 
 /**
@@ -62,7 +65,10 @@ export function matchById(
     if (service?.ownIds && !sightings.every((s) => s.own))
       passedOn(line, attempt, window, service, remaining);
     const certain = wasCarried(line, k) === 'yes';
-    if (!certain && !remaining.several) unsent(attempt, window, service, index, remaining, match);
+    if (!certain && !remaining.several) {
+      const dialledAfter = Math.max(window.begin, seen[0]!.from - CONNECT_MS * group.length);
+      unsent(attempt, window, dialledAfter, service, index, remaining, match);
+    }
     const outcome = settle(
       attempt,
       remaining,
@@ -201,10 +207,15 @@ function passedOn(
 /**
  * An attempt that perhaps never sent its request was on a connection that opened for it and carried none. One that
  * opened just now is more likely to get its request with the next batch.
+ *
+ * `dialledAfter`: not before. What was seen with the id is then another's, that of a mirror for one, which dialled at the
+ * same time and did not take longer than a connect can. Without this bound one refused connection would speak against
+ * every later line that has no times.
  */
 function unsent(
   attempt: Attempt,
   window: Window,
+  dialledAfter: number,
   service: Service | undefined,
   index: FlowIndex,
   remaining: Remaining,
@@ -217,7 +228,7 @@ function unsent(
       if (++looked > MAX_LOOKED_AT) remaining.several = true;
       // Open before the record began: its requests may have come before, and it tells nothing of a line without times.
       if (connection.openFrom === -Infinity && window.begin === -Infinity) continue;
-      if (connection.openTo < window.begin || !fits(connection, attempt, window)) continue;
+      if (connection.openTo < dialledAfter || !fits(connection, attempt, window)) continue;
       remaining.add(connection);
       if (connection.closeTo === Infinity && connection.openTo > window.end - UNRIPE_MS) young = true;
       else if (remaining.several) return;

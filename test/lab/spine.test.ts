@@ -61,6 +61,18 @@ describe('the spine', { skip: !labCanRun(), concurrency: false, timeout: 600_000
     writeResults('spine', rows, notes);
   });
 
+  // First, while no pod holds sockets in TIME_WAIT. One that still has the tuple meets a SYN with its last ACK; Linux resets
+  // that and sends its SYN again 8 ms later, and conntrack may choose another pod for it. The refused connection has no
+  // request, and speaks against every line without times that comes soon after.
+  test("the article's format with only $request_id added: every line names its pod", async () => {
+    const row = await scenario(
+      'article + $request_id, keepalive',
+      { format: 'id', keepalive: true },
+      ({ sentTo }) => sentTo({ connections: 20, total: 3000, requests: ONE_SERVICE }),
+    );
+    assertResolved(row, 'request-id', 0.999);
+  });
+
   for (const keepalive of [false, true])
     for (const [connections, total] of [
       [1, 5000],
@@ -84,18 +96,6 @@ describe('the spine', { skip: !labCanRun(), concurrency: false, timeout: 600_000
       );
       assertResolved(row, 'request-id', 0.999);
     }
-  });
-
-  test("the article's format with only $request_id added: lines name their pod or are ambiguous", async () => {
-    const row = await scenario(
-      'article + $request_id, keepalive',
-      { format: 'id', keepalive: true },
-      ({ sentTo }) => sentTo({ connections: 20, total: 3000, requests: ONE_SERVICE }),
-    );
-    // Nearly all of the time it is every line. But a connection on which no request was seen speaks against every later
-    // line that does not say when its request began, and now and then there is one.
-    assertResolved(row, 'request-id', 0.25);
-    assert.equal(row.reasons.ambiguous ?? 0, row.leftAlone, JSON.stringify(row.reasons));
   });
 
   test('backends that answer before they have read the body: right or left alone', async () => {

@@ -84,3 +84,41 @@ test('what is repeated goes with the memory of it', () => {
     });
   assert.equal(service.repeated.size, 0);
 });
+
+test('a connection that was refused speaks against lines without times only as long as a connect can take', () => {
+  const refusedAndThen = (later: number) => {
+    const index = indexOf([['first', 65]]);
+    let seq = 100;
+    const apply = (observation: Observation) => index.apply({ ...observation, seq: seq++ });
+    const flow = (sport: number, pod: number) => ({
+      src: '10.244.0.70',
+      sport,
+      ...VIP,
+      ip: `10.244.1.${pod}`,
+      port: 8000,
+    });
+    const refused = START + 20_000;
+    apply({ kind: 'open', t: refused, ...flow(40_000, 64), via: 'conntrack' });
+    apply({ kind: 'close', t: refused, ...flow(40_000, 64), via: 'conntrack', how: 'refused' });
+    apply({ kind: 'tick', t: refused + later - 1 });
+    apply({ kind: 'open', t: refused + later, ...flow(40_001, 66), via: 'conntrack' });
+    const request = { id: 'later', bytes: 100, entire: true } as const;
+    apply({ kind: 'request', t: refused + later, ...flow(40_001, 66), via: 'tap', ...request });
+    apply({ kind: 'tick', t: refused + later + 10_000 });
+    const untimed = { connectMs: undefined, headerMs: undefined, responseMs: undefined, status: undefined };
+    const line = lineOf('later');
+    return matchLine(
+      {
+        ...line,
+        endMs: undefined,
+        requestMs: undefined,
+        attempts: [{ ...line.attempts[0]!, ...untimed, bytesSent: undefined, bytesReceived: undefined }],
+      },
+      refused + later + 100,
+      index,
+    ).outcomes[0];
+  };
+  assert.deepEqual(refusedAndThen(60_000), { reason: 'ambiguous' });
+  const named = refusedAndThen(140_000);
+  assert.ok(named && 'evidence' in named && named.ip === '10.244.1.66', JSON.stringify(named));
+});

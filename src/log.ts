@@ -12,7 +12,7 @@ export function stderrLog(component: string): Log {
   return (level, message) => {
     const now = Date.now();
     const last = said.get(message);
-    if (last !== undefined && now - last < REPEAT_MS) return;
+    if (last !== undefined && Math.abs(now - last) < REPEAT_MS) return;
     if (said.size >= MAX_REMEMBERED) said.clear();
     said.set(message, now);
     const line = message.replace(/[\r\n]+/g, ' ');

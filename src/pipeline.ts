@@ -10,6 +10,8 @@ import type { Style } from './rewrite/style.ts';
 
 const NEWLINE = 0x0a;
 
+/** The clock was set back where it, or the feed's watermark, was this much later before (ms). */
+const SET_BACK_MS = 10;
 /** How long a block waits before a watermark is asked for (ms). */
 const ASK_AFTER_MS = 1;
 /** The same while the feed brings watermarks of its own accord more often than this (ms): to ask costs both sides more than a batch. */
@@ -67,6 +69,8 @@ export class Pipeline {
   #broughtBefore = -Infinity;
   #asked = false;
   #ended = false;
+  /** What the clock showed last. */
+  #now = -Infinity;
 
   constructor(parts: PipelineParts) {
     this.#parts = parts;
@@ -112,12 +116,28 @@ export class Pipeline {
 
   /** Call it when the watermark has moved. */
   settle(): void {
+    const now = this.#parts.clock();
+    this.#checkClock(now);
     this.#noteWatermark();
-    const settled = this.waiting.take(this.#parts.clock());
+    const settled = this.waiting.take(now);
     if (settled.length > 0) this.#askAfter = ASK_AFTER_MS;
     for (const block of settled) this.#emit(block);
     this.#schedule();
     this.#wake?.();
+  }
+
+  /**
+   * The helper says so too, with its next reading. Until then lines would be compared with what happened when the clock
+   * showed these times before.
+   */
+  #checkClock(now: number): void {
+    const { index, timing } = this.#parts;
+    const latest = Math.max(this.#now, index.coverage.watermark);
+    this.#now = now;
+    if (latest <= now + SET_BACK_MS) return;
+    index.clockSetBack(now);
+    timing?.apply({ kind: 'gap', source: 'conntrack', t: now, seq: 0 });
+    this.waiting.expire();
   }
 
   #noteWatermark(): void {
@@ -200,14 +220,14 @@ export class Pipeline {
   #schedule(): void {
     const { deadline } = this.waiting;
     if (deadline === undefined) return;
-    const { clock, requestTick } = this.#parts;
+    const { clock, requestTick, limits } = this.#parts;
     if (this.#timer === undefined) {
       this.#timer = setTimeout(
         () => {
           this.#timer = undefined;
           this.settle();
         },
-        Math.max(1, deadline - clock()),
+        Math.min(Math.max(1, deadline - clock()), limits.maxWaitMs),
       );
     }
     if (this.waiting.wanting && this.#asking === undefined) {

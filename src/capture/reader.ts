@@ -16,7 +16,9 @@ const QUIET_MS = 20;
 /** Messages read from a socket before the event loop gets its turn. More than the default receive buffer holds. */
 const READ_LIMIT = 65_536;
 /** Wall and monotonic clock may drift apart this far between two readings before it counts as a step. */
-const CLOCK_STEP_MS = 500;
+const CLOCK_STEP_MS = 100;
+/** Two readings of the clocks that took longer than this (ms) were interrupted, and are made again. */
+const INTERRUPTED_MS = 5;
 
 /** What `NetlinkSocket` is to the reader. */
 export interface MessageSource {
@@ -144,8 +146,8 @@ export class Reader {
   read(): boolean {
     if (this.#closed) return true;
     const { clock, conntrack, tap, packets, flows, sink, stats } = this.#options;
+    this.#checkClock();
     const begun = clock.wall();
-    this.#checkClock(begun);
     if (clock.monotonic() > this.#tapGoodUntil) this.completeness.impair('tap');
     stats.cycles++;
     const conntrackEmpty = conntrack === undefined || this.#drainConntrack(conntrack);
@@ -154,6 +156,8 @@ export class Reader {
     const tapEmpty = tap === undefined || this.#drainTap(tap);
     const complete = conntrackEmpty && tapEmpty;
     let requests = this.#placeRequests(packets.take(), conntrack);
+    // What was read meanwhile has times of before and after.
+    const stepped = this.#checkClock();
     const end = clock.wall();
     if (complete) {
       flows.release(endings, end, this.#out);
@@ -166,7 +170,7 @@ export class Reader {
       stats.gaps++;
       this.#out.push(gap);
     }
-    if (complete) this.#watermark = begun;
+    if (complete && !stepped) this.#watermark = begun;
     const out = this.#out;
     this.#out = [];
     this.#lastRead = clock.monotonic();
@@ -320,14 +324,14 @@ export class Reader {
 
   /**
    * Where the wall clock was set, times before and after cannot be compared: everything before is declared unknown,
-   * and the connections that are open are told anew.
+   * and the connections that are open are told anew. True if it was set.
    */
-  #checkClock(wall: number): void {
+  #checkClock(): boolean {
     const { clock, addresses, flows, stats, log } = this.#options;
-    const offset = wall - clock.monotonic();
+    const { wall, offset } = compareClocks(clock);
     const step = offset - this.#clockOffset;
     this.#clockOffset = offset;
-    if (Math.abs(step) <= CLOCK_STEP_MS) return;
+    if (Math.abs(step) <= CLOCK_STEP_MS) return false;
     stats.clockSteps++;
     log('error', `the clock was set by ${Math.round(step)} ms: what was seen before no longer counts`);
     for (const source of this.completeness.sources) {
@@ -343,6 +347,7 @@ export class Reader {
         this.#out.push(openOf(entry));
       }
     }
+    return true;
   }
 
   readonly #arm = (): void => {
@@ -389,6 +394,15 @@ export class Reader {
     if (left) this.#wake();
     else this.#arm();
   };
+}
+
+/** Both follow corrections of the machine's clock alike, so they drift apart only where one of them is set. */
+function compareClocks({ wall, monotonic }: Clock): { wall: number; offset: number } {
+  for (let tries = 1; ; tries++) {
+    const before = monotonic();
+    const now = wall();
+    if (monotonic() - before < INTERRUPTED_MS || tries === 3) return { wall: now, offset: now - before };
+  }
 }
 
 /** Both sides have closed it, or it was reset before it was established: no exchange can begin or go on. */

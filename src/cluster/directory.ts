@@ -73,7 +73,10 @@ export class Directory {
 
   /** Every name of `ip` that holds or is remembered, oldest first. */
   *history(ip: string): Generator<NameObservation> {
-    for (const { since, name } of this.#byIp.get(ip)?.names ?? []) yield record(ip, since, name);
+    const entry = this.#byIp.get(ip);
+    if (!entry) return;
+    dropFuture(entry, this.#now());
+    for (const { since, name } of entry.names) yield record(ip, since, name);
   }
 
   /** For the reflector of EndpointSlices. */
@@ -164,6 +167,7 @@ export class Directory {
     const entry = this.#byIp.get(ip);
     if (!entry) return;
     const since = this.#now();
+    dropFuture(entry, since);
     if (entry.claims.length === 0) this.#past.add({ ip, ended: since });
     const name = this.#lost.size === 0 ? nameFrom(entry.claims) : undefined;
     const last = entry.names.at(-1);
@@ -187,6 +191,12 @@ export class Directory {
       if (entry.claims.length === 0 && !names[0]?.name) this.#byIp.delete(past.ip);
     }
   }
+}
+
+/** Where the clock was set back, who holds the address now holds it since ever, and who held it before is not known. */
+function dropFuture(entry: Entry, now: number): void {
+  const last = entry.names.at(-1);
+  if (last && last.since > now) entry.names = [{ since: 0, name: last.name }];
 }
 
 function nameFrom(claims: readonly Claim[]): PodName | undefined {

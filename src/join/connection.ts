@@ -21,8 +21,8 @@ export interface Connection extends Aged<Connection> {
   readonly service: Service;
   readonly backend: Backend;
   readonly via: string;
-  readonly openFrom: number;
-  readonly openTo: number;
+  openFrom: number;
+  openTo: number;
   closeTo: number;
   /** It was certainly over then, as another connection had its tuple; Infinity if that is not known. */
   overBy: number;
@@ -48,6 +48,14 @@ export function servedUntil(connection: Connection): number {
   return Math.min(connection.closeTo + LINGER_MS, connection.overBy);
 }
 
+/** All that is known of its times is that they were before `t`, as far as they have come. */
+export function dateBefore(connection: Connection, t: number): void {
+  connection.openFrom = -Infinity;
+  connection.openTo = t;
+  if (connection.closeTo !== Infinity) connection.closeTo = t;
+  if (connection.overBy !== Infinity) connection.overBy = t;
+}
+
 /** How long a request that may hold another one is kept in mind after it was over (ms). */
 export const UNCLEAR_KEPT_MS = 60_000;
 
@@ -59,7 +67,7 @@ export function unclearUntil(connection: Connection): number {
 /** A request seen on the wire, at an instant in [from, to]. */
 export interface Sighting extends Aged<Sighting> {
   readonly connection: Connection;
-  readonly from: number;
+  from: number;
   to: number;
   readonly id: string | undefined;
   /** The id is nginx's own: no client's header that was passed on. */

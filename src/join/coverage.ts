@@ -4,7 +4,12 @@ import type { Source } from '../record/feed.ts';
 const MAX_GAPS = 256;
 
 /** A record may begin anew this much before the watermark without the clock having been set (ms). */
-const SET_BACK_MS = 400;
+const SET_BACK_MS = 50;
+/**
+ * How long after the clock was set back nothing is vouched for (ms): requests that were under way then are logged as
+ * having taken no time.
+ */
+const SET_BACK_PAUSE_MS = 1_000;
 
 interface Gap {
   from: number;
@@ -16,6 +21,8 @@ export class Coverage {
   readonly #gaps = new Map<Source, Gap[]>();
   /** Everything up to here has arrived (ms since the epoch). */
   watermark = -Infinity;
+  /** Times up to here have been told before, as the clock was set back; -Infinity if it never was. */
+  toldBefore = -Infinity;
 
   has(source: Source): boolean {
     return this.#gaps.has(source);
@@ -27,13 +34,9 @@ export class Coverage {
 
   /**
    * `from` undefined: the record begins anew at `to`, and for a source heard before nothing is known since the
-   * watermark. Where `to` lies before the watermark the clock was set back, and what was said of the time since is void.
+   * watermark.
    */
   addGap(source: Source, from: number | undefined, to: number): void {
-    if (from === undefined && to < this.watermark - SET_BACK_MS) {
-      this.watermark = to;
-      for (const other of this.#gaps.keys()) this.#gaps.set(other, [{ from: -Infinity, to }]);
-    }
     const gaps = this.#gaps.get(source);
     if (!gaps) {
       this.#gaps.set(source, [{ from: -Infinity, to }]);
@@ -52,6 +55,19 @@ export class Coverage {
       const [first, second] = gaps.splice(0, 2);
       gaps.unshift({ from: first!.from, to: second!.to });
     }
+  }
+
+  /** Whether a record that begins anew at `t` says that the clock was set back. */
+  liesBack(t: number): boolean {
+    return t < this.watermark - SET_BACK_MS;
+  }
+
+  /** The clock was set back to `t`: what was said of any time is void. */
+  setBack(t: number): void {
+    this.toldBefore = Math.max(this.toldBefore, this.watermark);
+    this.watermark = t;
+    for (const source of this.#gaps.keys())
+      this.#gaps.set(source, [{ from: -Infinity, to: t + SET_BACK_PAUSE_MS }]);
   }
 
   /** Whether the source missed nothing between the two times, and everything of them has arrived. */

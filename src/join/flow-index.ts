@@ -3,6 +3,7 @@ import { AgeOrder } from './age-order.ts';
 import {
   type Backend,
   type Connection,
+  dateBefore,
   newService,
   type Service,
   type Sighting,
@@ -99,6 +100,7 @@ export class FlowIndex {
         this.names.forget(record.t);
         break;
       case 'gap':
+        if (record.from === undefined && this.coverage.liesBack(record.t)) this.clockSetBack(record.t);
         if (record.source === 'conntrack' && record.from === undefined) this.#closeAll(record.t);
         this.coverage.addGap(record.source, record.from, record.t);
         break;
@@ -144,6 +146,25 @@ export class FlowIndex {
     for (const sighting of used) {
       sighting.used = true;
       if (this.#ended.delete(sighting)) this.#endUsed(sighting);
+    }
+  }
+
+  /**
+   * The clock was set back to `t` (ms since the epoch): what is remembered bears times that come again. Of all of it no
+   * more is known than that it was before `t`.
+   */
+  clockSetBack(t: number): void {
+    this.coverage.setBack(t);
+    this.names.setBack(t);
+    this.logged.setBack(t);
+    for (const { open, closed, sightings } of [...this.#services, this.#unknown]) {
+      for (const connection of open) dateBefore(connection, t);
+      for (const connection of closed) dateBefore(connection, t);
+      for (const sighting of sightings) {
+        sighting.from = -Infinity;
+        sighting.to = t;
+        if (sighting.endedBy !== Infinity) sighting.endedBy = t;
+      }
     }
   }
 

@@ -1,5 +1,5 @@
 import type { OpenRecord } from '../record/feed.ts';
-import { type Connection, newService, type Service } from './connection.ts';
+import { type Connection, dateBefore, newService, type Service } from './connection.ts';
 
 /** Connections remembered, about 400 bytes each. At the limit the oldest goes, and lines from before it get `gap`. */
 const MAX_OPENINGS = 20_000;
@@ -66,6 +66,13 @@ export class LoggedOpenings {
   #cycled(t: number): void {
     if (t - this.#cycledTo > DISTRUST_MS) this.#cycledFrom = t;
     this.#cycledTo = t;
+  }
+
+  /** The clock was set back to `t`. */
+  setBack(t: number): void {
+    for (const connection of this.#order) dateBefore(connection, t);
+    this.knownSince = Math.min(this.knownSince, t);
+    this.#cycledTo = Math.min(this.#cycledTo, t);
   }
 
   /** Whether source ports came round too fast about this time. */

@@ -4,7 +4,7 @@ import { matchByElimination } from './by-elimination.ts';
 import { matchById } from './by-id.ts';
 import type { Sighting } from './connection.ts';
 import type { FlowIndex } from './flow-index.ts';
-import { attemptWindows } from './window.ts';
+import { attemptWindows, ranAsClockWasSet } from './window.ts';
 
 /** The outcomes, in step with the line's attempts, and what the index may learn from them (`FlowIndex.learn`). */
 export interface Match {
@@ -31,10 +31,15 @@ export function matchLine(line: ParsedLine, readAt: number, index: FlowIndex): M
   const windows = attemptWindows(line, readAt);
   const outcomes = new Array<Outcome>(attempts.length);
   const match: Match = { outcomes, used: NONE, unripe: false };
+  const mistimed = ranAsClockWasSet(line, index.coverage.toldBefore);
   for (let k = 0; k < attempts.length; k++) {
     const attempt = attempts[k]!;
     if (attempt.kind !== 'ip') {
       outcomes[k] = { reason: 'not-ip' };
+      continue;
+    }
+    if (mistimed) {
+      outcomes[k] = { reason: 'gap' };
       continue;
     }
     const service = index.service(attempt.ip, attempt.port);

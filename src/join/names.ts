@@ -87,6 +87,18 @@ export class Names {
     if (history.length > 2) this.#past.add({ ip, ended: t });
   }
 
+  /** The clock was set back to `t`: who holds an address does, and who held it before is not to be told by time. */
+  setBack(t: number): void {
+    for (const [ip, history] of this.#byIp) {
+      const { since, holder } = history.at(-1)!;
+      if (since > t)
+        this.#byIp.set(ip, [
+          { since: -Infinity, holder: 'forgotten' },
+          { since: t, holder },
+        ]);
+    }
+  }
+
   /** Lets go what ended too long before `now` (ms since the epoch), or is too much. */
   forget(now: number): void {
     const { rememberMs, past } = this.#limits;

@@ -110,6 +110,11 @@ export class Waiting<Tag> {
     this.#bytes += bytes.length;
   }
 
+  /** Nothing more is to be waited for by what waits: the clock was set, and times of before it cannot be compared. */
+  expire(): void {
+    for (const block of this.#blocks) block.deadline = -Infinity;
+  }
+
   /** Settles and hands out, in order, the blocks that need not wait any longer at `now`. */
   take(now: number): WaitingBlock<Tag>[] {
     const { watermark } = this.#index.coverage;

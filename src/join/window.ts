@@ -70,6 +70,24 @@ export function lineEnd(line: ParsedLine, readAt: number, slackMs = 0): number {
 }
 
 /**
+ * Whether the clock was set back while the request ran. nginx takes `$request_time` from the clock of the day and logs 0
+ * for less than that (src/http/modules/ngx_http_log_module.c); `$upstream_response_time` is from a clock that is never
+ * set, and all of them together are never longer. `toldBefore`: up to when times have come twice (`Coverage`).
+ */
+export function ranAsClockWasSet({ attempts, endMs, requestMs }: ParsedLine, toldBefore: number): boolean {
+  if (requestMs === undefined) return false;
+  let taken = 0;
+  let told = 0;
+  for (const { responseMs } of attempts) {
+    if (typeof responseMs !== 'number') continue;
+    told++;
+    taken += responseMs - STEP_MS;
+  }
+  if (taken > requestMs) return true;
+  return requestMs === 0 && told === 0 && endMs !== undefined && endMs < toldBefore;
+}
+
+/**
  * Windows of the line's attempts, in step with them.
  *
  * nginx dates what it does by the beginning of the event-loop turn it does it in (src/core/ngx_times.c), so a logged

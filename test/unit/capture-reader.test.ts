@@ -313,10 +313,23 @@ test('a clock that was set ends what is known, and open connections are told ane
   assert.deepEqual(read().observations, []);
 });
 
+test('a clock that is set during a reading ends what was read in it, too', () => {
+  const { conntrack, read, time, stats } = scene();
+  conntrack.messages.push(conn('NEW SYN_SENT'));
+  conntrack.reading = () => {
+    time.wall -= 3_600_000;
+    conntrack.reading = () => {};
+  };
+  const { observations, watermark } = read();
+  assert.deepEqual(kinds(observations), ['open', 'gap', 'gap', 'open']);
+  assert.equal(watermark, time.wall);
+  assert.equal(stats.clockSteps, 1);
+});
+
 test('a slow drift of the clock is no step', () => {
   const { read, time, stats } = scene();
   for (let i = 0; i < 10; i++) {
-    time.wall += 400;
+    time.wall += 90;
     read();
   }
   assert.equal(stats.clockSteps, 0);

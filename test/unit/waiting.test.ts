@@ -121,12 +121,13 @@ test('where the clock was set back, nothing is claimed from before, and claims g
     { kind: 'gap', source: 'tap', t: back },
     { kind: 'tick', t: back },
   );
-  push(line('a', back + 20), back + 21, 'during');
-  assert.deepEqual(take(back + 21), []);
-  feed(...served('a', back + 12, 1, '10.244.0.64'), { kind: 'tick', t: back + 30 });
-  assert.deepEqual(take(back + 30), ['during: 10.244.0.64 by request-id']);
-  push(line('z', back), back + 31, 'before');
-  assert.deepEqual(take(back + 31), ['before: gap']);
+  const after = back + 1_020;
+  push(line('a', after), after + 1, 'after');
+  assert.deepEqual(take(after + 1), []);
+  feed(...served('a', after - 8, 1, '10.244.0.64'), { kind: 'tick', t: after + 10 });
+  assert.deepEqual(take(after + 10), ['after: 10.244.0.64 by request-id']);
+  push(line('z', back), after + 11, 'before');
+  assert.deepEqual(take(after + 11), ['before: gap']);
 });
 
 test('an id that a client repeats without end is settled for nobody, costs no more each time, and harms no other', () => {

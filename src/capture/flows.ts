@@ -276,6 +276,7 @@ export class FlowTable {
       lastAck: undefined,
       last: undefined,
       upgraded: false,
+      chunked: false,
       next: bySport.get(event.sport),
     };
     bySport.set(event.sport, entry);

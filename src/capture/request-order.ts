@@ -9,6 +9,8 @@ export interface RequestOrder {
   last: { start: number; length: number } | undefined;
   /** It may carry another protocol by now. */
   upgraded: boolean;
+  /** A body in chunks was sent on it: what begins like a request may be a piece of that. */
+  chunked: boolean;
 }
 
 /**
@@ -44,12 +46,13 @@ export function takeSegment(
   order.lastAck = ack;
   order.last =
     segment.requestEnd === undefined ? undefined : { start: seq, length: distance(seq, segment.requestEnd) };
-  if (order.upgraded) {
+  if (order.upgraded || order.chunked) {
     delete request.id;
     delete request.own;
     request.cut = true;
   }
   order.upgraded ||= segment.upgrade;
+  order.chunked ||= segment.chunked;
   return 'request';
 }
 

@@ -26,6 +26,8 @@ export interface PendingSegment extends PendingRequest {
   requestEnd: number | undefined;
   /** Another protocol may follow it on its connection. */
   upgrade: boolean;
+  /** Its body comes in chunks: where that ends the packets that are copied do not tell. */
+  chunked: boolean;
 }
 
 /** A tap's packets as requests. */
@@ -123,6 +125,7 @@ export class TapPackets implements TapReading {
       segmentEnd,
       requestEnd: undefined,
       upgrade: false,
+      chunked: false,
       placed: false,
     };
     this.#requests.push(pending);
@@ -131,10 +134,11 @@ export class TapPackets implements TapReading {
       request.within = true;
       return;
     }
-    const { entireBytes, upgrade } = head;
+    const { entireBytes, upgrade, chunked } = head;
     if (entireBytes !== undefined && entireBytes <= MAX_ORDERED)
       pending.requestEnd = (seq + entireBytes) >>> 0;
     pending.upgrade = upgrade;
+    pending.chunked = chunked;
     if (head.id !== undefined) {
       request.id = head.id;
       if (head.idBeforeHost) request.own = true;

@@ -13,6 +13,8 @@ const UNRIPE_MS = 100;
 
 /** The longest that a connect takes (ms): Linux gives its SYN up after 127 s, nginx by default after 60. */
 const CONNECT_MS = 130_000;
+/** How long a location that sets no id is reckoned with after its last request without one (ms). */
+const BARE_KEPT_MS = 3_600_000;
 
 const NONE: readonly Sighting[] = [];
 
@@ -62,7 +64,7 @@ export function matchById(
     const remaining = new Remaining();
     for (const s of sightings) remaining.add(s.connection);
     withoutReadableId(line.id!, attempt, window, service, index, remaining);
-    if (service?.ownIds && !sightings.every((s) => s.own))
+    if (service && mayPassOn(service, window) && !sightings.every((s) => s.own))
       passedOn(line, attempt, window, service, remaining);
     const certain = wasCarried(line, k) === 'yes';
     if (!certain && !remaining.several) {
@@ -180,6 +182,11 @@ function withoutReadableId(
       }
     }
   }
+}
+
+/** Whether there are signs that some location of the Service lets the client's own id pass. */
+function mayPassOn(service: Service, window: Window): boolean {
+  return service.ownIds || window.end - service.bareAt < BARE_KEPT_MS;
 }
 
 /**

@@ -113,6 +113,8 @@ export interface Service {
   readonly repeated: Map<string, Sighting[]>;
   /** A request with an id of nginx's own was seen: one without may carry a client's. */
   ownIds: boolean;
+  /** When a request without an id header was seen last: the location that sends it lets a client's own pass. */
+  bareAt: number;
   /** Its connections with an `unclear` request, in the order of those. */
   readonly unclear: Set<Connection>;
   /** Whether its lines' byte counts are those of the wire. */
@@ -141,6 +143,7 @@ export function newService(vip: string | undefined, vport: number | undefined): 
     withoutId: [],
     repeated: new Map(),
     ownIds: false,
+    bareAt: -Infinity,
     unclear: new Set(),
     counts: new CountTrust(),
     withoutRequest: new Set(),

@@ -268,6 +268,8 @@ export class FlowIndex {
     }
     const sighting = this.#sighting(connection, record);
     if (sighting.own) service.ownIds = true;
+    const bare = record.id === undefined && !record.cut && record.received === undefined;
+    if (bare) service.bareAt = record.t;
     const { latest, within } = connection;
     connection.latest = sighting;
     if (within) {

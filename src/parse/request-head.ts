@@ -27,6 +27,8 @@ export interface RequestHead {
   entireBytes: number | undefined;
   /** It asks for another protocol on this connection: what follows may look like requests and be none. */
   upgrade: boolean;
+  /** It has a body of a length that no header tells. */
+  chunked: boolean;
 }
 
 const LF = 10;
@@ -64,6 +66,7 @@ export function parseRequestHead(
     cut: true,
     entireBytes: undefined,
     upgrade: false,
+    chunked: false,
   };
   if (at === end) return { method: undefined, path: undefined, ...cutShort };
   if (bytes[at] !== SPACE) return 'not-http';
@@ -90,6 +93,7 @@ export function parseRequestHead(
   let bodyBytes = 0;
   let lengthSeen = false;
   let upgrade = false;
+  let chunked = false;
   let hostSeen = false;
   let idBeforeHost = false;
   for (at = lineEnd + 1; at < end; ) {
@@ -109,6 +113,7 @@ export function parseRequestHead(
         cut: idDoubtful,
         entireBytes,
         upgrade,
+        chunked,
       };
     }
     if (isFold(bytes[at]!)) {
@@ -120,6 +125,7 @@ export function parseRequestHead(
       } else if (isHeader(bytes, at, lineStop, TRANSFER_ENCODING)) {
         bodyBytes = -1;
         lengthSeen = true;
+        chunked = true;
       } else {
         upgrade ||= isHeader(bytes, at, lineStop, UPGRADE);
         hostSeen ||= isHeader(bytes, at, lineStop, HOST);
@@ -146,6 +152,7 @@ export function parseRequestHead(
     cut: true,
     entireBytes: undefined,
     upgrade,
+    chunked,
   };
 }
 

@@ -76,6 +76,14 @@ test("another request's id, sent through a location that sets none, names no pod
   assert.equal(settle('nginxs-own', 9, 20), 'ambiguous');
 });
 
+test('the same where no id stands before Host, but requests without any tell of a location that sets none', () => {
+  const { seen, settle } = world();
+  seen(1, A, { entire: true });
+  seen(10, A, { id: 'the-clients', entire: true });
+  seen(11, B, { id: 'nginxs-own', entire: true });
+  assert.equal(settle('nginxs-own', 9, 20), 'ambiguous');
+});
+
 test('an id that stands before Host is believed beside one that a client may have sent', () => {
   const { seen, settle } = world();
   seen(10, A, { id: 'the-clients', entire: true });

@@ -27,6 +27,7 @@ test('a whole head gives method, path and id', () => {
     cut: false,
     entireBytes: 'DELETE /a%20b?c=d HTTP/1.0\r\nX-Request-ID: 12-ab\r\nHost: h\r\n\r\n'.length,
     upgrade: false,
+    chunked: false,
   });
 });
 
@@ -118,7 +119,18 @@ test('a cut target ends where it may have ended', () => {
     cut: true,
     entireBytes: undefined,
     upgrade: false,
+    chunked: false,
   });
+});
+
+test('a body in chunks is told, as no header tells where it ends', () => {
+  const chunked = (header: string) => {
+    const parsed = parse(`${START}${header}\r\n\r\n`);
+    assert.ok(parsed !== 'not-http');
+    return parsed.chunked;
+  };
+  assert.equal(chunked('Transfer-Encoding: chunked'), true);
+  assert.equal(chunked('Content-Length: 5'), false);
 });
 
 test('any method that nginx would send is taken', () => {

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { type RequestOrder, takeSegment } from '../../src/capture/request-order.ts';
 import type { PendingSegment } from '../../src/capture/tap-packets.ts';
 
-const fresh = (): RequestOrder => ({ lastAck: undefined, last: undefined, upgraded: false });
+const fresh = (): RequestOrder => ({ lastAck: undefined, last: undefined, upgraded: false, chunked: false });
 
 interface Given {
   seq: number;
@@ -12,9 +12,10 @@ interface Given {
   /** It begins like a request of that many bytes; null: its length is not told. */
   request?: number | null;
   upgrade?: boolean;
+  chunked?: boolean;
 }
 
-function segment({ seq, length, ack, request, upgrade = false }: Given): PendingSegment {
+function segment({ seq, length, ack, request, upgrade = false, chunked = false }: Given): PendingSegment {
   const flow = { src: '10.244.0.70', sport: 40000, ip: '10.244.1.64', port: 8080 };
   const seen = { kind: 'request', via: 'tap', t: 0, ...flow } as const;
   return {
@@ -24,6 +25,7 @@ function segment({ seq, length, ack, request, upgrade = false }: Given): Pending
     segmentEnd: (seq + length) >>> 0,
     requestEnd: typeof request === 'number' ? (seq + request) >>> 0 : undefined,
     upgrade,
+    chunked,
     placed: true,
   };
 }
@@ -73,6 +75,18 @@ test('behind a body of unknown length every segment after an answer may hold a r
       { seq: 3100, length: 1000, ack: 77 },
     ),
     ['x', 'repeated', 'within', 'within'],
+  );
+});
+
+test('behind a body in chunks nothing that looks like a request has an id, as a client may have written it', () => {
+  assert.deepEqual(
+    told(
+      { seq: 100, length: 1000, ack: 1, request: null, chunked: true },
+      { seq: 1100, length: 1000, ack: 77, request: 60 },
+      { seq: 2100, length: 1000, ack: 77 },
+      { seq: 3100, length: 200, ack: 99, request: 200 },
+    ),
+    ['x', 'without id', 'repeated', 'without id'],
   );
 });
 

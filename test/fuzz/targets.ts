@@ -18,6 +18,7 @@ import { parseSyslogLine } from '../../src/parse/syslog.ts';
 import type { Observation } from '../../src/record/feed.ts';
 import { FORMATS, RECOMMENDED } from '../lab/formats.ts';
 import { joinTarget } from './join.ts';
+import { lookupTarget } from './lookup.ts';
 
 export interface Target {
   name: string;
@@ -381,4 +382,5 @@ export const TARGETS: readonly Target[] = [
     run: yaml,
   },
   joinTarget,
+  lookupTarget,
 ];

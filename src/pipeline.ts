@@ -45,6 +45,8 @@ export interface PipelineCounters {
   lines: Record<'enriched' | 'unchanged' | UnparsedReason, number>;
   evidence: Partial<Record<Evidence, number>>;
   reasons: Partial<Record<Reason, number>>;
+  /** Times that the clock was seen to be set back. */
+  clockSetBack: number;
 }
 
 /** follow → parse → join → rewrite → write, for one log. */
@@ -53,6 +55,7 @@ export class Pipeline {
     lines: { enriched: 0, unchanged: 0, empty: 0, format: 0, 'too-long': 0 },
     evidence: {},
     reasons: {},
+    clockSetBack: 0,
   };
   readonly waiting: Waiting<LogBlock>;
   readonly #parts: PipelineParts;
@@ -135,6 +138,7 @@ export class Pipeline {
     const latest = Math.max(this.#now, index.coverage.watermark);
     this.#now = now;
     if (latest <= now + SET_BACK_MS) return;
+    this.counters.clockSetBack++;
     index.clockSetBack(now);
     timing?.apply({ kind: 'gap', source: 'conntrack', t: now, seq: 0 });
     this.waiting.expire();

@@ -144,6 +144,7 @@ export function helperMetrics({
   metrics.gauge('realpod_helper_watermark_age_seconds', 'Age of the newest watermark.', () =>
     Math.max(0, (clock() - feed.watermark) / 1000),
   );
+  metrics.activeResources('realpod_helper_active_resources');
   addClusterMetrics(metrics, cluster, clock);
   return metrics;
 }

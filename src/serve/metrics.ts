@@ -74,6 +74,15 @@ export class Metrics {
     });
   }
 
+  /** What keeps this process awake, by kind (`process.getActiveResourcesInfo`): timers, sockets, requests to the system. */
+  activeResources(name: string): void {
+    this.gauges(name, 'Timers, sockets and the like that the process holds, by kind.', 'kind', () => {
+      const counts = new Map<string, number>([['Timeout', 0]]);
+      for (const kind of process.getActiveResourcesInfo()) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+      return counts;
+    });
+  }
+
   /** A family of growing values with several labels. */
   labelled(name: string, help: string, read: () => Iterable<LabelledCount>): void {
     this.#register(name, help, 'counter', () => [...read()]);

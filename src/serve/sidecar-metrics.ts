@@ -88,6 +88,12 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
 
   if (pipeline.timing) addTimingMetrics(metrics, pipeline.timing);
 
+  metrics.counter(
+    'realpod_clock_set_back_total',
+    'Times that the clock was seen to be set back.',
+    () => pipeline.counters.clockSetBack,
+  );
+  metrics.activeResources('realpod_active_resources');
   metrics.gauge('realpod_feed_connected', '1 while the feed is read.', () => (feed().connected ? 1 : 0));
   metrics.counter('realpod_feed_connects_total', 'Feeds begun.', () => feed().connects);
   metrics.counter('realpod_feed_failures_total', 'Feeds that broke or did not begin.', () => feed().failures);

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { EVIDENCE, REASONS } from '../../src/record/outcome.ts';
 import { GENERATED, README, regenerate } from '../docs/readme.ts';
@@ -26,4 +26,42 @@ test('every reason, and every evidence that is found, is explained', () => {
   for (const name of [...EVIDENCE.filter((evidence) => evidence !== 'timing'), ...REASONS]) {
     assert.ok(text.includes(`\`${name}\``), name);
   }
+});
+
+/** The rows of "What can go wrong": metrics and log lines that it names, without labels. */
+function troubles(): { metrics: string[]; said: string[] }[] {
+  const [, section = ''] = text.split('\n## What can go wrong\n');
+  const rows = section
+    .split('\n## ')[0]!
+    .split('\n')
+    .filter((line) => line.startsWith('| '));
+  return rows.slice(2).map((row) => {
+    const [, , metric = '', line = ''] = row.slice(2).split(' | ');
+    const quoted = (cell: string): string[] => [...cell.matchAll(/`([^`]+)`/g)].map(([, what]) => what!);
+    return {
+      metrics: quoted(metric).map((name) => name.replace(/\{.*/, '')),
+      said: line.startsWith('kernel:') ? [] : quoted(line),
+    };
+  });
+}
+
+/** All string literals of the code, with an ellipsis for what is filled in. */
+const code = readdirSync(new URL('../../src/', import.meta.url), { recursive: true, encoding: 'utf8' })
+  .filter((path) => path.endsWith('.ts'))
+  .map((path) => readFileSync(new URL(`../../src/${path}`, import.meta.url), 'utf8'))
+  .join('\n')
+  .replaceAll(/\$\{[^}]*\}/g, '…');
+
+test('every metric and every log line of "What can go wrong" is in the code', () => {
+  const rows = troubles();
+  assert.ok(rows.length > 15, `${rows.length} rows`);
+  const metrics = rows.flatMap((row) => row.metrics);
+  const said = rows.flatMap((row) => row.said);
+  assert.ok(metrics.length > 20 && said.length > 8, JSON.stringify({ metrics, said }));
+  for (const name of metrics) {
+    // Of the kernel's own.
+    if (name.startsWith('nf_')) continue;
+    assert.ok(code.includes(`'${name}'`), `no metric ${name}`);
+  }
+  for (const line of said) assert.ok(code.includes(line), `nobody says ${line}`);
 });

@@ -30,6 +30,7 @@ export function servedDemo(): Served {
   const numbers = {
     pipeline: {
       counters: {
+        clockSetBack: 0,
         lines: { enriched: 400, unchanged: 0, empty: 0, format: 0, 'too-long': 0 },
         evidence: { 'request-id': 400 },
         reasons: { direct: 0 },

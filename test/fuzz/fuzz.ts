@@ -1,8 +1,8 @@
 /**
  * `npm run fuzz -- --inputs N --seed S [--only NAME]`: N inputs over all targets. A finding ends it, and is kept in
- * regressions.json, which the unit tests play again.
+ * regressions.json, which the unit tests play again. With `--keep`, a run without one is noted in RUNS.md, with its seed.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { Chance, Mutator } from './mutation.ts';
 import { TARGETS, type Target } from './targets.ts';
@@ -14,6 +14,7 @@ export interface Regression {
   hex: string;
 }
 
+const RUNS = new URL('./RUNS.md', import.meta.url);
 const REGRESSIONS = new URL('./regressions.json', import.meta.url);
 /** CPU time (ms) of one input beyond which it counts as a hang. */
 const SLOW_MS = 2_000;
@@ -57,6 +58,7 @@ if (process.argv[1]?.endsWith('fuzz.ts')) {
       inputs: { type: 'string', default: '1000000' },
       seed: { type: 'string', default: String(Date.now() % 1_000_000_000) },
       only: { type: 'string' },
+      keep: { type: 'boolean', default: false },
     },
   });
   const targets = TARGETS.filter(({ name }) => values.only === undefined || name === values.only);
@@ -83,4 +85,11 @@ if (process.argv[1]?.endsWith('fuzz.ts')) {
     console.log(`${target.name}: ${share.toLocaleString('en')} inputs, ${seconds} s`);
   }
   console.log(`${total.toLocaleString('en')} inputs without a finding, seed ${seed}`);
+  if (values.keep) {
+    const what = values.only === undefined ? `all ${targets.length} targets` : values.only;
+    appendFileSync(
+      RUNS,
+      `| ${new Date().toISOString().slice(0, 10)} | ${seed} | ${what} | ${total.toLocaleString('en')} | ${process.version} |\n`,
+    );
+  }
 }

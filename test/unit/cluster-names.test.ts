@@ -233,6 +233,32 @@ test(
   },
 );
 
+test(
+  'an address that goes to another pod while the API server is away for an hour: no name, then the new one',
+  limit,
+  async (context) => {
+    const { server, names, until, records, clock } = await scene(context, (server) =>
+      server.put(slice('a', 's', 'x', [{ ip: '10.0.0.1', pod: 'p1' }])),
+    );
+    names.start();
+    await server.watched();
+    server.trouble = () => 'drop';
+    server.cutWatches();
+    await until(() => names.stats.slices.awaySince > 0);
+    const { awaySince } = names.stats.slices;
+    server.put(slice('a', 's', 'x', [{ ip: '10.0.0.1', pod: 'p2' }]));
+    await until(() => clock.now - awaySince >= 3_600_000);
+    assert.equal(names.lookup('10.0.0.1'), undefined);
+    server.trouble = () => undefined;
+    await until(() => names.lookup('10.0.0.1')?.pod === 'p2');
+    assert.equal(names.lookup('10.0.0.1', awaySince + 1_800_000), undefined);
+    assert.deepEqual(
+      records.map(({ pod }) => pod),
+      ['p1', '', 'p2'],
+    );
+  },
+);
+
 test('a watch that is quiet for long, and then breaks, costs no names', limit, async (context) => {
   const { server, names, until, clock, records } = await scene(context, (server) =>
     server.put(slice('a', 's', 'x', [{ ip: '10.0.0.1', pod: 'p1' }])),

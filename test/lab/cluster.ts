@@ -7,6 +7,7 @@ import { labProgram } from './traffic.ts';
 
 export interface ApiServer {
   kubeconfig: string;
+  pid: number;
   /** Carries out one command; resolves with its answer, which for `issue` is the token. */
   send(command: ApiCommand): Promise<string>;
 }
@@ -26,6 +27,7 @@ export async function startApiServer(scene: Scene): Promise<ApiServer> {
   await next();
   return {
     kubeconfig,
+    pid: child.pid!,
     send(command) {
       child.stdin!.write(`${JSON.stringify(command)}\n`);
       return next();

@@ -21,9 +21,9 @@ export const PATIENCE = Number(process.env.REALPOD_LAB_PATIENCE ?? 1);
 /** Polls `done` until it holds. Throws `what` after `limitMs`. */
 export async function until(what: string, done: () => boolean, limitMs = 10_000): Promise<void> {
   const patienceMs = limitMs * PATIENCE;
-  const end = Date.now() + patienceMs;
+  const end = performance.now() + patienceMs;
   while (!done()) {
-    if (Date.now() > end) throw new Error(`lab: gave up after ${patienceMs} ms waiting for ${what}`);
+    if (performance.now() > end) throw new Error(`lab: gave up after ${patienceMs} ms waiting for ${what}`);
     await delay(10);
   }
 }

@@ -131,19 +131,29 @@ export async function startSidecar(scene: Scene, pod: Pod, options: SidecarOptio
   return sidecar;
 }
 
+/** In pieces: after a long soak the file is larger than a buffer can be. */
 export function countLines(path: string): number {
-  let count = 0;
-  const bytes = existsSync(path) ? readFileSync(path) : Buffer.alloc(0);
-  for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) count++;
-  return count;
+  if (!existsSync(path)) return 0;
+  const file = openSync(path, 'r');
+  try {
+    const piece = Buffer.alloc(1 << 20);
+    let count = 0;
+    for (let read = readSync(file, piece); read > 0; read = readSync(file, piece)) {
+      const bytes = piece.subarray(0, read);
+      for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) count++;
+    }
+    return count;
+  } finally {
+    closeSync(file);
+  }
 }
 
 /** Waits until the sidecar has written as many lines as nginx has. */
 export async function caughtUp(sidecar: Sidecar, limitMs = 15_000): Promise<void> {
-  const end = Date.now() + limitMs * PATIENCE;
+  const end = performance.now() + limitMs * PATIENCE;
   let written = 0;
   let wanted = 0;
-  while (Date.now() < end) {
+  while (performance.now() < end) {
     wanted = countLines(sidecar.accessLog);
     written = countLines(sidecar.output);
     if (written >= wanted) return;

@@ -1,5 +1,6 @@
 /**
- * Traffic for a long time, with churn, rotation and faults: `npm run soak -- --minutes N [--rate N] [--seed N]`.
+ * Traffic for a long time, with churn, rotation and faults: `npm run soak -- --minutes N [--rate N] [--seed N]`. One of ten
+ * minutes or more writes its section of FAULTS.md.
  *
  * Every line is judged, some while after it was written, so that a cut back to a checkpoint is over. Processes are killed
  * in the first part only: memory is measured on those that live from then to the end.
@@ -13,9 +14,9 @@ import { type Comparison, compare } from './check.ts';
 import { type FaultRow, writeFaults } from './faults-table.ts';
 import { random } from './load.ts';
 import { until } from './nginx.ts';
-import { caughtUp, untilExact } from './product.ts';
+import { caughtUp, type Program, untilExact } from './product.ts';
 import { labCanRun } from './requirements.ts';
-import { createStage, cutFeed, holdings, kill, type Stage, services, workerPids } from './stage.ts';
+import { createStage, cutFeed, holdings, kill, type Stage, services, timersOf, workerPids } from './stage.ts';
 import { load } from './traffic.ts';
 
 export interface SoakPlan {
@@ -37,6 +38,8 @@ export interface SoakResult {
   say: string;
 }
 
+/** A soak of so many minutes writes its section of FAULTS.md. */
+const KEPT_MINUTES = 10;
 /** A long soak says how it goes after so many rotations. */
 const PROGRESS_ROTATIONS = 9;
 
@@ -92,6 +95,17 @@ function slope(points: readonly (readonly [number, number])[]): number {
   const over = points.reduce((sum, [a, b]) => sum + (a - x) * (b - y), 0);
   const under = points.reduce((sum, [a]) => sum + (a - x) ** 2, 0);
   return under === 0 ? 0 : over / under;
+}
+
+/** What must not grow from the first third to the end, by who holds it. */
+type Held = Record<'helper' | 'sidecar', { descriptors: number; timers: number }>;
+
+function heldOn(stage: Stage): Held {
+  const held = (program: Program) => ({
+    descriptors: holdings(program.child.pid!).descriptors,
+    timers: timersOf(program),
+  });
+  return { helper: held(stage.helper), sidecar: held(stage.sidecar) };
 }
 
 /** The helper's table without what lapses by itself. */
@@ -216,7 +230,7 @@ async function run(stage: Stage, plan: SoakPlan): Promise<SoakResult> {
     ['helper', []],
     ['sidecar', []],
   ]);
-  let before: { table: string; helper: number; sidecar: number } | undefined;
+  let before: { table: string; held: Held } | undefined;
   let nextRotation = plan.rotationSeconds * 1000;
   let nextFault = 3_000;
   while (elapsed() < totalMs) {
@@ -235,11 +249,7 @@ async function run(stage: Stage, plan: SoakPlan): Promise<SoakResult> {
       await kinds[name]!();
     }
     if (now >= measureFrom) {
-      before ??= {
-        table: tableOf(stage),
-        helper: holdings(stage.helper.child.pid!).descriptors,
-        sidecar: holdings(stage.sidecar.child.pid!).descriptors,
-      };
+      before ??= { table: tableOf(stage), held: heldOn(stage) };
       for (const [who, points] of samples)
         points.push([now / 60_000, holdings(stage[who].child.pid!).rssKib]);
     }
@@ -255,11 +265,13 @@ async function run(stage: Stage, plan: SoakPlan): Promise<SoakResult> {
   const leftBehind: string[] = [];
   const after = tableOf(stage);
   if (before && after !== before.table) leftBehind.push(`the table was ${before.table} and is ${after}`);
+  const held = heldOn(stage);
   for (const who of ['helper', 'sidecar'] as const) {
-    const { descriptors, children } = holdings(stage[who].child.pid!);
-    // A descriptor may be open for a moment: a connection, a checkpoint.
-    if (before && descriptors > before[who] + 3)
-      leftBehind.push(`${who}: ${descriptors} descriptors, ${before[who]} before`);
+    const { children } = holdings(stage[who].child.pid!);
+    // One may be there for a moment: a connection, a checkpoint.
+    for (const what of ['descriptors', 'timers'] as const)
+      if (before && held[who][what] > before.held[who][what] + 3)
+        leftBehind.push(`${who}: ${held[who][what]} ${what}, ${before.held[who][what]} before`);
     if (children > 0) leftBehind.push(`${who}: ${children} children`);
     const code = await stage[who].stop();
     if (code !== 0) leftBehind.push(`${who}: ended with ${code}: ${stage[who].said().slice(-300)}`);
@@ -283,6 +295,13 @@ async function run(stage: Stage, plan: SoakPlan): Promise<SoakResult> {
       ({ who, first, last, slopeKibPerMinute }) =>
         `${who}: resident ${Math.round(first / 1024)} MiB at one third, ${Math.round(last / 1024)} MiB at the end, ${slopeKibPerMinute.toFixed(1)} KiB/minute`,
     ),
+    ...(before
+      ? (['helper', 'sidecar'] as const).map(
+          (who) =>
+            `${who}: ${before.held[who].descriptors} descriptors and ${before.held[who].timers} timers at one third, ${held[who].descriptors} and ${held[who].timers} at the end`,
+        )
+      : []),
+    `named: ${((100 * seen.right) / Math.max(1, seen.attempts)).toFixed(2)} %`,
     `left behind: ${leftBehind.join('; ') || 'nothing'}`,
   ].join('\n');
   return { seen, failedRequests, disturbances, leftBehind, memory, say };
@@ -320,6 +339,8 @@ if (process.argv[1]?.endsWith('soak.ts') && labCanRun()) {
       .map(([name, n]) => `${name} ${n}`)
       .join(', '),
   };
+  // A long one is worth keeping.
+  if (plan.minutes >= KEPT_MINUTES) process.env.REALPOD_LAB_RESULTS ??= 'write';
   writeFaults('soak', [row], result.say.split('\n').slice(2));
   const findings = soakFindings(result);
   for (const finding of findings) console.error(finding);

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { readMetrics } from './check.ts';
 import { FORMATS } from './formats.ts';
 import { type Nginx, startBackends, startFront } from './nginx.ts';
 import { type Program, type Sidecar, startHelper, startSidecar } from './product.ts';
@@ -34,15 +35,17 @@ export interface StageOptions {
   /** Where nginx writes its log, and the sidecar its own, below the scene's directory. */
   logDir?: string;
   outputDir?: string;
+  /** More options for the helper, each time it is started. */
+  helperArgs?: readonly string[];
 }
 
 export async function createStage(
   options: StageOptions = {},
-  prepare: (scene: Scene) => void = () => {},
+  prepare: (scene: Scene) => StageOptions | Promise<StageOptions> = () => ({}),
 ): Promise<Stage> {
   const scene = await createScene({ pods: PODS.length, services: services(PODS) });
   try {
-    prepare(scene);
+    const { helperArgs = [] } = { ...options, ...(await prepare(scene)) };
     await startBackends(scene, [10000, 10001]);
     const pod = scene.fronts[0]!;
     const logDir = join(scene.dir, options.logDir ?? 'front');
@@ -64,11 +67,11 @@ export async function createStage(
       scene,
       outputDir,
       front: await openFront(),
-      helper: await startHelper(scene),
+      helper: await startHelper(scene, helperArgs),
       sidecar: await openSidecar(),
       async restartHelper(...extra) {
         await endChild(stage.helper.child);
-        stage.helper = await startHelper(scene, extra);
+        stage.helper = await startHelper(scene, [...helperArgs, ...extra]);
       },
       async restartSidecar() {
         await endChild(stage.sidecar.child);
@@ -118,19 +121,29 @@ export function kill(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-/** Lets no packet pass between sidecar and helper, either way, until the returned function is called. */
-export function cutFeed({ scene }: Stage): () => void {
+/** Lets no packet pass between sidecar and helper, either way, or drops that share of them, until the returned function is called. */
+export function cutFeed({ scene }: Stage, percent = 100): () => void {
   const front = scene.fronts[0]!;
+  const some = percent === 100 ? '' : `numgen random mod 100 < ${percent}`;
   scene.runIn(
     front,
     `nft -f - <<'END'
 table inet lab_cut {
-  chain out { type filter hook output priority 0; tcp dport 9797 drop; }
-  chain in { type filter hook input priority 0; tcp sport 9797 drop; }
+  chain out { type filter hook output priority 0; tcp dport 9797 ${some} drop; }
+  chain in { type filter hook input priority 0; tcp sport 9797 ${some} drop; }
 }
 END`,
   );
   return () => void scene.runIn(front, 'nft delete table inet lab_cut');
+}
+
+/** What a program of ours holds besides, as it says itself: timers that keep it awake. */
+export function timersOf(program: Program): number {
+  const held = readMetrics(program.get('/metrics').text).find(
+    ({ name, labels }) => name.endsWith('_active_resources') && labels.kind === 'Timeout',
+  );
+  if (!held) throw new Error('lab: no metric of timers');
+  return held.value;
 }
 
 /** What a process holds: resident memory in KiB, open descriptors, children. */

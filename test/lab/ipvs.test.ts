@@ -8,7 +8,7 @@ import { type Row, writeResults } from './results.ts';
 import { assertResolved } from './scenario.ts';
 import { runInVm, VM, vmObstacle } from './vm/boot.ts';
 
-const LIMIT_MS = 840_000;
+const LIMIT_MS = 1_500_000;
 
 describe('IPVS', { skip: !labCanRun(VM, vmObstacle), timeout: LIMIT_MS + 60_000 }, () => {
   let rows: Row[] = [];

@@ -4,6 +4,8 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { type ConntrackEvent, parseConntrack } from '../../src/parse/conntrack.ts';
 import { AddressSet, AddressTexts } from '../../src/parse/ip-bytes.ts';
+import { parseLogRecord } from '../../src/parse/kernel-log.ts';
+import { parseKmsg } from '../../src/parse/kmsg.ts';
 
 interface Captured {
   what: string;
@@ -65,6 +67,33 @@ for (const { what, hex } of captured) {
     assert.equal(event.eventMs !== undefined, what.includes('timestamp'));
   });
 }
+
+test("IPVS: conntrack tells the Service as dialled and the pod that was chosen, and LOG records of the pod's rule agree", () => {
+  const read = (name: string) => readFileSync(new URL(`../fixtures/ipvs/${name}`, import.meta.url), 'latin1');
+  const events = (JSON.parse(read('messages.json')).messages as string[]).map((hex) =>
+    parse(Buffer.from(hex, 'hex')),
+  );
+  const told = new Map<number, string>();
+  const types = new Set<string>();
+  for (const event of events) {
+    assert.ok(typeof event !== 'string', String(event));
+    assert.deepEqual(
+      [event.src, event.vip, event.vport, event.port],
+      ['10.244.0.70', '10.105.148.194', 80, 10000],
+    );
+    assert.equal(told.get(event.sport) ?? event.ip, event.ip);
+    told.set(event.sport, event.ip);
+    types.add(event.type);
+  }
+  assert.deepEqual([...types].sort(), ['destroy', 'new', 'update']);
+  const logged = new Map<number, string>();
+  for (const line of read('kmsg.txt').trimEnd().split('\n')) {
+    const record = parseLogRecord(parseKmsg(`${line}\n`)!.text);
+    assert.ok(typeof record !== 'string', String(record));
+    logged.set(record.sport, record.dst);
+  }
+  assert.deepEqual(logged, told);
+});
 
 test('the parts of one connection agree in all its messages', () => {
   const keyOf = (what: string) => {

@@ -77,7 +77,8 @@ async function run(scene: Scene): Promise<void> {
     format: 'times',
     services: ['apart', 'solo'],
     withoutIdHeader: true,
-    sidecarArgs: ['--local-port-field', LOCAL_PORT_FIELD],
+    // The emulated helper is seconds behind.
+    sidecarArgs: ['--local-port-field', LOCAL_PORT_FIELD, '--max-wait', '60s'],
   } as const;
   await attempt('IPVS, LOG rules alone', () =>
     scenario("IPVS, article's LOG rules alone, 50 requests/s", options, ({ sentTo }) =>

@@ -45,11 +45,7 @@ async function capture(dir: string): Promise<void> {
     await startBackends(scene, [10000]);
     nodeLogRecords('1');
     for (const pod of scene.pods)
-      scene.runIn(
-        scene.node,
-        `iptables -t nat -I POSTROUTING -d ${pod.ip} -j LOG --log-prefix "${PREFIX}"
-sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_time_wait=3`,
-      );
+      scene.runIn(scene.node, `iptables -t nat -I POSTROUTING -d ${pod.ip} -j LOG --log-prefix "${PREFIX}"`);
     const self = fileURLToPath(import.meta.url);
     const listener = scene.spawnIn(scene.node, process.execPath, ['--import', 'tsx', self, 'listen'], {
       stdio: ['pipe', 'pipe', 'inherit'],
@@ -63,7 +59,7 @@ sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_time_wait=3`,
         scene.fronts[0]!,
         `bash -c 'exec 3<>/dev/tcp/${clusterIp}/80; printf "GET /a HTTP/1.0\\r\\n\\r\\n" >&3; cat <&3 >/dev/null'`,
       );
-    await delay(8_000);
+    await delay(2_000);
     listener.stdin!.end();
     await delay(2_000);
     const what = `ctnetlink events of two connections through ${clusterIp}:80 by IPVS, one netlink message each`;

@@ -15,24 +15,25 @@ const SET_BACK_MS = 10;
 /** How long a block waits before a watermark is asked for (ms). */
 const ASK_AFTER_MS = 1;
 /** The same while the feed brings watermarks of its own accord more often than this (ms): to ask costs both sides more than a batch. */
-const BUSY_FEED_MS = 10;
+const BUSY_FEED_MS = 15;
 /** While none comes, it is asked for ever more rarely, up to this (ms). */
 const ASK_AT_MOST_MS = 200;
 
 export type Parse = (bytes: Buffer, start: number, end: number) => ParsedLine | UnparsedReason;
 
 export interface PipelineParts {
-  follower: Pick<Follower, 'next'>;
+  follower: Pick<Follower, 'next' | 'hasten'>;
   parse: Parse;
   index: FlowIndex;
   /** With `--evidence inferred`. */
   timing?: Timing | undefined;
   style: Style;
-  write(chunks: readonly Buffer[], end: LogPosition): Promise<void>;
+  /** `end`: where the source stands behind them; undefined where they are the beginning of a block. */
+  write(chunks: readonly Buffer[], end: LogPosition | undefined): Promise<void>;
   /** Asks the feed for a watermark of this moment. */
   requestTick(): void;
   /** Lines as they leave, for the recent lines, the pods' figures and the page. */
-  onSettled(block: WaitingBlock<LogBlock>): void;
+  onSettled(block: WaitingBlock<unknown>): void;
   limits: WaitingLimits & {
     /** Bytes of settled lines that the outputs have not taken. Beyond, nothing is read. */
     maxUnwrittenBytes: number;
@@ -57,7 +58,7 @@ export class Pipeline {
     reasons: {},
     clockSetBack: 0,
   };
-  readonly waiting: Waiting<LogBlock>;
+  readonly waiting: Waiting<LogPosition | undefined>;
   readonly #parts: PipelineParts;
   #unwritten = 0;
   #writing: Promise<void> = Promise.resolve();
@@ -118,6 +119,12 @@ export class Pipeline {
   }
 
   /** Call it when the watermark has moved. */
+  advance(): void {
+    this.settle();
+    this.#parts.follower.hasten();
+  }
+
+  /** Writes what need not wait any longer. */
   settle(): void {
     const now = this.#parts.clock();
     this.#checkClock(now);
@@ -162,31 +169,43 @@ export class Pipeline {
     return since < 2 * BUSY_FEED_MS ? Math.max(BUSY_FEED_MS, this.#askAfter) : this.#askAfter;
   }
 
-  #accept(block: LogBlock): void {
-    const { bytes, readAt } = block;
-    const lines: BlockLine[] = [];
-    if (block.oversized) {
-      const whole = bytes[bytes.length - 1] === NEWLINE;
-      lines.push({ start: 0, end: whole ? bytes.length - 1 : bytes.length, parsed: 'too-long' });
-    } else {
-      for (let start = 0; start < bytes.length; ) {
-        const newline = bytes.indexOf(NEWLINE, start);
-        const end = newline < 0 ? bytes.length : newline;
-        const parsed = end === start ? 'empty' : this.#parts.parse(bytes, start, end);
-        lines.push({ start, end, parsed });
-        start = end + 1;
-      }
-    }
+  #accept({ bytes, readAt, oversized, end }: LogBlock): void {
     // The clock cuts to whole milliseconds, and what happened in the last one may have been in time for these lines.
-    this.waiting.push(bytes, readAt + 1, lines, block);
+    const knownAt = readAt + 1;
+    if (oversized) {
+      const whole = bytes[bytes.length - 1] === NEWLINE;
+      const piece = { start: 0, end: whole ? bytes.length - 1 : bytes.length, parsed: 'too-long' } as const;
+      this.waiting.push(bytes, knownAt, [piece], end);
+      return;
+    }
+    let rest = bytes;
+    let lines: BlockLine[] = [];
+    let divided = false;
+    for (let start = 0; start < rest.length; ) {
+      const newline = rest.indexOf(NEWLINE, start);
+      const lineEnd = newline < 0 ? rest.length : newline;
+      const parsed = lineEnd === start ? 'empty' : this.#parts.parse(rest, start, lineEnd);
+      // Lines for which all evidence is there leave at once, without those behind them for which it is not.
+      if (!divided && start > 0 && this.waiting.wants(parsed, knownAt)) {
+        this.waiting.push(rest.subarray(0, start), knownAt, lines, undefined);
+        rest = rest.subarray(start);
+        lines = [];
+        start = 0;
+        divided = true;
+        continue;
+      }
+      lines.push({ start, end: lineEnd, parsed });
+      start = lineEnd + 1;
+    }
+    this.waiting.push(rest, knownAt, lines, end);
   }
 
-  #emit(block: WaitingBlock<LogBlock>): void {
+  #emit(block: WaitingBlock<LogPosition | undefined>): void {
     this.#count(block);
     this.#parts.onSettled(block);
     const chunks = this.#parts.style.render(block.bytes, block.lines, block.outcomes);
     // Only what is written is kept for the writing: what was read from the lines is many times their size.
-    const { end } = block.tag;
+    const end = block.tag;
     const size = block.bytes.length;
     this.#unwritten += size;
     this.#writing = this.#writing
@@ -200,7 +219,7 @@ export class Pipeline {
       });
   }
 
-  #count(block: WaitingBlock<LogBlock>): void {
+  #count(block: WaitingBlock<LogPosition | undefined>): void {
     const { lines: results, evidence, reasons } = this.counters;
     for (let i = 0; i < block.lines.length; i++) {
       const { parsed } = block.lines[i]!;

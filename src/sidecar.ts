@@ -104,7 +104,7 @@ async function run(
         index.apply(record);
         timing?.apply(record);
       }
-      pipeline.settle();
+      pipeline.advance();
     },
     onNotice: log,
   };

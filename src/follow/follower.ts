@@ -9,6 +9,8 @@ export { type FilePosition, type LogPosition, parseLogPosition } from './positio
 export interface Follower {
   /** The next block, as soon as there is one; undefined once stopped and drained. One call at a time. Rejects with FollowError. */
   next(): Promise<LogBlock | undefined>;
+  /** Evidence has come for the lines that are there: a next() that waits for more of them waits no longer. */
+  hasten(): void;
   /** next() then returns what can be read right now, then undefined. */
   stop(): void;
   readonly stats: Readonly<FollowerStats>;
@@ -42,6 +44,7 @@ export function openFollower(path: string, options: FollowerOptions = {}): Follo
       }
       return undefined;
     },
+    hasten: () => wakeup.hasten(),
     stop(): void {
       stopping = true;
       wakeup.close();

@@ -4,15 +4,17 @@ import { rotatedKind } from './rotation.ts';
 
 /** The least time between two productive looks, ms: one read then takes what a busy nginx wrote line by line. */
 const GAP_MS = 4;
+/** The same while polling. A busy feed brings evidence a little more often, and with each batch of it asks for a look (`hasten`). */
+const POLL_MS = 12;
 /** Look without an event: in case inotify is not to be had (its limits are per user), or says nothing (some network file systems). */
 const SAFETY_MS = 500;
 const SAFETY_UNWATCHED_MS = 100;
-/** After this many waits in a row that ended early, events cost more than they tell (10 µs each): poll every GAP_MS instead. */
+/** After this many waits in a row that ended early, events cost more than they tell (10 µs each): poll every POLL_MS instead. */
 const BUSY_WAITS = 8;
 /** After this many looks in a row that found nothing, go back to waiting for events. */
 const IDLE_LOOKS = 12;
 
-/** Says when to look at the log: at once after an idle time, every GAP_MS under load. */
+/** Says when to look at the log: at once after an idle time, rarely and with the feed under load. */
 export class Wakeup {
   readonly #path: string;
   readonly #base: string;
@@ -26,6 +28,7 @@ export class Wakeup {
   #polling = false;
   #closed = false;
   #wake: (() => void) | undefined;
+  #hasten: (() => void) | undefined;
 
   constructor(path: string) {
     this.#path = path;
@@ -38,7 +41,7 @@ export class Wakeup {
     if (!this.#pending && !this.#polling) {
       await this.#sleep(Math.min(atMost, this.#watcher ? SAFETY_MS : SAFETY_UNWATCHED_MS), true);
     }
-    const gap = this.#lastFound + GAP_MS - performance.now();
+    const gap = this.#lastFound + (this.#polling ? POLL_MS : GAP_MS) - performance.now();
     if (this.#polling) {
       await this.#sleep(Math.min(atMost, Math.max(gap, 1)), false);
     } else if (this.#pending && gap > 0) {
@@ -64,6 +67,11 @@ export class Wakeup {
     this.#pending = true;
   }
 
+  /** Ends a wait for more lines to come: there is use for those that are there. */
+  hasten(): void {
+    this.#hasten?.();
+  }
+
   close(): void {
     this.#closed = true;
     this.#unwatch();
@@ -76,9 +84,11 @@ export class Wakeup {
       const done = (): void => {
         clearTimeout(timer);
         this.#wake = undefined;
+        this.#hasten = undefined;
         resolve();
       };
       const timer = setTimeout(done, ms);
+      if (!untilEvent) this.#hasten = done;
       this.#wake = () => {
         if (untilEvent || this.#closed) done();
       };

@@ -88,13 +88,17 @@ export class Waiting<Tag> {
     return oldest.needs > watermark || oldest.after >= watermark;
   }
 
+  /** Whether evidence of the line is still to come. */
+  wants(parsed: ParsedLine | UnparsedReason, readAt: number): boolean {
+    return this.#needs(parsed, readAt) > this.#index.coverage.watermark;
+  }
+
   push(bytes: Buffer, readAt: number, lines: readonly BlockLine[], tag: Tag): void {
     let needs = -Infinity;
-    const slackMs = this.#index.counted ? COUNTED_SLACK_MS : 0;
     for (const { parsed } of lines) {
-      if (typeof parsed === 'string' || parsed.attempts.length === 0) continue;
-      needs = Math.max(needs, lineEnd(parsed, readAt, slackMs));
-      this.#timing?.observe(parsed);
+      needs = Math.max(needs, this.#needs(parsed, readAt));
+      if (this.#timing && typeof parsed !== 'string' && parsed.attempts.length > 0)
+        this.#timing.observe(parsed);
     }
     this.#blocks.push({
       bytes,
@@ -113,6 +117,11 @@ export class Waiting<Tag> {
   /** Nothing more is to be waited for by what waits: the clock was set, and times of before it cannot be compared. */
   expire(): void {
     for (const block of this.#blocks) block.deadline = -Infinity;
+  }
+
+  #needs(parsed: ParsedLine | UnparsedReason, readAt: number): number {
+    if (typeof parsed === 'string' || parsed.attempts.length === 0) return -Infinity;
+    return lineEnd(parsed, readAt, this.#index.counted ? COUNTED_SLACK_MS : 0);
   }
 
   /** Settles and hands out, in order, the blocks that need not wait any longer at `now`. */

@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import type { LogBlock } from '../../src/follow/follower.ts';
+import type { LogPosition } from '../../src/follow/position.ts';
+import { FlowIndex } from '../../src/join/flow-index.ts';
+import { compileLogFormat } from '../../src/parse/log-format.ts';
+import { Pipeline } from '../../src/pipeline.ts';
+import type { Observation } from '../../src/record/feed.ts';
+import { ReplaceStyle } from '../../src/rewrite/replace.ts';
+
+const T0 = 1_764_837_843_000;
+const format = compileLogFormat(
+  '$upstream_addr $msec $request_time "$request_id" "$upstream_status" $status',
+);
+const FLOW = { src: '10.244.0.70', sport: 33454, vip: '10.105.148.194', vport: 10000, port: 10000 };
+
+const line = (id: string, at: number): string =>
+  `10.105.148.194:10000 ${(at / 1000).toFixed(3)} 0.001 "${id}" "200" 200\n`;
+const position = (offset: number): LogPosition => ({
+  dev: '1',
+  ino: '2',
+  offset,
+  fingerprint: '',
+  since: 0,
+  older: [],
+});
+
+/** A pipeline whose log, feed and clock the test moves; what it wrote, and where the log stood behind it. */
+function start() {
+  const index = new FlowIndex();
+  const written: [text: string, offset: number | undefined][] = [];
+  let now = T0;
+  let give: ((block: LogBlock | undefined) => void) | undefined;
+  const asked = { hasten: 0 };
+  const pipeline = new Pipeline({
+    follower: {
+      next: () =>
+        new Promise((resolve) => {
+          give = resolve;
+        }),
+      hasten: () => void asked.hasten++,
+    },
+    parse: (bytes, from, to) => format.parse(bytes, from, to),
+    index,
+    style: new ReplaceStyle(),
+    write: async (chunks, end) => void written.push([Buffer.concat(chunks).toString(), end?.offset]),
+    requestTick() {},
+    onSettled() {},
+    limits: { maxWaitMs: 2_000, maxBytes: 1e6, maxUnwrittenBytes: 1e6 },
+    clock: () => now,
+  });
+  let seq = 0;
+  const feed = (...records: Observation[]): void => {
+    for (const record of records) index.apply({ ...record, seq: ++seq } as Parameters<typeof index.apply>[0]);
+    pipeline.advance();
+  };
+  const read = async (text: string, offset: number): Promise<void> => {
+    give!({ bytes: Buffer.from(text), readAt: now, end: position(offset) });
+    await turn();
+    await turn();
+  };
+  const running = pipeline.run();
+  return {
+    asked,
+    written,
+    feed,
+    read,
+    at: (time: number) => {
+      now = time;
+    },
+    end: async () => {
+      give!(undefined);
+      await running;
+    },
+  };
+}
+
+test('of lines read together, those whose evidence is there leave first, and only the last tell a position', async () => {
+  const { asked, written, feed, read, at, end } = start();
+  feed(
+    { kind: 'gap', source: 'conntrack', t: T0 - 100 },
+    { kind: 'gap', source: 'tap', t: T0 - 100 },
+    { kind: 'open', t: T0 - 90, via: 'conntrack', ...FLOW, ip: '10.244.0.64' },
+    { kind: 'request', t: T0 - 90, via: 'tap', ...FLOW, ip: '10.244.0.64', id: 'a' },
+    { kind: 'tick', t: T0 - 50 },
+  );
+  assert.equal(asked.hasten, 1);
+  at(T0);
+  const [first, second, third] = [line('a', T0 - 89), line('b', T0 - 40), line('c', T0 - 60)];
+  await read(first + second + third, 300);
+  assert.deepEqual(written, [[first.replace('10.105.148.194', '10.244.0.64'), undefined]]);
+  feed(
+    { kind: 'request', t: T0 - 41, via: 'tap', ...FLOW, ip: '10.244.0.64', id: 'b' },
+    { kind: 'tick', t: T0 - 30 },
+  );
+  await turn();
+  assert.deepEqual(written.slice(1), [[(second + third).replaceAll('10.105.148.194', '10.244.0.64'), 300]]);
+  await end();
+});
+
+test('a block whose first line has to wait stays whole', async () => {
+  const { written, feed, read, at, end } = start();
+  feed({ kind: 'tick', t: T0 - 50 });
+  at(T0);
+  const text = line('a', T0 - 40) + line('b', T0 - 60);
+  await read(text, 200);
+  assert.deepEqual(written, []);
+  feed({ kind: 'tick', t: T0 });
+  await turn();
+  assert.deepEqual(written, [[text, 200]]);
+  await end();
+});

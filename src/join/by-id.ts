@@ -34,15 +34,16 @@ export function matchById(
   let sighting = index.sightingsOf(line.id!);
   if (!sighting) return;
   const group = attemptsOnSameAddress(line, first);
-  const seen: Sighting[] = [];
+  let seen: Sighting[] | undefined;
   for (; sighting; sighting = sighting.older) {
     for (const k of group) {
       if (!mayBe(sighting, service, line.attempts[k]!, windows[k]!)) continue;
-      seen.push(sighting);
+      if (seen) seen.push(sighting);
+      else seen = [sighting];
       break;
     }
   }
-  if (seen.length === 0) return;
+  if (!seen) return;
   seen.reverse();
   // One sighting that is missing shifts all the others of an assignment. A line without times is taken to have had
   // none before the first that was seen, other than those forgotten: ids are not repeated just before a gap's end.
@@ -52,19 +53,23 @@ export function matchById(
     whole &&= requestsWhole(index, service, windows[k]!, earliest, windows[k]!.endedAfter);
   // One that is not to be read may be any of the group's, and shifts the others, too.
   const readable = group.length === 1 || noneUnreadable(line, group, windows, service, index);
-  const possible = readable
-    ? assignments(line, group, seen, service, windows)
-    : group.map((k) => seen.filter((s) => mayBe(s, service, line.attempts[k]!, windows[k]!)));
+  // All that was seen fits some attempt of the group: where it has one, that one.
+  const possible =
+    group.length === 1
+      ? undefined
+      : readable
+        ? assignments(line, group, seen, service, windows)
+        : fitting(line, group, seen, service, windows);
   for (let i = 0; i < group.length; i++) {
     const k = group[i]!;
     const attempt = line.attempts[k]!;
     const window = windows[k]!;
-    const sightings = possible[i]!;
+    const sightings = possible ? possible[i]! : wasCarried(line, k) === 'no' ? NONE : seen;
     if (sightings.length === 0 || match.outcomes[k]) continue;
     const remaining = new Remaining();
     for (const s of sightings) remaining.add(s.connection);
     withoutReadableId(line.id!, attempt, window, service, index, remaining);
-    if (service && mayPassOn(service, window) && !sightings.every((s) => s.own))
+    if (service && mayPassOn(service, window) && !allOwn(sightings))
       passedOn(line, attempt, window, service, remaining);
     const certain = wasCarried(line, k) === 'yes';
     if (!certain && !remaining.several) {
@@ -113,6 +118,22 @@ function noneUnreadable(
   return unreadable.none;
 }
 
+function allOwn(sightings: readonly Sighting[]): boolean {
+  for (const { own } of sightings) if (!own) return false;
+  return true;
+}
+
+/** For each attempt of the group, the sightings that fit it. */
+function fitting(
+  line: ParsedLine,
+  group: readonly number[],
+  seen: readonly Sighting[],
+  service: Service | undefined,
+  windows: readonly Window[],
+): (readonly Sighting[])[] {
+  return group.map((k) => seen.filter((s) => mayBe(s, service, line.attempts[k]!, windows[k]!)));
+}
+
 /** For each attempt of the group, the sightings that some order-keeping assignment of all attempts gives it. */
 function assignments(
   line: ParsedLine,
@@ -123,8 +144,6 @@ function assignments(
 ): (readonly Sighting[])[] {
   const n = group.length;
   const m = seen.length;
-  // All that was seen fits some attempt of the group, so this one.
-  if (n === 1) return [wasCarried(line, group[0]!) === 'no' ? [] : seen];
   const fit = (i: number, j: number): boolean =>
     mayBe(seen[j]!, service, line.attempts[group[i]!]!, windows[group[i]!]!);
   const sent = group.map((k) => wasCarried(line, k));
@@ -170,17 +189,29 @@ function withoutReadableId(
   index: FlowIndex,
   remaining: Remaining,
 ): void {
-  for (const group of service ? [service, index.unknown] : [index.unknown]) {
-    for (const others of [group.withoutId, group.repeated.get(id) ?? NONE]) {
-      let looked = 0;
-      for (let i = others.length - 1; i >= 0; i--) {
-        const other = others[i]!;
-        if (other.to < window.begin) break;
-        if (++looked > MAX_LOOKED_AT) remaining.several = true;
-        if (remaining.several) return;
-        if (!other.forgotten && mayBe(other, service, attempt, window)) remaining.add(other.connection);
-      }
-    }
+  const { unknown } = index;
+  if (service) {
+    addFitting(service.withoutId, attempt, window, service, remaining);
+    addFitting(service.repeated.get(id) ?? NONE, attempt, window, service, remaining);
+  }
+  addFitting(unknown.withoutId, attempt, window, service, remaining);
+  addFitting(unknown.repeated.get(id) ?? NONE, attempt, window, service, remaining);
+}
+
+function addFitting(
+  others: readonly Sighting[],
+  attempt: Attempt,
+  window: Window,
+  service: Service | undefined,
+  remaining: Remaining,
+): void {
+  let looked = 0;
+  for (let i = others.length - 1; i >= 0; i--) {
+    const other = others[i]!;
+    if (other.to < window.begin) break;
+    if (++looked > MAX_LOOKED_AT) remaining.several = true;
+    if (remaining.several) return;
+    if (!other.forgotten && mayBe(other, service, attempt, window)) remaining.add(other.connection);
   }
 }
 

@@ -100,14 +100,16 @@ export function attemptWindows(line: ParsedLine, readAt: number): Window[] {
   const { attempts, endMs, requestMs } = line;
   const start = endMs !== undefined && requestMs !== undefined ? endMs - requestMs : -Infinity;
   const written = endMs === undefined ? Infinity : endMs + line.endStepMs;
-  const windows: Window[] = [];
+  // An array that grows takes room for many from the first element on.
+  const windows = new Array<Window>(attempts.length);
   let before = 0;
   for (let k = 0; k < attempts.length; k++) {
     const { headerMs, responseMs } = attempts[k]!;
     const taken = responseMs ?? 0;
     const begin = start + Math.max(0, before - k * STEP_MS);
     const answeredAfter = begin + Math.max(0, (headerMs ?? 0) - STEP_MS);
-    windows.push({ begin, end: readAt, answeredAfter, endedAfter: begin + Math.max(0, taken - STEP_MS) });
+    const endedAfter = begin + Math.max(0, taken - STEP_MS);
+    windows[k] = { begin, end: readAt, answeredAfter, endedAfter };
     before += taken;
   }
   let after = 0;

@@ -7,7 +7,7 @@ const GAP_MS = 4;
 /** The same while polling. A busy feed brings evidence a little more often, and with each batch of it asks for a look (`hasten`). */
 const POLL_MS = 12;
 /** Look without an event: in case inotify is not to be had (its limits are per user), or says nothing (some network file systems). */
-const SAFETY_MS = 500;
+const SAFETY_MS = 1_000;
 const SAFETY_UNWATCHED_MS = 100;
 /** After this many waits in a row that ended early, events cost more than they tell (10 µs each): poll every POLL_MS instead. */
 const BUSY_WAITS = 8;

@@ -24,6 +24,12 @@ const REQUESTS: readonly RequestPlan[] = [
   { path: '/a/size/4096' },
 ];
 
+const planOf = (rate: number) => ({
+  connections: Math.min(64, Math.max(4, rate / 50)),
+  ratePerSecond: rate,
+  requests: REQUESTS,
+});
+
 /** CPU in milliseconds per 1,000 requests, and as a share of nginx's own. */
 export interface Steady {
   rate: number;
@@ -137,12 +143,7 @@ export class LiveBench {
     const cpu = () => [nginx, [sidecar], family(helper)].map(cpuSeconds);
     const before = cpu();
     const total = rate * seconds;
-    const sent = await load(this.#scene, {
-      connections: Math.min(64, Math.max(4, rate / 50)),
-      total,
-      ratePerSecond: rate,
-      requests: REQUESTS,
-    });
+    const sent = await load(this.#scene, { ...planOf(rate), total });
     await caughtUp(this.#sidecar!);
     const [nginxMs, sidecarMs, helperMs] = cpu().map((s, i) => ((s - before[i]!) * 1e6) / total);
     return {
@@ -157,6 +158,12 @@ export class LiveBench {
       delays: summarise(watch.stop()),
       resolved: this.#resolved() - earlier,
     };
+  }
+
+  /** Requests a second that were answered of so many sent, on or off. */
+  async atRate(rate: number, seconds: number): Promise<number> {
+    const sent = await load(this.#scene, { ...planOf(rate), total: rate * seconds });
+    return (sent.completed / sent.elapsedMs) * 1000;
   }
 
   /** As fast as it goes. The figure is nginx's: lines it wrote. */

@@ -33,6 +33,7 @@ function sidecar(text = FULL) {
           if (blocks.length > 0) resolve(blocks.shift());
           else next = resolve;
         }),
+      hasten: () => {},
     },
     parse: (bytes, start, end) => format.parse(bytes, start, end),
     index,

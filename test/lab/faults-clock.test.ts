@@ -7,7 +7,7 @@ import { type FaultRow, writeFaults } from './faults-table.ts';
 import { labCanRun } from './requirements.ts';
 import { runInVm, VM, vmObstacle } from './vm/boot.ts';
 
-const LIMIT_MS = 480_000;
+const LIMIT_MS = 280_000;
 
 describe('the clock is set', { skip: !labCanRun(VM, vmObstacle), timeout: LIMIT_MS + 20_000 }, () => {
   let rows: FaultRow[] = [];

@@ -23,9 +23,13 @@ export interface Stage {
 
 const PODS = [0, 1, 2, 3];
 
-/** The Service `a` on these pods, and `solo` with one, which `untilExact` asks. */
+/** The port of the odd backends, where a stage has them. */
+export const ODD_PORT = 10003;
+
+/** The Services `a` and `odd` on these pods, and `solo` with one, which `untilExact` asks. */
 export const services = (pods: readonly number[]): ServiceSpec[] => [
   { name: 'a', port: 10000, targetPort: 10000, pods },
+  { name: 'odd', port: 80, targetPort: ODD_PORT, pods },
   { name: 'solo', port: 10000, targetPort: 10001, pods: [0] },
 ];
 
@@ -55,7 +59,7 @@ export async function createStage(
         format: FORMATS.full,
         keepalive: true,
         keepaliveRequests: options.keepaliveRequests ?? 500,
-        services: ['a', 'solo'],
+        services: ['a', 'odd', 'solo'],
       });
     const openSidecar = () =>
       startSidecar(scene, pod, {

@@ -109,6 +109,10 @@ export interface CaptureStats {
   flows: number;
   addresses: number;
   flowsRefused: number;
+  /** Whether the kernel counts packets and bytes (`nf_conntrack_acct`); connections whose counts were told, and not. */
+  accounting: boolean;
+  counted: number;
+  uncounted: number;
   /** Rounds of reading. */
   cycles: number;
 }

@@ -3,7 +3,11 @@ import { readFileSync } from 'node:fs';
 import {
   CT_GET,
   CTA_FILTER,
+  CTA_IP_V4_DST,
   CTA_IP_V4_SRC,
+  CTA_IP_V6_DST,
+  CTA_IP_V6_SRC,
+  CTA_PROTO_DST_PORT,
   CTA_PROTO_NUM,
   CTA_PROTO_SRC_PORT,
   CTA_TUPLE_IP,
@@ -22,6 +26,7 @@ import { NetlinkSocket } from './netlink.ts';
 const EVENT_GROUPS = 0b111;
 const EVENT_DATAGRAM = 2048;
 const EVENT_DATAGRAMS = 128;
+const ANSWERS = 33;
 
 /** Beyond this many addresses one dump of everything is cheaper than one each: the kernel walks its table each time. */
 const FILTERED_DUMPS = 8;
@@ -34,6 +39,11 @@ const CTA_FILTER_ORIG_FLAGS = 1;
 const FILTER_IP_SRC = 1 << 0;
 const FILTER_PROTO_NUM = 1 << 3;
 const FILTER_PROTO_SRC_PORT = 1 << 4;
+
+/** Whether the kernel counts packets and bytes of connections opened from now on. */
+export function countsFlows(): boolean {
+  return readSetting('/proc/sys/net/netfilter/nf_conntrack_acct') === '1';
+}
 
 /** Throws `CaptureError`. */
 export function openConntrackEvents(libc: Libc, receiveBufferBytes: number): NetlinkSocket {
@@ -50,6 +60,11 @@ export function openConntrackEvents(libc: Libc, receiveBufferBytes: number): Net
     datagramBytes: EVENT_DATAGRAM,
     datagrams: EVENT_DATAGRAMS,
   });
+}
+
+/** For requests that are answered while they are sent (`getRequest`). Throws `CaptureError`. */
+export function openConntrackRequests(libc: Libc): NetlinkSocket {
+  return NetlinkSocket.open(libc, { datagramBytes: EVENT_DATAGRAM, datagrams: ANSWERS });
 }
 
 function readSetting(path: string): string | undefined {
@@ -93,6 +108,34 @@ function filteredDump(address: Buffer, sport: number | undefined): Buffer {
       nested(CTA_TUPLE_PROTO, ...protocol),
     ),
     nested(CTA_FILTER, attribute(CTA_FILTER_ORIG_FLAGS, flagBytes)),
+  );
+}
+
+/** Asks for one connection, by its original tuple. The answer, or the refusal, has the same `sequence`. */
+export function getRequest(
+  { src, sport, vip, vport }: { src: string; sport: number; vip: string; vport: number },
+  sequence: number,
+): Buffer | undefined {
+  const from = addressBytes(src);
+  const to = addressBytes(vip);
+  if (from === undefined || to?.length !== from.length) return undefined;
+  const v4 = from.length === 4;
+  return message(
+    { type: CT_GET, flags: NLM_F_REQUEST, sequence, family: v4 ? AF_INET : AF_INET6 },
+    nested(
+      CTA_TUPLE_ORIG,
+      nested(
+        CTA_TUPLE_IP,
+        attribute(v4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC, from),
+        attribute(v4 ? CTA_IP_V4_DST : CTA_IP_V6_DST, to),
+      ),
+      nested(
+        CTA_TUPLE_PROTO,
+        number8(CTA_PROTO_NUM, IPPROTO_TCP),
+        number16(CTA_PROTO_SRC_PORT, sport),
+        number16(CTA_PROTO_DST_PORT, vport),
+      ),
+    ),
   );
 }
 

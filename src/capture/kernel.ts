@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { AddressSet, AddressTexts, addressBytes, addressText } from '../parse/ip-bytes.ts';
 import { headerName } from '../parse/request-head.ts';
 import type { Source } from '../record/feed.ts';
+import { Accounting } from './accounting.ts';
 import type {
   Capture,
   CaptureOptions,
@@ -11,7 +12,7 @@ import type {
   KnownFlow,
   Subscription,
 } from './capture.ts';
-import { openConntrackEvents } from './conntrack.ts';
+import { countsFlows, openConntrackEvents, openConntrackRequests } from './conntrack.ts';
 import { CaptureError } from './error.ts';
 import { conntrackEventFilter } from './event-filter.ts';
 import { FlowTable, openOf } from './flows.ts';
@@ -52,6 +53,7 @@ export class KernelCapture implements Capture {
   #libc!: Libc;
   #reader!: Reader;
   #conntrack: NetlinkSocket | undefined;
+  #requests: NetlinkSocket | undefined;
   #tap: NetlinkSocket | undefined;
   #table: TapTable | undefined;
   #ticker: NodeJS.Timeout | undefined;
@@ -83,7 +85,11 @@ export class KernelCapture implements Capture {
     const libc = this.#libc;
     let tap: TapRule | undefined;
     try {
-      if (sources.includes('conntrack')) this.#conntrack = openConntrackEvents(libc, receiveBufferBytes);
+      if (sources.includes('conntrack')) {
+        this.#conntrack = openConntrackEvents(libc, receiveBufferBytes);
+        this.#requests = openConntrackRequests(libc);
+        this.stats.accounting = countsFlows();
+      }
       if (sources.includes('tap')) {
         const headersOnly = this.#options.tap === 'headers';
         tap = { group: tapGroup, snaplen, queueThreshold: QUEUE_THRESHOLD, headersOnly };
@@ -106,6 +112,7 @@ export class KernelCapture implements Capture {
       addresses: this.#addresses,
       texts,
       flows: this.#flows,
+      accounting: this.#requests && new Accounting(this.#requests, this.stats),
       clock: { wall: libc.wallClock, monotonic: () => performance.now() },
       sink: this.#sink,
       stats: this.stats,
@@ -208,6 +215,7 @@ export class KernelCapture implements Capture {
     await this.#table?.close();
     this.#tap?.close();
     this.#conntrack?.close();
+    this.#requests?.close();
   }
 
   #tick(): void {
@@ -216,6 +224,7 @@ export class KernelCapture implements Capture {
     if (this.#table && !this.#refreshing && now >= this.#refreshDue) {
       void this.#refresh().catch(() => {});
     }
+    if (this.#conntrack) this.stats.accounting = countsFlows();
     if (this.#conntrack && !this.#sweeping && now >= this.#sweepDue) void this.#sweep();
   }
 
@@ -377,6 +386,9 @@ function newStats(): CaptureStats {
     flows: 0,
     addresses: 0,
     flowsRefused: 0,
+    accounting: false,
+    counted: 0,
+    uncounted: 0,
     cycles: 0,
   };
 }

@@ -190,6 +190,11 @@ export class NetlinkSocket {
     return refusal ?? (acknowledged ? undefined : { errno: ENOBUFS, sequence: 0 });
   }
 
+  /** Sends a batch of requests that one message each answers. The answers are there when it returns; `drain` reads them. */
+  send(bytes: Buffer): boolean {
+    return !this.#closed && this.#libc.send(this.#fd, bytes) >= 0;
+  }
+
   /** Starts calling `readable` at each turn of the event loop at which something can be read. */
   watch(readable: () => void): void {
     this.#poll ??= this.#libc.poll(this.#fd, readable);

@@ -2,6 +2,7 @@
 import { type ConntrackEvent, parseConntrack, TCP_CLOSE, TCP_TIME_WAIT } from '../parse/conntrack.ts';
 import type { AddressSet, AddressTexts } from '../parse/ip-bytes.ts';
 import type { Observation, Source } from '../record/feed.ts';
+import type { Accounting } from './accounting.ts';
 import type { CaptureSink, CaptureStats } from './capture.ts';
 import { Completeness } from './completeness.ts';
 import { type FlowTable, openOf } from './flows.ts';
@@ -48,6 +49,8 @@ export interface ReaderOptions {
   addresses: AddressSet;
   texts: AddressTexts;
   flows: FlowTable;
+  /** Where connections that have ended are asked about, for those who want good times. */
+  accounting?: Accounting | undefined;
   clock: Clock;
   sink: CaptureSink;
   stats: CaptureStats;
@@ -132,6 +135,7 @@ export class Reader {
     if (this.#prompt === prompt || this.#closed) return;
     this.#prompt = prompt;
     if (prompt) this.#options.conntrack?.watch(this.#conntrackReadable);
+    else this.#options.accounting?.clear();
   }
 
   /** For what others learn: delivered with the next reading. */
@@ -159,6 +163,7 @@ export class Reader {
     if (clock.monotonic() > this.#tapGoodUntil) this.completeness.impair('tap');
     stats.cycles++;
     const before = stats.tapRequests;
+    this.#options.accounting?.read(begun, this.#out);
     const conntrackEmpty = conntrack === undefined || this.#drainConntrack(conntrack);
     // The end of a connection may be recorded once the tap has been emptied after it: then its requests came before.
     const endings = flows.endings;
@@ -236,6 +241,9 @@ export class Reader {
       if (!flows.opened(event, t, this.#out, from)) this.#loseConntrack();
     } else if (event.type === 'destroy' || isOver(event)) {
       flows.ended(event, since === undefined ? undefined : Math.min(event.eventMs ?? readAt, readAt));
+      const { accounting, stats } = this.#options;
+      if (this.#prompt && stats.accounting && event.tcpState === TCP_TIME_WAIT)
+        accounting?.ended(event, readAt);
     }
   }
 
@@ -348,6 +356,7 @@ export class Reader {
       stats.gaps++;
       this.#out.push({ kind: 'gap', t: wall, source });
     }
+    this.#options.accounting?.clear();
     this.#watermark = wall;
     this.#packetWatermark = wall;
     for (const src of addresses.texts()) {

@@ -4,11 +4,12 @@ import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import { FlowIndex } from '../join/flow-index.ts';
+import { OFFLINE, Timing } from '../join/timing/timing.ts';
 import { logFormatOf } from '../options/format.ts';
 import { UsageError } from '../options/option.ts';
 import type { Options } from '../options/options.ts';
 import { createStyle, type StyleName } from '../rewrite/style.ts';
-import { enrich, newProgress, OFFLINE_LIMITS, type Progress } from './enrich.ts';
+import { enrich, newProgress, OFFLINE_LIMITS, OFFLINE_TIMING_LIMITS, type Progress } from './enrich.ts';
 import { decompressed } from './gzip.ts';
 
 const SHOW_EVERY_MS = 500;
@@ -40,6 +41,7 @@ export async function runEnrich(
     format,
     style: createStyle(options.text('style') as StyleName, format),
     index,
+    timing: options.text('evidence') === 'inferred' ? new Timing(OFFLINE_TIMING_LIMITS, OFFLINE) : undefined,
     progress,
   });
   const timer = stderr.isTTY

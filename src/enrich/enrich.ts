@@ -1,5 +1,6 @@
 import { LineBuffer } from '../follow/line-buffer.ts';
 import { DEFAULT_LIMITS, type FlowIndex, type IndexLimits } from '../join/flow-index.ts';
+import { TIMING_LIMITS, type Timing, type TimingLimits } from '../join/timing/timing.ts';
 import { type BlockLine, Waiting } from '../join/waiting.ts';
 import { type LogFormat, MAX_LINE_BYTES } from '../parse/log-format.ts';
 import { isResolved } from '../record/outcome.ts';
@@ -15,6 +16,12 @@ export const OFFLINE_LIMITS: IndexLimits = {
   sightings: DEFAULT_LIMITS.sightings * 10,
   usedSightings: DEFAULT_LIMITS.usedSightings * 10,
   services: DEFAULT_LIMITS.services,
+};
+
+export const OFFLINE_TIMING_LIMITS: TimingLimits = {
+  ...TIMING_LIMITS,
+  flows: TIMING_LIMITS.flows * 10,
+  attempts: TIMING_LIMITS.attempts * 10,
 };
 
 export interface Progress {
@@ -37,6 +44,8 @@ export interface EnrichParts {
   format: LogFormat;
   style: Style;
   index: FlowIndex;
+  /** Deduces what other evidence leaves open. */
+  timing?: Timing | undefined;
   progress: Progress;
 }
 
@@ -55,26 +64,52 @@ export function newProgress(): Progress {
 
 /**
  * A finished log with a recorded feed: the enriched bytes, in order. The feed is applied just so far as each block of
- * lines needs, as a running sidecar would have had it.
+ * lines needs, as a running sidecar would have had it. With `timing`, the log is read ahead: lines wait for those beside
+ * them, half a minute of the log at a time.
  *
  * When a line was read is not known here, so a line that does not say when it was written stays unresolved.
  */
 export async function* enrich(parts: EnrichParts): AsyncGenerator<Buffer> {
-  const { format, index, style, progress } = parts;
-  const feed = new RecordedFeed(parts.feed, index);
-  const waiting = new Waiting<undefined>(index, { maxWaitMs: Infinity, maxBytes: Infinity });
-  for await (const { bytes, oversized } of blocks(parts.log)) {
-    progress.bytes += bytes.length;
-    waiting.push(bytes, Infinity, linesOf(bytes, oversized, format), undefined);
+  const { format, index, timing, style, progress } = parts;
+  const feed = new RecordedFeed(parts.feed, (record) => {
+    index.apply(record);
+    timing?.apply(record);
+  });
+  const waiting = new Waiting<undefined>(index, { maxWaitMs: Infinity, maxBytes: Infinity }, timing);
+  /** Settles what can be settled without going on in the feed beyond `horizon` (ms since the epoch). */
+  async function* settle(horizon: number): AsyncGenerator<Buffer> {
     while (waiting.blocks > 0) {
       // Time stands still as long as there is more to read, so a block leaves when its evidence is complete.
       for (const block of waiting.take(feed.ended ? Infinity : -Infinity)) {
         count(progress, block.lines, block.outcomes);
         yield* style.render(block.bytes, block.lines, block.outcomes);
       }
-      if (waiting.blocks > 0) await advance(feed, progress);
+      if (waiting.blocks === 0 || (feed.last ?? -Infinity) > horizon) return;
+      await advance(feed, progress);
     }
   }
+  let logEnd = -Infinity;
+  for await (const { bytes, oversized } of blocks(parts.log)) {
+    progress.bytes += bytes.length;
+    const lines = linesOf(bytes, oversized, format);
+    const end = endOf(lines);
+    logEnd = Math.max(logEnd, end ?? -Infinity);
+    waiting.push(bytes, Infinity, lines, undefined);
+    // What has no times has nothing to wait for.
+    yield* settle(timing && end !== undefined ? logEnd : Infinity);
+  }
+  timing?.finish(logEnd);
+  yield* settle(Infinity);
+}
+
+/** When the youngest of the lines was written, as far as they say. */
+function endOf(lines: readonly BlockLine[]): number | undefined {
+  let end: number | undefined;
+  for (const { parsed } of lines) {
+    if (typeof parsed !== 'string' && parsed.endMs !== undefined)
+      end = Math.max(end ?? parsed.endMs, parsed.endMs);
+  }
+  return end;
 }
 
 async function advance(feed: RecordedFeed, progress: Progress): Promise<void> {

@@ -74,6 +74,8 @@ export async function runRecord(
     url: helper,
     addresses,
     tokenFile,
+    // For `enrich --evidence inferred`: who records does not know yet what it will be asked.
+    prompt: true,
     clock: Date.now,
     onRecords(batch) {
       let text = '';

@@ -1,14 +1,13 @@
 import { RecordDecoder } from '../feed/codec.ts';
-import type { FlowIndex } from '../join/flow-index.ts';
 import type { FeedRecord } from '../record/feed.ts';
 
 /** The recorded feed cannot be read on. `message` is one line for people. */
 export class FeedError extends Error {}
 
-/** A recorded feed that is applied to an index bit by bit. */
+/** A recorded feed that is handed over bit by bit. */
 export class RecordedFeed {
   readonly #chunks: AsyncIterator<Buffer>;
-  readonly #index: FlowIndex;
+  readonly #apply: (record: FeedRecord) => void;
   readonly #decoder = new RecordDecoder();
   #records: readonly FeedRecord[] = [];
   #next = 0;
@@ -19,9 +18,9 @@ export class RecordedFeed {
   first: number | undefined;
   last: number | undefined;
 
-  constructor(bytes: AsyncIterable<Buffer>, index: FlowIndex) {
+  constructor(bytes: AsyncIterable<Buffer>, apply: (record: FeedRecord) => void) {
     this.#chunks = bytes[Symbol.asyncIterator]();
-    this.#index = index;
+    this.#apply = apply;
   }
 
   /** Applies what comes up to the next watermark. Rejects with FeedError where the text is damaged. */
@@ -29,7 +28,7 @@ export class RecordedFeed {
     for (;;) {
       while (this.#next < this.#records.length) {
         const record = this.#records[this.#next++]!;
-        this.#index.apply(record);
+        this.#apply(record);
         if (record.kind === 'tick') {
           this.first ??= record.t;
           this.last = record.t;

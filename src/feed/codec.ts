@@ -46,9 +46,10 @@ function sinceOf({ from }: Extract<Observation, { kind: 'open' }>): string {
   return from === undefined ? '' : `,"from":${Math.floor(from * 1000) / 1000}`;
 }
 
-function endOf({ how, at }: Extract<Observation, { kind: 'close' }>): string {
+function endOf({ how, at, again, counts }: Extract<Observation, { kind: 'close' }>): string {
   const by = at === undefined ? '' : `,"at":${Math.ceil(at * 1000) / 1000}`;
-  return `${how === undefined ? '' : `,"how":"${how}"`}${by}`;
+  const counted = counts === undefined ? '' : `,"counts":${JSON.stringify(counts)}`;
+  return `${how === undefined ? '' : `,"how":"${how}"`}${by}${again ? ',"again":true' : ''}${counted}`;
 }
 
 /** What a feed's text turned into: the records of all whole lines, and whether it stopped making sense. */
@@ -141,8 +142,15 @@ function isFlow(record: Record<string, unknown>): boolean {
     (record.bytes === undefined || isNumber(record.bytes)) &&
     (record.sent === undefined || isNumber(record.sent)) &&
     (record.received === undefined || isNumber(record.received)) &&
+    (record.counts === undefined || isCounts(record.counts)) &&
     isSource(record.via)
   );
+}
+
+function isCounts(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  const { sentPackets, sentBytes, receivedPackets, receivedBytes } = value as Record<string, unknown>;
+  return [sentPackets, sentBytes, receivedPackets, receivedBytes].every(isNumber);
 }
 
 function isSource(value: unknown): value is Source {

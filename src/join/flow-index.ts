@@ -93,7 +93,7 @@ export class FlowIndex {
         else this.#opened(record);
         break;
       case 'close':
-        this.#closedBy(record);
+        if (!record.again) this.#closedBy(record);
         break;
       case 'tick':
         if (record.t > this.coverage.watermark) this.coverage.watermark = record.t;

@@ -3,7 +3,7 @@ import { isResolved, type Outcome } from '../record/outcome.ts';
 import { COUNTED_SLACK_MS } from './by-counts.ts';
 import type { FlowIndex } from './flow-index.ts';
 import { type Match, matchLine } from './match.ts';
-import { TIMING_WAIT_MS, type Timing } from './timing/timing.ts';
+import type { Timing } from './timing/timing.ts';
 import { lineEnd } from './window.ts';
 
 /** One line of a block: its span without the newline, and what it says. */
@@ -85,7 +85,12 @@ export class Waiting<Tag> {
     const oldest = this.#blocks[0];
     if (!oldest) return false;
     const { watermark } = this.#index.coverage;
-    return oldest.needs > watermark || oldest.after >= watermark;
+    return this.#needs(oldest) > watermark || oldest.after >= watermark;
+  }
+
+  /** With a watermark not before this, the block can be settled. */
+  #needs({ needs, matches }: WaitingBlock<Tag>): number {
+    return matches === undefined ? needs : needs + (this.#timing?.waitMs ?? 0);
   }
 
   /** Whether evidence of the line is still to come. */
@@ -129,7 +134,7 @@ export class Waiting<Tag> {
     const { watermark } = this.#index.coverage;
     const settled: WaitingBlock<Tag>[] = [];
     for (const block of this.#blocks) {
-      if (block.needs > watermark || block.after >= watermark) {
+      if (this.#needs(block) > watermark || block.after >= watermark) {
         if (this.#bytes > this.#limits.maxBytes) this.counters.pushedOut++;
         else if (now >= block.deadline) this.counters.timedOut++;
         else break;
@@ -146,7 +151,6 @@ export class Waiting<Tag> {
   #settle(block: WaitingBlock<Tag>, now: number): boolean {
     const { watermark } = this.#index.coverage;
     const patient = now < block.deadline && this.#bytes <= this.#limits.maxBytes;
-    let inferable = block.matches !== undefined && watermark >= block.needs;
     if (!block.matches) {
       const matches = this.#match(block, patient && watermark < block.needs + UNRIPE_WAIT_MS);
       if (!matches) {
@@ -154,18 +158,13 @@ export class Waiting<Tag> {
         return false;
       }
       block.matches = matches;
-      if (this.#timing && this.#tell(block, this.#timing)) {
-        inferable = watermark >= block.needs + TIMING_WAIT_MS;
-        if (!inferable && patient) {
-          block.needs += TIMING_WAIT_MS;
-          return false;
-        }
-      }
+      const open = this.#timing !== undefined && this.#tell(block, this.#timing);
+      if (open && patient && watermark < this.#needs(block)) return false;
     }
     block.lines.forEach(({ parsed }, i) => {
       const match = block.matches![i];
       if (match) this.#index.learn(match.used);
-      if (match && inferable && typeof parsed !== 'string') this.#infer(parsed, match.outcomes);
+      if (match && typeof parsed !== 'string') this.#infer(parsed, match.outcomes);
       block.outcomes.push(match?.outcomes ?? NO_OUTCOMES);
     });
     return true;

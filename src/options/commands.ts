@@ -245,7 +245,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     positionals: ['[FILE]'],
     options: [
       { name: 'feed', kind: 'text', value: 'PATH', meaning: 'what realpod record kept, gzip or not' },
-      ...sidecarOptions('log-format', 'style', 'request-id-field', 'local-port-field'),
+      ...sidecarOptions('log-format', 'style', 'evidence', 'request-id-field', 'local-port-field'),
       { name: 'gzip', kind: 'flag', meaning: 'compress what is written' },
     ],
   },

@@ -2,6 +2,7 @@
  * ctnetlink messages: what the kernel says of one tracked connection
  * (linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_tcp.h).
  */
+import type { FlowCounts } from '../record/feed.ts';
 import type { AddressSet, AddressTexts } from './ip-bytes.ts';
 import {
   ATTRIBUTE_HEADER,
@@ -36,12 +37,18 @@ export const CTA_TUPLE_IP = 1;
 export const CTA_TUPLE_PROTO = 2;
 const CTA_TUPLE_ZONE = 3;
 export const CTA_IP_V4_SRC = 1;
-const CTA_IP_V4_DST = 2;
-const CTA_IP_V6_SRC = 3;
-const CTA_IP_V6_DST = 4;
+export const CTA_IP_V4_DST = 2;
+export const CTA_IP_V6_SRC = 3;
+export const CTA_IP_V6_DST = 4;
 export const CTA_PROTO_NUM = 1;
 export const CTA_PROTO_SRC_PORT = 2;
-const CTA_PROTO_DST_PORT = 3;
+export const CTA_PROTO_DST_PORT = 3;
+
+/** enum ctattr_counters, in CTA_COUNTERS_ORIG and CTA_COUNTERS_REPLY; 64 bits each. */
+const CTA_COUNTERS_ORIG = 9;
+const CTA_COUNTERS_REPLY = 10;
+const CTA_COUNTERS_PACKETS = 1;
+const CTA_COUNTERS_BYTES = 2;
 
 const CTA_PROTOINFO_TCP = 1;
 const CTA_PROTOINFO_TCP_STATE = 1;
@@ -180,6 +187,49 @@ export function parseConntrack(
     assured,
     eventMs,
   };
+}
+
+/**
+ * What the message says of a connection's packets and their bytes, and which connection it is. Undefined where it says
+ * nothing: the kernel counts with `nf_conntrack_acct`, for connections opened from then on.
+ */
+export function parseCounts(
+  bytes: Buffer,
+  start: number,
+  end: number,
+): { id: number; counts: FlowCounts } | undefined {
+  let id: number | undefined;
+  const counts: FlowCounts = { sentPackets: -1, sentBytes: -1, receivedPackets: -1, receivedBytes: -1 };
+  for (let at = start + NETFILTER_HEADER; at < end; ) {
+    const stop = attributeEnd(bytes, at, end);
+    if (stop < 0) return undefined;
+    const value = at + ATTRIBUTE_HEADER;
+    switch (attributeType(bytes, at)) {
+      case CTA_ID:
+        if (stop - value === 4) id = be32(bytes, value);
+        break;
+      case CTA_COUNTERS_ORIG:
+        counts.sentPackets = number64(bytes, value, stop, CTA_COUNTERS_PACKETS);
+        counts.sentBytes = number64(bytes, value, stop, CTA_COUNTERS_BYTES);
+        break;
+      case CTA_COUNTERS_REPLY:
+        counts.receivedPackets = number64(bytes, value, stop, CTA_COUNTERS_PACKETS);
+        counts.receivedBytes = number64(bytes, value, stop, CTA_COUNTERS_BYTES);
+        break;
+    }
+    at += align4(stop - at);
+  }
+  const { sentPackets, sentBytes, receivedPackets, receivedBytes } = counts;
+  const whole = sentPackets >= 0 && sentBytes >= 0 && receivedPackets >= 0 && receivedBytes >= 0;
+  return id !== undefined && whole ? { id, counts } : undefined;
+}
+
+/** The attribute's number, or -1. */
+function number64(bytes: Buffer, start: number, end: number, type: number): number {
+  const at = findAttribute(bytes, start, end, type);
+  if (at < 0 || u16(bytes, at) !== ATTRIBUTE_HEADER + 8) return -1;
+  const value = at + ATTRIBUTE_HEADER;
+  return be32(bytes, value) * 2 ** 32 + be32(bytes, value + 4);
 }
 
 function parseTuple(bytes: Buffer, start: number, end: number): boolean {

@@ -50,6 +50,18 @@ export interface CloseRecord extends Flow {
   how?: 'finished' | 'refused';
   /** It was over by then, where that is known better than by `t`. */
   at?: number;
+  /** No end of its own: it brings the counts of the connection of this tuple that ended last. */
+  again?: true;
+  /** What conntrack counted of it in all, to the backend and from it: packets, and their bytes with IP headers. */
+  counts?: FlowCounts;
+}
+
+/** `nf_conntrack_acct`: CTA_COUNTERS_ORIG and CTA_COUNTERS_REPLY. */
+export interface FlowCounts {
+  sentPackets: number;
+  sentBytes: number;
+  receivedPackets: number;
+  receivedBytes: number;
 }
 
 /**

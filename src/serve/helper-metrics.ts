@@ -104,6 +104,20 @@ export function helperMetrics({
     'Connections not kept, as the table of flows was full.',
     () => capture.flowsRefused,
   );
+  metrics.gauge(
+    'realpod_helper_accounting',
+    'Whether the kernel counts packets and bytes of connections (nf_conntrack_acct).',
+    () => (capture.accounting ? 1 : 0),
+  );
+  metrics.counters(
+    'realpod_helper_flow_counts_total',
+    'Connections that ended while somebody deduced from them: told with their counts, or without.',
+    'result',
+    () => [
+      ['told', capture.counted],
+      ['missed', capture.uncounted],
+    ],
+  );
   metrics.gauge('realpod_helper_flows', 'Connections of subscribed addresses.', () => capture.flows);
   metrics.gauge('realpod_helper_addresses', 'Subscribed addresses.', () => capture.addresses);
   metrics.counter('realpod_helper_feed_bytes_total', 'Bytes of records published.', () => feed.stats.bytes);

@@ -26,7 +26,7 @@ export interface RequestPlan {
   weight?: number;
   /** Default GET. */
   method?: string;
-  /** `{n}` becomes the request's number in the run, `{port}` the client's port, `{pad}` 32,000 letters. */
+  /** `{n}` becomes the request's number in the run, `{r}` one of 65,536 by chance, `{port}` the client's port, `{pad}` 32,000 letters. */
   path: string;
   bodyBytes?: number;
   /** The body goes in chunks of this many bytes, 2 ms apart, without its length. */
@@ -118,10 +118,11 @@ class ResponseReader {
   }
 }
 
-function encodeHead(plan: LoadPlan, request: RequestPlan, n: number, port: number): Buffer {
+function encodeHead(plan: LoadPlan, request: RequestPlan, n: number, r: number, port: number): Buffer {
   const method = request.method ?? 'GET';
   const path = request.path
     .replace('{n}', String(n))
+    .replace('{r}', String(r))
     .replace('{port}', String(port))
     .replace('{pad}', 'p'.repeat(32_000));
   const lines = [
@@ -212,6 +213,7 @@ export function runLoad(plan: LoadPlan): Promise<LoadResult> {
       socket.on('end', () => settle(reader.close() ? 'completed' : 'failed'));
       socket.on('error', () => settle('failed'));
       const number = result.sent++;
+      const draw = request.path.includes('{r}') ? Math.floor(chance() * 65_536) : 0;
       const sendBody = (pieces: readonly Buffer[]): void => {
         const [piece, ...rest] = pieces;
         if (piece === undefined || socket.destroyed) return;
@@ -220,7 +222,7 @@ export function runLoad(plan: LoadPlan): Promise<LoadResult> {
       };
       const body = encodeBody(request);
       const send = (): void => {
-        const head = encodeHead(plan, request, number, socket.localPort ?? 0);
+        const head = encodeHead(plan, request, number, draw, socket.localPort ?? 0);
         const [piece, ...rest] = body;
         if (request.expect) {
           reader.continued = () => sendBody(body);

@@ -4,7 +4,7 @@
  * wait in ms before an answer whose request says nothing of it, FAILING the share of such answers that is 503 (default 0 each).
  *
  * The query string of a request says what to do with it:
- *   delay=MS     wait before the answer            size=N      body of N bytes (default 40)
+ *   delay=MS     wait before the answer; A-B: between  size=N     body of N bytes (default 40)
  *   status=N     status code                       drip=N,MS   body in N pieces, MS apart
  *   do=close     close without an answer           do=half     close in the middle of the body
  *   do=early     answer before reading the body    do=http10   answer as HTTP/1.0 and close
@@ -62,6 +62,12 @@ function parseHead(text: string): Head {
     http10: version === 'HTTP/1.0',
     keepAlive: version === 'HTTP/1.1' && connection !== 'close',
   };
+}
+
+function delayOf(asked: string | null): number {
+  if (asked === null) return slowestMs * (0.5 + Math.random() / 2);
+  const [least = 0, most = least] = asked.split('-').map(Number);
+  return least + Math.random() * (most - least);
 }
 
 function chosen(query: URLSearchParams): URLSearchParams {
@@ -149,7 +155,7 @@ const server = createServer((socket) => {
           busy = false;
           setImmediate(proceed);
         });
-      const waitMs = Number(head.query.get('delay') ?? slowestMs * (0.5 + Math.random() / 2));
+      const waitMs = delayOf(head.query.get('delay'));
       const whenRead = (): void => {
         if ((skip > 0 || inChunks) && head.query.get('do') !== 'early' && !socket.destroyed) {
           socket.once('data', () => setImmediate(whenRead));

@@ -8,7 +8,8 @@ import { FRONT_PORT, PATIENCE, until } from './nginx.ts';
 import { endChild, NODE_IP, type Pod, type Scene } from './scene.ts';
 
 /** REALPOD_LAB_CLI names another build to judge. */
-const CLI = process.env.REALPOD_LAB_CLI ?? fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+export const CLI =
+  process.env.REALPOD_LAB_CLI ?? fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 export const HELPER_PORT = 9797;
 const SIDECAR_PORT = 9798;
 

@@ -1,4 +1,10 @@
-import { TIMING_LIMITS, TIMING_WAIT_MS, Timing, type TimingLimits } from '../../src/join/timing/timing.ts';
+import {
+  LIVE,
+  TIMING_LIMITS,
+  Timing,
+  type TimingLimits,
+  type TimingPace,
+} from '../../src/join/timing/timing.ts';
 import type { FeedRecord } from '../../src/record/feed.ts';
 import type { ParsedLine } from '../../src/record/line.ts';
 
@@ -22,8 +28,9 @@ export function playTiming(
   feed: readonly { at: number; record: FeedRecord }[],
   lines: readonly PlayedLine[],
   limits: TimingLimits = TIMING_LIMITS,
+  pace: TimingPace = LIVE,
 ): TimingScore {
-  const timing = new Timing(limits);
+  const timing = new Timing(limits, pace);
   const score: TimingScore = { attempts: 0, right: 0, wrong: [], counters: timing.counters };
   let read = 0;
   let decided = 0;
@@ -31,7 +38,7 @@ export function playTiming(
   const decide = (all: boolean): void => {
     for (; decided < read; decided++) {
       const { line, readAt, truth } = lines[decided]!;
-      if (!all && watermark < readAt + TIMING_WAIT_MS) return;
+      if (!all && watermark < readAt + timing.waitMs) return;
       truth.forEach((pod, k) => {
         if (pod === undefined) return;
         score.attempts++;

@@ -42,6 +42,14 @@ export interface TimingPlan {
   promptMs: number;
   /** The helper tells how connections ended. */
   how: boolean;
+  /** Share of connections whose backend sends its FIN twice: they count as finished before nginx has looked. */
+  twiceShut: number;
+  /** Share of connections that the kernel counts. */
+  counted: number;
+  /** Requests and answers have 200 bytes, and up to this many more. */
+  sizes: number;
+  /** Share of counted packets that are sent twice, or with longer headers. */
+  resent: number;
 }
 
 export interface TimingRun {
@@ -60,6 +68,9 @@ interface Connection {
   pod: string;
   carried: number;
   freeAt: number;
+  /** Bytes to the backend and from it. */
+  sent: number;
+  received: number;
   close: Wire | undefined;
 }
 
@@ -72,6 +83,7 @@ export function simulateTiming(plan: TimingPlan): TimingRun {
   const phase = random();
   const wires: Wire[] = [];
   const lines: TimingRun['lines'] = [];
+  const connections: Connection[] = [];
   let idle: Connection[] = [];
   let nextPort = 32_768;
 
@@ -88,6 +100,20 @@ export function simulateTiming(plan: TimingPlan): TimingRun {
     return Math.floor(plan.jiffyMs === 0 ? t : Math.floor(t / plan.jiffyMs) * plan.jiffyMs);
   };
   const took = (): number => plan.tookMs * 0.2 * 25 ** random();
+
+  /** What the kernel counts of so many bytes, in packets of 1,448 and three without any. */
+  const countsOf = (bytes: number): [packets: number, bytes: number] => {
+    let packets = 0;
+    let counted = 0;
+    const pass = (payload: number): void => {
+      packets++;
+      counted += payload + 40 + (random() < 0.5 ? 12 : 0);
+      if (chance(plan.resent)) pass(payload);
+    };
+    for (let i = 0; i < 3; i++) pass(0);
+    for (let left = bytes; left > 0; left -= 1448) pass(Math.min(left, 1448));
+    return [packets, counted];
+  };
 
   const tell = (
     connection: Connection,
@@ -113,9 +139,22 @@ export function simulateTiming(plan: TimingPlan): TimingRun {
     return wire;
   };
 
-  const shut = (connection: Connection, at: number): void => {
+  /** `early`: when the whole answer has come. */
+  const shut = (connection: Connection, at: number, early?: number): void => {
     if (connection.close) connection.close.at = Math.min(connection.close.at, at);
+    else if (early !== undefined && chance(plan.twiceShut))
+      connection.close = tell(connection, early + random() * 0.1, 'close', 'finished');
     else connection.close = tell(connection, at + 0.1 + random() * plan.lingerMs, 'close', 'finished');
+  };
+
+  /** What the kernel says of the connection some time after its end. */
+  const count = ({ close, sent, received }: Connection): void => {
+    if (!close || !plan.how || !chance(plan.counted)) return;
+    const { how: _, ...flow } = close.observation as Extract<Observation, { kind: 'close' }>;
+    const [sentPackets, sentBytes] = countsOf(sent);
+    const [receivedPackets, receivedBytes] = countsOf(received);
+    const counts = { sentPackets, sentBytes, receivedPackets, receivedBytes };
+    wires.push({ at: close.at + 400, observation: { ...flow, again: true, counts } });
   };
 
   /** One attempt that starts in the turn that began at `turn`. */
@@ -137,28 +176,36 @@ export function simulateTiming(plan: TimingPlan): TimingRun {
         pod: `10.244.1.${1 + Math.floor(random() * plan.pods)}`,
         carried: 0,
         freeAt: Infinity,
+        sent: 0,
+        received: 0,
         close: undefined,
       };
+      connections.push(connection);
       const answered = started + 0.03 + random() * 0.3 + (chance(0.01) ? random() * 40 : 0);
       ready = turnAfter(answered);
       const seen = !refuse || !chance(plan.unseenRefusals);
       if (seen) tell(connection, started, 'open');
       if (refuse) {
         if (seen) tell(connection, plan.how ? answered : answered + 10_000, 'close', 'refused');
-        return { pod: connection.pod, turn, ready, end: ready, sent: false, aborted: false };
+        return { pod: connection.pod, turn, ready, end: ready, sent: 0, received: 0, aborted: false };
       }
     }
     const done = acts(ready) + took();
     const aborted = abortAfter !== undefined && turn + abortAfter < done;
     const end = turnAfter(Math.max(aborted ? turn + abortAfter : done, ready + 0.001));
     const closes = acts(end);
+    const sent = 200 + Math.floor(random() * plan.sizes);
+    const size = 200 + Math.floor(random() * plan.sizes);
+    const received = aborted ? Math.floor(size * random()) : size;
+    connection.sent += sent;
+    connection.received += size;
     connection.carried++;
     if (!aborted && plan.pool > idle.length && connection.carried < plan.requestsPerConnection) {
       connection.freeAt = end;
       connection.close = tell(connection, closes + plan.keptMs * (0.5 + random()), 'close', 'finished');
       idle.unshift(connection);
-    } else shut(connection, aborted ? Math.max(closes, done) : closes);
-    return { pod: connection.pod, turn, ready, end, sent: true, aborted };
+    } else shut(connection, aborted ? Math.max(closes, done) : closes, aborted ? undefined : done);
+    return { pod: connection.pod, turn, ready, end, sent, received, aborted };
   };
 
   let now = START;
@@ -180,7 +227,7 @@ export function simulateTiming(plan: TimingPlan): TimingRun {
     }
     const final = tries[tries.length - 1]!;
     const logged = chance(plan.slowClients) ? turnAfter(turn + random() * 2500) : turn;
-    const status = final.aborted ? 499 : final.sent ? 200 : 502;
+    const status = final.aborted ? 499 : final.sent > 0 ? 200 : 502;
     lines.push({
       readAt: logged + random() * 5 + plan.turnMs,
       truth: tries.map(({ pod }) => `${pod}:8080`),
@@ -194,25 +241,26 @@ export function simulateTiming(plan: TimingPlan): TimingRun {
         status,
         attempts: tries.map((one): Attempt => {
           const response = monotonic(one.end) - monotonic(one.turn);
-          const answered = one.sent && !one.aborted;
+          const answered = one.sent > 0 && !one.aborted;
           return {
             start: 0,
             end: 0,
             kind: 'ip',
             ip: VIP,
             port: 80,
-            connectMs: one.sent ? monotonic(one.ready) - monotonic(one.turn) : null,
+            connectMs: one.sent > 0 ? monotonic(one.ready) - monotonic(one.turn) : null,
             headerMs: answered ? response : null,
             responseMs: response,
             status: answered ? 200 : one.aborted ? null : 502,
-            bytesSent: undefined,
-            bytesReceived: undefined,
+            bytesSent: one.sent,
+            bytesReceived: one.received,
             localPort: undefined,
           };
         }),
       },
     });
   }
+  for (const connection of connections) count(connection);
   lines.sort((a, b) => a.readAt - b.readAt);
   return { feed: deliver(wires, plan, random), lines };
 }
@@ -244,7 +292,8 @@ function deliver(wires: Wire[], plan: TimingPlan, random: () => number): TimingR
       if (losing && random() < 0.5) continue;
       const stamp = Math.round((plan.exact ? at : at + random() * plan.promptMs) * 1000) / 1000;
       const prompt = plan.exact || plan.promptMs > 0;
-      if (observation.kind === 'close') {
+      if (observation.kind === 'close' && observation.again) push(now, { ...observation, t: now });
+      else if (observation.kind === 'close') {
         ends.push(prompt ? { at, observation: { ...observation, at: Math.min(stamp, now) } } : wires[i]!);
       } else if (plan.exact) push(now, { ...observation, t: stamp, exact: true });
       else if (!prompt) push(now, { ...observation, t: now });

@@ -50,7 +50,7 @@ const passing = (addresses: string[], list = events) =>
     .filter(({ hex }) => passes(conntrackEventFilter(addresses), Buffer.from(hex, 'hex')))
     .map(({ what }) => what);
 
-const OF_USE = / NEW | DESTROY | UPDATE (TIME_WAIT|CLOSE\b)/;
+const OF_USE = / NEW | DESTROY | (?:UPDATE|GET) (TIME_WAIT|CLOSE\b)/;
 
 test('openings, ends, TIME_WAIT and resets of the subscribed addresses pass, nothing else does', () => {
   const wanted = (version: string) =>

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { type ConntrackEvent, parseConntrack } from '../../src/parse/conntrack.ts';
+import { type ConntrackEvent, parseConntrack, parseCounts } from '../../src/parse/conntrack.ts';
 import { AddressSet, AddressTexts } from '../../src/parse/ip-bytes.ts';
 import { parseLogRecord } from '../../src/parse/kernel-log.ts';
 import { parseKmsg } from '../../src/parse/kmsg.ts';
@@ -159,4 +159,31 @@ test('any bytes give an event or a reason', () => {
     }),
     { numRuns: 5000 },
   );
+});
+
+test('packets and bytes of a counted connection are its payload and their headers', () => {
+  for (const [family, headers] of [
+    ['IPv4', 20 + 32],
+    ['IPv6', 40 + 32],
+  ] as const) {
+    const bytes = messageOf(`${family} nft DNAT GET TIME_WAIT, nf_conntrack_acct on`);
+    const { id } = parse(bytes) as ConntrackEvent;
+    const found = parseCounts(bytes, 0, bytes.length);
+    assert.equal(found?.id, id);
+    const { sentPackets, sentBytes, receivedPackets, receivedBytes } = found.counts;
+    // 33 bytes were sent and 596 received. The first packet of each side has 8 bytes of options more.
+    assert.equal(sentBytes - sentPackets * headers - 8, 33);
+    assert.equal(receivedBytes - receivedPackets * headers - 8, 596);
+  }
+});
+
+test('where the kernel does not count, or the message is cut, there are no counts', () => {
+  const plain = messageOf('IPv4 iptables DNAT UPDATE TIME_WAIT');
+  assert.equal(parseCounts(plain, 0, plain.length), undefined);
+  const whole = messageOf('IPv4 nft DNAT GET TIME_WAIT, nf_conntrack_acct on');
+  const counts = parseCounts(whole, 0, whole.length);
+  for (let end = 0; end < whole.length; end++) {
+    const found = parseCounts(whole, 0, end);
+    if (found) assert.deepEqual(found, counts);
+  }
 });

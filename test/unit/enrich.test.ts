@@ -145,6 +145,7 @@ const options = (feed: string, more: Record<string, string | boolean> = {}, posi
       gzip: false,
       'request-id-field': 'request_id',
       'local-port-field': undefined,
+      evidence: 'exact',
       ...more,
     },
     positionals,

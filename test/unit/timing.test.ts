@@ -34,6 +34,10 @@ const PLAIN: TimingPlan = {
   exact: false,
   promptMs: 0,
   how: true,
+  twiceShut: 0,
+  counted: 0,
+  sizes: 0,
+  resent: 0,
 };
 
 /** A memory in which hardly anything fits. */
@@ -69,6 +73,10 @@ function randomPlan(seed: number): TimingPlan {
     exact: coin(),
     promptMs: coin() ? 0 : 10 ** (random() * 2.5 - 1),
     how: coin(),
+    twiceShut: share(0.3),
+    counted: share(1),
+    sizes: coin() ? 0 : 10 ** (1 + random() * 4),
+    resent: share(0.3),
   };
 }
 
@@ -155,4 +163,38 @@ test('what does not fit into memory is left alone', () => {
   const score = play({ rate: 2000, requests: 3000 }, SMALL);
   assert.ok(covered(score) < 0.5);
   assert.ok(score.counters.forgotten > 0);
+});
+
+test('where sizes vary, byte counts name what times leave open, at any rate', () => {
+  for (const exact of [false, true]) {
+    const plan = { rate: 1000, exact, sizes: 60_000, requests: 4000 };
+    assert.ok(covered(play(plan)) < 0.7);
+    const counted = covered(play({ ...plan, counted: 1 }));
+    assert.ok(counted > 0.9, `${counted}`);
+  }
+});
+
+test('byte counts of one size, with longer headers or with packets sent twice, mislead nobody', () => {
+  let named = 0;
+  for (let seed = 1; seed <= 12; seed++) {
+    for (const sizes of [0, 30, 300, 3000]) {
+      named += play({
+        seed,
+        sizes,
+        counted: 1,
+        resent: seed % 2 === 0 ? 0.2 : 0,
+        rate: 300,
+        requests: 500,
+      }).right;
+    }
+  }
+  assert.ok(named > 1000, `${named}`);
+});
+
+test('a connection that counts as finished before nginx has looked at it is not taken for over', () => {
+  for (const turnMs of [2, 5]) {
+    const score = play({ twiceShut: 0.4, turnMs, rate: 150, tookMs: 8, requests: 1000, exact: true });
+    assert.ok(covered(score) > 0.8, `${covered(score)}`);
+    assert.equal(score.counters.unmatched, 0);
+  }
 });

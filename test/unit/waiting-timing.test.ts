@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FlowIndex } from '../../src/join/flow-index.ts';
-import { TIMING_WAIT_MS, Timing } from '../../src/join/timing/timing.ts';
+import { LIVE, Timing } from '../../src/join/timing/timing.ts';
 import { Waiting } from '../../src/join/waiting.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
 import type { FeedRecord, Observation } from '../../src/record/feed.ts';
@@ -61,7 +61,7 @@ test('a line whose pod is deduced waits for the lines beside it', () => {
   assert.equal(left.length, 130);
   for (const { line, at, said } of left.slice(110)) {
     assert.equal(said, `${podOf(line)} by timing`);
-    assert.ok(at - (T0 + line * EVERY_MS) >= TIMING_WAIT_MS);
+    assert.ok(at - (T0 + line * EVERY_MS) >= LIVE.waitMs);
   }
   assert.equal(left[10]!.said, 'ambiguous');
 });

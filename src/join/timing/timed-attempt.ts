@@ -9,6 +9,11 @@ export interface TimedAttempt {
   openBy: number;
   /** The connection was not over before. */
   elo: number;
+  /**
+   * nginx looked at its connections then, and the attempt went on: what had come in whole before that was not its answer.
+   * With several workers it may have been another one that looked; a worker that stands still is known by `ClockGrain`.
+   */
+  lookedAt: number;
   /** The attempt was over by then, by nginx's own clock. */
   end: number;
   /** It was over at most this long after its connection was opened for it; Infinity where not logged. */
@@ -17,6 +22,9 @@ export interface TimedAttempt {
   answered: boolean;
   /** A connection taken from a keepalive pool is there at once; this one took time, so it was opened for the attempt. */
   fresh: boolean;
+  /** Bytes that nginx wrote to the connection and read from it, at least; 0 where not logged. */
+  sent: number;
+  received: number;
   /** The backend, where other evidence has named it. */
   backend: string | undefined;
   /** It may have had no connection at all: it explains one, but needs none. */
@@ -55,10 +63,13 @@ export function timedAttempt(line: ParsedLine, k: number, coarseMs: number): Tim
     lo,
     openBy: Math.max(lo, rest > coarseMs ? end - rest + coarseMs : end),
     elo: lo + (typeof response === 'number' ? Math.max(0, response - 1 - coarseMs) : 0),
+    lookedAt: -Infinity,
     end,
     took: typeof response === 'number' ? response + 2 + coarseMs : Infinity,
     answered: typeof attempt.headerMs === 'number',
     fresh: typeof connect === 'number' && connect > 0,
+    sent: attempt.bytesSent ?? 0,
+    received: attempt.bytesReceived ?? 0,
     backend: undefined,
     unconnected: !wasConnected(line, k),
     decided: false,

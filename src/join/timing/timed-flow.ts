@@ -1,10 +1,14 @@
 /** The connections of one dialled address, in the order of the feed. */
-import type { CloseRecord, OpenRecord } from '../../record/feed.ts';
+import type { CloseRecord, FlowCounts, OpenRecord } from '../../record/feed.ts';
 import { narrowByOrder } from './order.ts';
 import type { TimedAttempt } from './timed-attempt.ts';
 
 /** The kernel's times travel in the feed rounded to microseconds; this covers the rounding (ms). */
 const ROUNDING_MS = 0.001;
+
+/** Shortest headers of a TCP packet: IP without options (RFC 791, RFC 8200), TCP without options (RFC 9293); bytes. */
+const LEAST_HEADERS_V4 = 20 + 20;
+const LEAST_HEADERS_V6 = 40 + 20;
 
 /** Opened in [openFrom, openTo]; closed at `closeTo` or somewhat before, Infinity while it is open. */
 export interface TimedFlow {
@@ -20,10 +24,17 @@ export interface TimedFlow {
   from: number;
   to: number;
   closeTo: number;
-  /** Its end was the FIN exchange's: no exchange of nginx's went on after it. Otherwise `closeTo` proves nothing. */
+  /**
+   * Its end was the FIN exchange's: all of the answer had come. nginx may not have known: on a busy machine TIME_WAIT was
+   * seen up to 91 ms before nginx's own end of the request (conntrack may take the backend's FIN, sent twice, for both
+   * sides': tcp_conntracks in nf_conntrack_proto_tcp.c). Without it, `closeTo` proves nothing.
+   */
   finished: boolean;
   /** It was never established, so it carried nothing. */
   refused: boolean;
+  /** Payload to the backend and from it, at most (bytes); Infinity where nobody has counted. */
+  sentMost: number;
+  receivedMost: number;
   /** Until when attempts that were seen explain its being open. */
   explainedUntil: number;
 }
@@ -60,6 +71,8 @@ export class TimedFlows {
       closeTo: Infinity,
       finished: false,
       refused: false,
+      sentMost: Infinity,
+      receivedMost: Infinity,
       explainedUntil: openTo,
     };
     this.#flows.push(flow);
@@ -72,6 +85,24 @@ export class TimedFlows {
     flow.finished = how === 'finished';
     flow.refused = how === 'refused';
     this.open.delete(flow);
+  }
+
+  /**
+   * Both sides' FINs have passed, so all that nginx wrote to the connection and read from it has been counted, and what was
+   * sent twice has been counted twice. So for each attempt on it, and each direction:
+   *
+   *     bytes that nginx logs ≤ payload ≤ bytes − packets × the shortest headers
+   *
+   * Longer headers, probes and retransmissions only add to the right side; TLS too. What several packets were merged into
+   * (GRO) counts as one packet with one pair of headers. Bytes are those of nf_ct_acct_update (skb->len in the IP layer).
+   */
+  static counted(
+    flow: TimedFlow,
+    { sentPackets, sentBytes, receivedPackets, receivedBytes }: FlowCounts,
+  ): void {
+    const least = flow.backend.includes(':') ? LEAST_HEADERS_V6 : LEAST_HEADERS_V4;
+    flow.sentMost = sentBytes - sentPackets * least;
+    flow.receivedMost = receivedBytes - receivedPackets * least;
   }
 
   /**
@@ -98,7 +129,8 @@ export class TimedFlows {
       const flow = this.#flows[at]!;
       if (flow.openedAfter > openBy) break;
       if (flow.to < attempt.lo || flow.from > openBy || flow.refused) continue;
-      if (flow.finished && flow.closeTo < attempt.elo) continue;
+      if (flow.finished && flow.closeTo + grainMs < attempt.lookedAt) continue;
+      if (flow.sentMost < attempt.sent || flow.receivedMost < attempt.received) continue;
       if (attempt.backend !== undefined && attempt.backend !== flow.backend) continue;
       if (found.length === limit) return undefined;
       found.push(at);

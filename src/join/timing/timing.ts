@@ -5,6 +5,8 @@
  * some connections possible; what one line needs, another cannot have had. A backend is named where every way to give all
  * attempts a connection each leads to it.
  *
+ * Where the kernel counts bytes, a connection that carried less than an attempt needs is not its own either.
+ *
  * What would break it is connections that were not seen together with requests that were not logged, and a keepalive pool
  * is the first of these. So each sign of either is taken for both:
  *  - attempts that may have had a connection from before `#since` (gaps, what was forgotten) are left out;
@@ -19,6 +21,7 @@ import { ClockGrain } from './clock-grain.ts';
 import { possibleEdges } from './matching.ts';
 import { type TimedAttempt, timedAttempt } from './timed-attempt.ts';
 import { type TimedFlow, TimedFlows } from './timed-flow.ts';
+import { Turns } from './turns.ts';
 
 export interface TimingLimits {
   /** Connections remembered, all Services together. At the limit the oldest goes, and lines of its time are left alone. */
@@ -31,12 +34,21 @@ export interface TimingLimits {
 
 export const TIMING_LIMITS: TimingLimits = { flows: 40_000, attempts: 20_000, candidates: 256 };
 
-/** A line is decided when the record has gone on for this long after it (ms): the lines beside it have come by then. */
-export const TIMING_WAIT_MS = 1_500;
-/** Lines are decided together, up to this much early, so that a busy log does not mean a decision for each (ms). */
-const TOGETHER_MS = 150;
-/** Decided attempts are kept for this long, as what they had the others cannot have (ms). */
-const RETAINED_MS = 1_500;
+export interface TimingPace {
+  /** A line is decided when the record has gone on for this long after it (ms): the lines beside it have come by then. */
+  waitMs: number;
+  /** Lines are decided together, up to this much early, so that a busy log does not mean a decision for each (ms). */
+  togetherMs: number;
+  /** Decided attempts are kept for this long, as what they had the others cannot have (ms). */
+  retainedMs: number;
+}
+
+/** Beside an nginx that writes on. */
+export const LIVE: TimingPace = { waitMs: 1_500, togetherMs: 150, retainedMs: 1_500 };
+/** For a finished log: later lines help earlier ones, and lines may come 15 seconds after what they tell of. */
+export const OFFLINE: TimingPace = { waitMs: 30_000, togetherMs: 15_000, retainedMs: 15_000 };
+/** Counts come this soon after the end of their connection, or are not missed (ms). */
+const COUNTED_WITHIN_MS = 5_000;
 /** A connection that was open for longer than this after the last line that explains it may have been kept (ms). */
 const KEPT_MS = 100;
 /** Attempts that must have had a connection each, with none left over, before anything is named. */
@@ -82,9 +94,14 @@ export class Timing {
     forgotten: 0,
   };
   readonly #limits: TimingLimits;
+  #pace: TimingPace;
+  #logEnd = Infinity;
   readonly #grain = new ClockGrain();
+  readonly #turns = new Turns();
   readonly #services = new Map<string, TimedService>();
   readonly #open = new Map<string, { service: TimedService; flow: TimedFlow }>();
+  /** Connections that ended of late, whose counts may come. */
+  readonly #ended = new Map<string, TimedFlow>();
   /** Source ports with an end since the last watermark: the kernel may have told of their next connection earlier. */
   readonly #endedPorts = new Set<string>();
   /** The Services of the remembered connections, in the order of their opening. */
@@ -98,8 +115,25 @@ export class Timing {
   /** Every connection opened after this is known. */
   #since = Infinity;
 
-  constructor(limits: TimingLimits = TIMING_LIMITS) {
+  constructor(limits: TimingLimits = TIMING_LIMITS, pace: TimingPace = LIVE) {
     this.#limits = limits;
+    this.#pace = pace;
+  }
+
+  /** How far the record has to be past a line before `backend` knows (ms). */
+  get waitMs(): number {
+    return this.#pace.waitMs;
+  }
+
+  /** The log ends at `t`: no line will come for connections opened later, or for those that were in use then. */
+  finish(t: number): void {
+    this.#pace = LIVE;
+    this.#logEnd = t;
+  }
+
+  /** What is over by then may be decided. */
+  get #until(): number {
+    return Math.min(this.#watermark, this.#logEnd) - (this.#pace.waitMs - this.#pace.togetherMs);
   }
 
   get sizes(): { flows: number; attempts: number } {
@@ -121,12 +155,14 @@ export class Timing {
     }
     if ((record.kind !== 'open' && record.kind !== 'close') || record.via !== 'conntrack') return;
     if (record.kind === 'open') this.#opened(record);
+    else if (record.again) this.#counted(record);
     else this.#closed(record);
   }
 
   /** Takes one line, in the order of the log, as soon as it is read. */
   observe(line: ParsedLine): void {
     this.#grain.observe(line);
+    this.#turns.observe(line);
     const timed = line.attempts.map((_, k) => timedAttempt(line, k, this.#grain.coarseMs));
     this.#byLine.set(line, timed);
     timed.forEach((attempt, k) => {
@@ -144,11 +180,11 @@ export class Timing {
     if (attempt) attempt.backend = `${ip} ${port}`;
   }
 
-  /** The backend of an attempt of an observed line, or undefined. Ask once the record is `TIMING_WAIT_MS` past the line. */
+  /** The backend of an attempt of an observed line, or undefined. Ask once the record is `waitMs` past the line. */
   backend(line: ParsedLine, k: number): { ip: string; port: number } | undefined {
     const attempt = this.#byLine.get(line)?.[k];
     if (!attempt) return undefined;
-    if (!attempt.decided) {
+    if (!attempt.decided && attempt.end <= this.#until) {
       const { ip, port } = line.attempts[k]!;
       this.#decide(this.#service(ip, port));
     }
@@ -166,6 +202,7 @@ export class Timing {
     }
     const key = `${src} ${sport} ${vip} ${vport}`;
     const service = this.#service(vip, vport);
+    this.#ended.delete(key);
     const known = this.#open.get(key);
     if (known) {
       if (record.held && known.flow.backend === `${record.ip} ${record.port}`) return;
@@ -186,6 +223,20 @@ export class Timing {
     if (!known) return;
     this.#open.delete(key);
     this.#end(known.service, known.flow, record.at ?? record.t, record.how);
+    if (!known.flow.finished) return;
+    for (const [endedKey, flow] of this.#ended) {
+      if (flow.closeTo > record.t - COUNTED_WITHIN_MS && this.#ended.size < this.#limits.flows) break;
+      this.#ended.delete(endedKey);
+    }
+    this.#ended.set(key, known.flow);
+  }
+
+  #counted({ src, sport, vip, vport, counts }: CloseRecord): void {
+    const key = `${src} ${sport} ${vip} ${vport}`;
+    const flow = this.#ended.get(key);
+    if (!flow || !counts) return;
+    this.#ended.delete(key);
+    TimedFlows.counted(flow, counts);
   }
 
   #end(service: TimedService, flow: TimedFlow, t: number, how: CloseRecord['how']): void {
@@ -218,15 +269,23 @@ export class Timing {
     for (const service of this.#services.values()) this.#attemptCount += service.attempts.length;
   }
 
-  /** Nothing is known of any connection that was opened up to `t`. */
+  /** Nothing is known of any connection that was opened up to `t`. Of a log that is read ahead, later attempts stay. */
   #beginAnew(t: number): void {
+    const later = [...this.#services].map(
+      ([key, { attempts }]) => [key, attempts.filter(({ lo }) => lo > t)] as const,
+    );
     this.#services.clear();
     this.#open.clear();
+    this.#ended.clear();
     this.#order = [];
     this.#orderHead = 0;
     this.#attemptCount = 0;
     this.#since = t;
     this.#watermark = Math.min(this.#watermark, t);
+    for (const [key, attempts] of later) {
+      if (attempts.length > 0) this.#services.set(key, { ...newService(), attempts });
+    }
+    this.#countAttempts();
   }
 
   #service(ip: string, port: number): TimedService {
@@ -234,14 +293,7 @@ export class Timing {
     let service = this.#services.get(key);
     if (!service) {
       if (this.#services.size >= MAX_SERVICES) this.#beginAnew(Math.max(this.#since, this.#watermark));
-      service = {
-        flows: new TimedFlows(),
-        attempts: [],
-        voidUntil: -Infinity,
-        clean: 0,
-        checkedUntil: -Infinity,
-        keptUnknownUntil: -Infinity,
-      };
+      service = newService();
       this.#services.set(key, service);
     }
     return service;
@@ -250,7 +302,7 @@ export class Timing {
   /** Decides every attempt of the Service that the record is far enough past. */
   #decide(service: TimedService): void {
     this.counters.decisions++;
-    const until = this.#watermark - (TIMING_WAIT_MS - TOGETHER_MS);
+    const until = this.#until;
     const { flows } = service;
     const grain = this.#grain.ms;
     const placeOf = new Map<number, number>();
@@ -265,6 +317,7 @@ export class Timing {
     const earliest = usable.reduce((lo, attempt) => Math.min(lo, attempt.lo), Infinity);
     flows.narrow(usable, earliest, grain);
     for (const attempt of usable) {
+      attempt.lookedAt = this.#turns.before(attempt.elo);
       const places = flows.candidates(attempt, grain, this.#limits.candidates);
       if (!places) {
         this.counters.tooMany++;
@@ -309,9 +362,11 @@ export class Timing {
     }
     service.checkedUntil = Math.max(service.checkedUntil, until);
     const kept = this.#kept(service);
+    const clean = (attempt: TimedAttempt, i: number): boolean =>
+      !attempt.decided && attempt.end <= until && !doubtful[i] && !isWide(attempt);
+    service.clean += graph.filter(clean).length;
     graph.forEach((attempt, i) => {
-      if (attempt.decided || attempt.end > until || doubtful[i] || isWide(attempt)) return;
-      service.clean++;
+      if (!clean(attempt, i)) return;
       if (attempt.lo <= service.voidUntil || service.clean <= CLEAN || grain > MAX_GRAIN_MS) return;
       attempt.outcome = soleBackend(
         attempt,
@@ -327,7 +382,7 @@ export class Timing {
       attempt.decided = true;
       this.counters.attempts++;
     }
-    service.attempts = service.attempts.filter(({ end }) => end > until - RETAINED_MS);
+    service.attempts = service.attempts.filter(({ end }) => end > until - this.#pace.retainedMs);
     this.#countAttempts();
   }
 
@@ -350,6 +405,17 @@ export class Timing {
   }
 }
 
+function newService(): TimedService {
+  return {
+    flows: new TimedFlows(),
+    attempts: [],
+    voidUntil: -Infinity,
+    clean: 0,
+    checkedUntil: -Infinity,
+    keptUnknownUntil: -Infinity,
+  };
+}
+
 function isWide({ lo, openBy }: TimedAttempt): boolean {
   return openBy - lo > WIDE_MS;
 }
@@ -368,7 +434,8 @@ function soleBackend(
   if (kept === undefined || attempt.lo <= service.keptUnknownUntil) return undefined;
   for (const flow of kept) {
     if (flow.backend === backend || flow.explainedUntil >= attempt.end) continue;
-    if (flow.openFrom <= attempt.openBy + grainMs && flow.closeTo >= attempt.elo) return undefined;
+    if (flow.openFrom <= attempt.openBy + grainMs && flow.closeTo + grainMs >= attempt.lookedAt)
+      return undefined;
   }
   return backend;
 }

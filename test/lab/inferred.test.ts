@@ -181,7 +181,7 @@ async function twice(
   const row: Row = {
     scenario: `${name}, offline`,
     ...verdict,
-    evidence: { timing: verdict.right },
+    evidence: { timing: verdict.right + verdict.unverified },
     reasons: { ambiguous: verdict.leftAlone },
   };
   rows.push(row);

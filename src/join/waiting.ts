@@ -95,13 +95,13 @@ export class Waiting<Tag> {
 
   /** Whether evidence of the line is still to come. */
   wants(parsed: ParsedLine | UnparsedReason, readAt: number): boolean {
-    return this.#needs(parsed, readAt) > this.#index.coverage.watermark;
+    return this.#lineNeeds(parsed, readAt) > this.#index.coverage.watermark;
   }
 
   push(bytes: Buffer, readAt: number, lines: readonly BlockLine[], tag: Tag): void {
     let needs = -Infinity;
     for (const { parsed } of lines) {
-      needs = Math.max(needs, this.#needs(parsed, readAt));
+      needs = Math.max(needs, this.#lineNeeds(parsed, readAt));
       if (this.#timing && typeof parsed !== 'string' && parsed.attempts.length > 0)
         this.#timing.observe(parsed);
     }
@@ -124,7 +124,8 @@ export class Waiting<Tag> {
     for (const block of this.#blocks) block.deadline = -Infinity;
   }
 
-  #needs(parsed: ParsedLine | UnparsedReason, readAt: number): number {
+  /** With a watermark not before this, all evidence of the line is there. */
+  #lineNeeds(parsed: ParsedLine | UnparsedReason, readAt: number): number {
     if (typeof parsed === 'string' || parsed.attempts.length === 0) return -Infinity;
     return lineEnd(parsed, readAt, this.#index.counted ? COUNTED_SLACK_MS : 0);
   }

@@ -1,4 +1,4 @@
-import type { Flow } from '../record/feed.ts';
+import type { Flow, OpenRecord, RequestRecord } from '../record/feed.ts';
 import type { Aged } from './age-order.ts';
 
 /** What the join remembers: connections, the requests seen on them, and the Services they were dialled through. */
@@ -35,6 +35,34 @@ export interface Connection extends Aged<Connection> {
   /** Where requests are told by byte counts: the one before `latest`, and the youngest that may hold another. */
   previous: Sighting | undefined;
   unclear: Sighting | undefined;
+}
+
+/** As its first record told of it: opened after `openFrom` (ms since the epoch; -Infinity if not known), and by then. */
+export function newConnection(
+  { src, sport, via, t }: OpenRecord | RequestRecord,
+  service: Service,
+  backend: Backend,
+  openFrom: number,
+): Connection {
+  return {
+    src,
+    sport,
+    service,
+    backend,
+    via,
+    openFrom: Math.min(openFrom, t),
+    openTo: t,
+    closeTo: Infinity,
+    overBy: Infinity,
+    latest: undefined,
+    within: undefined,
+    previous: undefined,
+    unclear: undefined,
+    flow: undefined,
+    order: undefined,
+    before: undefined,
+    after: undefined,
+  };
 }
 
 /**
@@ -92,6 +120,32 @@ export interface Sighting extends Aged<Sighting> {
   /** A line has been resolved by it. */
   used: boolean;
   forgotten: boolean;
+}
+
+/** Seen on the connection after `watermark` (ms since the epoch), and by the record's time. */
+export function newSighting(connection: Connection, record: RequestRecord, watermark: number): Sighting {
+  return {
+    connection,
+    from: Math.min(watermark, record.t),
+    to: record.t,
+    id: record.id,
+    own: record.own === true,
+    bytes: record.bytes,
+    entire: record.entire === true,
+    sent: record.sent,
+    received: record.received,
+    reset: record.reset === true,
+    first: connection.latest === undefined && record.sent !== undefined,
+    older: undefined,
+    repeats: 0,
+    endedBy: Infinity,
+    ended: false,
+    used: false,
+    forgotten: false,
+    order: undefined,
+    before: undefined,
+    after: undefined,
+  };
 }
 
 /** A ClusterIP:port (or any other dialled address) and everything known to have gone through it. */

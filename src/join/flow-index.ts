@@ -4,7 +4,8 @@ import {
   type Backend,
   type Connection,
   dateBefore,
-  newService,
+  newConnection,
+  newSighting,
   type Service,
   type Sighting,
   servedUntil,
@@ -14,6 +15,8 @@ import {
 import { Coverage } from './coverage.ts';
 import { LoggedOpenings } from './logged.ts';
 import { Names } from './names.ts';
+import { Services } from './services.ts';
+import { Sightings } from './sightings.ts';
 
 /** Limits on what is remembered. At each the oldest goes, and lines that would have needed it get `gap`. */
 export interface IndexLimits {
@@ -34,9 +37,6 @@ export const DEFAULT_LIMITS: IndexLimits = {
   services: 5_000,
 };
 
-/** Sightings of one id that are told apart. More may be any line's that has this id. */
-const MAX_REPEATS = 64;
-
 /**
  * All that the feed has told, arranged for the questions of the join.
  *
@@ -50,24 +50,18 @@ export class FlowIndex {
   readonly names: Names;
   readonly counters = { records: 0, forgottenConnections: 0, forgottenSightings: 0 };
   readonly #limits: IndexLimits;
-  /** In the order in which they were first dialled. */
-  readonly #services = new Set<Service>();
-  /** The same by address; those of one address have different ports. */
-  readonly #byVip = new Map<string, Service[]>();
-  readonly #unknown: Service = newService(undefined, undefined);
+  readonly #services: Services;
   readonly #backends = new Map<string, Backend>();
   readonly #open = new AgeOrder<Connection>();
   readonly #byPort = new Map<number, Connection[]>();
-  readonly #byId = new Map<string, Sighting>();
   readonly #closed = new AgeOrder<Connection>();
-  readonly #ended = new AgeOrder<Sighting>();
-  readonly #used = new AgeOrder<Sighting>();
+  readonly #sightings: Sightings;
   #counted = false;
-  /** Memory that went with Services that were dropped at their limit. */
-  #servicesKnownSince = -Infinity;
 
   constructor(limits: IndexLimits = DEFAULT_LIMITS) {
     this.#limits = limits;
+    this.#services = new Services(limits.services);
+    this.#sightings = new Sightings(limits, this.counters);
     this.names = new Names();
   }
 
@@ -75,7 +69,7 @@ export class FlowIndex {
     return {
       open: this.#open.size,
       closed: this.#closed.size,
-      sightings: this.#ended.size + this.#used.size,
+      sightings: this.#sightings.size,
       services: this.#services.size,
       backends: this.#backends.size,
     };
@@ -111,14 +105,12 @@ export class FlowIndex {
   }
 
   service(vip: string, vport: number): Service | undefined {
-    const services = this.#byVip.get(vip);
-    if (services) for (const service of services) if (service.vport === vport) return service;
-    return undefined;
+    return this.#services.get(vip, vport);
   }
 
   /** Connections that may have gone through any Service, as what they dialled is not known. */
   get unknown(): Service {
-    return this.#unknown;
+    return this.#services.unknown;
   }
 
   /** Requests are told by byte counts (`--tap headers`). */
@@ -128,12 +120,12 @@ export class FlowIndex {
 
   /** Since when on a Service that is not in the index is known not to have been dialled. */
   get servicesKnownSince(): number {
-    return this.#servicesKnownSince;
+    return this.#services.knownSince;
   }
 
   /** The youngest sighting with this id; the others hang on `older`. */
   sightingsOf(id: string): Sighting | undefined {
-    return this.#byId.get(id);
+    return this.#sightings.youngest(id);
   }
 
   /** Every remembered connection from this source port, oldest first. */
@@ -143,10 +135,7 @@ export class FlowIndex {
 
   /** These sightings have found their line: they need not be kept for another. */
   learn(used: readonly Sighting[]): void {
-    for (const sighting of used) {
-      sighting.used = true;
-      if (this.#ended.delete(sighting)) this.#endUsed(sighting);
-    }
+    this.#sightings.learn(used);
   }
 
   /**
@@ -157,7 +146,7 @@ export class FlowIndex {
     this.coverage.setBack(t);
     this.names.setBack(t);
     this.logged.setBack(t);
-    for (const { open, closed, sightings } of [...this.#services, this.#unknown]) {
+    for (const { open, closed, sightings } of this.#services) {
       for (const connection of open) dateBefore(connection, t);
       for (const connection of closed) dateBefore(connection, t);
       for (const sighting of sightings) {
@@ -169,7 +158,7 @@ export class FlowIndex {
   }
 
   #opened(record: OpenRecord): void {
-    const service = this.#serviceOf(record.vip, record.vport);
+    const service = this.#services.of(record.vip, record.vport);
     const previous = this.#youngest(record, service);
     if (previous && previous.closeTo === Infinity) {
       if (record.held && previous.backend.ip === record.ip && previous.backend.port === record.port) return;
@@ -180,25 +169,7 @@ export class FlowIndex {
   }
 
   #add(record: OpenRecord | RequestRecord, service: Service, openFrom: number): Connection {
-    const connection: Connection = {
-      src: record.src,
-      sport: record.sport,
-      service,
-      backend: this.#backend(record.ip, record.port),
-      via: record.via,
-      openFrom: Math.min(openFrom, record.t),
-      openTo: record.t,
-      closeTo: Infinity,
-      overBy: Infinity,
-      latest: undefined,
-      within: undefined,
-      previous: undefined,
-      unclear: undefined,
-      flow: undefined,
-      order: undefined,
-      before: undefined,
-      after: undefined,
-    };
+    const connection = newConnection(record, service, this.#backend(record.ip, record.port), openFrom);
     this.#open.add(connection);
     service.open.add(connection);
     service.withoutRequest.add(connection);
@@ -211,8 +182,8 @@ export class FlowIndex {
   }
 
   #closedBy(record: CloseRecord): void {
-    const service = this.#serviceOf(record.vip, record.vport);
-    for (const group of service === this.#unknown ? [service] : [service, this.#unknown]) {
+    const service = this.#services.of(record.vip, record.vport);
+    for (const group of service === this.#services.unknown ? [service] : [service, this.#services.unknown]) {
       const connection = this.#youngest(record, group);
       if (connection && connection.closeTo === Infinity) this.#end(connection, record.t);
     }
@@ -225,14 +196,14 @@ export class FlowIndex {
     service.open.delete(connection);
     service.closed.push(connection);
     this.#closed.add(connection);
-    if (latest) this.#endSighting(latest);
-    if (connection.within) this.#endSighting(connection.within);
+    if (latest) this.#sightings.end(latest);
+    if (connection.within) this.#sightings.end(connection.within);
   }
 
   /** A new beginning of the conntrack record: what is still open comes again as `held`. */
   #closeAll(t: number): void {
     for (const connection of this.#open) this.#end(connection, Math.max(t, connection.openTo));
-    for (const service of [...this.#services, this.#unknown]) {
+    for (const service of this.#services) {
       if (service.connectionsKnownSince > t) service.forgottenBackend = undefined;
       service.connectionsKnownSince = Math.min(service.connectionsKnownSince, t);
       service.emptyKnownSince = Math.min(service.emptyKnownSince, t);
@@ -245,11 +216,11 @@ export class FlowIndex {
       this.#countAgain(record);
       return;
     }
-    let service = this.#serviceOf(record.vip, record.vport);
+    let service = this.#services.of(record.vip, record.vport);
     let connection = this.#youngest(record, service);
     if (connection && (connection.backend.ip !== record.ip || connection.backend.port !== record.port)) {
       // Not the connection that the packet belongs to: what it dialled cannot be told.
-      service = this.#unknown;
+      service = this.#services.unknown;
       connection = this.#youngest(record, service);
     }
     // Sources are read one after the other: a short connection's end may come before the request that was on it.
@@ -257,7 +228,7 @@ export class FlowIndex {
       connection = this.#add(record, service, -Infinity);
     }
     // It was on one of the connections that share its port and its pod, so these are no longer known to have carried none.
-    if (service === this.#unknown) {
+    if (service === this.#services.unknown) {
       for (const other of this.onPort(record.sport)) {
         if (other.backend === connection.backend) other.service.withoutRequest.delete(other);
       }
@@ -266,7 +237,7 @@ export class FlowIndex {
       this.#within(connection, record);
       return;
     }
-    const sighting = this.#sighting(connection, record);
+    const sighting = newSighting(connection, record, this.coverage.watermark);
     if (sighting.own) service.ownIds = true;
     const bare = record.id === undefined && !record.cut && record.received === undefined;
     if (bare) service.bareAt = record.t;
@@ -275,11 +246,11 @@ export class FlowIndex {
     if (within) {
       within.endedBy = record.t;
       connection.within = undefined;
-      this.#endSighting(within);
+      this.#sightings.end(within);
     }
     if (latest) {
       latest.endedBy = record.t;
-      this.#endSighting(latest);
+      this.#sightings.end(latest);
     } else {
       service.withoutRequest.delete(connection);
     }
@@ -288,57 +259,20 @@ export class FlowIndex {
       connection.previous = latest;
       if (!sighting.entire) this.#mayHold(sighting, latest);
     }
-    const over = connection.closeTo !== Infinity;
-    service.sightings.push(sighting);
-    const older = record.id === undefined ? undefined : this.#byId.get(record.id);
-    if (record.id === undefined) {
-      service.withoutId.push(sighting);
-    } else if (older && older.repeats >= MAX_REPEATS) {
-      const repeated = service.repeated.get(record.id);
-      if (repeated) repeated.push(sighting);
-      else service.repeated.set(record.id, [sighting]);
-    } else {
-      sighting.older = older;
-      sighting.repeats = older ? older.repeats + 1 : 1;
-      this.#byId.set(record.id, sighting);
-    }
-    if (over) this.#endSighting(sighting);
-  }
-
-  #sighting(connection: Connection, record: RequestRecord): Sighting {
-    return {
-      connection,
-      from: Math.min(this.coverage.watermark, record.t),
-      to: record.t,
-      id: record.id,
-      own: record.own === true,
-      bytes: record.bytes,
-      entire: record.entire === true,
-      sent: record.sent,
-      received: record.received,
-      reset: record.reset === true,
-      first: connection.latest === undefined && record.sent !== undefined,
-      older: undefined,
-      repeats: 0,
-      endedBy: Infinity,
-      ended: false,
-      used: false,
-      forgotten: false,
-      order: undefined,
-      before: undefined,
-      after: undefined,
-    };
+    this.#sightings.add(sighting);
+    if (connection.closeTo !== Infinity) this.#sightings.end(sighting);
   }
 
   /** One sighting for all such packets between two requests; it is listed again with each, as lists are by `to`. */
   #within(connection: Connection, record: RequestRecord): void {
     const { service } = connection;
     let { within } = connection;
-    if (!within || within.forgotten) within = connection.within = this.#sighting(connection, record);
+    if (!within || within.forgotten)
+      within = connection.within = newSighting(connection, record, this.coverage.watermark);
     within.to = record.t;
     service.sightings.push(within);
     service.withoutId.push(within);
-    if (connection.closeTo !== Infinity) this.#endSighting(within);
+    if (connection.closeTo !== Infinity) this.#sightings.end(within);
   }
 
   /** More bytes of the youngest request on the connection between these ends. */
@@ -374,58 +308,6 @@ export class FlowIndex {
     }
   }
 
-  #endSighting(sighting: Sighting): void {
-    if (sighting.ended) return;
-    sighting.ended = true;
-    if (sighting.used) {
-      this.#endUsed(sighting);
-      return;
-    }
-    this.#ended.add(sighting);
-    if (this.#ended.size <= this.#limits.sightings) return;
-    const oldest = this.#ended.oldest!;
-    const { service } = oldest.connection;
-    const until = Math.min(oldest.endedBy, servedUntil(oldest.connection));
-    service.sightingsKnownSince = Math.max(service.sightingsKnownSince, until);
-    this.counters.forgottenSightings++;
-    this.#forgetSighting(oldest);
-  }
-
-  #endUsed(sighting: Sighting): void {
-    this.#used.add(sighting);
-    if (this.#used.size > this.#limits.usedSightings) this.#forgetSighting(this.#used.oldest!);
-  }
-
-  #forgetSighting(sighting: Sighting): void {
-    sighting.forgotten = true;
-    sighting.order?.delete(sighting);
-    const { service } = sighting.connection;
-    service.forgottenSightings++;
-    if (service.forgottenSightings > 64 && service.forgottenSightings * 2 > service.sightings.length) {
-      service.sightings = service.sightings.filter((s) => !s.forgotten);
-      service.withoutId = service.withoutId.filter((s) => !s.forgotten);
-      for (const [id, repeated] of service.repeated) {
-        const left = repeated.filter((s) => !s.forgotten);
-        if (left.length > 0) service.repeated.set(id, left);
-        else service.repeated.delete(id);
-      }
-      service.forgottenSightings = 0;
-    }
-    if (sighting.id === undefined || sighting.repeats === 0) return;
-    const youngest = this.#byId.get(sighting.id);
-    if (youngest === sighting) {
-      if (sighting.older) this.#byId.set(sighting.id, sighting.older);
-      else this.#byId.delete(sighting.id);
-      return;
-    }
-    for (let s = youngest; s; s = s.older) {
-      if (s.older === sighting) {
-        s.older = sighting.older;
-        return;
-      }
-    }
-  }
-
   #forgetOldestConnection(): void {
     this.counters.forgottenConnections++;
     const connection = this.#closed.oldest ?? this.#open.oldest;
@@ -448,8 +330,8 @@ export class FlowIndex {
         service.emptyKnownSince = Infinity;
       } else {
         service.sightingsKnownSince = Infinity;
-        this.#forgetSighting(latest);
-        if (within) this.#forgetSighting(within);
+        this.#sightings.forget(latest);
+        if (within) this.#sightings.forget(within);
       }
       service.open.delete(connection);
       this.#open.delete(connection);
@@ -471,42 +353,6 @@ export class FlowIndex {
     else service.backends.delete(backend);
   }
 
-  #serviceOf(vip: string | undefined, vport: number | undefined): Service {
-    if (vip === undefined || vport === undefined) return this.#unknown;
-    return this.service(vip, vport) ?? this.#addService(vip, vport);
-  }
-
-  #addService(vip: string, vport: number): Service {
-    // Before the new one is there, which nothing would speak for keeping. Those in use stay, also beyond the limit.
-    if (this.#services.size >= this.#limits.services) this.#forgetService();
-    const service = newService(vip, vport);
-    service.connectionsKnownSince = this.#servicesKnownSince;
-    service.emptyKnownSince = this.#servicesKnownSince;
-    service.sightingsKnownSince = this.#servicesKnownSince;
-    const sameVip = this.#byVip.get(vip);
-    if (sameVip) sameVip.push(service);
-    else this.#byVip.set(vip, [service]);
-    this.#services.add(service);
-    return service;
-  }
-
-  #forgetService(): void {
-    for (const service of this.#services) {
-      if (service.open.size > 0 || service.closed.length > service.closedHead) continue;
-      if (service.sightings.length > service.forgottenSightings) continue;
-      this.#services.delete(service);
-      const sameVip = this.#byVip.get(service.vip!)!;
-      if (sameVip.length === 1) this.#byVip.delete(service.vip!);
-      else sameVip.splice(sameVip.indexOf(service), 1);
-      this.#servicesKnownSince = Math.max(
-        this.#servicesKnownSince,
-        service.connectionsKnownSince,
-        service.sightingsKnownSince,
-      );
-      return;
-    }
-  }
-
   /** The youngest remembered connection of the record's tuple, open or closed. Few share a source port. */
   #youngest(flow: OpenRecord | CloseRecord | RequestRecord, service: Service): Connection | undefined {
     const samePort = this.#byPort.get(flow.sport);
@@ -515,7 +361,7 @@ export class FlowIndex {
       const connection = samePort[i]!;
       if (connection.service !== service || connection.src !== flow.src) continue;
       const { backend } = connection;
-      if (service !== this.#unknown || (backend.ip === flow.ip && backend.port === flow.port))
+      if (service !== this.#services.unknown || (backend.ip === flow.ip && backend.port === flow.port))
         return connection;
     }
     return undefined;

@@ -1,5 +1,5 @@
 import type { OpenRecord } from '../record/feed.ts';
-import { type Connection, dateBefore, newService, type Service } from './connection.ts';
+import { type Connection, dateBefore, newConnection, newService, type Service } from './connection.ts';
 
 /** Connections remembered, about 400 bytes each. At the limit the oldest goes, and lines from before it get `gap`. */
 const MAX_OPENINGS = 20_000;
@@ -27,28 +27,10 @@ export class LoggedOpenings {
 
   /** `watermark`: it was opened after this, and by `record.t`. */
   add(record: OpenRecord, watermark: number): void {
-    const { src, sport, ip, port, via, t } = record;
+    const { sport, ip, port, t } = record;
     const oldest = this.#order[this.#next];
     if (oldest) this.#forget(oldest);
-    const connection: Connection = {
-      src,
-      sport,
-      service: this.#service(record),
-      backend: { ip, port },
-      via,
-      openFrom: Math.min(watermark, t),
-      openTo: t,
-      closeTo: Infinity,
-      overBy: Infinity,
-      latest: undefined,
-      within: undefined,
-      previous: undefined,
-      unclear: undefined,
-      flow: undefined,
-      order: undefined,
-      before: undefined,
-      after: undefined,
-    };
+    const connection = newConnection(record, this.#service(record), { ip, port }, watermark);
     this.#order[this.#next] = connection;
     this.#next = (this.#next + 1) % MAX_OPENINGS;
     const samePort = this.#byPort.get(sport);

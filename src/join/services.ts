@@ -1,0 +1,67 @@
+import { newService, type Service } from './connection.ts';
+
+/** The dialled addresses that the feed has told of, at most `limit`; those in use stay, also beyond it. */
+export class Services {
+  readonly #limit: number;
+  /** In the order in which they were first dialled. */
+  readonly #all = new Set<Service>();
+  /** The same by address; those of one address have different ports. */
+  readonly #byVip = new Map<string, Service[]>();
+  /** Connections that may have gone through any Service, as what they dialled is not known. */
+  readonly unknown: Service = newService(undefined, undefined);
+  /** Since when on a Service that is not remembered is known not to have been dialled. */
+  knownSince = -Infinity;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  get size(): number {
+    return this.#all.size;
+  }
+
+  get(vip: string, vport: number): Service | undefined {
+    const services = this.#byVip.get(vip);
+    if (services) for (const service of services) if (service.vport === vport) return service;
+    return undefined;
+  }
+
+  /** The Service that a record says was dialled, remembered from now on. */
+  of(vip: string | undefined, vport: number | undefined): Service {
+    if (vip === undefined || vport === undefined) return this.unknown;
+    return this.get(vip, vport) ?? this.#add(vip, vport);
+  }
+
+  /** All, with the unknown one at the end. */
+  *[Symbol.iterator](): Generator<Service> {
+    yield* this.#all;
+    yield this.unknown;
+  }
+
+  #add(vip: string, vport: number): Service {
+    // Before the new one is there, which nothing would speak for keeping.
+    if (this.#all.size >= this.#limit) this.#forgetUnused();
+    const service = newService(vip, vport);
+    service.connectionsKnownSince = this.knownSince;
+    service.emptyKnownSince = this.knownSince;
+    service.sightingsKnownSince = this.knownSince;
+    const sameVip = this.#byVip.get(vip);
+    if (sameVip) sameVip.push(service);
+    else this.#byVip.set(vip, [service]);
+    this.#all.add(service);
+    return service;
+  }
+
+  #forgetUnused(): void {
+    for (const service of this.#all) {
+      if (service.open.size > 0 || service.closed.length > service.closedHead) continue;
+      if (service.sightings.length > service.forgottenSightings) continue;
+      this.#all.delete(service);
+      const sameVip = this.#byVip.get(service.vip!)!;
+      if (sameVip.length === 1) this.#byVip.delete(service.vip!);
+      else sameVip.splice(sameVip.indexOf(service), 1);
+      this.knownSince = Math.max(this.knownSince, service.connectionsKnownSince, service.sightingsKnownSince);
+      return;
+    }
+  }
+}

@@ -24,7 +24,7 @@ export interface IndexLimits {
   connections: number;
   /** Requests whose exchange is over but whose line has not been seen. About 500 bytes each. */
   sightings: number;
-  /** Requests whose line has been resolved: kept a little longer, for lines that carry the same id. */
+  /** Requests whose line has been resolved: kept a moment longer, for lines that carry the same id. Short-lived is cheap. */
   usedSightings: number;
   /** Dialled addresses. */
   services: number;
@@ -33,7 +33,7 @@ export interface IndexLimits {
 export const DEFAULT_LIMITS: IndexLimits = {
   connections: 40_000,
   sightings: 30_000,
-  usedSightings: 5_000,
+  usedSightings: 500,
   services: 5_000,
 };
 

@@ -274,6 +274,7 @@ export class FlowTable {
       listedIn: 0,
       ending: false,
       lastAck: undefined,
+      lastSeq: undefined,
       last: undefined,
       upgraded: false,
       chunked: false,

@@ -5,6 +5,8 @@ import type { PendingSegment } from './tap-packets.ts';
 export interface RequestOrder {
   /** TCP acknowledgement number of its last request; undefined before the first. */
   lastAck: number | undefined;
+  /** TCP sequence number of that request's first byte. */
+  lastSeq: number | undefined;
   /** TCP sequence number of its last request's first byte, and its bytes with the body; undefined if not known. */
   last: { start: number; length: number } | undefined;
   /** It may carry another protocol by now. */
@@ -30,7 +32,11 @@ export function takeSegment(
     if (request.within) return 'not-http';
   } else {
     // A new request acknowledges the answer to the one before.
-    if (ack === lastAck) return 'repeated';
+    if (ack === lastAck) {
+      if (!order.chunked || request.within || seq === order.lastSeq) return 'repeated';
+      // What was taken for a request may have been a piece of that body, sent when all of the answer had come.
+      makeWithin(segment);
+    }
     // Only what begins within that request: another connection may have taken the port, unheard of so far.
     if (last !== undefined && distance(last.start, seq) < last.length) {
       if (segmentEnd !== undefined && distance(last.start, segmentEnd) <= last.length) return 'repeated';
@@ -44,9 +50,12 @@ export function takeSegment(
     }
   }
   order.lastAck = ack;
-  order.last =
-    segment.requestEnd === undefined ? undefined : { start: seq, length: distance(seq, segment.requestEnd) };
-  if (order.upgraded || order.chunked) {
+  order.lastSeq = seq;
+  // A length that a client may have written tells nothing.
+  const end = order.chunked ? undefined : segment.requestEnd;
+  order.last = end === undefined ? undefined : { start: seq, length: distance(seq, end) };
+  if (order.chunked) request.afterChunks = true;
+  if (order.upgraded) {
     delete request.id;
     delete request.own;
     request.cut = true;

@@ -24,7 +24,8 @@ export function encodeRecord(record: Observation, seq: number): string {
         return `${flow},"via":"${record.via}"${record.held ? ',"held":true' : ''}${record.exact ? ',"exact":true' : ''}${sinceOf(record)}}\n`;
       if (record.kind === 'close') return `${flow},"via":"${record.via}"${endOf(record)}}\n`;
       const own = record.own ? ',"own":true' : '';
-      const id = record.id === undefined ? '' : `,"id":${JSON.stringify(record.id)}${own}`;
+      const after = record.afterChunks ? ',"afterChunks":true' : '';
+      const id = record.id === undefined ? '' : `,"id":${JSON.stringify(record.id)}${own}${after}`;
       const method = record.method === undefined ? '' : `,"method":${JSON.stringify(record.method)}`;
       const path = record.path === undefined ? '' : `,"path":${JSON.stringify(record.path)}`;
       const cut = record.cut ? ',"cut":true' : '';

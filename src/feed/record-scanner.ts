@@ -28,6 +28,7 @@ const IP = literal(',"ip":"');
 const PORT = literal(',"port":');
 const ID = literal(',"id":"');
 const OWN = literal(',"own":true');
+const AFTER_CHUNKS = literal(',"afterChunks":true');
 const METHOD = literal(',"method":"');
 const PATH = literal(',"path":"');
 const CUT = literal(',"cut":true');
@@ -97,6 +98,7 @@ export class RecordScanner {
     if (this.#skip(ID)) {
       record.id = this.#text();
       if (this.#skip(OWN)) record.own = true;
+      if (this.#skip(AFTER_CHUNKS)) record.afterChunks = true;
     }
     if (this.#skip(METHOD)) record.method = this.#cached();
     if (this.#skip(PATH)) record.path = this.#text();

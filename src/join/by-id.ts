@@ -69,8 +69,10 @@ export function matchById(
     const remaining = new Remaining();
     for (const s of sightings) remaining.add(s.connection);
     withoutReadableId(line.id!, attempt, window, service, index, remaining);
-    if (service && mayPassOn(service, window) && !allOwn(sightings))
-      passedOn(line, attempt, window, service, remaining);
+    if (mayBeClients(sightings, service, window)) {
+      if (service) withClientsId(service.sightings, line, attempt, window, service, remaining);
+      withClientsId(index.unknown.sightings, line, attempt, window, service, remaining);
+    }
     const certain = wasCarried(line, k) === 'yes';
     if (!certain && !remaining.several) {
       const dialledAfter = Math.max(window.begin, seen[0]!.from - CONNECT_MS * group.length);
@@ -116,11 +118,6 @@ function noneUnreadable(
   for (const k of group)
     withoutReadableId(line.id!, line.attempts[k]!, windows[k]!, service, index, unreadable);
   return unreadable.none;
-}
-
-function allOwn(sightings: readonly Sighting[]): boolean {
-  for (const { own } of sightings) if (!own) return false;
-  return true;
 }
 
 /** For each attempt of the group, the sightings that fit it. */
@@ -215,25 +212,28 @@ function addFitting(
   }
 }
 
-/** Whether there are signs that some location of the Service lets the client's own id pass. */
-function mayPassOn(service: Service, window: Window): boolean {
-  return service.ownIds || window.end - service.bareAt < BARE_KEPT_MS;
+/** Whether an id may be one that a client has written: passed on by a location that sets none, or in a body in chunks. */
+function mayBeClients(sightings: readonly Sighting[], service: Service | undefined, window: Window): boolean {
+  const passes = service !== undefined && (service.ownIds || window.end - service.bareAt < BARE_KEPT_MS);
+  for (const { own, afterChunks } of sightings) if (afterChunks || (passes && !own)) return true;
+  return false;
 }
 
 /**
- * Where nginx sets the id in some locations and lets the client's own pass in others, an id that a client may have sent
- * can be that of another request. What was sent to the pod instead then carries such an id too.
+ * An id that a client has written can be that of another request. What was sent to the pod instead then carries an id of
+ * the client's too, or none.
  */
-function passedOn(
+function withClientsId(
+  others: readonly Sighting[],
   line: ParsedLine,
   attempt: Attempt,
   window: Window,
-  service: Service,
+  service: Service | undefined,
   remaining: Remaining,
 ): void {
   let looked = 0;
-  for (let i = service.sightings.length - 1; i >= 0; i--) {
-    const other = service.sightings[i]!;
+  for (let i = others.length - 1; i >= 0; i--) {
+    const other = others[i]!;
     if (other.to < window.begin) break;
     if (++looked > MAX_LOOKED_AT) remaining.several = true;
     if (remaining.several) return;

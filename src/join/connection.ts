@@ -100,6 +100,8 @@ export interface Sighting extends Aged<Sighting> {
   readonly id: string | undefined;
   /** The id is nginx's own: no client's header that was passed on. */
   readonly own: boolean;
+  /** It may be a piece of a body, id and all. */
+  readonly afterChunks: boolean;
   /** Payload of its first packet in bytes; with `entire`, of the whole request. */
   readonly bytes: number | undefined;
   entire: boolean;
@@ -130,6 +132,7 @@ export function newSighting(connection: Connection, record: RequestRecord, water
     to: record.t,
     id: record.id,
     own: record.own === true,
+    afterChunks: record.afterChunks === true,
     bytes: record.bytes,
     entire: record.entire === true,
     sent: record.sent,

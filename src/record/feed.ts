@@ -78,6 +78,11 @@ export interface RequestRecord extends Flow {
   id?: string;
   /** The id stands where only nginx's own headers stand, so no client sent it through. Its absence proves nothing. */
   own?: true;
+  /**
+   * A body in chunks was sent on the connection before, and where that ended the packets that are copied do not tell: the
+   * whole request, id and all, may be a piece of that body, written by a client.
+   */
+  afterChunks?: true;
   method?: string;
   /** Request target as on the wire. `cut` says that it goes on beyond what was copied. */
   path?: string;

@@ -15,6 +15,7 @@ const B = '10.244.1.2';
 interface Seen {
   id?: string;
   own?: true;
+  afterChunks?: true;
   bytes?: number;
   entire?: true;
   within?: true;
@@ -89,6 +90,20 @@ test('an id that stands before Host is believed beside one that a client may hav
   seen(10, A, { id: 'the-clients', entire: true });
   seen(11, B, { id: 'nginxs-own', own: true, entire: true });
   assert.equal(settle('nginxs-own', 9, 20), B);
+});
+
+test('an id in what may be a piece of a body in chunks is believed where no request carries an id of a client', () => {
+  const { seen, settle } = world();
+  seen(10, A, { id: 'nginxs-own', own: true, afterChunks: true, entire: true });
+  seen(11, B, { id: 'another', own: true, entire: true });
+  assert.equal(settle('nginxs-own', 9, 20), A);
+});
+
+test("an id that a client wrote into its body in chunks names no pod for its other request, sent with the client's id", () => {
+  const { seen, settle } = world();
+  seen(10, A, { id: 'nginxs-own', own: true, afterChunks: true, entire: true });
+  seen(11, B, { id: 'the-clients', entire: true });
+  assert.equal(settle('nginxs-own', 9, 20), 'ambiguous');
 });
 
 test('where no id stands before Host, ids are believed as they are', () => {

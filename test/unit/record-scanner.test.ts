@@ -27,6 +27,8 @@ const RECORDS: Observation[] = [
     t: T0 + 0.07,
     ...FLOW,
     id: '0af7',
+    own: true,
+    afterChunks: true,
     method: 'GET',
     path: '/a?b=c',
     bytes: 312,

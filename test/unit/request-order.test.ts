@@ -3,7 +3,13 @@ import { test } from 'node:test';
 import { type RequestOrder, takeSegment } from '../../src/capture/request-order.ts';
 import type { PendingSegment } from '../../src/capture/tap-packets.ts';
 
-const fresh = (): RequestOrder => ({ lastAck: undefined, last: undefined, upgraded: false, chunked: false });
+const fresh = (): RequestOrder => ({
+  lastAck: undefined,
+  lastSeq: undefined,
+  last: undefined,
+  upgraded: false,
+  chunked: false,
+});
 
 interface Given {
   seq: number;
@@ -37,7 +43,8 @@ function told(...given: Given[]): string[] {
     const each = segment(one);
     const what = takeSegment(order, each);
     if (what !== 'request') return what;
-    return each.request.within ? 'within' : (each.request.id ?? 'without id');
+    const id = each.request.id ?? 'without id';
+    return each.request.within ? 'within' : each.request.afterChunks ? `${id}, after chunks` : id;
   });
 }
 
@@ -78,16 +85,33 @@ test('behind a body of unknown length every segment after an answer may hold a r
   );
 });
 
-test('behind a body in chunks nothing that looks like a request has an id, as a client may have written it', () => {
+test('behind a body in chunks what looks like a request is told with the doubt, as a client may have written it', () => {
   assert.deepEqual(
     told(
       { seq: 100, length: 1000, ack: 1, request: null, chunked: true },
       { seq: 1100, length: 1000, ack: 77, request: 60 },
       { seq: 2100, length: 1000, ack: 77 },
       { seq: 3100, length: 200, ack: 99, request: 200 },
+      { seq: 3100, length: 200, ack: 99, request: 200 },
     ),
-    ['x', 'without id', 'repeated', 'without id'],
+    ['x', 'x, after chunks', 'repeated', 'x, after chunks', 'repeated'],
   );
+});
+
+test('what a client wrote into a body in chunks hides no request, whatever length it tells', () => {
+  const upload = { seq: 100, length: 1000, ack: 1, request: null, chunked: true };
+  const forged = { seq: 1100, length: 1000, ack: 77, request: 1_000_000 };
+  assert.deepEqual(told(upload, forged, { seq: 2100, length: 200, ack: 99, request: 200 }), [
+    'x',
+    'x, after chunks',
+    'x, after chunks',
+  ]);
+  // All of the answer had come before the body's end.
+  assert.deepEqual(told(upload, forged, { seq: 2100, length: 200, ack: 77, request: 200 }), [
+    'x',
+    'x, after chunks',
+    'within',
+  ]);
 });
 
 test('sequence numbers go round', () => {

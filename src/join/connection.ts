@@ -1,9 +1,8 @@
 import type { Flow, OpenRecord, RequestRecord } from '../record/feed.ts';
 import type { Aged } from './age-order.ts';
+import { CountTrust } from './byte-counts.ts';
 
 /** What the join remembers: connections, the requests seen on them, and the Services they were dialled through. */
-
-import { CountTrust } from './byte-counts.ts';
 
 /** One backend address. Interned by the index, so that equal backends are the same object. */
 export interface Backend {

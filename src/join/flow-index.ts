@@ -263,13 +263,19 @@ export class FlowIndex {
     if (connection.closeTo !== Infinity) this.#sightings.end(sighting);
   }
 
-  /** One sighting for all such packets between two requests; it is listed again with each, as lists are by `to`. */
+  /**
+   * One sighting for all such packets between two requests, as there can be one for each packet of an upload. It takes
+   * the place of the one before it, as lists are by `to`.
+   */
   #within(connection: Connection, record: RequestRecord): void {
-    const { service } = connection;
-    let { within } = connection;
-    if (!within || within.forgotten)
-      within = connection.within = newSighting(connection, record, this.coverage.watermark);
-    within.to = record.t;
+    const { service, within: before } = connection;
+    const within = newSighting(connection, record, this.coverage.watermark);
+    if (before && !before.forgotten) {
+      within.from = before.from;
+      within.used = before.used;
+      this.#sightings.forget(before);
+    }
+    connection.within = within;
     service.sightings.push(within);
     service.withoutId.push(within);
     if (connection.closeTo !== Infinity) this.#sightings.end(within);

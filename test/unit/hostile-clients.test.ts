@@ -43,6 +43,11 @@ function world() {
       tell({ kind: 'tick', t: T0 + at - 1 });
       tell({ kind: 'request', via: 'tap', t: T0 + at, bytes: 100, ...flow(ip), ...rest });
     },
+    /** Requests that are looked through for a line. */
+    get listed(): number {
+      const { sightings, withoutId } = index.service('10.105.148.194', 80)!;
+      return sightings.length + withoutId.length;
+    },
     /** What becomes of the line of a request from `begun` to `over`, answered after 1 ms. */
     settle(id: string, begun: number, over: number, options: LogFormatOptions = {}, bytesSent = 100): string {
       const field = options.requestIdField ?? 'request_id';
@@ -147,6 +152,16 @@ test('an id proves nothing while a request may have begun within another’s bod
   assert.equal(hiding.settle('same', 6, 20), 'ambiguous');
   // Over before the line's request began.
   assert.equal(hiding.settle('same', 9, 20), A);
+});
+
+test('an upload of many packets is remembered as one request that may have begun in any of them', () => {
+  const hiding = world();
+  hiding.seen(5, B, { id: 'upload', bytes: 1_000 });
+  for (let n = 0; n < 10_000; n++) hiding.seen(7 + n / 1_000, B, { within: true });
+  assert.ok(hiding.listed < 500, `${hiding.listed} are listed`);
+  hiding.seen(18, A, { id: 'same', entire: true });
+  assert.equal(hiding.settle('same', 15, 20), 'ambiguous');
+  assert.equal(hiding.settle('same', 17.5, 20), A);
 });
 
 test('an id is believed beside an upload', () => {

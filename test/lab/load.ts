@@ -33,7 +33,7 @@ export interface RequestPlan {
   chunkBytes?: number;
   /** Announce the body with `Expect: 100-continue` and send it when the server says so. */
   expect?: boolean;
-  /** Raw header lines, without line ends. `{n}` as in the path. */
+  /** Raw header lines, without line ends. `{n}` and `{r}` as in the path. */
   headers?: readonly string[];
   /** The client goes away this long after sending. */
   abortAfterMs?: number;
@@ -129,7 +129,7 @@ function encodeHead(plan: LoadPlan, request: RequestPlan, n: number, r: number, 
     `${method} ${path} HTTP/1.1`,
     'Host: lab',
     `Connection: ${plan.keepalive === false ? 'close' : 'keep-alive'}`,
-    ...(request.headers ?? []).map((header) => header.replace('{n}', String(n))),
+    ...(request.headers ?? []).map((header) => header.replace('{n}', String(n)).replace('{r}', String(r))),
   ];
   if (request.chunkBytes) lines.push('Transfer-Encoding: chunked');
   else if (request.bodyBytes !== undefined) lines.push(`Content-Length: ${request.bodyBytes}`);
@@ -213,7 +213,9 @@ export function runLoad(plan: LoadPlan): Promise<LoadResult> {
       socket.on('end', () => settle(reader.close() ? 'completed' : 'failed'));
       socket.on('error', () => settle('failed'));
       const number = result.sent++;
-      const draw = request.path.includes('{r}') ? Math.floor(chance() * 65_536) : 0;
+      const draw = [request.path, ...(request.headers ?? [])].some((text) => text.includes('{r}'))
+        ? Math.floor(chance() * 65_536)
+        : 0;
       const sendBody = (pieces: readonly Buffer[]): void => {
         const [piece, ...rest] = pieces;
         if (piece === undefined || socket.destroyed) return;

@@ -19,10 +19,10 @@ const NOTES = [
 ];
 after(() => writeResults('timing', rows, NOTES));
 
-/** Answers of up to 64 KiB, a byte more with each request. */
+/** Answers of up to 64 KiB. Of neighbours that differ by one byte, a head that is one shorter would make equals. */
 const VARIED: LoadPlan['requests'] = [
-  { path: '/a/size/65536', headers: ['Range: bytes=0-{n}'], weight: 8 },
-  { path: '/a/item/{n}/size/65536', headers: ['Range: bytes={n}-'], weight: 8 },
+  { path: '/a/size/65536', headers: ['Range: bytes=0-{r}'], weight: 8 },
+  { path: '/a/item/{n}/size/65536', headers: ['Range: bytes={r}-'], weight: 8 },
   { path: '/a/form/{n}', method: 'POST', bodyBytes: 600, weight: 0.2 },
 ];
 /** Whatever the evidence. */
@@ -184,7 +184,7 @@ for (const [where, services] of [
               })),
             }),
         );
-        assertNamed(row, 0.95);
+        assertNamed(row, 0.98);
       } finally {
         await opened.scene.dispose();
       }

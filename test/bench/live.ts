@@ -122,7 +122,8 @@ export class LiveBench {
   }
 
   async idle(seconds: number): Promise<Idle> {
-    await delay(2_000);
+    // What starting leaves behind is collected by V8 some seconds later.
+    await delay(12_000);
     const [sidecar, helper] = this.#pids();
     const before = [cpuSeconds([sidecar]), cpuSeconds(family(helper))];
     await delay(seconds * 1000);

@@ -50,7 +50,16 @@ function timed(path: string, time: RegExp, toMs: number): Timed[] {
     });
 }
 
-export async function steadyPath(dir: string, seconds: number, idleSeconds: number): Promise<SteadyPath> {
+/** What starting leaves behind is collected by V8 some seconds later, and is no part of being idle (ms). */
+const SETTLE_MS = 12_000;
+
+/** `nodeArgs`: for the sidecar's Node. */
+export async function steadyPath(
+  dir: string,
+  seconds: number,
+  idleSeconds: number,
+  nodeArgs: readonly string[] = [],
+): Promise<SteadyPath> {
   const rate = 10_000;
   const paths = { log: join(dir, 'steady.log'), feed: join(dir, 'steady.ndjson') };
   writeWorkload(paths, rate * (seconds + WARM_UP_SECONDS));
@@ -78,6 +87,7 @@ export async function steadyPath(dir: string, seconds: number, idleSeconds: numb
   const child = spawn(
     process.execPath,
     [
+      ...nodeArgs,
       ...[process.env.REALPOD_BENCH_CLI ?? CLI, 'sidecar', '--access-log', log, '--output', output],
       ...['--log-format', WORKLOAD_FORMAT, '--source-address', WORKLOAD_SOURCE],
       ...['--helper', `http://127.0.0.1:${port}`, '--listen', '127.0.0.1:0'],
@@ -90,7 +100,7 @@ export async function steadyPath(dir: string, seconds: number, idleSeconds: numb
     // As a helper: a watermark a second for a quiet reader.
     reader!.write(tick(Date.now()));
     const quiet = setInterval(() => reader!.write(tick(Date.now())), 1000);
-    await delay(2_000);
+    if (idleSeconds > 0) await delay(SETTLE_MS);
     const idle = await share([child.pid!], () => delay(idleSeconds * 1000));
     const idleMb = memory(child.pid!).now;
     clearInterval(quiet);

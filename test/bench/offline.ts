@@ -1,9 +1,10 @@
 /** A million lines through parse, join and rewrite into a file, beside tools that only substitute or copy. No root. */
 import { spawnSync } from 'node:child_process';
-import { closeSync, createReadStream, existsSync, openSync, writeFileSync } from 'node:fs';
+import { closeSync, createReadStream, existsSync, mkdtempSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { profileShares, type Share } from './profile.ts';
 import { WORKLOAD_FORMAT, type Workload, writeWorkload } from './workload.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
@@ -20,6 +21,8 @@ export interface OfflineResults {
   peakMb: number;
   /** Attempts of the last run that were resolved. */
   resolved: number;
+  /** Where the time of realpod's main thread went, in a run of its own. */
+  shares: Share[];
 }
 
 interface Ran {
@@ -77,16 +80,12 @@ export async function offline(dir: string, lines: number, rounds: number): Promi
   const cli = process.env.REALPOD_BENCH_CLI ?? CLI;
   if (!existsSync(cli)) throw new Error(`bench: ${cli} is missing; run npm run build first`);
   const peak = `data:text/javascript,process.on('exit',()=>console.error('peak-kb',process.resourceUsage().maxRSS))`;
+  const enrich = [cli, 'enrich', '--feed', feed, '--log-format', WORKLOAD_FORMAT, log];
   const tools: Record<string, () => Ran> = {
     'copy (`cat`)': () => run(output, 'cat', [log]),
     '`sed s///`, blind': () => run(output, 'sed', [SED, log]),
     '`mawk` with a table of 100,000 ids': () => run(output, 'mawk', [MAWK, pods, log]),
-    'realpod enrich': () =>
-      run(output, process.execPath, [
-        '--import',
-        peak,
-        ...[cli, 'enrich', '--feed', feed, '--log-format', WORKLOAD_FORMAT, log],
-      ]),
+    'realpod enrich': () => run(output, process.execPath, ['--import', peak, ...enrich]),
   };
   const seconds: OfflineResults['seconds'] = {};
   let peakMb = 0;
@@ -99,5 +98,8 @@ export async function offline(dir: string, lines: number, rounds: number): Promi
       peakMb = Math.max(peakMb, ran.peakMb);
     }
   }
-  return { workload, seconds, peakMb, resolved: await countResolved(output) };
+  const resolved = await countResolved(output);
+  const profiles = mkdtempSync(join(dir, 'profile-'));
+  run(output, process.execPath, ['--cpu-prof', `--cpu-prof-dir=${profiles}`, ...enrich]);
+  return { workload, seconds, peakMb, resolved, shares: profileShares(profiles) };
 }

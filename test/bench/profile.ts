@@ -36,8 +36,8 @@ export function profileShares(dir: string): Share[] {
 
 /** realpod's own code by its folder, all of Node's and of the packages' together. */
 function placeOf({ functionName, url }: CpuProfile['nodes'][number]['callFrame']): string {
-  const own = /\/dist\/([a-z-]+)(?:\.js|\/)/.exec(url);
-  if (own) return own[1]!;
+  const own = /\/dist\/([a-z-]+)(\.js|\/)/.exec(url);
+  if (own) return `\`${own[1]}${own[2]}\``;
   if (url.startsWith('node:')) return 'Node’s own JavaScript';
   if (url !== '') return 'packages';
   if (functionName === '(garbage collector)') return 'garbage collection';

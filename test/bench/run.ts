@@ -13,7 +13,7 @@ import { median, type Runs, shown, table } from './figure.ts';
 import { LiveBench, type Steady } from './live.ts';
 import { offline } from './offline.ts';
 import { parsers } from './parsers.ts';
-import { profileShares } from './profile.ts';
+import { profileShares, type Share } from './profile.ts';
 import { scale } from './scale.ts';
 import { loadBuild, stages } from './stages.ts';
 import { steadyPath } from './steady.ts';
@@ -34,11 +34,10 @@ const ratioTo = (base: Runs, runs: Runs): string => `${(median(runs) / median(ba
 
 const OFFLINE_BOUNDS = `### What bounds it
 
-The target is 1.0 × \`sed\`. A profile (\`--cpu-prof\`) of \`enrich\`, of 9 µs a line: the feed, as large as the log, decoded
-1.3 and indexed 1.9; the line parsed 1.5 and matched 1.5; both files read and one written 1.2; garbage 0.7; the rest are
-streams, promises and rendering. Most of indexing is memory: each id is put into a table, found in it and taken out of it
-again, and none of the three finds it in the processor's cache. \`cat\` alone, which reads a third of the bytes, takes
-two thirds of the target.`;
+The target is 1.0 × \`sed\`, which compares one pattern with a line and knows nothing of it. A line here means a record of
+the feed as well, which is as large: the two are 5 to 7 µs in the stages below, with warm caches. Much of the rest is
+memory: each id is put into a table, found in it and taken out of it again. \`mawk\`, which only splits at one character
+and looks one word up, takes about twice the target.`;
 
 const STEADY_BOUNDS = `### What bounds it
 
@@ -52,9 +51,20 @@ loaded. With V8 told to save memory (\`--optimize-for-size\`, a young generation
 and 24 to 34 % of a core where it was 21: the CPU was taken for the scarcer one. A remembered request or connection takes
 some 400 bytes: at the limits of the index 25 MB more (the soak in test/lab/FAULTS.md).`;
 
+function profile(shares: readonly Share[]): string[] {
+  return [
+    'Where the main thread’s time goes, of another run with `--cpu-prof` from start to end (`…/` is a folder of `dist`):',
+    '',
+    table(
+      ['', 'share'],
+      shares.filter(({ share }) => share >= 0.005).map(({ where, share }) => [where, percent(share)]),
+    ),
+  ];
+}
+
 async function offlinePart(dir: string): Promise<string> {
   const found = await offline(dir, quick ? 200_000 : 1_000_000, quick ? 1 : 3);
-  const { workload, seconds, peakMb, resolved } = found;
+  const { workload, seconds, peakMb, resolved, shares } = found;
   const sed = seconds['`sed s///`, blind']!;
   return [
     `${number(workload.lines)} lines of ${number(workload.logBytes / workload.lines)} bytes; for realpod also a feed of ${number(workload.records)} records (${number(workload.feedBytes / 1e6)} MB), one for each request. ${number(resolved)} of ${number(workload.attempts)} attempts resolved; at most ${number(peakMb)} MB resident.`,
@@ -63,6 +73,8 @@ async function offlinePart(dir: string): Promise<string> {
       ['', 'CPU s per million lines', 'beside sed'],
       Object.entries(seconds).map(([name, runs]) => [name, shown(runs), ratioTo(sed, runs)]),
     ),
+    '',
+    ...profile(shares),
     '',
     OFFLINE_BOUNDS,
   ].join('\n');
@@ -106,7 +118,7 @@ async function steadyPart(dir: string): Promise<string> {
   );
   const profiles = mkdtempSync(join(dir, 'profile-'));
   await steadyPath(dir, seconds, 0, ['--cpu-prof', `--cpu-prof-dir=${profiles}`]);
-  const shares = profileShares(profiles).filter(({ share }) => share >= 0.005);
+  const shares = profileShares(profiles);
   return [
     `A sidecar beside a played helper, ${number(linesPerSecond)} lines/s, ${number(resolved)} addresses resolved in ${number(lines)} lines.`,
     '',
@@ -123,12 +135,7 @@ async function steadyPart(dir: string): Promise<string> {
       ],
     ),
     '',
-    'Where the main thread’s time goes, of another run with `--cpu-prof` from start to end (what is one word is a folder of `dist`):',
-    '',
-    table(
-      ['', 'share'],
-      shares.map(({ where, share }) => [where, percent(share)]),
-    ),
+    ...profile(shares),
     '',
     STEADY_BOUNDS,
   ].join('\n');
@@ -197,8 +204,8 @@ The target is 5 % of nginx's CPU for the sidecar and 8 % for the helper. What a 
 shows (\`perf record\`, \`--cpu-prof\`), of the sidecar: no function above 7 %. A third is compiled JavaScript: a record
 and a line decoded, indexed, parsed, matched and rendered are 6 to 7 µs with warm caches (the stages above), which is more
 than the target already. A fifth is collecting garbage, on the main thread and V8's own, as what waits for its line is
-older than a young generation of a size that the memory target allows. The rest is Node waking up, some 120 times a second:
-a chunk of HTTP, a look at the log, two writes, timers. Of the helper: a quarter is the kernel's part of receiving and
+older than a young generation of a size that the memory target allows. The rest is Node waking up, some 100 times a second for
+a batch (a chunk of HTTP, two looks at the log, two writes) and about as often for a timer. Of the helper: a quarter is the kernel's part of receiving and
 sending, a fifth compiled JavaScript, the rest Node's event loop, timers and sockets.`;
 
 async function crowdLine(): Promise<string> {

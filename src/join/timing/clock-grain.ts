@@ -26,8 +26,10 @@ export class ClockGrain {
     this.#add(line.requestMs);
     for (const { connectMs, headerMs, responseMs } of line.attempts) {
       for (const duration of [connectMs, headerMs, responseMs]) {
-        this.#add(duration);
-        if (typeof duration === 'number' && duration > 0 && isFine(duration)) this.#fine++;
+        if (typeof duration !== 'number' || duration <= 0) continue;
+        if (isFine(duration)) this.#fine++;
+        // A clock that moves by a jiffy, and is read only now and then, logs less than the time between two readings.
+        this.#add(duration + this.coarseMs);
       }
     }
   }
@@ -47,8 +49,8 @@ export class ClockGrain {
     return this.#grain;
   }
 
-  #add(duration: number | null | undefined): void {
-    if (typeof duration !== 'number' || duration <= 0) return;
+  #add(duration: number | undefined): void {
+    if (duration === undefined || duration <= 0) return;
     this.#durations[this.#count++ % REMEMBERED] = duration;
     this.#stale = true;
   }

@@ -103,7 +103,7 @@ export class Waiting<Tag> {
     for (const { parsed } of lines) {
       needs = Math.max(needs, this.#lineNeeds(parsed, readAt));
       if (this.#timing && typeof parsed !== 'string' && parsed.attempts.length > 0)
-        this.#timing.observe(parsed);
+        this.#timing.observe(parsed, readAt);
     }
     this.#blocks.push({
       bytes,

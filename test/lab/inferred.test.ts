@@ -5,11 +5,12 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { family } from '../bench/process-cost.ts';
 import { compare } from './check.ts';
 import { FORMATS } from './formats.ts';
 import type { LoadPlan } from './load.ts';
 import { until } from './nginx.ts';
-import { CLI, countLines, HELPER_PORT, startHelper } from './product.ts';
+import { CLI, countLines, HELPER_PORT, type Program, startHelper } from './product.ts';
 import { labCanRun } from './requirements.ts';
 import { type Row, writeResults } from './results.ts';
 import { type Bench, dropLines, type Judge, judge, type ScenarioOptions } from './scenario.ts';
@@ -22,6 +23,7 @@ const WARM_UP = 150;
 const skip = !labCanRun();
 const rows: Row[] = [];
 const NOTES = [
+  'inferred: at 2000/s nginx and the helper run at a higher priority than the rest, as the traffic’s own processes take most of the two CPUs; nginx still gets round to its connections so late that answers overlap more than in the study.',
   'inferred: `live` is what the sidecar wrote, `offline` what `enrich` made of a recording of the same run; the first 150 lines of each run are not counted.',
 ];
 after(() => writeResults('inferred', rows, NOTES));
@@ -64,6 +66,7 @@ for (const [setting, sysctl] of Object.entries(SETTINGS)) {
   describe(`answers in 3 to 75 ms, ${setting}`, { skip, concurrency: false, timeout: 400_000 }, () => {
     let scene: Scene;
     let scenario: Judge['scenario'];
+    let helper: Program;
     before(async () => {
       scene = await createScene({
         pods: 4,
@@ -75,7 +78,7 @@ for (const [setting, sysctl] of Object.entries(SETTINGS)) {
       if (sysctl) scene.runIn(scene.node, `sysctl -qw ${sysctl}`);
       await Promise.all(scene.pods.map((pod) => startOdd(scene, pod, 8000, { slowestMs: 60 })));
       await startOdd(scene, scene.pods[0]!, 8001);
-      await startHelper(scene, ['--sources', 'conntrack']);
+      helper = await startHelper(scene, ['--sources', 'conntrack']);
       scenario = judge(scene, rows).scenario;
     });
     after(async () => {
@@ -96,9 +99,10 @@ for (const [setting, sysctl] of Object.entries(SETTINGS)) {
       ] as const) {
         const name = `${what}, ${rate}/s, ${setting}`;
         test(name, async () => {
-          await twice(scene, scenario, name, {}, ({ sentTo }) =>
-            sentTo({ connections: 300, total, ratePerSecond: rate, requests }),
-          );
+          await twice(scene, scenario, name, {}, ({ front, sentTo }) => {
+            if (rate >= 2000) prefer([...family(front.child.pid!), ...family(helper.child.pid!)]);
+            return sentTo({ connections: 300, total, ratePerSecond: rate, requests });
+          });
         });
       }
     }
@@ -116,6 +120,11 @@ for (const [setting, sysctl] of Object.entries(SETTINGS)) {
       }
     }
   });
+}
+
+/** Over the traffic's own processes, which share the two CPUs with them. */
+function prefer(pids: readonly number[]): void {
+  execFileSync('renice', ['-n', '-19', '-p', ...pids.map(String)], { stdio: 'ignore' });
 }
 
 /** One run, as the sidecar named it and as `enrich` does from a recording. */

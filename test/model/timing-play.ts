@@ -31,6 +31,7 @@ export function playTiming(
   pace: TimingPace = LIVE,
 ): TimingScore {
   const timing = new Timing(limits, pace);
+  const observe = ({ line, readAt }: (typeof lines)[number]): void => timing.observe(line, readAt);
   const score: TimingScore = { attempts: 0, right: 0, wrong: [], counters: timing.counters };
   let read = 0;
   let decided = 0;
@@ -50,13 +51,13 @@ export function playTiming(
     }
   };
   for (const { at, record } of feed) {
-    while (read < lines.length && lines[read]!.readAt <= at) timing.observe(lines[read++]!.line);
+    while (read < lines.length && lines[read]!.readAt <= at) observe(lines[read++]!);
     timing.apply(record);
     if (record.kind !== 'tick') continue;
     watermark = record.t;
     decide(false);
   }
-  while (read < lines.length) timing.observe(lines[read++]!.line);
+  while (read < lines.length) observe(lines[read++]!);
   decide(true);
   return score;
 }

@@ -155,6 +155,22 @@ test('with timer_resolution nothing is named that the coarse clock could have hi
   }
 });
 
+test('a clock of jiffies that is read only now and then is not taken for a finer one', () => {
+  for (let seed = 1; seed <= 200; seed++) {
+    play({
+      seed,
+      requests: 300,
+      rate: 180,
+      paced: false,
+      turnMs: 4.6,
+      tookMs: 22,
+      resolutionMs: 16.5,
+      jiffyMs: 10,
+      exact: true,
+    });
+  }
+});
+
 test('while events are lost nothing is named', () => {
   assert.equal(play({ losses: 1 }).right, 0);
 });
@@ -163,6 +179,32 @@ test('what does not fit into memory is left alone', () => {
   const score = play({ rate: 2000, requests: 3000 }, SMALL);
   assert.ok(covered(score) < 0.5);
   assert.ok(score.counters.forgotten > 0);
+});
+
+test('attempts with too many connections to choose from are left alone, and the others are named', () => {
+  const plan = { rate: 1000, requests: 4000, tookMs: 20, turnMs: 5, exact: true, sizes: 60_000, counted: 1 };
+  const score = play(plan, { ...TIMING_LIMITS, candidates: 12 });
+  assert.ok(score.counters.tooMany > 1000, `${score.counters.tooMany}`);
+  assert.ok(covered(score) > 0.9, `${covered(score)}`);
+});
+
+test('answers of a tenth of a second do not count as connections that were kept', () => {
+  const plan = { rate: 1000, requests: 4000, tookMs: 120, exact: true, sizes: 60_000, counted: 1 };
+  const share = covered(play(plan));
+  assert.ok(share > 0.9, `${share}`);
+});
+
+test('lines that are read later and later are waited for, and no sign of requests that are not logged', () => {
+  const { feed, lines } = simulateTiming({ ...PLAIN, requests: 4000 });
+  const begin = lines[1000]!.readAt;
+  for (const line of lines) {
+    // Ever later for six seconds, by up to three, and then in time again.
+    const since = line.readAt - begin;
+    line.readAt += Math.max(0, Math.min(since, 12_000 - since)) / 2;
+  }
+  const score = playTiming(feed, lines);
+  assert.deepEqual(score.wrong, []);
+  assert.ok(covered(score) > 0.9, `${covered(score)}`);
 });
 
 test('where sizes vary, byte counts name what times leave open, at any rate', () => {

@@ -51,6 +51,8 @@ export const OFFLINE: TimingPace = { waitMs: 30_000, togetherMs: 15_000, retaine
 const COUNTED_WITHIN_MS = 5_000;
 /** A connection that was open for longer than this after the last line that explains it may have been kept (ms). */
 const KEPT_MS = 100;
+/** A line that is read this long after its end (ms) says that there are more to read. Less than `LIVE` waits. */
+const BEHIND_MS = 500;
 /** Attempts that must have had a connection each, with none left over, before anything is named. */
 const CLEAN = 100;
 /** A sign of upstream keepalive or of requests that are not logged speaks against everything until this long after it (ms). */
@@ -66,6 +68,8 @@ const WIDE_MS = 100;
 const WIDE_ONE_IN = 10;
 /** Connections that may have been kept, for each Service. With more, nothing is named that one of them may have served. */
 const MAX_KEPT = 512;
+/** Connections that were open for long and whose lines may still come, for each Service. Beyond, the oldest count as kept. */
+const MAX_LONG = 8_192;
 /** Dialled addresses. At the limit all is forgotten. */
 const MAX_SERVICES = 5_000;
 
@@ -96,6 +100,8 @@ export class Timing {
   readonly #limits: TimingLimits;
   #pace: TimingPace;
   #logEnd = Infinity;
+  /** Lines that ended before have been read: not all of them where the log is written faster than it is read. */
+  #readUpTo = Infinity;
   readonly #grain = new ClockGrain();
   readonly #turns = new Turns();
   readonly #services = new Map<string, TimedService>();
@@ -122,7 +128,7 @@ export class Timing {
 
   /** How far the record has to be past a line before `backend` knows (ms). */
   get waitMs(): number {
-    return this.#pace.waitMs;
+    return this.#pace.waitMs + Math.max(0, this.#watermark - this.#readUpTo);
   }
 
   /** The log ends at `t`: no line will come for connections opened later, or for those that were in use then. */
@@ -133,7 +139,9 @@ export class Timing {
 
   /** What is over by then may be decided. */
   get #until(): number {
-    return Math.min(this.#watermark, this.#logEnd) - (this.#pace.waitMs - this.#pace.togetherMs);
+    return (
+      Math.min(this.#watermark, this.#logEnd, this.#readUpTo) - (this.#pace.waitMs - this.#pace.togetherMs)
+    );
   }
 
   get sizes(): { flows: number; attempts: number } {
@@ -159,8 +167,12 @@ export class Timing {
     else this.#closed(record);
   }
 
-  /** Takes one line, in the order of the log, as soon as it is read. */
-  observe(line: ParsedLine): void {
+  /** Takes one line, in the order of the log, as soon as it is read; `readAt`: when that was, Infinity if not known. */
+  observe(line: ParsedLine, readAt: number): void {
+    const { endMs } = line;
+    if (endMs !== undefined) {
+      this.#readUpTo = readAt !== Infinity && readAt - endMs > BEHIND_MS ? endMs : Infinity;
+    }
     this.#grain.observe(line);
     this.#turns.observe(line);
     const timed = line.attempts.map((_, k) => timedAttempt(line, k, this.#grain.coarseMs));
@@ -243,7 +255,7 @@ export class Timing {
     const { flows } = service;
     flows.closed(flow, t, how);
     if (t > flow.openTo + KEPT_MS) flows.long.push(flow);
-    if (flows.long.length > MAX_KEPT) {
+    if (flows.long.length > MAX_LONG) {
       service.keptUnknownUntil = Math.max(service.keptUnknownUntil, flows.long.shift()!.closeTo);
     }
   }
@@ -314,6 +326,7 @@ export class Timing {
     );
     const narrow = told.filter((attempt) => !isWide(attempt));
     const usable = (told.length - narrow.length) * WIDE_ONE_IN <= told.length ? told : narrow;
+    const crowded: TimedAttempt[] = [];
     const earliest = usable.reduce((lo, attempt) => Math.min(lo, attempt.lo), Infinity);
     flows.narrow(usable, earliest, grain);
     for (const attempt of usable) {
@@ -321,6 +334,7 @@ export class Timing {
       const places = flows.candidates(attempt, grain, this.#limits.candidates);
       if (!places) {
         this.counters.tooMany++;
+        crowded.push(attempt);
         continue;
       }
       graph.push(attempt);
@@ -352,15 +366,22 @@ export class Timing {
       const index = placeOf.get(place);
       if (index !== undefined && !leftOver[index]) continue;
       const flow = flows.at(place);
+      const mayHaveHad = ({ lo, openBy }: TimedAttempt): boolean =>
+        lo <= flow.openTo && flow.openFrom <= openBy + grain;
+      // One that was left out, as it had too many to choose from, had one of them.
+      const without = crowded.findIndex(mayHaveHad);
+      if (without >= 0) crowded.splice(without, 1);
       const explained =
-        this.#howTold &&
-        service.attempts.some(
-          ({ unconnected, lo, end }) =>
-            unconnected && end - lo <= WIDE_MS && lo <= flow.openTo && flow.openFrom <= end + grain,
-        );
+        without >= 0 ||
+        (this.#howTold &&
+          service.attempts.some(
+            ({ unconnected, lo, end }) =>
+              unconnected && end - lo <= WIDE_MS && lo <= flow.openTo && flow.openFrom <= end + grain,
+          ));
       if (!explained) this.#distrust(service, flow.openTo);
     }
     service.checkedUntil = Math.max(service.checkedUntil, until);
+    flows.long = flows.long.filter(mayHaveBeenKept);
     const kept = this.#kept(service);
     const clean = (attempt: TimedAttempt, i: number): boolean =>
       !attempt.decided && attempt.end <= until && !doubtful[i] && !isWide(attempt);
@@ -414,6 +435,11 @@ function newService(): TimedService {
     checkedUntil: -Infinity,
     keptUnknownUntil: -Infinity,
   };
+}
+
+/** It was open for longer than the lines so far explain. */
+function mayHaveBeenKept({ closeTo, explainedUntil }: TimedFlow): boolean {
+  return closeTo > explainedUntil + KEPT_MS;
 }
 
 function isWide({ lo, openBy }: TimedAttempt): boolean {

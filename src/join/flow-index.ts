@@ -272,7 +272,6 @@ export class FlowIndex {
     const within = newSighting(connection, record, this.coverage.watermark);
     if (before && !before.forgotten) {
       within.from = before.from;
-      within.used = before.used;
       this.#sightings.forget(before);
     }
     connection.within = within;

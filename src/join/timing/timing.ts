@@ -70,6 +70,8 @@ const WIDE_ONE_IN = 10;
 const MAX_KEPT = 512;
 /** Connections that were open for long and whose lines may still come, for each Service. Beyond, the oldest count as kept. */
 const MAX_LONG = 8_192;
+/** Attempts of one decision that have too many connections to choose from. Those beyond explain no connection. */
+const MAX_CROWDED = 512;
 /** Dialled addresses. At the limit all is forgotten. */
 const MAX_SERVICES = 5_000;
 
@@ -334,7 +336,7 @@ export class Timing {
       const places = flows.candidates(attempt, grain, this.#limits.candidates);
       if (!places) {
         this.counters.tooMany++;
-        crowded.push(attempt);
+        if (crowded.length < MAX_CROWDED) crowded.push(attempt);
         continue;
       }
       graph.push(attempt);

@@ -29,6 +29,8 @@ export interface TimedAttempt {
   backend: string | undefined;
   /** It may have had no connection at all: it explains one, but needs none. */
   unconnected: boolean;
+  /** It explains a connection that no other attempt needs, so no other one. */
+  explains: boolean;
   /** Decided, and what by: the backend, or undefined where several are possible. */
   decided: boolean;
   outcome: string | undefined;
@@ -72,6 +74,7 @@ export function timedAttempt(line: ParsedLine, k: number, coarseMs: number): Tim
     received: attempt.bytesReceived ?? 0,
     backend: undefined,
     unconnected: !wasConnected(line, k),
+    explains: false,
     decided: false,
     outcome: undefined,
   };

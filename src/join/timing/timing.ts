@@ -70,8 +70,8 @@ const WIDE_ONE_IN = 10;
 const MAX_KEPT = 512;
 /** Connections that were open for long and whose lines may still come, for each Service. Beyond, the oldest count as kept. */
 const MAX_LONG = 8_192;
-/** Attempts of one decision that have too many connections to choose from. Those beyond explain no connection. */
-const MAX_CROWDED = 512;
+/** Attempts that may explain connections left over, in one decision. Those beyond explain none. */
+const MAX_EXPLANATIONS = 512;
 /** Dialled addresses. At the limit all is forgotten. */
 const MAX_SERVICES = 5_000;
 
@@ -336,7 +336,7 @@ export class Timing {
       const places = flows.candidates(attempt, grain, this.#limits.candidates);
       if (!places) {
         this.counters.tooMany++;
-        if (crowded.length < MAX_CROWDED) crowded.push(attempt);
+        crowded.push(attempt);
         continue;
       }
       graph.push(attempt);
@@ -363,24 +363,27 @@ export class Timing {
     graph.forEach((attempt, i) => {
       if (doubtful[i]) this.#distrust(service, attempt.end);
     });
+    // Each may have had one connection without its being known which: where it was left out, or may have had none at all.
+    const explanations = service.attempts
+      .filter(({ unconnected, lo, end }) => unconnected && this.#howTold && end - lo <= WIDE_MS)
+      .concat(crowded)
+      .filter(({ explains }) => !explains)
+      .slice(0, MAX_EXPLANATIONS);
     const from = Math.max(service.checkedUntil, this.#since);
     for (const place of flows.openedBetween(from, until)) {
       const index = placeOf.get(place);
       if (index !== undefined && !leftOver[index]) continue;
       const flow = flows.at(place);
-      const mayHaveHad = ({ lo, openBy }: TimedAttempt): boolean =>
-        lo <= flow.openTo && flow.openFrom <= openBy + grain;
-      // One that was left out, as it had too many to choose from, had one of them.
-      const without = crowded.findIndex(mayHaveHad);
-      if (without >= 0) crowded.splice(without, 1);
-      const explained =
-        without >= 0 ||
-        (this.#howTold &&
-          service.attempts.some(
-            ({ unconnected, lo, end }) =>
-              unconnected && end - lo <= WIDE_MS && lo <= flow.openTo && flow.openFrom <= end + grain,
-          ));
-      if (!explained) this.#distrust(service, flow.openTo);
+      const explaining = explanations.findIndex(
+        ({ lo, openBy, end, unconnected }) =>
+          lo <= flow.openTo && flow.openFrom <= (unconnected ? end : openBy) + grain,
+      );
+      if (explaining < 0) {
+        this.#distrust(service, flow.openTo);
+        continue;
+      }
+      explanations[explaining]!.explains = true;
+      explanations.splice(explaining, 1);
     }
     service.checkedUntil = Math.max(service.checkedUntil, until);
     flows.long = flows.long.filter(mayHaveBeenKept);

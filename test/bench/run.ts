@@ -35,13 +35,13 @@ const ratioTo = (base: Runs, runs: Runs): string => `${(median(runs) / median(ba
 const OFFLINE_BOUNDS = `### What bounds it
 
 The target is 1.0 × \`sed\`, which compares one pattern with a line and knows nothing of it. A line here means a record of
-the feed as well, which is as large: the two are 5 to 7 µs in the stages below, with warm caches. Much of the rest is
+the feed as well, which is as large: the two are 4 to 6 µs in the stages alone, with warm caches. Much of the rest is
 memory: each id is put into a table, found in it and taken out of it again. \`mawk\`, which only splits at one character
 and looks one word up, takes about twice the target.`;
 
 const STEADY_BOUNDS = `### What bounds it
 
-The target is 8 % of a core, 8 µs a line. With warm caches the stages above are 5 to 7 of these, and what they leave to
+The target is 8 % of a core, 8 µs a line. With warm caches the stages above are 4 to 6 of these, and what they leave to
 collect one more. But between two batches the process sleeps, and finds little in the caches when it wakes: the same code
 takes about twice as long. No function is above 8 %. The rest is Node around a batch of some 80 lines: a chunk of HTTP,
 two looks at the log, two writes, two timers.
@@ -202,7 +202,7 @@ const BOUNDS = `### What bounds it
 
 The target is 5 % of nginx's CPU for the sidecar and 8 % for the helper. What a profile of the two at 5,000 requests/s
 shows (\`perf record\`, \`--cpu-prof\`), of the sidecar: no function above 7 %. A third is compiled JavaScript: a record and a
-line decoded, indexed, parsed, matched and rendered are 5 to 7 µs with warm caches (the stages above), which is more than
+line decoded, indexed, parsed, matched and rendered are 4 to 6 µs with warm caches (the stages above), which is more than
 the target already. A fifth is collecting garbage, on the main thread and V8's own, as what waits for its line is older
 than a young generation of a size that the memory target allows. The rest is Node waking up, some 100 times a second for a
 batch (a chunk of HTTP, two looks at the log, two writes) and about as often for a timer. Of the helper: a quarter is the

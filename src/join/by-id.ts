@@ -70,8 +70,8 @@ export function matchById(
     for (const s of sightings) remaining.add(s.connection);
     withoutReadableId(line.id!, attempt, window, service, index, remaining);
     if (mayBeClients(sightings, service, window)) {
-      if (service) withClientsId(service.sightings, line, attempt, window, service, remaining);
-      withClientsId(index.unknown.sightings, line, attempt, window, service, remaining);
+      if (service) addFitting(service.sightings, attempt, window, service, remaining, line);
+      addFitting(index.unknown.sightings, attempt, window, service, remaining, line);
     }
     const certain = wasCarried(line, k) === 'yes';
     if (!certain && !remaining.several) {
@@ -195,12 +195,14 @@ function withoutReadableId(
   addFitting(unknown.repeated.get(id) ?? NONE, attempt, window, service, remaining);
 }
 
+/** With `line`, only those whose id a client may have written. */
 function addFitting(
   others: readonly Sighting[],
   attempt: Attempt,
   window: Window,
   service: Service | undefined,
   remaining: Remaining,
+  line?: ParsedLine,
 ): void {
   let looked = 0;
   for (let i = others.length - 1; i >= 0; i--) {
@@ -208,7 +210,8 @@ function addFitting(
     if (other.to < window.begin) break;
     if (++looked > MAX_LOOKED_AT) remaining.several = true;
     if (remaining.several) return;
-    if (!other.forgotten && mayBe(other, service, attempt, window)) remaining.add(other.connection);
+    if (other.forgotten || (line && !mayHaveClientsId(other, line))) continue;
+    if (mayBe(other, service, attempt, window)) remaining.add(other.connection);
   }
 }
 
@@ -221,25 +224,10 @@ function mayBeClients(sightings: readonly Sighting[], service: Service | undefin
 
 /**
  * An id that a client has written can be that of another request. What was sent to the pod instead then carries an id of
- * the client's too, or none.
+ * the client's too, or none, and no other line has found it.
  */
-function withClientsId(
-  others: readonly Sighting[],
-  line: ParsedLine,
-  attempt: Attempt,
-  window: Window,
-  service: Service | undefined,
-  remaining: Remaining,
-): void {
-  let looked = 0;
-  for (let i = others.length - 1; i >= 0; i--) {
-    const other = others[i]!;
-    if (other.to < window.begin) break;
-    if (++looked > MAX_LOOKED_AT) remaining.several = true;
-    if (remaining.several) return;
-    if (other.own || other.forgotten || (other.used && other.id !== line.id)) continue;
-    if (mayBe(other, service, attempt, window)) remaining.add(other.connection);
-  }
+function mayHaveClientsId({ own, used, id }: Sighting, line: ParsedLine): boolean {
+  return !own && (!used || id === line.id);
 }
 
 /**

@@ -1,11 +1,11 @@
 #!/usr/bin/env node
+import { COMMANDS } from './config/commands.ts';
+import { helpText } from './config/help.ts';
+import { UsageError } from './config/option.ts';
+import type { Options } from './config/options.ts';
+import { readOptions } from './config/read.ts';
 import type { DoctorOptions } from './doctor/command.ts';
 import type { InjectCommandOptions } from './inject/command.ts';
-import { COMMANDS } from './options/commands.ts';
-import { helpText } from './options/help.ts';
-import { UsageError } from './options/option.ts';
-import type { Options } from './options/options.ts';
-import { readOptions } from './options/read.ts';
 
 async function main(argv: readonly string[]): Promise<number> {
   const [name, ...rest] = argv;

@@ -1,11 +1,11 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Follower, LogBlock } from './follow/follower.ts';
 import type { LogPosition } from './follow/position.ts';
-import type { FlowIndex } from './join/flow-index.ts';
-import type { Timing } from './join/timing/timing.ts';
-import { type BlockLine, Waiting, type WaitingBlock, type WaitingLimits } from './join/waiting.ts';
-import type { ParsedLine, UnparsedReason } from './record/line.ts';
-import { type Evidence, isResolved, type Reason } from './record/outcome.ts';
+import type { Timing } from './inferred/timing.ts';
+import type { FlowIndex } from './join/index/flow-index.ts';
+import { type BlockLine, Waiting, type WaitingBlock, type WaitingLimits } from './join/pending.ts';
+import type { ParsedLine, UnparsedReason } from './model/line.ts';
+import { type Evidence, isResolved, type Reason } from './model/outcome.ts';
 import type { Style } from './rewrite/style.ts';
 
 const NEWLINE = 0x0a;

@@ -2,25 +2,25 @@ import { accessSync, constants } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ownAddresses } from './addresses.ts';
+import { logFormatOf } from './config/format.ts';
+import { UsageError } from './config/option.ts';
+import type { Options } from './config/options.ts';
+import { type FeedHandlers, type FeedSource, readFeed } from './feed/client.ts';
 import { readEmbeddedFeed } from './feed/embedded.ts';
-import { type FeedHandlers, type FeedSource, readFeed } from './feed/reader.ts';
 import { FollowError, openFollower } from './follow/follower.ts';
 import { YoungGeneration } from './heap.ts';
-import type { Captured } from './helper.ts';
-import { FlowIndex } from './join/flow-index.ts';
-import { Timing } from './join/timing/timing.ts';
+import { listen } from './http/app.ts';
+import { createSidecarApp } from './http/sidecar/app.ts';
+import { View } from './http/sidecar/view.ts';
+import { Timing } from './inferred/timing.ts';
+import { FlowIndex } from './join/index/flow-index.ts';
 import { type Log, stderrLog } from './log.ts';
-import { logFormatOf } from './options/format.ts';
-import { UsageError } from './options/option.ts';
-import type { Options } from './options/options.ts';
 import { canonicalIp } from './parse/address.ts';
 import type { LogFormat } from './parse/log-format.ts';
 import { type Parse, Pipeline } from './pipeline.ts';
-import { createStyle, type StyleName } from './rewrite/style.ts';
-import { listen } from './serve/http.ts';
-import { createSidecarApp } from './serve/sidecar-app.ts';
-import { View } from './serve/view.ts';
+import { createStyle, type StyleName } from './rewrite/create.ts';
 import { untilSignal } from './signals.ts';
+import type { Captured } from './start-capture.ts';
 import { openSink, SinkError } from './write/sink.ts';
 
 /** A line that waits costs several times its bytes. At 20,000 lines a second without a helper this is most of a second. */
@@ -141,7 +141,7 @@ async function run(
       (error: unknown) => error ?? new Error('the pipeline failed'),
     );
     if (helper === 'embedded') {
-      const { startCapture } = await import('./helper.ts');
+      const { startCapture } = await import('./start-capture.ts');
       captured = await startCapture(options, log);
       feed = await readEmbeddedFeed({
         feed: captured.feed,

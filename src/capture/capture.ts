@@ -1,11 +1,4 @@
-import { setTimeout } from 'node:timers/promises';
-import type { Flow, Observation, Source } from '../record/feed.ts';
-import { KernelCapture } from './kernel.ts';
-import { type KernelLogStats, LoggedCapture } from './kernel-log.ts';
-import { openKernelLog } from './kernel-log-source.ts';
-
-export { CaptureError } from './error.ts';
-export type { KernelLogStats } from './kernel-log.ts';
+import type { Flow, Observation, Source } from '../model/feed.ts';
 
 export type OpenObservation = Extract<Observation, { kind: 'open' }>;
 
@@ -117,6 +110,29 @@ export interface CaptureStats {
   cycles: number;
 }
 
+/** Counters since the start. Every message lands in one of the first five; every record of a subscriber in one of the next. */
+export interface KernelLogStats {
+  messages: number;
+  notRecords: number;
+  notTcp: number;
+  notOpening: number;
+  cut: number;
+  records: number;
+  /** Told as connections. */
+  opened: number;
+  /** Logged by another rule, too. */
+  repeated: number;
+  /** Logged before DNAT. */
+  beforeDnat: number;
+  /** Told without the dialled address. */
+  undialled: number;
+  /** Dropped as there were too many at once. */
+  dropped: number;
+  /** Messages that were overwritten before they were read, as far as known. */
+  lost: number;
+  gaps: number;
+}
+
 export interface Capture {
   /** Opens the sockets and puts up the table. Rejects with a `CaptureError`: one line that says what to do. */
   start(): Promise<void>;
@@ -137,19 +153,4 @@ export interface Capture {
   readonly stats: CaptureStats;
   /** Where the kernel log is read. */
   readonly kernelLog?: KernelLogStats;
-}
-
-/** Opens nothing before `start`. The native binding is loaded there, so importing this file costs little. */
-export function createCapture(options: CaptureOptions, sink: CaptureSink): Capture {
-  const { sources, kernelLog, log } = options;
-  if (!sources.includes('kernel-log')) return new KernelCapture(options, sink);
-  return new LoggedCapture(
-    (to) => new KernelCapture(options, to),
-    {
-      open: () => openKernelLog(kernelLog, log),
-      clock: { wall: Date.now, monotonic: () => performance.now(), wait: (ms) => setTimeout(ms) },
-      log,
-    },
-    sink,
-  );
 }

@@ -1,5 +1,5 @@
 /** How complete each source is, told as gap records. */
-import type { Observation, Source } from '../record/feed.ts';
+import type { Observation, Source } from '../model/feed.ts';
 
 export type GapObservation = Extract<Observation, { kind: 'gap' }>;
 

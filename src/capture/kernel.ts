@@ -1,9 +1,6 @@
 /** Capture on this machine's kernel: conntrack events and dumps, and the tap. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { AddressSet, AddressTexts, addressBytes, addressText } from '../parse/ip-bytes.ts';
-import { headerName } from '../parse/request-head.ts';
-import type { Source } from '../record/feed.ts';
-import { Accounting } from './accounting.ts';
+import type { Source } from '../model/feed.ts';
 import type {
   Capture,
   CaptureOptions,
@@ -12,18 +9,21 @@ import type {
   KnownFlow,
   Subscription,
 } from './capture.ts';
-import { countsFlows, openConntrackEvents, openConntrackRequests } from './conntrack.ts';
+import { Accounting } from './conntrack/counters.ts';
+import { conntrackEventFilter } from './conntrack/event-filter.ts';
+import { countsFlows, openConntrackEvents, openConntrackRequests } from './conntrack/events.ts';
+import { FlowTable, openOf } from './conntrack/flow-table.ts';
+import { listPort, type SurveyTarget, survey } from './conntrack/resync.ts';
 import { CaptureError } from './error.ts';
-import { conntrackEventFilter } from './event-filter.ts';
-import { FlowTable, openOf } from './flows.ts';
-import { HeaderPackets } from './header-packets.ts';
-import { type Libc, loadLibc } from './libc.ts';
-import type { NetlinkSocket } from './netlink.ts';
-import { Reader } from './reader.ts';
-import { listPort, type SurveyTarget, survey } from './survey.ts';
-import { ELEMENT_TIMEOUT_MS, HEADER_BYTES, type TapRule, TapTable } from './table.ts';
-import { openTapGroup, QUEUE_THRESHOLD } from './tap.ts';
-import { TapPackets } from './tap-packets.ts';
+import { AddressSet, AddressTexts, addressBytes, addressText } from './ip-bytes.ts';
+import { Reader } from './merge.ts';
+import { type Libc, loadLibc } from './netlink/libc.ts';
+import type { NetlinkSocket } from './netlink/socket.ts';
+import { openTapGroup, QUEUE_THRESHOLD } from './tap/group.ts';
+import { HeaderPackets } from './tap/header-tap.ts';
+import { ELEMENT_TIMEOUT_MS, HEADER_BYTES, type TapRule, TapTable } from './tap/nft-table.ts';
+import { headerName } from './tap/request-head.ts';
+import { TapPackets } from './tap/request-tap.ts';
 
 /** How often this looks at what is due; while nothing happens, also how often a watermark comes. */
 const TICK_MS = 1_000;

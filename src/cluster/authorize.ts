@@ -1,7 +1,7 @@
 import { BlockList, isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
+import type { PodName } from '../model/outcome.ts';
 import { canonicalIp } from '../parse/address.ts';
-import type { PodName } from '../record/outcome.ts';
 import { type Refusal, refuse } from './refusal.ts';
 import type { PodIdentity, Reviewer } from './token.ts';
 

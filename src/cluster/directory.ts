@@ -1,6 +1,6 @@
+import type { NameRecord } from '../model/feed.ts';
+import type { PodName } from '../model/outcome.ts';
 import { canonicalIp } from '../parse/address.ts';
-import type { NameRecord } from '../record/feed.ts';
-import type { PodName } from '../record/outcome.ts';
 import type { ApiObject, Reflection } from './reflector.ts';
 
 export type NameObservation = Omit<NameRecord, 'seq'>;

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Log } from '../log.ts';
-import type { PodName } from '../record/outcome.ts';
+import type { PodName } from '../model/outcome.ts';
 import type { ApiServer } from './api.ts';
 import { Directory, type NameObservation } from './directory.ts';
 import { newStats, type Pace, type ReflectorStats, reflect } from './reflector.ts';

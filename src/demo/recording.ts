@@ -2,8 +2,8 @@ import { readFile } from 'node:fs/promises';
 import type { Capture, CaptureSink, Subscription } from '../capture/capture.ts';
 import { decodeRecord } from '../feed/codec.ts';
 import type { FeedCapture } from '../feed/feed.ts';
-import type { FeedRecord, NameRecord, Observation } from '../record/feed.ts';
-import type { PodName } from '../record/outcome.ts';
+import type { FeedRecord, NameRecord, Observation } from '../model/feed.ts';
+import type { PodName } from '../model/outcome.ts';
 
 /** What a recording has to offer: a helper's feed and the access log of the same time. */
 export interface Recording {

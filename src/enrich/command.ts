@@ -3,12 +3,12 @@ import { access, constants } from 'node:fs/promises';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
-import { FlowIndex } from '../join/flow-index.ts';
-import { OFFLINE, Timing } from '../join/timing/timing.ts';
-import { logFormatOf } from '../options/format.ts';
-import { UsageError } from '../options/option.ts';
-import type { Options } from '../options/options.ts';
-import { createStyle, type StyleName } from '../rewrite/style.ts';
+import { logFormatOf } from '../config/format.ts';
+import { UsageError } from '../config/option.ts';
+import type { Options } from '../config/options.ts';
+import { OFFLINE, Timing } from '../inferred/timing.ts';
+import { FlowIndex } from '../join/index/flow-index.ts';
+import { createStyle, type StyleName } from '../rewrite/create.ts';
 import { enrich, newProgress, OFFLINE_LIMITS, OFFLINE_TIMING_LIMITS, type Progress } from './enrich.ts';
 import { decompressed } from './gzip.ts';
 

@@ -1,9 +1,9 @@
 import { LineBuffer } from '../follow/line-buffer.ts';
-import { DEFAULT_LIMITS, type FlowIndex, type IndexLimits } from '../join/flow-index.ts';
-import { TIMING_LIMITS, type Timing, type TimingLimits } from '../join/timing/timing.ts';
-import { type BlockLine, Waiting } from '../join/waiting.ts';
+import { TIMING_LIMITS, type Timing, type TimingLimits } from '../inferred/timing.ts';
+import { DEFAULT_LIMITS, type FlowIndex, type IndexLimits } from '../join/index/flow-index.ts';
+import { type BlockLine, Waiting } from '../join/pending.ts';
+import { isResolved } from '../model/outcome.ts';
 import { type LogFormat, MAX_LINE_BYTES } from '../parse/log-format.ts';
-import { isResolved } from '../record/outcome.ts';
 import type { Style } from '../rewrite/style.ts';
 import { FeedError, RecordedFeed } from './recorded-feed.ts';
 

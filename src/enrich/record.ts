@@ -4,10 +4,10 @@ import type { Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import { ownAddresses } from '../addresses.ts';
+import { UsageError } from '../config/option.ts';
+import type { Options } from '../config/options.ts';
+import { type FeedSource, readFeed } from '../feed/client.ts';
 import { encodeRecord } from '../feed/codec.ts';
-import { type FeedSource, readFeed } from '../feed/reader.ts';
-import { UsageError } from '../options/option.ts';
-import type { Options } from '../options/options.ts';
 import { canonicalIp } from '../parse/address.ts';
 
 /** Text that the disk has not taken (bytes). Beyond, the recording ends: one with a hole that nothing tells of is worse. */

@@ -1,5 +1,5 @@
 import { RecordDecoder } from '../feed/codec.ts';
-import type { FeedRecord } from '../record/feed.ts';
+import type { FeedRecord } from '../model/feed.ts';
 
 /** The recorded feed cannot be read on. `message` is one line for people. */
 export class FeedError extends Error {}

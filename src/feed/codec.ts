@@ -1,5 +1,5 @@
-import type { FeedRecord, Observation, Source } from '../record/feed.ts';
-import { RecordScanner } from './record-scanner.ts';
+import type { FeedRecord, Observation, Source } from '../model/feed.ts';
+import { RecordScanner } from './scanner.ts';
 
 /** Longest line of the feed in bytes: an id, a method, a path of up to a snap length, escaped, and addresses. */
 const MAX_LINE = 1024 * 1024;

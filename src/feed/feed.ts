@@ -1,6 +1,6 @@
 import type { Capture, CaptureSink, Subscription } from '../capture/capture.ts';
-import type { NameRecord, Observation, Source } from '../record/feed.ts';
-import type { PodName } from '../record/outcome.ts';
+import type { NameRecord, Observation, Source } from '../model/feed.ts';
+import type { PodName } from '../model/outcome.ts';
 import { encodeRecord } from './codec.ts';
 import { Ring } from './ring.ts';
 

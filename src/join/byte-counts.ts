@@ -1,16 +1,12 @@
 /** What byte counts on the wire say about an attempt, where the tap copies no payload (`--tap headers`). */
-import type { Attempt } from '../record/line.ts';
-import type { Sighting } from './connection.ts';
+import type { Attempt } from '../model/line.ts';
+import type { Sighting } from './index/connection.ts';
 
 /**
  * A request longer than this can be on the wire in part when its answer comes: a backend that does not wait for the whole
  * of it is quicker than nginx's socket (bytes).
  */
 const ONE_WRITE = 8_192;
-
-/** Lines in a row that must agree with the wire before counts are evidence, and how long a disagreement lasts (ms). */
-const CLEAN = 20;
-const DISTRUST_MS = 10_000;
 
 /** The request was upgraded to another protocol, which has no requests. */
 const SWITCHING_PROTOCOLS = 101;
@@ -59,28 +55,4 @@ export function countsAllow(sighting: Sighting, attempt: Attempt): boolean {
   if (first) return sent <= bytesSent && received <= bytesReceived;
   // It may hold the request behind the rest of another one, or be a piece of it.
   return !(sent > bytesSent && received < bytesReceived) && !(sent < bytesSent && received > bytesReceived);
-}
-
-/**
- * Whether one Service's lines have the counts of the wire. With TLS they have not, and where backends answer uploads early
- * they have not always. A request that is not among those seen could be taken for another of its size, so nothing is
- * named unless every line of late has found its like.
- */
-export class CountTrust {
-  #clean = 0;
-  #distrustedUntil = Number.NEGATIVE_INFINITY;
-
-  /** `t`: the end of the line, ms since the epoch. */
-  seen(agreed: boolean, t: number): void {
-    if (agreed) {
-      this.#clean++;
-    } else {
-      this.#clean = 0;
-      this.#distrustedUntil = Math.max(this.#distrustedUntil, t + DISTRUST_MS);
-    }
-  }
-
-  trusts(begin: number): boolean {
-    return this.#clean > CLEAN && begin > this.#distrustedUntil;
-  }
 }

@@ -1,4 +1,4 @@
-import type { Attempt } from '../record/line.ts';
+import type { Attempt } from '../model/line.ts';
 import { countsAllow, mayBeInPieces } from './byte-counts.ts';
 import {
   type Backend,
@@ -7,8 +7,8 @@ import {
   type Service,
   type Sighting,
   servedUntil,
-} from './connection.ts';
-import type { FlowIndex } from './flow-index.ts';
+} from './index/connection.ts';
+import type { FlowIndex } from './index/flow-index.ts';
 import type { Window } from './window.ts';
 
 /** Requests looked at for one attempt where no id selects them. With more in the window, the attempt is left alone. */

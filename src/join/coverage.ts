@@ -1,4 +1,4 @@
-import type { Source } from '../record/feed.ts';
+import type { Source } from '../model/feed.ts';
 
 /** Gaps remembered for each source. At the limit the oldest two become one, which hides more, never less. */
 const MAX_GAPS = 256;

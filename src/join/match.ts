@@ -1,19 +1,11 @@
-import type { ParsedLine } from '../record/line.ts';
-import type { Outcome } from '../record/outcome.ts';
-import { matchByElimination } from './by-elimination.ts';
-import { matchById } from './by-id.ts';
-import type { Sighting } from './connection.ts';
-import type { FlowIndex } from './flow-index.ts';
+import type { ParsedLine } from '../model/line.ts';
+import type { Outcome } from '../model/outcome.ts';
+import type { Sighting } from './index/connection.ts';
+import type { FlowIndex } from './index/flow-index.ts';
+import type { Match } from './match-result.ts';
+import { matchByElimination } from './rules/only-candidate.ts';
+import { matchById } from './rules/request-id.ts';
 import { attemptWindows, ranAsClockWasSet } from './window.ts';
-
-/** The outcomes, in step with the line's attempts, and what the index may learn from them (`FlowIndex.learn`). */
-export interface Match {
-  outcomes: Outcome[];
-  /** Sightings that belong to this line. */
-  used: readonly Sighting[];
-  /** Connections just opened may yet turn out not to be meant; with the next watermark the line can be settled. */
-  unripe: boolean;
-}
 
 const NONE: readonly Sighting[] = [];
 

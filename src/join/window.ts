@@ -1,4 +1,4 @@
-import type { ParsedLine } from '../record/line.ts';
+import type { ParsedLine } from '../model/line.ts';
 
 /**
  * How far an attempt that got no answer may trail the time of its line (ms): nginx reads its clock once per turn of its

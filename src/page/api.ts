@@ -1,4 +1,4 @@
-import type { ErrorBody } from '../serve/errors.ts';
+import type { ErrorBody } from '../http/errors.ts';
 
 /** An error that the sidecar gave, for people. */
 export class Refusal extends Error {

@@ -1,4 +1,4 @@
-import type { ShownAttempt, ShownLine } from '../serve/recent.ts';
+import type { ShownAttempt, ShownLine } from '../http/sidecar/recent.ts';
 import { byId, element } from './dom.ts';
 import { EVIDENCE, REASON, UNPARSED } from './explain.ts';
 import { address, milliseconds, podLabel } from './format.ts';

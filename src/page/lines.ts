@@ -1,4 +1,4 @@
-import type { ShownLine } from '../serve/recent.ts';
+import type { ShownLine } from '../http/sidecar/recent.ts';
 import { search } from './api.ts';
 import { LineDetail } from './detail.ts';
 import { byId, element, setText } from './dom.ts';

@@ -1,5 +1,5 @@
-import type { LookupMatch } from '../serve/lookup.ts';
-import type { ShownLine } from '../serve/recent.ts';
+import type { LookupMatch } from '../http/sidecar/lookup.ts';
+import type { ShownLine } from '../http/sidecar/recent.ts';
 import { get, Refusal, search } from './api.ts';
 import { lineParts } from './detail.ts';
 import { byId, element } from './dom.ts';

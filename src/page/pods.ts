@@ -1,4 +1,4 @@
-import type { PodAnswer, PodsAnswer } from '../serve/answers.ts';
+import type { PodAnswer, PodsAnswer } from '../http/sidecar/answers.ts';
 import { get } from './api.ts';
 import { byId, element, setText } from './dom.ts';
 import { filterName, percent, podLabel } from './format.ts';

@@ -1,4 +1,4 @@
-import type { PodAnswer, PodsAnswer } from '../serve/answers.ts';
+import type { PodAnswer, PodsAnswer } from '../http/sidecar/answers.ts';
 import { element, setText } from './dom.ts';
 import { address, ago, filterName, milliseconds, percent, podLabel, rate } from './format.ts';
 import { type Curve, Plot } from './plot.ts';

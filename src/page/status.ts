@@ -1,4 +1,4 @@
-import type { StatusAnswer } from '../serve/answers.ts';
+import type { StatusAnswer } from '../http/sidecar/answers.ts';
 import { get } from './api.ts';
 import { byId, type Child, element } from './dom.ts';
 import { percent, rate } from './format.ts';

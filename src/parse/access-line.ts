@@ -1,4 +1,4 @@
-import type { Attempt, ParsedLine } from '../record/line.ts';
+import type { Attempt, ParsedLine } from '../model/line.ts';
 import type { Escaping } from './format-text.ts';
 import { unescapeValue } from './log-escape.ts';
 import { matchShape } from './match-shape.ts';

@@ -1,4 +1,4 @@
-import type { Attempt } from '../record/line.ts';
+import type { Attempt } from '../model/line.ts';
 import { parseHostPort, parsePort } from './address.ts';
 import { secondsToMs, wholeNumber } from './log-time.ts';
 import { separatorLength } from './match-shape.ts';

@@ -1,4 +1,4 @@
-import type { ParsedLine, UnparsedReason } from '../record/line.ts';
+import type { ParsedLine, UnparsedReason } from '../model/line.ts';
 import { AccessLine, type RequestVariables } from './access-line.ts';
 import { AttemptReader, COLUMNS } from './attempts.ts';
 import { type Escaping, LogFormatError, readFormatText } from './format-text.ts';

@@ -1,5 +1,5 @@
+import { isResolved, type Outcome, type Resolved } from '../model/outcome.ts';
 import { formatHostPort } from '../parse/address.ts';
-import { isResolved, type Outcome, type Resolved } from '../record/outcome.ts';
 import { Edits } from './edits.ts';
 import { addReplacements, endOfRun } from './replace.ts';
 import type { LogLine, Style } from './style.ts';

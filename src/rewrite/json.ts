@@ -1,8 +1,8 @@
 import { isUtf8 } from 'node:buffer';
+import type { ParsedLine } from '../model/line.ts';
+import { isResolved, type Outcome } from '../model/outcome.ts';
 import { unescapeValue } from '../parse/log-escape.ts';
 import type { LogFormat } from '../parse/log-format.ts';
-import type { ParsedLine } from '../record/line.ts';
-import { isResolved, type Outcome } from '../record/outcome.ts';
 import { type Attribute, attributeOf, KNOWN_METHODS, SPLIT_ATTRIBUTES } from './attributes.ts';
 import type { LogLine, Style } from './style.ts';
 

@@ -1,5 +1,5 @@
+import { isResolved, type Outcome } from '../model/outcome.ts';
 import { formatHostPort } from '../parse/address.ts';
-import { isResolved, type Outcome } from '../record/outcome.ts';
 import { Edits } from './edits.ts';
 import type { LogLine, Style } from './style.ts';
 

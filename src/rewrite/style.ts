@@ -1,9 +1,5 @@
-import type { LogFormat } from '../parse/log-format.ts';
-import type { ParsedLine, UnparsedReason } from '../record/line.ts';
-import type { Outcome } from '../record/outcome.ts';
-import { AnnotateStyle } from './annotate.ts';
-import { JsonStyle } from './json.ts';
-import { ReplaceStyle } from './replace.ts';
+import type { ParsedLine, UnparsedReason } from '../model/line.ts';
+import type { Outcome } from '../model/outcome.ts';
 
 /** A line of a block of log bytes. */
 export interface LogLine {
@@ -26,18 +22,4 @@ export interface Style {
     lines: readonly LogLine[],
     outcomes: readonly (readonly Outcome[] | undefined)[],
   ): Buffer[];
-}
-
-export type StyleName = 'replace' | 'annotate' | 'json';
-export const STYLE_NAMES: readonly StyleName[] = ['replace', 'annotate', 'json'];
-
-export function createStyle(name: StyleName, format: LogFormat): Style {
-  switch (name) {
-    case 'replace':
-      return new ReplaceStyle();
-    case 'annotate':
-      return new AnnotateStyle();
-    case 'json':
-      return new JsonStyle(format);
-  }
 }

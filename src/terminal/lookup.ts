@@ -1,8 +1,8 @@
 import type { Writable } from 'node:stream';
-import { UsageError } from '../options/option.ts';
-import type { Options } from '../options/options.ts';
+import { UsageError } from '../config/option.ts';
+import type { Options } from '../config/options.ts';
+import type { LookupMatch } from '../http/sidecar/lookup.ts';
 import { formatHostPort } from '../parse/address.ts';
-import type { LookupMatch } from '../serve/lookup.ts';
 import { ask, sidecarUrl } from './sidecar-client.ts';
 import { type Look, table } from './table.ts';
 

@@ -1,5 +1,5 @@
-import { UsageError } from '../options/option.ts';
-import type { ErrorBody } from '../serve/errors.ts';
+import { UsageError } from '../config/option.ts';
+import type { ErrorBody } from '../http/errors.ts';
 
 /** The sidecar gave no answer, or refused. `message` is one line that says what to do. */
 export class SidecarError extends Error {}

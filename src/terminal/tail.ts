@@ -1,8 +1,8 @@
 import type { Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Options } from '../options/options.ts';
+import type { Options } from '../config/options.ts';
+import type { ShownLine } from '../http/sidecar/recent.ts';
 import { formatHostPort } from '../parse/address.ts';
-import type { ShownLine } from '../serve/recent.ts';
 import { serverEvents } from './event-stream.ts';
 import { ask, SidecarError, sidecarUrl } from './sidecar-client.ts';
 import { type Color, type Look, paint, printable } from './table.ts';

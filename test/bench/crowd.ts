@@ -2,10 +2,10 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { readMetrics } from '../lab/check.ts';
-import { until } from '../lab/nginx.ts';
-import { HELPER_PORT, startHelper } from '../lab/product.ts';
-import { createScene, NODE_IP } from '../lab/scene.ts';
+import { readMetrics } from '../lab/kit/check.ts';
+import { until } from '../lab/kit/nginx.ts';
+import { HELPER_PORT, startHelper } from '../lab/kit/product.ts';
+import { createScene, NODE_IP } from '../lab/kit/scene.ts';
 import { memory } from './process-cost.ts';
 
 const FIRST_PORT = 2_000;

@@ -1,5 +1,5 @@
 /** Reads the feed for several addresses as as many idle sidecars would: `feed-readers.ts URL ADDRESS…`, until it is ended. */
-import { readFeed } from '../../src/feed/reader.ts';
+import { readFeed } from '../../src/feed/client.ts';
 
 const [, , url = '', ...addresses] = process.argv;
 let connected = 0;

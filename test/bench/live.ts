@@ -2,10 +2,10 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Delays, summarise, watchDelays } from '../lab/delay.ts';
-import { RECOMMENDED } from '../lab/formats.ts';
-import type { RequestPlan } from '../lab/load.ts';
-import { type Nginx, startBackends, startFront } from '../lab/nginx.ts';
+import { type Delays, summarise, watchDelays } from '../lab/kit/delay.ts';
+import { RECOMMENDED } from '../lab/kit/formats.ts';
+import type { RequestPlan } from '../lab/kit/load.ts';
+import { type Nginx, startBackends, startFront } from '../lab/kit/nginx.ts';
 import {
   caughtUp,
   type Program,
@@ -13,9 +13,9 @@ import {
   startHelper,
   startSidecar,
   untilExact,
-} from '../lab/product.ts';
-import { createScene, type Scene } from '../lab/scene.ts';
-import { load, saturate } from '../lab/traffic.ts';
+} from '../lab/kit/product.ts';
+import { createScene, type Scene } from '../lab/kit/scene.ts';
+import { load, saturate } from '../lab/kit/traffic.ts';
 import { cpuSeconds, family, memory } from './process-cost.ts';
 
 const REQUESTS: readonly RequestPlan[] = [

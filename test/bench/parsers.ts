@@ -1,14 +1,14 @@
 /** What the parsers cost on captured input, microseconds of CPU each. No root. */
 import { readFileSync } from 'node:fs';
+import { parseConntrack } from '../../src/capture/conntrack/message.ts';
+import { AddressTexts } from '../../src/capture/ip-bytes.ts';
+import { parseKmsg } from '../../src/capture/kernel-log/kmsg-message.ts';
+import { parseLogRecord } from '../../src/capture/kernel-log/record.ts';
+import { parseNflog } from '../../src/capture/tap/nflog.ts';
+import { parseTcpPacket } from '../../src/capture/tap/packet.ts';
+import { headerName, parseRequestHead } from '../../src/capture/tap/request-head.ts';
 import { encodeRecord, RecordDecoder } from '../../src/feed/codec.ts';
-import { parseConntrack } from '../../src/parse/conntrack.ts';
-import { AddressTexts } from '../../src/parse/ip-bytes.ts';
-import { parseLogRecord } from '../../src/parse/kernel-log.ts';
-import { parseKmsg } from '../../src/parse/kmsg.ts';
-import { parseNflog } from '../../src/parse/nflog.ts';
-import { parseTcpPacket } from '../../src/parse/packet.ts';
-import { headerName, parseRequestHead } from '../../src/parse/request-head.ts';
-import type { FeedRecord } from '../../src/record/feed.ts';
+import type { FeedRecord } from '../../src/model/feed.ts';
 import { perThing } from './figure.ts';
 
 const fixture = (path: string) => readFileSync(new URL(`../fixtures/${path}`, import.meta.url), 'utf8');

@@ -7,7 +7,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { arch, cpus, loadavg, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { labCanRun } from '../lab/requirements.ts';
+import { labCanRun } from '../lab/kit/requirements.ts';
 import { crowd } from './crowd.ts';
 import { median, type Runs, shown, table } from './figure.ts';
 import { LiveBench, type Steady } from './live.ts';
@@ -18,7 +18,7 @@ import { scale } from './scale.ts';
 import { loadBuild, stages } from './stages.ts';
 import { steadyPath } from './steady.ts';
 
-const RESULTS = fileURLToPath(new URL('./RESULTS.md', import.meta.url));
+const RESULTS = fileURLToPath(new URL('../../docs/results/bench.md', import.meta.url));
 const DIST = fileURLToPath(new URL('../../dist', import.meta.url));
 const HEADER = `# What the benchmarks measured
 
@@ -49,7 +49,7 @@ two looks at the log, two writes, two timers.
 The target for memory is 80 MB. Node takes 41 before it runs anything, and 62 when Fastify, its validator and realpod are
 loaded. With V8 told to save memory (\`--optimize-for-size\`, a young generation of 2 MB twice instead of 4) it is 80 MB,
 and 24 to 34 % of a core where it was 21: the CPU was taken for the scarcer one. A remembered request or connection takes
-some 400 bytes: at the limits of the index 25 MB more (the soak in test/lab/FAULTS.md).`;
+some 400 bytes: at the limits of the index 25 MB more (the soak in docs/results/faults.md).`;
 
 function profile(shares: readonly Share[]): string[] {
   return [

@@ -1,9 +1,9 @@
 /** How cost grows with connections, pods and subscribers: microseconds of CPU for each record. No root. */
-import { FlowTable } from '../../src/capture/flows.ts';
+import { FlowTable } from '../../src/capture/conntrack/flow-table.ts';
+import type { ConntrackEvent } from '../../src/capture/conntrack/message.ts';
 import { FEED_LIMITS, Feed } from '../../src/feed/feed.ts';
-import { FlowIndex } from '../../src/join/flow-index.ts';
-import type { ConntrackEvent } from '../../src/parse/conntrack.ts';
-import type { Observation } from '../../src/record/feed.ts';
+import { FlowIndex } from '../../src/join/index/flow-index.ts';
+import type { Observation } from '../../src/model/feed.ts';
 import { cpuMicros, perThing } from './figure.ts';
 
 const T0 = 1_795_412_620_000;

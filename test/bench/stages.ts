@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { BlockLine } from '../../src/join/waiting.ts';
+import type { BlockLine } from '../../src/join/pending.ts';
 import { cpuMicros } from './figure.ts';
 import { WORKLOAD_FORMAT, writeWorkload } from './workload.ts';
 
@@ -28,8 +28,8 @@ export interface Stages {
 /** The modules under measurement, of one build. */
 export interface Build {
   codec: typeof import('../../src/feed/codec.ts');
-  flowIndex: typeof import('../../src/join/flow-index.ts');
-  waiting: typeof import('../../src/join/waiting.ts');
+  flowIndex: typeof import('../../src/join/index/flow-index.ts');
+  waiting: typeof import('../../src/join/pending.ts');
   logFormat: typeof import('../../src/parse/log-format.ts');
   replace: typeof import('../../src/rewrite/replace.ts');
 }

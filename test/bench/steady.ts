@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { type Delays, summarise, watchDelays } from '../lab/delay.ts';
+import { type Delays, summarise, watchDelays } from '../lab/kit/delay.ts';
 import { cpuSeconds, memory } from './process-cost.ts';
 import { WORKLOAD_FORMAT, WORKLOAD_SOURCE, writeWorkload } from './workload.ts';
 

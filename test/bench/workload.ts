@@ -2,7 +2,7 @@
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { encodeRecord } from '../../src/feed/codec.ts';
-import type { Flow, Observation } from '../../src/record/feed.ts';
+import type { Flow, Observation } from '../../src/model/feed.ts';
 import { seededRandom } from '../model/traffic.ts';
 
 const DEMO = fileURLToPath(new URL('../../demo/', import.meta.url));

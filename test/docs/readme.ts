@@ -4,8 +4,8 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { COMMANDS } from '../../src/options/commands.ts';
-import type { OptionSpec } from '../../src/options/option.ts';
+import { COMMANDS } from '../../src/config/commands.ts';
+import type { OptionSpec } from '../../src/config/option.ts';
 import {
   ATTRIBUTES,
   type AttributeType,

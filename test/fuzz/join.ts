@@ -1,10 +1,10 @@
 /** The join, fed with records and asked with lines that a program of bytes makes up. */
 import assert from 'node:assert/strict';
-import { FlowIndex } from '../../src/join/flow-index.ts';
+import { FlowIndex } from '../../src/join/index/flow-index.ts';
 import { matchLine } from '../../src/join/match.ts';
-import type { FeedRecord, Source } from '../../src/record/feed.ts';
-import type { Attempt, ParsedLine } from '../../src/record/line.ts';
-import type { Target } from './targets.ts';
+import type { FeedRecord, Source } from '../../src/model/feed.ts';
+import type { Attempt, ParsedLine } from '../../src/model/line.ts';
+import type { Target } from './target.ts';
 
 const LIMITS = { connections: 12, sightings: 8, usedSightings: 4, services: 3 };
 const T0 = 1_795_418_146_000;

@@ -1,10 +1,10 @@
 /** What clients of the look-up interface may write behind the `?`. */
 import assert from 'node:assert/strict';
+import { lineFilter } from '../../src/http/sidecar/line-filter.ts';
+import { parseTime } from '../../src/http/sidecar/lookup.ts';
+import type { ShownBlock } from '../../src/http/sidecar/shown.ts';
 import { parseHostPort } from '../../src/parse/address.ts';
-import { lineFilter } from '../../src/serve/line-filter.ts';
-import { parseTime } from '../../src/serve/lookup.ts';
-import type { ShownBlock } from '../../src/serve/recent.ts';
-import type { Target } from './targets.ts';
+import type { Target } from './target.ts';
 
 const LINE = {
   attempts: [{ start: 0, end: 9, kind: 'ip', ip: '10.0.0.1', port: 80 }],

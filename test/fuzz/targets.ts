@@ -1,34 +1,25 @@
 /** What is fuzzed: each parser with inputs to begin from, and what must hold of its result whatever the input. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
+import { parseConntrack } from '../../src/capture/conntrack/message.ts';
+import { AddressTexts } from '../../src/capture/ip-bytes.ts';
+import { parseKmsg } from '../../src/capture/kernel-log/kmsg-message.ts';
+import { parseLogRecord } from '../../src/capture/kernel-log/record.ts';
+import { parseSyslogLine } from '../../src/capture/kernel-log/syslog-line.ts';
+import { parseNflog } from '../../src/capture/tap/nflog.ts';
+import { parseTcpPacket } from '../../src/capture/tap/packet.ts';
+import { headerName, parseRequestHead } from '../../src/capture/tap/request-head.ts';
 import { ConfError, parseConf } from '../../src/doctor/parse-conf.ts';
 import { decodeRecord, encodeRecord, RecordDecoder } from '../../src/feed/codec.ts';
 import { INJECT_DEFAULTS, inject } from '../../src/inject/inject.ts';
+import type { Observation } from '../../src/model/feed.ts';
 import { canonicalIp, formatHostPort, parseHostPort } from '../../src/parse/address.ts';
-import { parseConntrack } from '../../src/parse/conntrack.ts';
-import { AddressTexts } from '../../src/parse/ip-bytes.ts';
-import { parseLogRecord } from '../../src/parse/kernel-log.ts';
-import { parseKmsg } from '../../src/parse/kmsg.ts';
 import { unescapeValue } from '../../src/parse/log-escape.ts';
 import { compileLogFormat, LogFormatError } from '../../src/parse/log-format.ts';
-import { parseNflog } from '../../src/parse/nflog.ts';
-import { parseTcpPacket } from '../../src/parse/packet.ts';
-import { headerName, parseRequestHead } from '../../src/parse/request-head.ts';
-import { parseSyslogLine } from '../../src/parse/syslog.ts';
-import type { Observation } from '../../src/record/feed.ts';
-import { FORMATS, RECOMMENDED } from '../lab/formats.ts';
+import { FORMATS, RECOMMENDED } from '../lab/kit/formats.ts';
 import { joinTarget } from './join.ts';
 import { lookupTarget } from './lookup.ts';
-
-export interface Target {
-  name: string;
-  corpus: readonly Buffer[];
-  words: readonly string[];
-  /** Share of the inputs, by how quickly one is done. */
-  weight: number;
-  /** Throws if something does not hold. */
-  run(input: Buffer): void;
-}
+import type { Target } from './target.ts';
 
 const fixture = (path: string): Buffer => readFileSync(new URL(`../fixtures/${path}`, import.meta.url));
 const lines = (path: string): Buffer[] =>

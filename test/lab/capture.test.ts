@@ -6,12 +6,12 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import type { ProbeCommand, ProbeReport } from './capture-probe.ts';
-import type { LoadPlan } from './load.ts';
-import { startNginx, until } from './nginx.ts';
-import { labCanRun } from './requirements.ts';
-import { createScene, endChild, type Scene } from './scene.ts';
-import { collect, labProgram } from './traffic.ts';
+import type { ProbeCommand, ProbeReport } from './kit/capture-probe.ts';
+import type { LoadPlan } from './kit/load.ts';
+import { startNginx, until } from './kit/nginx.ts';
+import { labCanRun } from './kit/requirements.ts';
+import { createScene, endChild, type Scene } from './kit/scene.ts';
+import { collect, labProgram } from './kit/traffic.ts';
 
 const skip = labCanRun() ? false : 'lab skipped';
 const POD_PORT = 10000;
@@ -53,7 +53,7 @@ class Probe {
   readonly #answers: string[] = [];
 
   constructor(context: TestContext, options: object = {}, where: string[] = []) {
-    const program = fileURLToPath(new URL('./capture-probe.ts', import.meta.url));
+    const program = fileURLToPath(new URL('./kit/capture-probe.ts', import.meta.url));
     const node = [process.execPath, '--import', import.meta.resolve('tsx'), program, JSON.stringify(options)];
     const [command, ...args] = [...where, ...node];
     this.child = scene.spawnIn(scene.node, command!, args, { stdio: ['pipe', 'pipe', 'pipe'] });

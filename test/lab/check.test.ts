@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compare, countBy, readMetrics } from './check.ts';
-import { readServed, type Served } from './truth.ts';
+import { compare, countBy, readMetrics } from './kit/check.ts';
+import { readServed, type Served } from './kit/truth.ts';
 
 /** Lines that nginx wrote in the lab (FORMATS.full). */
 const SERVED =

@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { service, slice } from '../unit/api-server.ts';
-import { compare, readMetrics } from './check.ts';
-import { type ApiServer, startApiServer, startNamed } from './cluster.ts';
-import { FORMATS } from './formats.ts';
-import { type Nginx, startFront, until } from './nginx.ts';
+import { compare, readMetrics } from './kit/check.ts';
+import { type ApiServer, startApiServer, startNamed } from './kit/cluster.ts';
+import { FORMATS } from './kit/formats.ts';
+import { type Nginx, startFront, until } from './kit/nginx.ts';
 import {
   caughtUp,
   countLines,
@@ -18,11 +18,11 @@ import {
   startHelper,
   startSidecar,
   untilExact,
-} from './product.ts';
-import { labCanRun } from './requirements.ts';
-import { dropLines } from './scenario.ts';
-import { createScene, NODE_IP, type Scene, type ServiceSpec } from './scene.ts';
-import { load } from './traffic.ts';
+} from './kit/product.ts';
+import { labCanRun } from './kit/requirements.ts';
+import { dropLines } from './kit/scenario.ts';
+import { createScene, NODE_IP, type Scene, type ServiceSpec } from './kit/scene.ts';
+import { load } from './kit/traffic.ts';
 
 const NODE = 'worker-1';
 const FORMAT = FORMATS.full.replace(

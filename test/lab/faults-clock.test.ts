@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { type FaultRow, writeFaults } from './faults-table.ts';
-import { labCanRun } from './requirements.ts';
+import { type FaultRow, writeFaults } from './kit/faults-table.ts';
+import { labCanRun } from './kit/requirements.ts';
 import { runInVm, VM, vmObstacle } from './vm/boot.ts';
 
 const LIMIT_MS = 280_000;

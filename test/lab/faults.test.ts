@@ -4,15 +4,15 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { readMetrics } from './check.ts';
-import { type ApiServer, startApiServer } from './cluster.ts';
-import { assertUnharmed, type Fault, type FaultLoad, underFault } from './faults.ts';
-import { type FaultRow, writeFaults } from './faults-table.ts';
-import { sh } from './namespaces.ts';
-import { countLines, untilExact } from './product.ts';
-import { labCanRun } from './requirements.ts';
-import { createStage, cutFeed, holdings, kill, type Stage, services, workerPids } from './stage.ts';
-import { collect } from './traffic.ts';
+import { readMetrics } from './kit/check.ts';
+import { type ApiServer, startApiServer } from './kit/cluster.ts';
+import { assertUnharmed, type Fault, type FaultLoad, underFault } from './kit/faults.ts';
+import { type FaultRow, writeFaults } from './kit/faults-table.ts';
+import { sh } from './kit/namespaces.ts';
+import { countLines, untilExact } from './kit/product.ts';
+import { labCanRun } from './kit/requirements.ts';
+import { createStage, cutFeed, holdings, kill, type Stage, services, workerPids } from './kit/stage.ts';
+import { collect } from './kit/traffic.ts';
 
 const LOAD: FaultLoad = {
   ratePerSecond: 400,

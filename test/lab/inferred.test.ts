@@ -6,16 +6,16 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { family } from '../bench/process-cost.ts';
-import { compare } from './check.ts';
-import { FORMATS } from './formats.ts';
-import type { LoadPlan } from './load.ts';
-import { until } from './nginx.ts';
-import { CLI, countLines, HELPER_PORT, type Program, startHelper } from './product.ts';
-import { labCanRun } from './requirements.ts';
-import { type Row, writeResults } from './results.ts';
-import { type Bench, dropLines, type Judge, judge, type ScenarioOptions } from './scenario.ts';
-import { createScene, endChild, NODE_IP, type Scene } from './scene.ts';
-import { startOdd } from './traffic.ts';
+import { compare } from './kit/check.ts';
+import { FORMATS } from './kit/formats.ts';
+import type { LoadPlan } from './kit/load.ts';
+import { until } from './kit/nginx.ts';
+import { CLI, countLines, HELPER_PORT, type Program, startHelper } from './kit/product.ts';
+import { labCanRun } from './kit/requirements.ts';
+import { type Row, writeResults } from './kit/results.ts';
+import { type Bench, dropLines, type Judge, judge, type ScenarioOptions } from './kit/scenario.ts';
+import { createScene, endChild, NODE_IP, type Scene } from './kit/scene.ts';
+import { startOdd } from './kit/traffic.ts';
 
 const ALL = [0, 1, 2, 3];
 /** Lines that are sent before those that are counted. */

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { labCanRun } from './requirements.ts';
-import { type Row, writeResults } from './results.ts';
-import { assertResolved } from './scenario.ts';
+import { labCanRun } from './kit/requirements.ts';
+import { type Row, writeResults } from './kit/results.ts';
+import { assertResolved } from './kit/scenario.ts';
 import { runInVm, VM, vmObstacle } from './vm/boot.ts';
 
 const LIMIT_MS = 1_500_000;

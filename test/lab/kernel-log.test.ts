@@ -12,17 +12,17 @@ import {
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { LOCAL_PORT_FIELD } from './formats.ts';
-import { chain } from './kube-proxy.ts';
-import type { LoadPlan } from './load.ts';
-import { startBackends } from './nginx.ts';
-import { NODE_LOG_RECORDS, nodeLogRecords } from './node-log.ts';
-import { type Program, startHelper } from './product.ts';
-import { labCanRun } from './requirements.ts';
-import { type Row, writeResults } from './results.ts';
-import { assertResolved, type Judge, judge, type ScenarioOptions } from './scenario.ts';
-import { createScene, NODE_IP, type Scene } from './scene.ts';
-import { collect, saturate } from './traffic.ts';
+import { LOCAL_PORT_FIELD } from './kit/formats.ts';
+import { chain } from './kit/kube-proxy.ts';
+import type { LoadPlan } from './kit/load.ts';
+import { startBackends } from './kit/nginx.ts';
+import { NODE_LOG_RECORDS, nodeLogRecords } from './kit/node-log.ts';
+import { type Program, startHelper } from './kit/product.ts';
+import { labCanRun } from './kit/requirements.ts';
+import { type Row, writeResults } from './kit/results.ts';
+import { assertResolved, type Judge, judge, type ScenarioOptions } from './kit/scenario.ts';
+import { createScene, NODE_IP, type Scene } from './kit/scene.ts';
+import { collect, saturate } from './kit/traffic.ts';
 
 const PORT = 10002;
 const MIX: LoadPlan['requests'] = [

@@ -4,10 +4,10 @@
  */
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { FORMATS } from './formats.ts';
-import { labObstacle } from './requirements.ts';
-import { openLiveShop, SHOP_REQUESTS } from './shop.ts';
-import { load } from './traffic.ts';
+import { FORMATS } from './kit/formats.ts';
+import { labObstacle } from './kit/requirements.ts';
+import { openLiveShop, SHOP_REQUESTS } from './kit/shop.ts';
+import { load } from './kit/traffic.ts';
 
 const obstacle = labObstacle();
 if (obstacle) {

@@ -2,14 +2,14 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { readMetrics } from './check.ts';
-import { LOCAL_PORT_FIELD } from './formats.ts';
-import type { LoadPlan } from './load.ts';
-import { startBackends } from './nginx.ts';
-import { type Program, startHelper } from './product.ts';
-import { labCanRun } from './requirements.ts';
-import { type Row, writeResults } from './results.ts';
-import { assertResolved, type Judge, judge } from './scenario.ts';
+import { readMetrics } from './kit/check.ts';
+import { LOCAL_PORT_FIELD } from './kit/formats.ts';
+import type { LoadPlan } from './kit/load.ts';
+import { startBackends } from './kit/nginx.ts';
+import { type Program, startHelper } from './kit/product.ts';
+import { labCanRun } from './kit/requirements.ts';
+import { type Row, writeResults } from './kit/results.ts';
+import { assertResolved, type Judge, judge } from './kit/scenario.ts';
 import {
   createScene,
   type Pod,
@@ -17,7 +17,7 @@ import {
   type SceneOptions,
   type ServiceSpec,
   UPLINK_IP,
-} from './scene.ts';
+} from './kit/scene.ts';
 
 const ALL = [0, 1, 2, 3];
 const EXTERNAL = '198.51.100.7';

@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { parse, stringify } from 'yaml';
-import { FORMATS } from './formats.ts';
-import { type Prometheus, promtool, ruleFile, SCRAPED, startPrometheus } from './prometheus.ts';
-import { labCanRun, PROMETHEUS } from './requirements.ts';
-import { type LiveShop, openLiveShop, SHOP_PODS, SHOP_SERVICES } from './shop.ts';
+import { FORMATS } from './kit/formats.ts';
+import { type Prometheus, promtool, ruleFile, SCRAPED, startPrometheus } from './kit/prometheus.ts';
+import { labCanRun, PROMETHEUS } from './kit/requirements.ts';
+import { type LiveShop, openLiveShop, SHOP_PODS, SHOP_SERVICES } from './kit/shop.ts';
 
 const DASHBOARD = new URL('../../k8s/monitoring/dashboard.json', import.meta.url);
 const dashboard = JSON.parse(readFileSync(DASHBOARD, 'utf8')) as {

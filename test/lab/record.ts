@@ -6,13 +6,13 @@ import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { RECOMMENDED } from './formats.ts';
-import { until } from './nginx.ts';
-import { get, HELPER_PORT, startHelper } from './product.ts';
-import { labObstacle } from './requirements.ts';
-import { endChild, NODE_IP } from './scene.ts';
-import { openShop, SHOP_REQUESTS, startNames, startShopFront } from './shop.ts';
-import { load } from './traffic.ts';
+import { RECOMMENDED } from './kit/formats.ts';
+import { until } from './kit/nginx.ts';
+import { get, HELPER_PORT, startHelper } from './kit/product.ts';
+import { labObstacle } from './kit/requirements.ts';
+import { endChild, NODE_IP } from './kit/scene.ts';
+import { openShop, SHOP_REQUESTS, startNames, startShopFront } from './kit/shop.ts';
+import { load } from './kit/traffic.ts';
 
 const REQUESTS = 400;
 const LIMIT_BYTES = 300_000;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { labCanRun } from './requirements.ts';
+import { labCanRun } from './kit/requirements.ts';
 import { soak, soakFindings } from './soak.ts';
 
 test('three quarters of a minute of traffic, churn, rotation and faults: nothing wrong, lost or left behind', {

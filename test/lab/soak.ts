@@ -10,14 +10,23 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { type Comparison, compare } from './check.ts';
-import { type FaultRow, writeFaults } from './faults-table.ts';
-import { random } from './load.ts';
-import { until } from './nginx.ts';
-import { caughtUp, type Program, untilExact } from './product.ts';
-import { labCanRun } from './requirements.ts';
-import { createStage, cutFeed, holdings, kill, type Stage, services, timersOf, workerPids } from './stage.ts';
-import { load } from './traffic.ts';
+import { type Comparison, compare } from './kit/check.ts';
+import { type FaultRow, writeFaults } from './kit/faults-table.ts';
+import { random } from './kit/load.ts';
+import { until } from './kit/nginx.ts';
+import { caughtUp, type Program, untilExact } from './kit/product.ts';
+import { labCanRun } from './kit/requirements.ts';
+import {
+  createStage,
+  cutFeed,
+  holdings,
+  kill,
+  type Stage,
+  services,
+  timersOf,
+  workerPids,
+} from './kit/stage.ts';
+import { load } from './kit/traffic.ts';
 
 export interface SoakPlan {
   minutes: number;

@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict';
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
-import { difference } from './check.ts';
-import { type Delays, summarise, watchDelays } from './delay.ts';
-import { LOCAL_PORT_FIELD } from './formats.ts';
-import type { LoadPlan } from './load.ts';
-import { FRONT_PORT, startBackends, until } from './nginx.ts';
-import { caughtUp, countLines, get, type Program, startHelper, untilExact } from './product.ts';
-import { labCanRun } from './requirements.ts';
-import { writeResults } from './results.ts';
-import { assertResolved, dropLines, type Judge, judge } from './scenario.ts';
-import { createScene, type Scene } from './scene.ts';
-import { saturate } from './traffic.ts';
+import { difference } from './kit/check.ts';
+import { type Delays, summarise, watchDelays } from './kit/delay.ts';
+import { LOCAL_PORT_FIELD } from './kit/formats.ts';
+import type { LoadPlan } from './kit/load.ts';
+import { FRONT_PORT, startBackends, until } from './kit/nginx.ts';
+import { caughtUp, countLines, get, type Program, startHelper, untilExact } from './kit/product.ts';
+import { labCanRun } from './kit/requirements.ts';
+import { writeResults } from './kit/results.ts';
+import { assertResolved, dropLines, type Judge, judge } from './kit/scenario.ts';
+import { createScene, type Scene } from './kit/scene.ts';
+import { saturate } from './kit/traffic.ts';
 
 /** Everyday traffic over two Services that share their pods. */
 const MIX: LoadPlan['requests'] = [

@@ -1,14 +1,14 @@
 /** Lines without an id: by byte counts from TCP headers alone, and by when connections were opened. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import type { LoadPlan } from './load.ts';
-import { startBackends } from './nginx.ts';
-import { startHelper } from './product.ts';
-import { labCanRun } from './requirements.ts';
-import { type Row, writeResults } from './results.ts';
-import { type Bench, type Judge, judge } from './scenario.ts';
-import { createScene, type Scene } from './scene.ts';
-import { startOdd } from './traffic.ts';
+import type { LoadPlan } from './kit/load.ts';
+import { startBackends } from './kit/nginx.ts';
+import { startHelper } from './kit/product.ts';
+import { labCanRun } from './kit/requirements.ts';
+import { type Row, writeResults } from './kit/results.ts';
+import { type Bench, type Judge, judge } from './kit/scenario.ts';
+import { createScene, type Scene } from './kit/scene.ts';
+import { startOdd } from './kit/traffic.ts';
 
 const ALL = [0, 1, 2, 3];
 const skip = !labCanRun();

@@ -1,9 +1,10 @@
-import { CAPTURE_DEFAULTS, createCapture } from '../../src/capture/capture.ts';
-import { HeaderPackets } from '../../src/capture/header-packets.ts';
-import { AddressSet, AddressTexts, addressBytes } from '../../src/parse/ip-bytes.ts';
-import { TCP_FLAGS } from '../../src/parse/packet.ts';
-import type { FeedRecord, Observation } from '../../src/record/feed.ts';
-import type { ParsedLine } from '../../src/record/line.ts';
+import { CAPTURE_DEFAULTS } from '../../src/capture/capture.ts';
+import { createCapture } from '../../src/capture/create.ts';
+import { AddressSet, AddressTexts, addressBytes } from '../../src/capture/ip-bytes.ts';
+import { HeaderPackets } from '../../src/capture/tap/header-tap.ts';
+import { TCP_FLAGS } from '../../src/capture/tap/packet.ts';
+import type { FeedRecord, Observation } from '../../src/model/feed.ts';
+import type { ParsedLine } from '../../src/model/line.ts';
 import { seededRandom } from './traffic.ts';
 
 /** What kind of nginx, backends and reader a run has. Shares are 0–1. */

@@ -4,9 +4,9 @@ import {
   Timing,
   type TimingLimits,
   type TimingPace,
-} from '../../src/join/timing/timing.ts';
-import type { FeedRecord } from '../../src/record/feed.ts';
-import type { ParsedLine } from '../../src/record/line.ts';
+} from '../../src/inferred/timing.ts';
+import type { FeedRecord } from '../../src/model/feed.ts';
+import type { ParsedLine } from '../../src/model/line.ts';
 
 export interface TimingScore {
   attempts: number;

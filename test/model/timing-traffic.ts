@@ -1,5 +1,5 @@
-import type { FeedRecord, Observation } from '../../src/record/feed.ts';
-import type { Attempt, ParsedLine } from '../../src/record/line.ts';
+import type { FeedRecord, Observation } from '../../src/model/feed.ts';
+import type { Attempt, ParsedLine } from '../../src/model/line.ts';
 import { seededRandom } from './traffic.ts';
 
 /** What kind of nginx, clients, backends and kernel a run has. Shares are 0–1. */

@@ -1,5 +1,5 @@
-import type { FeedRecord, Observation } from '../../src/record/feed.ts';
-import type { Attempt, ParsedLine } from '../../src/record/line.ts';
+import type { FeedRecord, Observation } from '../../src/model/feed.ts';
+import type { Attempt, ParsedLine } from '../../src/model/line.ts';
 
 /** A repeatable source of numbers in [0, 1): mulberry32. */
 export function seededRandom(seed: number): () => number {

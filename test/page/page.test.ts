@@ -8,10 +8,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { Page } from 'playwright-core';
-import { FORMATS } from '../lab/formats.ts';
-import { until } from '../lab/nginx.ts';
-import { BROWSER, labCanRun } from '../lab/requirements.ts';
-import { type LiveShop, openLiveShop, SHOP_PODS } from '../lab/shop.ts';
+import { FORMATS } from '../lab/kit/formats.ts';
+import { until } from '../lab/kit/nginx.ts';
+import { BROWSER, labCanRun } from '../lab/kit/requirements.ts';
+import { type LiveShop, openLiveShop, SHOP_PODS } from '../lab/kit/shop.ts';
 import { type Browser, browserObstacle, startBrowser } from './browser.ts';
 import { unreadableTexts } from './contrast.ts';
 

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { Accounting } from '../../src/capture/accounting.ts';
-import { type ConntrackEvent, parseConntrack, parseCounts } from '../../src/parse/conntrack.ts';
-import { AddressTexts } from '../../src/parse/ip-bytes.ts';
-import type { Observation } from '../../src/record/feed.ts';
+import { Accounting } from '../../src/capture/conntrack/counters.ts';
+import { type ConntrackEvent, parseConntrack, parseCounts } from '../../src/capture/conntrack/message.ts';
+import { AddressTexts } from '../../src/capture/ip-bytes.ts';
+import type { Observation } from '../../src/model/feed.ts';
 
 const { messages } = JSON.parse(
   readFileSync(new URL('../fixtures/conntrack/messages.json', import.meta.url), 'utf8'),

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Aged, AgeOrder } from '../../src/join/age-order.ts';
+import { type Aged, AgeOrder } from '../../src/join/index/fifo-list.ts';
 
 interface Entry extends Aged<Entry> {
   n: number;

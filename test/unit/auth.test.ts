@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { ApiError, type ApiServer } from '../../src/cluster/api.ts';
 import { type AuthMode, createAuthorizer } from '../../src/cluster/authorize.ts';
 import { createReviewer } from '../../src/cluster/token.ts';
-import type { PodName } from '../../src/record/outcome.ts';
+import type { PodName } from '../../src/model/outcome.ts';
 import { ApiServerStandIn, type TokenSubject } from './api-server.ts';
 
 const POD = '10.244.0.70';

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { COUNTED_SLACK_MS } from '../../src/join/by-counts.ts';
-import { FlowIndex } from '../../src/join/flow-index.ts';
+import { FlowIndex } from '../../src/join/index/flow-index.ts';
 import { matchLine } from '../../src/join/match.ts';
+import { COUNTED_SLACK_MS } from '../../src/join/rules/byte-counts.ts';
 import { lineEnd } from '../../src/join/window.ts';
-import { isResolved } from '../../src/record/outcome.ts';
+import { isResolved } from '../../src/model/outcome.ts';
 import { type HeaderPlan, simulateHeaders } from '../model/header-traffic.ts';
 import { seededRandom } from '../model/traffic.ts';
 

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { conntrackEventFilter } from '../../src/capture/event-filter.ts';
-import { align4, attributeEnd, attributeType } from '../../src/parse/netlink.ts';
+import { conntrackEventFilter } from '../../src/capture/conntrack/event-filter.ts';
+import { align4, attributeEnd, attributeType } from '../../src/capture/netlink/wire.ts';
 
 const { messages } = JSON.parse(
   readFileSync(new URL('../fixtures/conntrack/messages.json', import.meta.url), 'utf8'),

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FlowTable } from '../../src/capture/flows.ts';
-import type { ConntrackEvent } from '../../src/parse/conntrack.ts';
-import type { Observation } from '../../src/record/feed.ts';
+import { FlowTable } from '../../src/capture/conntrack/flow-table.ts';
+import type { ConntrackEvent } from '../../src/capture/conntrack/message.ts';
+import type { Observation } from '../../src/model/feed.ts';
 
 const SRC = '10.77.0.70';
 

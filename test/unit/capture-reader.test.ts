@@ -1,14 +1,15 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { CAPTURE_DEFAULTS, createCapture } from '../../src/capture/capture.ts';
-import { FlowTable } from '../../src/capture/flows.ts';
-import type { Drained, MessageVisitor } from '../../src/capture/netlink.ts';
-import { type MessageSource, Reader } from '../../src/capture/reader.ts';
-import { TapPackets } from '../../src/capture/tap-packets.ts';
-import { AddressSet, AddressTexts } from '../../src/parse/ip-bytes.ts';
-import { headerName } from '../../src/parse/request-head.ts';
-import type { Observation } from '../../src/record/feed.ts';
+import { CAPTURE_DEFAULTS } from '../../src/capture/capture.ts';
+import { FlowTable } from '../../src/capture/conntrack/flow-table.ts';
+import { createCapture } from '../../src/capture/create.ts';
+import { AddressSet, AddressTexts } from '../../src/capture/ip-bytes.ts';
+import { type MessageSource, Reader } from '../../src/capture/merge.ts';
+import type { Drained, MessageVisitor } from '../../src/capture/netlink/socket.ts';
+import { headerName } from '../../src/capture/tap/request-head.ts';
+import { TapPackets } from '../../src/capture/tap/request-tap.ts';
+import type { Observation } from '../../src/model/feed.ts';
 
 function captured(path: string): Map<string, Buffer> {
   const text = readFileSync(new URL(`../fixtures/${path}/messages.json`, import.meta.url), 'utf8');

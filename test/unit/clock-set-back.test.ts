@@ -3,12 +3,12 @@ import { test } from 'node:test';
 import { Directory } from '../../src/cluster/directory.ts';
 import type { LogBlock } from '../../src/follow/follower.ts';
 import { beginning } from '../../src/follow/position.ts';
-import { FlowIndex } from '../../src/join/flow-index.ts';
+import { FlowIndex } from '../../src/join/index/flow-index.ts';
+import type { FeedRecord, Observation } from '../../src/model/feed.ts';
+import { isResolved } from '../../src/model/outcome.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
 import { Pipeline } from '../../src/pipeline.ts';
-import type { FeedRecord, Observation } from '../../src/record/feed.ts';
-import { isResolved } from '../../src/record/outcome.ts';
-import { createStyle } from '../../src/rewrite/style.ts';
+import { createStyle } from '../../src/rewrite/create.ts';
 
 const HOUR = 3_600_000;
 const T0 = 1_795_418_146_000;

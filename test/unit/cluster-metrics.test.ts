@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { addClusterMetrics } from '../../src/serve/cluster-metrics.ts';
-import { Metrics } from '../../src/serve/metrics.ts';
+import { addClusterMetrics } from '../../src/http/helper/cluster-metrics.ts';
+import { Metrics } from '../../src/http/metrics.ts';
 import { parseMetrics } from './metrics-text.ts';
 
 const NOW = 1_764_837_843_000;

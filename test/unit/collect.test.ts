@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { parse } from 'yaml';
-import { createStyle } from '../../src/rewrite/style.ts';
+import { createStyle } from '../../src/rewrite/create.ts';
 import { demoFormat, settledDemo } from './serve-demo.ts';
 
 const COLLECT = new URL('../../k8s/collect/', import.meta.url);

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { type ConntrackEvent, parseConntrack, parseCounts } from '../../src/parse/conntrack.ts';
-import { AddressSet, AddressTexts } from '../../src/parse/ip-bytes.ts';
-import { parseLogRecord } from '../../src/parse/kernel-log.ts';
-import { parseKmsg } from '../../src/parse/kmsg.ts';
+import { type ConntrackEvent, parseConntrack, parseCounts } from '../../src/capture/conntrack/message.ts';
+import { AddressSet, AddressTexts } from '../../src/capture/ip-bytes.ts';
+import { parseKmsg } from '../../src/capture/kernel-log/kmsg-message.ts';
+import { parseLogRecord } from '../../src/capture/kernel-log/record.ts';
 
 interface Captured {
   what: string;

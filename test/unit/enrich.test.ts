@@ -7,15 +7,15 @@ import { join } from 'node:path';
 import { Readable, Writable } from 'node:stream';
 import { test } from 'node:test';
 import { gunzipSync, gzipSync } from 'node:zlib';
+import { UsageError } from '../../src/config/option.ts';
+import { Options } from '../../src/config/options.ts';
 import { runEnrich } from '../../src/enrich/command.ts';
 import { enrich, newProgress, OFFLINE_LIMITS } from '../../src/enrich/enrich.ts';
 import { decompressed } from '../../src/enrich/gzip.ts';
 import { runRecord } from '../../src/enrich/record.ts';
-import { FlowIndex } from '../../src/join/flow-index.ts';
-import { UsageError } from '../../src/options/option.ts';
-import { Options } from '../../src/options/options.ts';
+import { FlowIndex } from '../../src/join/index/flow-index.ts';
 import { compileLogFormat, DEFAULT_LOG_FORMAT } from '../../src/parse/log-format.ts';
-import { createStyle } from '../../src/rewrite/style.ts';
+import { createStyle } from '../../src/rewrite/create.ts';
 import { demoFeed, demoFormat, demoFormatText, demoLines, demoLog, demoRecords } from './serve-demo.ts';
 
 async function* pieces(bytes: Buffer, size: number): AsyncGenerator<Buffer> {

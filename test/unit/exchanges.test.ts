@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Exchanges } from '../../src/capture/exchanges.ts';
-import { TCP_FLAGS } from '../../src/parse/packet.ts';
+import { Exchanges } from '../../src/capture/tap/exchanges.ts';
+import { TCP_FLAGS } from '../../src/capture/tap/packet.ts';
 
 const { fin, syn, rst, psh } = TCP_FLAGS;
 const ENDS = { src: '10.244.0.70', sport: 33454, ip: '10.244.0.64', port: 10000 };

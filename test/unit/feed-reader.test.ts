@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
-import { readFeed } from '../../src/feed/reader.ts';
+import { readFeed } from '../../src/feed/client.ts';
 
 test('a pod with two addresses gets one of them until the helper knows that the other is its own too', {
   timeout: 20_000,

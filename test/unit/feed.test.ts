@@ -3,8 +3,8 @@ import { test } from 'node:test';
 import type { Subscription } from '../../src/capture/capture.ts';
 import { decodeRecord, encodeRecord, RecordDecoder } from '../../src/feed/codec.ts';
 import { FEED_LIMITS, Feed } from '../../src/feed/feed.ts';
-import { Names } from '../../src/join/names.ts';
-import type { FeedRecord, Observation } from '../../src/record/feed.ts';
+import { Names } from '../../src/join/index/names.ts';
+import type { FeedRecord, Observation } from '../../src/model/feed.ts';
 
 const NGINX = '10.244.0.70';
 const OTHER = '10.244.0.71';

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FlowIndex } from '../../src/join/flow-index.ts';
+import { FlowIndex } from '../../src/join/index/flow-index.ts';
 import { matchLine } from '../../src/join/match.ts';
+import type { FeedRecord, Observation } from '../../src/model/feed.ts';
 import { compileLogFormat, type LogFormatOptions } from '../../src/parse/log-format.ts';
-import type { FeedRecord, Observation } from '../../src/record/feed.ts';
 
 /** Times of the tests are ms after this. */
 const T0 = 1_764_837_843_000;

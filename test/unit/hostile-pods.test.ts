@@ -3,13 +3,14 @@ import { once } from 'node:events';
 import http from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { after, test } from 'node:test';
-import { CAPTURE_DEFAULTS, createCapture, type KnownFlow } from '../../src/capture/capture.ts';
+import { CAPTURE_DEFAULTS, type KnownFlow } from '../../src/capture/capture.ts';
+import { createCapture } from '../../src/capture/create.ts';
 import { createAuthorizer } from '../../src/cluster/authorize.ts';
 import { Feed } from '../../src/feed/feed.ts';
-import { createHelperApp } from '../../src/helper.ts';
-import type { Observation } from '../../src/record/feed.ts';
-import { createApp, listen } from '../../src/serve/http.ts';
-import { Sources } from '../../src/serve/sources.ts';
+import { createApp, listen } from '../../src/http/app.ts';
+import { createHelperApp } from '../../src/http/helper/app.ts';
+import { Sources } from '../../src/http/sidecar/sources.ts';
+import type { Observation } from '../../src/model/feed.ts';
 
 /** A connection that is not closed as it should be would be waited for without end. */
 const LIMIT = { timeout: 60_000 };

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { NAME_LIMITS, Names } from '../../src/join/names.ts';
-import type { NameRecord } from '../../src/record/feed.ts';
+import { NAME_LIMITS, Names } from '../../src/join/index/names.ts';
+import type { NameRecord } from '../../src/model/feed.ts';
 
 const IP = '10.0.0.7';
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FlowIndex } from '../../src/join/flow-index.ts';
+import { FlowIndex } from '../../src/join/index/flow-index.ts';
 import { matchLine } from '../../src/join/match.ts';
-import type { Observation } from '../../src/record/feed.ts';
-import type { ParsedLine } from '../../src/record/line.ts';
+import type { Observation } from '../../src/model/feed.ts';
+import type { ParsedLine } from '../../src/model/line.ts';
 
 const VIP = { vip: '10.105.148.194', vport: 10000 };
 const START = 1_764_837_843_000;

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DEFAULT_LIMITS, FlowIndex, type IndexLimits } from '../../src/join/flow-index.ts';
+import { DEFAULT_LIMITS, FlowIndex, type IndexLimits } from '../../src/join/index/flow-index.ts';
 import { matchLine } from '../../src/join/match.ts';
 import { lineEnd } from '../../src/join/window.ts';
-import { isResolved } from '../../src/record/outcome.ts';
+import { isResolved } from '../../src/model/outcome.ts';
 import { seededRandom, simulate, type TrafficPlan } from '../model/traffic.ts';
 
 const RUNS = Number(process.env.REALPOD_JOIN_RUNS ?? 300);

@@ -1,14 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Capture, CaptureSink, Subscription } from '../../src/capture/capture.ts';
-import { CAPTURE_DEFAULTS, createCapture } from '../../src/capture/capture.ts';
-import { LoggedCapture } from '../../src/capture/kernel-log.ts';
-import type { MessageReading, MessageSource } from '../../src/capture/kernel-messages.ts';
-import { StampClock } from '../../src/capture/kmsg.ts';
+import { CAPTURE_DEFAULTS } from '../../src/capture/capture.ts';
+import { createCapture } from '../../src/capture/create.ts';
+import { LoggedCapture } from '../../src/capture/kernel-log/capture.ts';
+import { StampClock } from '../../src/capture/kernel-log/kmsg.ts';
+import type { MessageReading, MessageSource } from '../../src/capture/kernel-log/messages.ts';
+import type { LogRecord } from '../../src/capture/kernel-log/record.ts';
 import { Feed } from '../../src/feed/feed.ts';
-import type { LogRecord } from '../../src/parse/kernel-log.ts';
-import type { Flow, Observation } from '../../src/record/feed.ts';
-import { helperMetrics } from '../../src/serve/helper-metrics.ts';
+import { helperMetrics } from '../../src/http/helper/metrics.ts';
+import type { Flow, Observation } from '../../src/model/feed.ts';
 import { parseMetrics } from './metrics-text.ts';
 
 const VIP = { vip: '10.105.148.194', vport: 10000 };

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { type LogRecord, parseLogRecord } from '../../src/parse/kernel-log.ts';
-import { parseKmsg } from '../../src/parse/kmsg.ts';
-import { parseSyslogLine } from '../../src/parse/syslog.ts';
+import { parseKmsg } from '../../src/capture/kernel-log/kmsg-message.ts';
+import { type LogRecord, parseLogRecord } from '../../src/capture/kernel-log/record.ts';
+import { parseSyslogLine } from '../../src/capture/kernel-log/syslog-line.ts';
 
 const fixture = (name: string) =>
   readFileSync(new URL(`../fixtures/kernel-log/${name}`, import.meta.url), 'latin1')

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import type { ParsedLine } from '../../src/model/line.ts';
 import { compileLogFormat, DEFAULT_LOG_FORMAT, type LogFormat } from '../../src/parse/log-format.ts';
-import type { ParsedLine } from '../../src/record/line.ts';
 import { CAPTURED_LINES, type CapturedLine } from '../fixtures/access-lines/cases.ts';
 import { FORMATS, type FormatName, type Truth } from '../fixtures/access-lines/formats.ts';
 

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Escaping } from '../../src/parse/format-text.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
-import { RECOMMENDED } from '../lab/formats.ts';
+import { RECOMMENDED } from '../lab/kit/formats.ts';
 
 const RUNS = Number(process.env.REALPOD_ROUND_TRIPS ?? 1_000);
 const LETTERS = new Map([...'\n\r\t\b\f'].map((char, i) => [char, `\\${'nrtbf'[i]}`]));

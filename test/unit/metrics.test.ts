@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { parse } from 'yaml';
-import { Metrics } from '../../src/serve/metrics.ts';
+import { Metrics } from '../../src/http/metrics.ts';
 import { parseMetrics, type Sample } from './metrics-text.ts';
 import { servedDemo } from './serve-app.ts';
 import { demoLines, demoLog } from './serve-demo.ts';
@@ -86,8 +86,8 @@ interface Panel {
 test('every query of the dashboard and of the alert rules names a metric and labels that exist', async () => {
   const metrics = await metricsOf(servedDemo());
   const source = (name: string) =>
-    readFileSync(new URL(`../../src/serve/${name}.ts`, import.meta.url), 'utf8');
-  const helper = source('helper-metrics') + source('cluster-metrics');
+    readFileSync(new URL(`../../src/http/helper/${name}.ts`, import.meta.url), 'utf8');
+  const helper = source('metrics') + source('cluster-metrics');
   const known = (name: string): readonly Sample[] | undefined => {
     const family = metrics.get(name) ?? metrics.get(name.replace(/_(bucket|sum|count)$/, ''));
     if (family) return family.samples;

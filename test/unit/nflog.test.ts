@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { addressText } from '../../src/parse/ip-bytes.ts';
-import { parseNflog } from '../../src/parse/nflog.ts';
-import { parseTcpPacket } from '../../src/parse/packet.ts';
-import { headerName, parseRequestHead } from '../../src/parse/request-head.ts';
+import { addressText } from '../../src/capture/ip-bytes.ts';
+import { parseNflog } from '../../src/capture/tap/nflog.ts';
+import { parseTcpPacket } from '../../src/capture/tap/packet.ts';
+import { headerName, parseRequestHead } from '../../src/capture/tap/request-head.ts';
 
 const captured = JSON.parse(readFileSync(new URL('../fixtures/nflog/messages.json', import.meta.url), 'utf8'))
   .messages as { what: string; hex: string }[];

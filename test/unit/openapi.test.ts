@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { ERRORS } from '../../src/serve/errors.ts';
-import type { Schema } from '../../src/serve/schemas.ts';
+import { ERRORS } from '../../src/http/errors.ts';
+import type { Schema } from '../../src/http/sidecar/schemas.ts';
 import { servedDemo } from './serve-app.ts';
 
 interface Document {
@@ -20,8 +20,8 @@ interface Document {
   >;
 }
 
-const SERVE = new URL('../../src/serve/', import.meta.url);
-const apiText = readFileSync(new URL('API.md', SERVE), 'utf8');
+const SIDECAR = new URL('../../src/http/sidecar/', import.meta.url);
+const apiText = readFileSync(new URL('../../docs/api.md', import.meta.url), 'utf8');
 
 async function document(): Promise<Document> {
   return (await servedDemo().app.inject({ url: '/openapi.json' })).json();
@@ -94,9 +94,9 @@ test('every route is described, and API.md names the same ones', async () => {
 
 test('code, description and API.md agree on the errors', async () => {
   const used = new Set<string>();
-  for (const file of readdirSync(SERVE)) {
+  for (const file of readdirSync(SIDECAR)) {
     if (!file.endsWith('.ts') || file === 'errors.ts') continue;
-    const text = readFileSync(new URL(file, SERVE), 'utf8');
+    const text = readFileSync(new URL(file, SIDECAR), 'utf8');
     for (const [, code] of text.matchAll(/\bfailure\(\s*'([a-z-]+)'/g)) used.add(code!);
     assert.doesNotMatch(text, /new HttpError\(/, `${file} gives an error that is not in the catalogue`);
   }

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { COMMANDS } from '../../src/options/commands.ts';
-import { UsageError } from '../../src/options/option.ts';
-import { environmentName, readOptions } from '../../src/options/read.ts';
-import { parseBytes, parseDuration, parseListen } from '../../src/options/values.ts';
+import { COMMANDS } from '../../src/config/commands.ts';
+import { UsageError } from '../../src/config/option.ts';
+import { environmentName, readOptions } from '../../src/config/read.ts';
+import { parseBytes, parseDuration, parseListen } from '../../src/config/values.ts';
 
 const sidecar = COMMANDS.find(({ name }) => name === 'sidecar')!;
 const helper = COMMANDS.find(({ name }) => name === 'helper')!;

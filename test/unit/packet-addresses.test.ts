@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { AddressSet, AddressTexts, addressBytes, addressText } from '../../src/parse/ip-bytes.ts';
+import { AddressSet, AddressTexts, addressBytes, addressText } from '../../src/capture/ip-bytes.ts';
 
 const length = (bytes: Buffer) => bytes.length as 4 | 16;
 

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { addressBytes, addressText } from '../../src/parse/ip-bytes.ts';
-import { parseTcpPacket, type TcpSegment } from '../../src/parse/packet.ts';
+import { addressBytes, addressText } from '../../src/capture/ip-bytes.ts';
+import { parseTcpPacket, type TcpSegment } from '../../src/capture/tap/packet.ts';
 
 /** A TCP header of 20 bytes (RFC 9293) and a payload. */
 function tcp(payload: string): Buffer {

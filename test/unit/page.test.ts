@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { EVIDENCE, REASONS } from '../../src/model/outcome.ts';
 import { EVIDENCE as EXPLAINED, REASON, UNPARSED } from '../../src/page/explain.ts';
 import { address, ago, milliseconds, percent, podLabel, rate } from '../../src/page/format.ts';
-import { EVIDENCE, REASONS } from '../../src/record/outcome.ts';
 import { servedDemo } from './serve-app.ts';
 
 const PAGE = new URL('../../src/page/', import.meta.url);

@@ -3,10 +3,10 @@ import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { LogBlock } from '../../src/follow/follower.ts';
 import type { LogPosition } from '../../src/follow/position.ts';
-import { FlowIndex } from '../../src/join/flow-index.ts';
+import { FlowIndex } from '../../src/join/index/flow-index.ts';
+import type { Observation } from '../../src/model/feed.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
 import { Pipeline } from '../../src/pipeline.ts';
-import type { Observation } from '../../src/record/feed.ts';
 import { ReplaceStyle } from '../../src/rewrite/replace.ts';
 
 const T0 = 1_764_837_843_000;

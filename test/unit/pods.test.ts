@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { WaitingBlock } from '../../src/join/waiting.ts';
-import { isResolved, type Outcome, type PodName } from '../../src/record/outcome.ts';
 import {
   bucketStart,
   LATENCY_BUCKETS,
   latencyBucket,
   quantile,
   secondsBucket,
-} from '../../src/serve/latency.ts';
-import { findOutliers } from '../../src/serve/outlier.ts';
-import { PodWindow, SLOT_MS, SLOTS, type Tally } from '../../src/serve/pod-window.ts';
-import { PodTable } from '../../src/serve/pods.ts';
+} from '../../src/http/sidecar/latency.ts';
+import { findOutliers } from '../../src/http/sidecar/outlier.ts';
+import { PodWindow, SLOT_MS, SLOTS, type Tally } from '../../src/http/sidecar/pod-window.ts';
+import { PodTable } from '../../src/http/sidecar/pods.ts';
+import type { WaitingBlock } from '../../src/join/pending.ts';
+import { isResolved, type Outcome, type PodName } from '../../src/model/outcome.ts';
 import { settledDemo } from './serve-demo.ts';
 
 const GONE_MS = SLOTS * SLOT_MS;

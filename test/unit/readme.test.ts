@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { EVIDENCE, REASONS } from '../../src/record/outcome.ts';
+import { EVIDENCE, REASONS } from '../../src/model/outcome.ts';
 import { GENERATED, README, regenerate } from '../docs/readme.ts';
 
 const text = readFileSync(README, 'utf8');

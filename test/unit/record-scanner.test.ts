@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { decodeRecord, encodeRecord } from '../../src/feed/codec.ts';
-import { RecordScanner } from '../../src/feed/record-scanner.ts';
-import type { Observation } from '../../src/record/feed.ts';
+import { RecordScanner } from '../../src/feed/scanner.ts';
+import type { Observation } from '../../src/model/feed.ts';
 
 const T0 = 1_764_837_843_123;
 const FLOW = {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { headerName, parseRequestHead } from '../../src/parse/request-head.ts';
+import { headerName, parseRequestHead } from '../../src/capture/tap/request-head.ts';
 
 const ID = headerName('X-Request-ID');
 

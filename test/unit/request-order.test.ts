@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type RequestOrder, takeSegment } from '../../src/capture/request-order.ts';
-import type { PendingSegment } from '../../src/capture/tap-packets.ts';
+import { type RequestOrder, takeSegment } from '../../src/capture/tap/request-order.ts';
+import type { PendingSegment } from '../../src/capture/tap/request-tap.ts';
 
 const fresh = (): RequestOrder => ({
   lastAck: undefined,

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import type { Outcome } from '../../src/model/outcome.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
-import type { Outcome } from '../../src/record/outcome.ts';
 import { ATTRIBUTES, attributeOf, OWN_ATTRIBUTES, SPLIT_ATTRIBUTES } from '../../src/rewrite/attributes.ts';
-import { createStyle } from '../../src/rewrite/style.ts';
+import { createStyle } from '../../src/rewrite/create.ts';
 import { stabilityOf } from '../docs/conventions.ts';
 import { CAPTURED_LINES } from '../fixtures/access-lines/cases.ts';
 import { FORMATS } from '../fixtures/access-lines/formats.ts';

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import type { Outcome, PodName } from '../../src/model/outcome.ts';
 import { compileLogFormat, type LogFormat } from '../../src/parse/log-format.ts';
-import type { Outcome, PodName } from '../../src/record/outcome.ts';
-import { createStyle, type LogLine, type StyleName } from '../../src/rewrite/style.ts';
+import { createStyle, type StyleName } from '../../src/rewrite/create.ts';
+import type { LogLine } from '../../src/rewrite/style.ts';
 import { CAPTURED_LINES } from '../fixtures/access-lines/cases.ts';
 import { FORMATS, type FormatName } from '../fixtures/access-lines/formats.ts';
 

@@ -1,8 +1,8 @@
-import type { FlowIndex } from '../../src/join/flow-index.ts';
-import type { App } from '../../src/serve/http.ts';
-import { createSidecarApp } from '../../src/serve/sidecar-app.ts';
-import type { SidecarNumbers } from '../../src/serve/sidecar-metrics.ts';
-import { View } from '../../src/serve/view.ts';
+import type { App } from '../../src/http/app.ts';
+import { createSidecarApp } from '../../src/http/sidecar/app.ts';
+import type { SidecarNumbers } from '../../src/http/sidecar/metrics.ts';
+import { View } from '../../src/http/sidecar/view.ts';
+import type { FlowIndex } from '../../src/join/index/flow-index.ts';
 import { demoRecords, parseDemo, settledDemo } from './serve-demo.ts';
 
 /** Names of the recording's pods, by address. */

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { decodeRecord } from '../../src/feed/codec.ts';
-import { FlowIndex } from '../../src/join/flow-index.ts';
-import { type BlockLine, Waiting, type WaitingBlock } from '../../src/join/waiting.ts';
+import { FlowIndex } from '../../src/join/index/flow-index.ts';
+import { type BlockLine, Waiting, type WaitingBlock } from '../../src/join/pending.ts';
+import type { FeedRecord, NameRecord } from '../../src/model/feed.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
 import type { Parse } from '../../src/pipeline.ts';
-import type { FeedRecord, NameRecord } from '../../src/record/feed.ts';
 
 const DEMO = new URL('../../demo/', import.meta.url);
 

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FlowIndex } from '../../src/join/flow-index.ts';
-import type { BlockLine } from '../../src/join/waiting.ts';
-import { lineFilter } from '../../src/serve/line-filter.ts';
-import { type LineOutlet, LineStream } from '../../src/serve/line-stream.ts';
-import { RecentLines, type ShownLine } from '../../src/serve/recent.ts';
-import { createSidecarApp } from '../../src/serve/sidecar-app.ts';
+import { createSidecarApp } from '../../src/http/sidecar/app.ts';
+import { lineFilter } from '../../src/http/sidecar/line-filter.ts';
+import { type LineOutlet, LineStream } from '../../src/http/sidecar/line-stream.ts';
+import { RecentLines, type ShownLine } from '../../src/http/sidecar/recent.ts';
+import { FlowIndex } from '../../src/join/index/flow-index.ts';
+import type { BlockLine } from '../../src/join/pending.ts';
 import { PODS, servedDemo } from './serve-app.ts';
 import { demoLog, parseDemo, settledDemo } from './serve-demo.ts';
 

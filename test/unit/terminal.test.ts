@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { Writable } from 'node:stream';
 import { test } from 'node:test';
-import { UsageError } from '../../src/options/option.ts';
-import { Options } from '../../src/options/options.ts';
-import { listen } from '../../src/serve/http.ts';
-import type { ShownLine } from '../../src/serve/recent.ts';
+import { UsageError } from '../../src/config/option.ts';
+import { Options } from '../../src/config/options.ts';
+import { listen } from '../../src/http/app.ts';
+import type { ShownLine } from '../../src/http/sidecar/recent.ts';
 import { serverEvents } from '../../src/terminal/event-stream.ts';
 import { runLookup } from '../../src/terminal/lookup.ts';
 import { SidecarError } from '../../src/terminal/sidecar-client.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { possibleEdges } from '../../src/join/timing/matching.ts';
+import { possibleEdges } from '../../src/inferred/matching.ts';
 
 /** Every way to give each left vertex a right one of its own, by trying all. */
 function assignments(edges: readonly (readonly number[])[]): number[][] {

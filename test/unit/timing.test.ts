@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { TIMING_LIMITS, type TimingLimits } from '../../src/join/timing/timing.ts';
+import { TIMING_LIMITS, type TimingLimits } from '../../src/inferred/timing.ts';
 import { playTiming, type TimingScore } from '../model/timing-play.ts';
 import { simulateTiming, type TimingPlan } from '../model/timing-traffic.ts';
 import { seededRandom } from '../model/traffic.ts';

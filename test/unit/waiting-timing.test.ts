@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FlowIndex } from '../../src/join/flow-index.ts';
-import { LIVE, Timing } from '../../src/join/timing/timing.ts';
-import { Waiting } from '../../src/join/waiting.ts';
+import { LIVE, Timing } from '../../src/inferred/timing.ts';
+import { FlowIndex } from '../../src/join/index/flow-index.ts';
+import { Waiting } from '../../src/join/pending.ts';
+import type { FeedRecord, Observation } from '../../src/model/feed.ts';
+import { isResolved } from '../../src/model/outcome.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
-import type { FeedRecord, Observation } from '../../src/record/feed.ts';
-import { isResolved } from '../../src/record/outcome.ts';
 
 const T0 = 1_764_837_843_000;
 const EVERY_MS = 20;

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FlowIndex } from '../../src/join/flow-index.ts';
-import { type BlockLine, Waiting } from '../../src/join/waiting.ts';
+import { FlowIndex } from '../../src/join/index/flow-index.ts';
+import { type BlockLine, Waiting } from '../../src/join/pending.ts';
+import type { Observation } from '../../src/model/feed.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
-import type { Observation } from '../../src/record/feed.ts';
 
 const T0 = 1_764_837_843_000;
 const format = compileLogFormat(

@@ -3,7 +3,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writ
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { fails, LAB_PATH } from '../requirements.ts';
+import { fails, LAB_PATH } from '../kit/requirements.ts';
 
 /** The kernel stays unpacked here between runs. */
 const CACHE = join(tmpdir(), 'realpod-vm-cache');

@@ -10,11 +10,11 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { openConntrackEvents } from '../../../src/capture/conntrack.ts';
-import { loadLibc } from '../../../src/capture/libc.ts';
-import { startBackends, until } from '../nginx.ts';
-import { nodeLogRecords } from '../node-log.ts';
-import { createScene } from '../scene.ts';
+import { openConntrackEvents } from '../../../src/capture/conntrack/events.ts';
+import { loadLibc } from '../../../src/capture/netlink/libc.ts';
+import { startBackends, until } from '../kit/nginx.ts';
+import { nodeLogRecords } from '../kit/node-log.ts';
+import { createScene } from '../kit/scene.ts';
 import { useIpvs } from './kube-proxy-ipvs.ts';
 
 const PREFIX = 'backend-service: ';

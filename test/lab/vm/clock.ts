@@ -4,13 +4,13 @@
  */
 import { writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { readMetrics } from '../check.ts';
-import { assertUnharmed, type Fault, type FaultLoad, underFault } from '../faults.ts';
-import type { FaultRow } from '../faults-table.ts';
-import { sh } from '../namespaces.ts';
-import { untilExact } from '../product.ts';
-import { createStage, ODD_PORT, type Stage } from '../stage.ts';
-import { startOdd } from '../traffic.ts';
+import { readMetrics } from '../kit/check.ts';
+import { assertUnharmed, type Fault, type FaultLoad, underFault } from '../kit/faults.ts';
+import type { FaultRow } from '../kit/faults-table.ts';
+import { sh } from '../kit/namespaces.ts';
+import { untilExact } from '../kit/product.ts';
+import { createStage, ODD_PORT, type Stage } from '../kit/stage.ts';
+import { startOdd } from '../kit/traffic.ts';
 
 const [rowsFile, notesFile] = process.argv.slice(2) as [string, string];
 /**

@@ -3,14 +3,14 @@
  * Writes the rows as JSON after each scenario, and what went wrong, if anything, to NOTES.
  */
 import { writeFileSync } from 'node:fs';
-import { LOCAL_PORT_FIELD } from '../formats.ts';
-import type { LoadPlan } from '../load.ts';
-import { startBackends } from '../nginx.ts';
-import { nodeLogRecords } from '../node-log.ts';
-import { startHelper } from '../product.ts';
-import type { Row } from '../results.ts';
-import { judge } from '../scenario.ts';
-import { createScene, type Scene } from '../scene.ts';
+import { LOCAL_PORT_FIELD } from '../kit/formats.ts';
+import type { LoadPlan } from '../kit/load.ts';
+import { startBackends } from '../kit/nginx.ts';
+import { nodeLogRecords } from '../kit/node-log.ts';
+import { startHelper } from '../kit/product.ts';
+import type { Row } from '../kit/results.ts';
+import { judge } from '../kit/scenario.ts';
+import { createScene, type Scene } from '../kit/scene.ts';
 import { useIpvs } from './kube-proxy-ipvs.ts';
 
 const [rowsFile, notesFile] = process.argv.slice(2) as [string, string];

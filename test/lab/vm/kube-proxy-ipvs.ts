@@ -1,5 +1,5 @@
-import type { Scene, Service } from '../scene.ts';
-import { NODE_IP, UPLINK_IP } from '../scene.ts';
+import type { Scene, Service } from '../kit/scene.ts';
+import { NODE_IP, UPLINK_IP } from '../kit/scene.ts';
 
 /**
  * Puts kube-proxy's IPVS mode in place of the scene's own rules (pkg/proxy/ipvs): a virtual server for each address of

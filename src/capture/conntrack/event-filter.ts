@@ -1,0 +1,144 @@
+/**
+ * A socket filter for conntrack events, so that the kernel does not queue what would be thrown away: a node has many
+ * connections that concern no subscriber, and each of ours has five events that say nothing of use.
+ * Classic BPF (linux/filter.h; Documentation/networking/filter.rst). Only saves work: what passes is looked at again.
+ */
+
+import { addressBytes } from '../ip-bytes.ts';
+import { CTA_PROTOINFO, IPPROTO_TCP, TCP_CLOSE, TCP_TIME_WAIT } from './message.ts';
+
+/** More addresses than this are not compared: a program is bounded, and the comparison linear. */
+const MOST_ADDRESSES = 250;
+
+const LOAD_WORD = 0x20;
+const LOAD_BYTE = 0x30;
+const LOAD_BYTE_X = 0x50;
+const LOAD_IMMEDIATE = 0x00;
+const LOADX_IMMEDIATE = 0x01;
+const COPY_TO_X = 0x07;
+const JUMP = 0x05;
+const JUMP_EQUAL = 0x15;
+const JUMP_SET = 0x45;
+const RETURN = 0x06;
+
+/** SKF_AD_OFF + SKF_AD_NLATTR (_NEST): A = offset of attribute X after offset A (within the attribute at A), or 0. */
+const FIND_ATTRIBUTE = 0xfffff000 + 12;
+const FIND_NESTED = 0xfffff000 + 16;
+
+/**
+ * Where the kernel puts things: nlmsghdr, nfgenmsg, then CTA_TUPLE_ORIG { CTA_TUPLE_IP { source, destination },
+ * CTA_TUPLE_PROTO { number, … } } first of all. The head of the source's attribute is checked; where it is not as
+ * expected, the event passes.
+ */
+const MESSAGE_AT = 4;
+const FLAGS_HIGH_AT = 7;
+const FAMILY_AT = 16;
+const ATTRIBUTES_AT = 20;
+const SOURCE_HEAD_AT = 28;
+const SOURCE_AT = 32;
+/** By address length: family, head of the source's attribute (length and type, little-endian), place of the number. */
+const LAYOUT = {
+  4: { family: 2, head: 0x08000100, protocolAt: 52 },
+  16: { family: 10, head: 0x14000300, protocolAt: 76 },
+} as const;
+const IPCTNL_MSG_CT_DELETE = 2;
+/** NLM_F_CREATE and NLM_F_EXCL, which only NEW events have, in the flags' high byte. */
+const NEW_FLAGS = 0x06;
+const CTA_PROTOINFO_TCP = 1;
+const CTA_PROTOINFO_TCP_STATE = 1;
+const ATTRIBUTE_HEADER = 4;
+
+interface Instruction {
+  code: number;
+  value: number;
+  /** Labels; the next instruction if absent. */
+  yes?: string | undefined;
+  no?: string | undefined;
+  label?: string;
+}
+
+/** Struct sock_filter array that lets through NEW, DESTROY and changes to TIME_WAIT or CLOSE of TCP connections from these. */
+export function conntrackEventFilter(addresses: readonly string[]): Buffer {
+  const keys = addresses.map(addressBytes).filter((bytes) => bytes !== undefined);
+  const compare = keys.length <= MOST_ADDRESSES;
+  const program: Instruction[] = [
+    { code: LOAD_BYTE, value: FAMILY_AT },
+    { code: JUMP_EQUAL, value: LAYOUT[4].family, no: 'not4' },
+    { code: JUMP, value: 0, yes: 'length4' },
+    { label: 'not4', code: JUMP_EQUAL, value: LAYOUT[16].family, no: 'pass' },
+    { code: JUMP, value: 0, yes: 'length16' },
+    { label: 'pass', code: RETURN, value: 0xffffffff },
+    { label: 'drop', code: RETURN, value: 0 },
+  ];
+  for (const length of [4, 16] as const) {
+    const { head, protocolAt } = LAYOUT[length];
+    program.push(
+      { label: `length${length}`, code: LOAD_WORD, value: SOURCE_HEAD_AT },
+      { code: JUMP_EQUAL, value: head, no: `unknown${length}` },
+      { code: LOAD_BYTE, value: protocolAt },
+      { code: JUMP_EQUAL, value: IPPROTO_TCP, yes: `tcp${length}` },
+      { code: RETURN, value: 0 },
+      { label: `unknown${length}`, code: RETURN, value: 0xffffffff },
+    );
+    const ofFamily = compare ? keys.filter((key) => key.length === length) : [];
+    const first = program.length;
+    ofFamily.forEach((key, k) => {
+      const other = `other${length}.${k}`;
+      for (let at = 0; at < length; at += 4) {
+        program.push(
+          { code: LOAD_WORD, value: SOURCE_AT + at },
+          { code: JUMP_EQUAL, value: key.readUInt32BE(at), no: other },
+        );
+      }
+      program.push({ code: JUMP, value: 0, yes: 'ours' });
+      const next = { label: other, code: LOAD_IMMEDIATE, value: 0 };
+      program.push(next);
+    });
+    program.push(compare ? { code: RETURN, value: 0 } : { code: JUMP, value: 0, yes: 'ours' });
+    program[first]!.label ??= `tcp${length}`;
+  }
+  program.push(
+    { label: 'ours', code: LOAD_BYTE, value: MESSAGE_AT },
+    { code: JUMP_EQUAL, value: IPCTNL_MSG_CT_DELETE, yes: 'take' },
+    { code: LOAD_BYTE, value: FLAGS_HIGH_AT },
+    { code: JUMP_SET, value: NEW_FLAGS, yes: 'take' },
+    { code: LOAD_IMMEDIATE, value: ATTRIBUTES_AT },
+    { code: LOADX_IMMEDIATE, value: CTA_PROTOINFO },
+    { code: LOAD_WORD, value: FIND_ATTRIBUTE },
+    { code: JUMP_EQUAL, value: 0, yes: 'leave' },
+    { code: LOADX_IMMEDIATE, value: CTA_PROTOINFO_TCP },
+    { code: LOAD_WORD, value: FIND_NESTED },
+    { code: JUMP_EQUAL, value: 0, yes: 'leave' },
+    { code: LOADX_IMMEDIATE, value: CTA_PROTOINFO_TCP_STATE },
+    { code: LOAD_WORD, value: FIND_NESTED },
+    { code: JUMP_EQUAL, value: 0, yes: 'leave' },
+    { code: COPY_TO_X, value: 0 },
+    { code: LOAD_BYTE_X, value: ATTRIBUTE_HEADER },
+    { code: JUMP_EQUAL, value: TCP_TIME_WAIT, yes: 'take' },
+    { code: JUMP_EQUAL, value: TCP_CLOSE, yes: 'take' },
+    { label: 'leave', code: RETURN, value: 0 },
+    { label: 'take', code: RETURN, value: 0xffffffff },
+  );
+  return assemble(program);
+}
+
+function assemble(program: readonly Instruction[]): Buffer {
+  const places = new Map<string, number>();
+  program.forEach(({ label }, at) => {
+    if (label !== undefined) places.set(label, at);
+  });
+  const bytes = Buffer.alloc(program.length * 8);
+  program.forEach(({ code, value, yes, no }, at) => {
+    const distance = (label: string | undefined) => (label === undefined ? 0 : places.get(label)! - at - 1);
+    // struct sock_filter: u16 code, u8 distance if true, u8 distance if false, u32 operand.
+    bytes.writeUInt16LE(code, at * 8);
+    if (code === JUMP) {
+      bytes.writeUInt32LE(distance(yes), at * 8 + 4);
+    } else {
+      bytes.writeUInt8(distance(yes), at * 8 + 2);
+      bytes.writeUInt8(distance(no), at * 8 + 3);
+      bytes.writeUInt32LE(value, at * 8 + 4);
+    }
+  });
+  return bytes;
+}

@@ -1,0 +1,334 @@
+/** The connections of the subscribed addresses, as conntrack tells them. */
+
+import type { CloseRecord, Flow, Observation } from '../../model/feed.ts';
+import type { RequestOrder } from '../tap/request-order.ts';
+import { type ConntrackEvent, TCP_TIME_WAIT } from './message.ts';
+
+/** Dumps in a row that must not list a connection before it counts as over: one may miss an entry. */
+const MISSES = 2;
+
+export interface FlowEntry extends Required<Flow>, RequestOrder {
+  id: number;
+  zone: number;
+  /** When it was opened; with `held`, when it was first seen. */
+  t: number;
+  held: boolean;
+  /** `t` is the kernel's own time. */
+  exact: boolean;
+  /** It was not opened before; undefined where nobody wants to know. */
+  from: number | undefined;
+  /** How it ended, as far as known. */
+  how: CloseRecord['how'];
+  /** It was over by then; undefined where nobody wants to know. */
+  endedAt: number | undefined;
+  /** Its end may never be told (it is older than our listening, or events were lost): dumps must look after it. */
+  unsure: boolean;
+  /** Dumps in a row that did not list it. */
+  missed: number;
+  /** Number of the last dump that listed it. */
+  listedIn: number;
+  /** Its end has been read; it is still there for requests that were read later. */
+  ending: boolean;
+  /** Next connection of the same source and source port. */
+  next: FlowEntry | undefined;
+}
+
+type OpenObservation = Extract<Observation, { kind: 'open' }>;
+type CloseObservation = Extract<Observation, { kind: 'close' }>;
+
+/** What an entry of a dump told: the end of a known connection, and one not known before. */
+export interface Listed {
+  closed?: CloseObservation;
+  opened?: OpenObservation;
+}
+
+/**
+ * Keeps at most `limit` connections. Records of openings and ends are appended to the array passed in, in the order of
+ * events.
+ *
+ * A connection ends with the event that says TIME_WAIT (both sides have closed, so no request can begin on it) or that
+ * its entry is gone. Not before: while one side may still send, and for the 10 s that an entry outlives a reset, a
+ * request may be logged that began on it. To end late costs certainty, to end early could cost truth.
+ */
+export class FlowTable {
+  readonly #limit: number;
+  readonly #sources = new Map<string, Map<number, FlowEntry>>();
+  readonly #ending: FlowEntry[] = [];
+  #size = 0;
+  #dump = 0;
+  /** Connections that ended since the current dump began: a part of it may be older than their end. */
+  #ended: Set<string> | undefined;
+  refused = 0;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  get full(): boolean {
+    return this.#size >= this.#limit;
+  }
+
+  addSource(src: string): void {
+    if (!this.#sources.has(src)) this.#sources.set(src, new Map());
+  }
+
+  /** Forgets its connections without a word. */
+  removeSource(src: string): void {
+    for (const entry of this.#of(src)) {
+      entry.ending = false;
+      this.#size--;
+    }
+    this.#sources.delete(src);
+  }
+
+  /** In the order of their first sight. */
+  ofSource(src: string): FlowEntry[] {
+    return [...this.#of(src)].sort((a, b) => a.t - b.t);
+  }
+
+  ofPort(src: string, sport: number): FlowEntry[] {
+    return [...chain(this.#sources.get(src)?.get(sport))];
+  }
+
+  /**
+   * The connection that a request from `src:sport` to the backend `ip:port` belongs to. `several` if it cannot be told:
+   * two Services may lead one source port to one pod.
+   */
+  find(src: string, sport: number, ip: string, port: number): FlowEntry | 'several' | undefined {
+    let found: FlowEntry | undefined;
+    let entry = this.#sources.get(src)?.get(sport);
+    for (; entry; entry = entry.next) {
+      if (entry.port !== port || entry.ip !== ip) continue;
+      if (found !== undefined) return 'several';
+      found = entry;
+    }
+    return found;
+  }
+
+  /** The connection of this tuple has ended, and is there only until `release`. */
+  isEnding(event: ConntrackEvent): boolean {
+    return this.#lookup(event)?.ending === true;
+  }
+
+  /** A NEW event of a connection opened at `t`, or, with `from`, between the two. False if the table is full. */
+  opened(event: ConntrackEvent, t: number, out: Observation[], from?: number): boolean {
+    const known = this.#lookup(event);
+    // A dump has shown it already; its NEW event was still on the way.
+    if (known !== undefined && known.id === event.id && known.held && !known.ending) {
+      known.unsure = false;
+      return true;
+    }
+    // The tuple can be free again only because the connection that had it is over.
+    if (known !== undefined) out.push(this.#end(known, t));
+    this.#ended?.delete(keyOf(event));
+    const entry = this.#add(event, t, false, from);
+    if (entry === undefined) return false;
+    out.push(openOf(entry));
+    return true;
+  }
+
+  /** An UPDATE to TIME_WAIT, or to CLOSE before it was established, or a DESTROY event. The record comes with `release`. */
+  ended(event: ConntrackEvent, at?: number): void {
+    if (this.#ended && this.#ended.size < this.#limit) this.#ended.add(keyOf(event));
+    const entry = this.#lookup(event);
+    if (entry === undefined || entry.ending || entry.id !== event.id) return;
+    entry.ending = true;
+    entry.endedAt = at;
+    if (event.tcpState === TCP_TIME_WAIT) entry.how = 'finished';
+    else if (event.assured === false) entry.how = 'refused';
+    this.#ending.push(entry);
+  }
+
+  get endings(): number {
+    return this.#ending.length;
+  }
+
+  /** Records the ends of the first `count` connections whose end was read. */
+  release(count: number, t: number, out: Observation[]): void {
+    for (const entry of this.#ending.splice(0, count)) {
+      // A NEW event may have ended it in the meantime.
+      if (entry.ending) out.push(this.#end(entry, t));
+    }
+  }
+
+  /** From here to `endDump`, ends are remembered, so that a dump cannot bring them back. */
+  beginDump(): void {
+    this.#dump++;
+    this.#ended = new Set();
+  }
+
+  /** An entry of the dump. `over`: listed, but in TIME_WAIT. */
+  listed(event: ConntrackEvent, over: boolean, t: number): Listed {
+    const known = this.#lookup(event);
+    if (known !== undefined && known.id === event.id) {
+      known.listedIn = this.#dump;
+      known.missed = 0;
+      // Its closing events were lost, or never sent.
+      return over ? { closed: this.#end(known, t) } : {};
+    }
+    if (over || this.#ended?.has(keyOf(event))) return {};
+    // Told by an event, so newer than this part of the dump.
+    if (known !== undefined && !known.unsure) return {};
+    const listed: Listed = {};
+    if (known !== undefined) listed.closed = this.#end(known, t);
+    const entry = this.#add(event, t, true);
+    if (entry === undefined) return listed;
+    entry.listedIn = this.#dump;
+    listed.opened = openOf(entry);
+    return listed;
+  }
+
+  /**
+   * The dump of `sources` is complete: what it did not list is over, if the one before did not list it either.
+   * Returns the ends.
+   */
+  endDump(sources: Iterable<string>, begunAt: number, t: number): CloseObservation[] {
+    this.#ended = undefined;
+    const closed: CloseObservation[] = [];
+    for (const src of sources) {
+      for (const entry of this.#of(src)) {
+        if (entry.ending || entry.t > begunAt) continue;
+        if (entry.listedIn === this.#dump) {
+          entry.unsure = entry.held;
+          continue;
+        }
+        entry.unsure = true;
+        entry.missed++;
+        if (entry.missed >= MISSES) closed.push(this.#end(entry, t));
+      }
+    }
+    return closed;
+  }
+
+  /** More connections ended during the dump than are remembered: what it lists may be over. */
+  get dumpIsDoubtful(): boolean {
+    return this.#ended !== undefined && this.#ended.size >= this.#limit;
+  }
+
+  abandonDump(): void {
+    this.#ended = undefined;
+  }
+
+  /** After a loss of events no end is certain to be told. */
+  markUnsure(): void {
+    for (const src of this.#sources.keys()) {
+      for (const entry of this.#of(src)) entry.unsure = true;
+    }
+  }
+
+  /** The sources with connections that dumps must look after; whether one of those was missing in the last. */
+  unsure(): { sources: string[]; missing: boolean } {
+    const sources: string[] = [];
+    let missing = false;
+    for (const src of this.#sources.keys()) {
+      let found = false;
+      for (const entry of this.#of(src)) {
+        if (!entry.unsure) continue;
+        found = true;
+        if (entry.missed > 0) missing = true;
+      }
+      if (found) sources.push(src);
+    }
+    return { sources, missing };
+  }
+
+  *#of(src: string): Generator<FlowEntry> {
+    for (const first of this.#sources.get(src)?.values() ?? []) yield* chain(first);
+  }
+
+  #lookup(event: ConntrackEvent): FlowEntry | undefined {
+    let entry = this.#sources.get(event.src)?.get(event.sport);
+    while (entry && (entry.vport !== event.vport || entry.vip !== event.vip || entry.zone !== event.zone)) {
+      entry = entry.next;
+    }
+    return entry;
+  }
+
+  #add(event: ConntrackEvent, t: number, held: boolean, from?: number): FlowEntry | undefined {
+    const bySport = this.#sources.get(event.src);
+    if (bySport === undefined) return undefined;
+    if (this.full) {
+      this.refused++;
+      return undefined;
+    }
+    const entry: FlowEntry = {
+      src: event.src,
+      sport: event.sport,
+      vip: event.vip,
+      vport: event.vport,
+      ip: event.ip,
+      port: event.port,
+      id: event.id,
+      zone: event.zone,
+      t,
+      held,
+      exact: !held && event.eventMs === t,
+      from,
+      how: undefined,
+      endedAt: undefined,
+      unsure: held,
+      missed: 0,
+      listedIn: 0,
+      ending: false,
+      lastAck: undefined,
+      lastSeq: undefined,
+      last: undefined,
+      upgraded: false,
+      chunked: false,
+      next: bySport.get(event.sport),
+    };
+    bySport.set(event.sport, entry);
+    this.#size++;
+    return entry;
+  }
+
+  #end(entry: FlowEntry, t: number): CloseObservation {
+    entry.ending = false;
+    const bySport = this.#sources.get(entry.src)!;
+    const first = bySport.get(entry.sport)!;
+    if (first === entry) {
+      if (entry.next) bySport.set(entry.sport, entry.next);
+      else bySport.delete(entry.sport);
+    } else {
+      let before = first;
+      while (before.next && before.next !== entry) before = before.next;
+      before.next = entry.next;
+    }
+    this.#size--;
+    const close = { kind: 'close', t: Math.max(t, entry.t), ...flowOf(entry), via: 'conntrack' } as const;
+    const { how, endedAt } = entry;
+    return {
+      ...close,
+      ...(how === undefined ? {} : { how }),
+      ...(endedAt === undefined ? {} : { at: endedAt }),
+    };
+  }
+}
+
+/** `next` is read before the entry is handed out, so that it may be ended meanwhile. */
+function* chain(first: FlowEntry | undefined): Generator<FlowEntry> {
+  for (let entry = first; entry; ) {
+    const next: FlowEntry | undefined = entry.next;
+    yield entry;
+    entry = next;
+  }
+}
+
+export function openOf(entry: FlowEntry): OpenObservation {
+  const open = { kind: 'open', t: entry.t, ...flowOf(entry), via: 'conntrack' } as const;
+  if (entry.held) return { ...open, held: true };
+  if (entry.exact) return { ...open, exact: true };
+  return entry.from === undefined ? open : { ...open, from: entry.from };
+}
+
+function flowOf({ src, sport, vip, vport, ip, port }: FlowEntry): Required<Flow> {
+  return { src, sport, vip, vport, ip, port };
+}
+
+function keyOf({ src, sport, vip, vport, zone, id }: ConntrackEvent): string {
+  return `${src} ${sport} ${vip} ${vport} ${zone} ${id}`;
+}

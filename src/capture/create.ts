@@ -1,0 +1,20 @@
+import { setTimeout } from 'node:timers/promises';
+import type { Capture, CaptureOptions, CaptureSink } from './capture.ts';
+import { KernelCapture } from './kernel.ts';
+import { LoggedCapture } from './kernel-log/capture.ts';
+import { openKernelLog } from './kernel-log/open.ts';
+
+/** Opens nothing before `start`. The native binding is loaded there, so importing this file costs little. */
+export function createCapture(options: CaptureOptions, sink: CaptureSink): Capture {
+  const { sources, kernelLog, log } = options;
+  if (!sources.includes('kernel-log')) return new KernelCapture(options, sink);
+  return new LoggedCapture(
+    (to) => new KernelCapture(options, to),
+    {
+      open: () => openKernelLog(kernelLog, log),
+      clock: { wall: Date.now, monotonic: () => performance.now(), wait: (ms) => setTimeout(ms) },
+      log,
+    },
+    sink,
+  );
+}

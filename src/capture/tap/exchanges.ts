@@ -1,0 +1,213 @@
+/**
+ * Requests told apart by TCP headers alone: HTTP/1.x has one at a time on a connection, so bytes to the backend that
+ * acknowledge bytes from it belong to the next. What was sent and received in between are the counts that nginx logs as
+ * `$upstream_bytes_sent` and `$upstream_bytes_received`.
+ *
+ * Only segments with SYN, FIN, RST or PSH are seen. Every write ends in a segment with PSH (Linux tcp_push), and sequence
+ * numbers count what was not seen, too.
+ */
+import { TCP_FLAGS } from './packet.ts';
+
+/** A request of one segment up to this is one write of nginx's. Longer ones may be pushed in the middle (bytes). */
+const ONE_WRITE = 8_192;
+
+export interface Ends {
+  src: string;
+  sport: number;
+  ip: string;
+  port: number;
+}
+
+/** One request and its answer, as far as they have been seen. */
+export interface Exchange extends Ends {
+  /** When its first segment, and its youngest one, were read (ms since the epoch). */
+  begun: number;
+  t: number;
+  /** Payload bytes. `sent` is undefined where the beginning was not seen. */
+  sent: number | undefined;
+  received: number;
+  /** One segment, from where the exchange before ended. */
+  entire: boolean;
+  reset: boolean;
+  /** It has been told. */
+  told: boolean;
+}
+
+interface Track extends Ends {
+  /** Sequence number after the youngest byte to the backend; undefined where none was seen. */
+  sentTo: number | undefined;
+  /** The same from the backend, within `exchange`. */
+  receivedTo: number;
+  /** Acknowledgement number that the exchange began with. */
+  beganAt: number;
+  exchange: Exchange | undefined;
+  /** Sequence number of the backend's FIN. */
+  finAt: number | undefined;
+}
+
+export interface Segment {
+  seq: number;
+  ack: number;
+  flags: number;
+  /** Payload bytes; undefined where the packet does not say. */
+  length: number | undefined;
+}
+
+export class Exchanges {
+  readonly #limit: number;
+  readonly #tracks = new Map<string, Track>();
+  #touched = new Set<Exchange>();
+
+  /** Connections remembered; beyond, the oldest goes, and its next exchange has no known beginning. */
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  get size(): number {
+    return this.#tracks.size;
+  }
+
+  /** Exchanges that began or went on since the last call, in the order of that. */
+  take(): Set<Exchange> {
+    const touched = this.#touched;
+    if (touched.size > 0) this.#touched = new Set();
+    return touched;
+  }
+
+  /** Segments were lost: no count that is going on can be trusted. */
+  forget(): void {
+    this.#tracks.clear();
+  }
+
+  /** A segment from nginx to a backend. */
+  sent(ends: Ends, { seq, ack, flags, length }: Segment, readAt: number): void {
+    const key = keyOf(ends);
+    if (length === undefined) {
+      this.#tracks.delete(key);
+      return;
+    }
+    let track = this.#tracks.get(key);
+    if ((flags & TCP_FLAGS.syn) !== 0) {
+      this.#tracks.delete(key);
+      track = this.#add(key, ends);
+      track.sentTo = (seq + 1) >>> 0;
+      return;
+    }
+    if ((flags & TCP_FLAGS.rst) !== 0) {
+      this.#reset(key, track, readAt);
+      return;
+    }
+    if (length > 0) {
+      track ??= this.#add(key, ends);
+      this.#write(track, seq, ack, length, readAt);
+    }
+    if ((flags & TCP_FLAGS.fin) !== 0 && track) {
+      // All that had come was read, else this were a reset. What comes later is not read.
+      const fin = track.finAt !== undefined && ack === (track.finAt + 1) >>> 0 ? 1 : 0;
+      this.#receive(track, (ack - fin) >>> 0, readAt);
+      this.#tracks.delete(key);
+    }
+  }
+
+  /** A segment from a backend to nginx. `ends` are nginx's address and the backend's, as above. */
+  answered(ends: Ends, { seq, flags, length }: Segment, readAt: number): void {
+    const key = keyOf(ends);
+    const track = this.#tracks.get(key);
+    if (!track) return;
+    if (length === undefined) {
+      this.#tracks.delete(key);
+      return;
+    }
+    if ((flags & TCP_FLAGS.rst) !== 0) {
+      this.#reset(key, track, readAt);
+      return;
+    }
+    const end = (seq + length) >>> 0;
+    if (length > 0) this.#receive(track, end, readAt);
+    if ((flags & TCP_FLAGS.fin) !== 0) track.finAt = end;
+  }
+
+  #write(track: Track, seq: number, ack: number, length: number, readAt: number): void {
+    const { sentTo } = track;
+    const end = (seq + length) >>> 0;
+    // The same bytes sent again.
+    if (sentTo !== undefined && after(end, sentTo) <= 0) return;
+    let { exchange } = track;
+    if (exchange && ack === track.beganAt) {
+      exchange.entire = false;
+      if (exchange.sent !== undefined) exchange.sent += after(end, sentTo!);
+      exchange.t = readAt;
+    } else {
+      this.#receive(track, ack, readAt);
+      const { src, sport, ip, port } = track;
+      exchange = {
+        src,
+        sport,
+        ip,
+        port,
+        begun: readAt,
+        t: readAt,
+        sent: sentTo === undefined ? undefined : after(end, sentTo),
+        received: 0,
+        entire: seq === sentTo && length <= ONE_WRITE,
+        reset: false,
+        told: false,
+      };
+      track.exchange = exchange;
+      track.beganAt = ack;
+      track.receivedTo = ack;
+    }
+    track.sentTo = end;
+    this.#touched.add(exchange);
+  }
+
+  #receive(track: Track, end: number, readAt: number): void {
+    const { exchange } = track;
+    if (!exchange) return;
+    const more = after(end, track.receivedTo);
+    if (more <= 0) return;
+    exchange.received += more;
+    exchange.t = readAt;
+    track.receivedTo = end;
+    this.#touched.add(exchange);
+  }
+
+  #reset(key: string, track: Track | undefined, readAt: number): void {
+    this.#tracks.delete(key);
+    if (!track?.exchange) return;
+    track.exchange.reset = true;
+    track.exchange.t = readAt;
+    this.#touched.add(track.exchange);
+  }
+
+  #add(key: string, { src, sport, ip, port }: Ends): Track {
+    const track: Track = {
+      src,
+      sport,
+      ip,
+      port,
+      sentTo: undefined,
+      receivedTo: 0,
+      beganAt: 0,
+      exchange: undefined,
+      finAt: undefined,
+    };
+    this.#tracks.set(key, track);
+    if (this.#tracks.size > this.#limit) {
+      for (const oldest of this.#tracks.keys()) {
+        this.#tracks.delete(oldest);
+        break;
+      }
+    }
+    return track;
+  }
+}
+
+/** How far sequence number `a` is past `b` (RFC 9293, section 3.4: modulo 2^32). */
+function after(a: number, b: number): number {
+  return (a - b) | 0;
+}
+
+function keyOf({ src, sport, ip, port }: Ends): string {
+  return `${src} ${sport} ${ip} ${port}`;
+}

@@ -1,0 +1,115 @@
+/**
+ * The expressions that nftables' rules are made of (linux/netfilter/nf_tables.h). A rule goes on while each of them holds;
+ * values are handed on in register 1.
+ */
+import { attribute, nested, number16, number32, text } from '../netlink/message.ts';
+
+const NFT_REG_VERDICT = 0;
+export const NFT_REG_1 = 1;
+export const NFT_GOTO = -4;
+export const NFT_RETURN = -5;
+const NFT_META_NFPROTO = 15;
+export const NFT_META_L4PROTO = 16;
+export const NFT_CT_DIRECTION = 1;
+export const NFT_CT_ID = 23;
+const NFT_CMP_NEQ = 1;
+const NFT_DYNSET_OP_UPDATE = 1;
+const NFT_PAYLOAD_NETWORK_HEADER = 1;
+export const NFT_PAYLOAD_TRANSPORT_HEADER = 2;
+export const NFT_PAYLOAD_INNER_HEADER = 3;
+/** An entry of a list (NFTA_LIST_ELEM). */
+export const LIST_ELEMENT = 1;
+
+/** Packets to a group of NFLOG. */
+export interface PacketLog {
+  group: number;
+  /** Bytes copied from the IP header on. */
+  snaplen: number;
+  /** Packets that the kernel collects before it hands them over. */
+  queueThreshold: number;
+}
+
+export function expression(name: string, ...attributes: Buffer[]): Buffer {
+  return nested(LIST_ELEMENT, text(1, name), nested(2, ...attributes));
+}
+
+export function meta(key: number): Buffer {
+  return expression('meta', number32(2, key), number32(1, NFT_REG_1));
+}
+
+export function payload(base: number, offset: number, length: number): Buffer {
+  return expression(
+    'payload',
+    number32(1, NFT_REG_1),
+    number32(2, base),
+    number32(3, offset),
+    number32(4, length),
+  );
+}
+
+/** Keeps these bits of the one byte in register 1. */
+export function masked(bits: number): Buffer {
+  return expression(
+    'bitwise',
+    number32(1, NFT_REG_1),
+    number32(2, NFT_REG_1),
+    number32(3, 1),
+    nested(4, attribute(1, Buffer.of(bits))),
+    nested(5, attribute(1, Buffer.of(0))),
+  );
+}
+
+/** The one byte in register 1 is `value`. */
+export function equals(value: number): Buffer {
+  return expression('cmp', number32(1, NFT_REG_1), number32(2, 0), nested(3, attribute(1, Buffer.of(value))));
+}
+
+/** What is in register 1 is not this. */
+export function differs(value: Buffer): Buffer {
+  return expression('cmp', number32(1, NFT_REG_1), number32(2, NFT_CMP_NEQ), nested(3, attribute(1, value)));
+}
+
+export function ct(key: number): Buffer {
+  return expression('ct', number32(2, key), number32(1, NFT_REG_1));
+}
+
+/** Puts register 1 into the set, or gives it its full time again. */
+export function update(set: string): Buffer {
+  return expression('dynset', text(1, set), number32(3, NFT_DYNSET_OP_UPDATE), number32(4, NFT_REG_1));
+}
+
+export function matchAddress(set: string, family: number, offset: number, length: number): Buffer[] {
+  return [
+    meta(NFT_META_NFPROTO),
+    equals(family),
+    payload(NFT_PAYLOAD_NETWORK_HEADER, offset, length),
+    expression('lookup', text(1, set), number32(2, NFT_REG_1)),
+  ];
+}
+
+/** Byte `offset` of the TCP payload lies in `from`..`to`. */
+export function byteInRange(offset: number, from: number, to: number): Buffer[] {
+  return [
+    payload(NFT_PAYLOAD_INNER_HEADER, offset, 1),
+    expression(
+      'range',
+      number32(1, NFT_REG_1),
+      number32(2, 0),
+      nested(3, attribute(1, Buffer.of(from))),
+      nested(4, attribute(1, Buffer.of(to))),
+    ),
+  ];
+}
+
+export function verdict(code: number, ...chain: Buffer[]): Buffer {
+  return expression(
+    'immediate',
+    number32(1, NFT_REG_VERDICT),
+    nested(2, nested(2, number32(1, code), ...chain)),
+  );
+}
+
+export function log({ group, snaplen, queueThreshold }: PacketLog, prefix?: string): Buffer {
+  const marked = prefix === undefined ? [] : [text(2, prefix)];
+  return expression('log', number16(1, group), ...marked, number32(3, snaplen), number16(4, queueThreshold));
+}

@@ -1,0 +1,82 @@
+/** What a segment is, by what was seen on its connection before it. HTTP/1.x has one request after the other. */
+import type { PendingSegment } from './request-tap.ts';
+
+/** How far a connection has come, as its segments told. */
+export interface RequestOrder {
+  /** TCP acknowledgement number of its last request; undefined before the first. */
+  lastAck: number | undefined;
+  /** TCP sequence number of that request's first byte. */
+  lastSeq: number | undefined;
+  /** TCP sequence number of its last request's first byte, and its bytes with the body; undefined if not known. */
+  last: { start: number; length: number } | undefined;
+  /** It may carry another protocol by now. */
+  upgraded: boolean;
+  /** A body in chunks was sent on it: what begins like a request may be a piece of that. */
+  chunked: boolean;
+}
+
+/**
+ * `request`: to be told, as it is or, where it may only hold a request's beginning, with `within` and nothing else.
+ * `repeated`: a request's segment sent again, or a piece of its body. `not-http`: no request was seen before it.
+ *
+ * Notes on `order` what follows from the segment, and may change what its request says: a client can write what looks
+ * like a request, with any id, into a body or into a tunnel.
+ */
+export function takeSegment(
+  order: RequestOrder,
+  segment: PendingSegment,
+): 'request' | 'repeated' | 'not-http' {
+  const { request, seq, ack, segmentEnd } = segment;
+  const { lastAck, last } = order;
+  if (lastAck === undefined) {
+    if (request.within) return 'not-http';
+  } else {
+    // A new request acknowledges the answer to the one before.
+    if (ack === lastAck) {
+      if (!order.chunked || request.within || seq === order.lastSeq) return 'repeated';
+      // What was taken for a request may have been a piece of that body, sent when all of the answer had come.
+      makeWithin(segment);
+    }
+    // Only what begins within that request: another connection may have taken the port, unheard of so far.
+    if (last !== undefined && distance(last.start, seq) < last.length) {
+      if (segmentEnd !== undefined && distance(last.start, segmentEnd) <= last.length) return 'repeated';
+      makeWithin(segment);
+    }
+    if (request.within) {
+      if (order.upgraded) return 'repeated';
+      // The request that may begin in it can have a body of its own.
+      order.last = undefined;
+      return 'request';
+    }
+  }
+  order.lastAck = ack;
+  order.lastSeq = seq;
+  // A length that a client may have written tells nothing.
+  const end = order.chunked ? undefined : segment.requestEnd;
+  order.last = end === undefined ? undefined : { start: seq, length: distance(seq, end) };
+  if (order.chunked) request.afterChunks = true;
+  if (order.upgraded) {
+    delete request.id;
+    delete request.own;
+    request.cut = true;
+  }
+  order.upgraded ||= segment.upgrade;
+  order.chunked ||= segment.chunked;
+  return 'request';
+}
+
+/** Bytes from one sequence number to another, which go round (RFC 9293, section 3.4). */
+function distance(from: number, to: number): number {
+  return (to - from) >>> 0;
+}
+
+function makeWithin({ request }: PendingSegment): void {
+  delete request.id;
+  delete request.own;
+  delete request.method;
+  delete request.path;
+  delete request.cut;
+  delete request.bytes;
+  delete request.entire;
+  request.within = true;
+}

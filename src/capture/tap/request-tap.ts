@@ -1,0 +1,155 @@
+/** The tap's packets as requests. */
+
+import type { Observation } from '../../model/feed.ts';
+import type { CaptureStats } from '../capture.ts';
+import type { AddressSet, AddressTexts } from '../ip-bytes.ts';
+import { parseNflog } from './nflog.ts';
+import { parseTcpPacket } from './packet.ts';
+import { parseRequestHead } from './request-head.ts';
+
+type RequestObservation = Extract<Observation, { kind: 'request' }>;
+
+/** A request on its way to its connection. */
+export interface PendingRequest {
+  request: RequestObservation;
+  /** All that can be known of its connection is known. */
+  placed: boolean;
+}
+
+/** A request that has yet to be told from the same one sent again, and from what only looks like one. */
+export interface PendingSegment extends PendingRequest {
+  /** TCP sequence and acknowledgement number of its segment. */
+  seq: number;
+  ack: number;
+  /** Sequence number after the segment's last byte; undefined where its length is not known. */
+  segmentEnd: number | undefined;
+  /** Sequence number after the last byte of the request, body and all; undefined where its head does not tell. */
+  requestEnd: number | undefined;
+  /** Another protocol may follow it on its connection. */
+  upgrade: boolean;
+  /** Its body comes in chunks: where that ends the packets that are copied do not tell. */
+  chunked: boolean;
+}
+
+/** A tap's packets as requests. */
+export interface TapReading {
+  /** Takes one NFLOG message, read at `readAt` (ms since the epoch). */
+  add(bytes: Buffer, start: number, end: number, readAt: number): void;
+  /** Requests, and the number of packets that were lost, since the last call. */
+  take(): (PendingRequest | PendingSegment)[];
+  takeLost(): number;
+  /** The kernel has said that packets were lost, and not yet how many. */
+  overrun(): void;
+}
+
+/** Sequence numbers further apart than this (bytes) cannot be put in order. */
+const MAX_ORDERED = 2 ** 31 - 1;
+
+/** Counts what is missing in the numbers of a group's packets. */
+export class PacketSequence {
+  #next = 0;
+
+  /** How many packets were lost before this one. */
+  lostBefore(sequence: number): number {
+    const lost = (sequence - this.#next) >>> 0;
+    this.#next = (sequence + 1) >>> 0;
+    return lost;
+  }
+}
+
+export interface TapPacketsOptions {
+  addresses: AddressSet;
+  texts: AddressTexts;
+  /** From `headerName`. */
+  idHeader: Buffer;
+  /** Whether requests carry their targets. */
+  paths: boolean;
+  stats: CaptureStats;
+}
+
+export class TapPackets implements TapReading {
+  readonly #options: TapPacketsOptions;
+  readonly #sequence = new PacketSequence();
+  #requests: PendingSegment[] = [];
+  #lost = 0;
+
+  constructor(options: TapPacketsOptions) {
+    this.#options = options;
+  }
+
+  take(): PendingSegment[] {
+    const requests = this.#requests;
+    this.#requests = [];
+    return requests;
+  }
+
+  takeLost(): number {
+    const lost = this.#lost;
+    this.#lost = 0;
+    return lost;
+  }
+
+  overrun(): void {}
+
+  add(bytes: Buffer, start: number, end: number, readAt: number): void {
+    const { addresses, texts, idHeader, paths, stats } = this.#options;
+    const packet = parseNflog(bytes, start, end);
+    if (packet === 'not-a-packet') return;
+    if (packet === 'malformed') {
+      stats.tapMalformed++;
+      return;
+    }
+    stats.tapPackets++;
+    if (packet.sequence !== undefined) this.#lost += this.#sequence.lostBefore(packet.sequence);
+    const segment = parseTcpPacket(bytes, packet.start, packet.end);
+    if (typeof segment === 'string') {
+      stats.tapMalformed++;
+      return;
+    }
+    const src = addresses.match(bytes, segment.srcAt, segment.addressLength);
+    if (src === undefined) return;
+    const request: RequestObservation = {
+      kind: 'request',
+      t: readAt,
+      src,
+      sport: segment.sport,
+      ip: texts.text(bytes, segment.dstAt, segment.addressLength),
+      port: segment.dport,
+      via: 'tap',
+    };
+    const { seq, ack, payloadLength } = segment;
+    const segmentEnd = payloadLength === undefined ? undefined : (seq + payloadLength) >>> 0;
+    const pending: PendingSegment = {
+      request,
+      seq,
+      ack,
+      segmentEnd,
+      requestEnd: undefined,
+      upgrade: false,
+      chunked: false,
+      placed: false,
+    };
+    this.#requests.push(pending);
+    const head = parseRequestHead(bytes, segment.payloadStart, segment.payloadEnd, idHeader);
+    if (head === 'not-http') {
+      request.within = true;
+      return;
+    }
+    const { entireBytes, upgrade, chunked } = head;
+    if (entireBytes !== undefined && entireBytes <= MAX_ORDERED)
+      pending.requestEnd = (seq + entireBytes) >>> 0;
+    pending.upgrade = upgrade;
+    pending.chunked = chunked;
+    if (head.id !== undefined) {
+      request.id = head.id;
+      if (head.idBeforeHost) request.own = true;
+    }
+    if (head.method !== undefined) request.method = head.method;
+    if (paths && head.path !== undefined) request.path = head.path;
+    if (head.cut) request.cut = true;
+    if (payloadLength !== undefined) {
+      request.bytes = payloadLength;
+      if (entireBytes === payloadLength) request.entire = true;
+    }
+  }
+}

@@ -1,0 +1,279 @@
+import { readFile } from 'node:fs/promises';
+import http from 'node:http';
+import https from 'node:https';
+import type { FeedRecord } from '../model/feed.ts';
+import { RecordDecoder } from './codec.ts';
+
+/** A helper sends at least a watermark a second; without anything for this long (ms) the connection is given up. */
+const SILENCE_MS = 5_000;
+const CONNECT_MS = 3_000;
+const MIN_BACKOFF_MS = 100;
+const MAX_BACKOFF_MS = 2_000;
+/** When a reader that got only one of its addresses asks for all again, and then ever more rarely (ms). */
+const ASK_FOR_ALL_MS = 15_000;
+const ASK_FOR_ALL_AT_MOST_MS = 600_000;
+
+export interface ReaderStats {
+  connected: boolean;
+  /** Times a feed was begun. */
+  connects: number;
+  /** Attempts that came to nothing, and feeds that broke. */
+  failures: number;
+  records: number;
+  bytes: number;
+  /** When the last bytes came, ms since the epoch; 0: never. */
+  lastAt: number;
+}
+
+export interface FeedSource {
+  /** Asks for a watermark not before this moment, soon. Cheap to call often: one request is under way at a time. */
+  requestTick(): void;
+  stop(): void;
+  readonly stats: Readonly<ReaderStats>;
+}
+
+export interface FeedHandlers {
+  /** Records in the order of the feed; never empty. */
+  onRecords(records: FeedRecord[]): void;
+  /** The state changed; one line for people. */
+  onNotice(level: 'info' | 'warn', text: string): void;
+}
+
+export interface ReaderOptions extends FeedHandlers {
+  /** The helper, such as `http://10.0.0.5:9797`. */
+  url: URL;
+  /** nginx's own addresses. */
+  addresses: readonly string[];
+  /** File with a bearer token, read again for each connection as kubelet renews it. */
+  tokenFile: string | undefined;
+  /** Ask for openings with times as exact as can be. */
+  prompt?: boolean;
+  clock: () => number;
+}
+
+/** Pulls the feed of a helper over HTTP, for ever: comes back after every failure, from where it was. */
+export function readFeed(options: ReaderOptions): FeedSource {
+  return new Puller(options);
+}
+
+class Puller implements FeedSource {
+  readonly stats: ReaderStats = {
+    connected: false,
+    connects: 0,
+    failures: 0,
+    records: 0,
+    bytes: 0,
+    lastAt: 0,
+  };
+  readonly #options: ReaderOptions;
+  readonly #agent: http.Agent;
+  /** Those asked for: all of nginx's, or where the helper refuses that the one that is spoken from. */
+  #addresses: readonly string[];
+  #askAgain: NodeJS.Timeout | undefined;
+  #cursor: number | undefined;
+  #backoff = MIN_BACKOFF_MS;
+  #request: http.ClientRequest | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #watchdog: NodeJS.Timeout | undefined;
+  #ticking = false;
+  #stopped = false;
+  #lastNotice = '';
+  /** Why the connection under way is being given up. */
+  #why: string | undefined;
+
+  constructor(options: ReaderOptions) {
+    this.#options = options;
+    this.#addresses = options.addresses;
+    const { Agent } = options.url.protocol === 'https:' ? https : http;
+    this.#agent = new Agent({ keepAlive: true, maxSockets: 2, timeout: 60_000 });
+    void this.#connect();
+  }
+
+  requestTick(): void {
+    if (this.#ticking || !this.stats.connected) return;
+    this.#ticking = true;
+    void this.#send('/v1/watermark', this.#addresses, (response) => {
+      response.resume();
+      response.once('close', () => {
+        this.#ticking = false;
+      });
+    }).then((request) => {
+      request.setTimeout(CONNECT_MS, () => request.destroy());
+      request.once('close', () => {
+        this.#ticking = false;
+      });
+      request.once('error', () => {});
+    });
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.stats.connected = false;
+    clearTimeout(this.#retry);
+    clearTimeout(this.#watchdog);
+    clearTimeout(this.#askAgain);
+    this.#request?.destroy();
+    this.#agent.destroy();
+  }
+
+  async #send(
+    path: string,
+    addresses: readonly string[],
+    onResponse: (response: http.IncomingMessage) => void,
+  ): Promise<http.ClientRequest> {
+    const { url, tokenFile } = this.#options;
+    const query = addresses.map((address) => `src=${encodeURIComponent(address)}`).join('&');
+    const target = new URL(
+      `${url.pathname.replace(/\/$/, '')}${path}${path.includes('?') ? '&' : '?'}${query}`,
+      url,
+    );
+    const headers: Record<string, string> = {};
+    if (tokenFile !== undefined) {
+      const token = await readFile(tokenFile, 'utf8').catch(() => {
+        this.#notice('warn', `the token file ${tokenFile} cannot be read; mount the projected token there`);
+        return '';
+      });
+      if (token !== '') headers.authorization = `Bearer ${token.trim()}`;
+    }
+    const { request } = target.protocol === 'https:' ? https : http;
+    const sent = request(target, { agent: this.#agent, headers }, onResponse);
+    sent.end();
+    return sent;
+  }
+
+  async #connect(): Promise<void> {
+    if (this.#stopped) return;
+    const cursor = this.#cursor === undefined ? '' : `&after=${this.#cursor}`;
+    const prompt = this.#options.prompt ? '&prompt=true' : '';
+    const query = `${cursor}${prompt}`.replace('&', '?');
+    const request = await this.#send(`/v1/feed${query}`, this.#addresses, (response) =>
+      this.#receive(response),
+    );
+    this.#request = request;
+    if (this.#stopped) request.destroy();
+    this.#why = undefined;
+    request.setTimeout(CONNECT_MS, () => {
+      if (!this.stats.connected) this.#giveUp(`no answer within ${CONNECT_MS} ms`);
+    });
+    request.once('error', (error) => {
+      this.#why ??= error.message;
+    });
+    request.once('close', () => this.#ended(this.#why ?? 'the connection was closed'));
+  }
+
+  #receive(response: http.IncomingMessage): void {
+    if (response.statusCode !== 200) {
+      this.#refused(response);
+      return;
+    }
+    this.stats.connected = true;
+    this.stats.connects++;
+    this.#notice('info', `reading the feed of ${this.#options.url.origin}`);
+    const decoder = new RecordDecoder();
+    this.#watch(response);
+    response.on('data', (chunk: Buffer) => {
+      this.stats.bytes += chunk.length;
+      this.stats.lastAt = this.#options.clock();
+      const { records, error } = decoder.push(chunk);
+      if (records.length > 0) {
+        this.#backoff = MIN_BACKOFF_MS;
+        this.stats.records += records.length;
+        this.#cursor = records[records.length - 1]!.seq;
+        this.#options.onRecords(records);
+      }
+      if (error !== undefined) {
+        // What follows cannot be told apart any more; a fresh start says what is missing.
+        this.#cursor = undefined;
+        this.#giveUp(`the feed is damaged: ${error}`);
+      }
+    });
+    response.once('error', (error) => this.#giveUp(error.message));
+  }
+
+  /** A pod that has just started may not be in any EndpointSlice yet, so the helper cannot know its second address. */
+  #askForAll(afterMs = ASK_FOR_ALL_MS): void {
+    clearTimeout(this.#askAgain);
+    this.#askAgain = setTimeout(() => {
+      const all = this.#options.addresses;
+      void this.#send('/v1/watermark', all, (response) => {
+        response.resume();
+        if (response.statusCode !== 200) return;
+        clearTimeout(this.#askAgain);
+        this.#addresses = all;
+        this.#cursor = undefined;
+        this.#giveUp('it now gives all addresses, beginning anew');
+      }).then((request) => {
+        request.setTimeout(CONNECT_MS, () => request.destroy());
+        request.once('error', () => {});
+      });
+      this.#askForAll(Math.min(afterMs * 2, ASK_FOR_ALL_AT_MOST_MS));
+    }, afterMs);
+    this.#askAgain.unref();
+  }
+
+  #giveUp(why: string): void {
+    this.#why ??= why;
+    this.#request?.destroy();
+  }
+
+  /** A refusal's body says why. A helper that gives each reader only its own address is asked for that alone. */
+  #refused(response: http.IncomingMessage): void {
+    const own = response.socket.localAddress?.replace(/^::ffff:/, '');
+    const chunks: Buffer[] = [];
+    let length = 0;
+    response.on('data', (chunk: Buffer) => {
+      length += chunk.length;
+      if (length <= 65_536) chunks.push(chunk);
+    });
+    response.once('end', () => {
+      let message = Buffer.concat(chunks).toString('utf8').slice(0, 500);
+      try {
+        const { error } = JSON.parse(message) as { error?: { message?: string; next?: string } };
+        if (error?.message) message = `${error.message}; ${error.next ?? ''}`;
+      } catch {
+        // Not a helper's answer; its text is all there is to say.
+      }
+      const alone = response.statusCode === 403 && own !== undefined && this.#addresses.length > 1;
+      if (alone) {
+        this.#options.onNotice(
+          'info',
+          `the helper gives each reader only its own address: asking for ${own} alone, not for ${this.#addresses.join(', ')}`,
+        );
+        this.#addresses = [own];
+        this.#askForAll();
+      }
+      this.#giveUp(`refused with ${response.statusCode}: ${message}`);
+    });
+  }
+
+  #watch(response: http.IncomingMessage): void {
+    clearTimeout(this.#watchdog);
+    const quiet = this.stats.bytes;
+    this.#watchdog = setTimeout(() => {
+      if (this.stats.bytes === quiet) this.#giveUp(`silent for ${SILENCE_MS} ms`);
+      else this.#watch(response);
+    }, SILENCE_MS);
+    this.#watchdog.unref();
+  }
+
+  #ended(why: string): void {
+    this.stats.connected = false;
+    clearTimeout(this.#watchdog);
+    if (this.#stopped) return;
+    this.stats.failures++;
+    this.#notice(
+      'warn',
+      `no feed from ${this.#options.url.origin} (${why}); until it is back, nothing is known of new connections`,
+    );
+    // Half fixed, half random, so that the sidecars of a node do not all come at once when its helper is back.
+    const delay = this.#backoff * (0.5 + Math.random() / 2);
+    this.#backoff = Math.min(this.#backoff * 2, MAX_BACKOFF_MS);
+    this.#retry = setTimeout(() => void this.#connect(), delay);
+  }
+
+  #notice(level: 'info' | 'warn', text: string): void {
+    if (text === this.#lastNotice) return;
+    this.#lastNotice = text;
+    this.#options.onNotice(level, text);
+  }
+}

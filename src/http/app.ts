@@ -1,0 +1,136 @@
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+
+import { type ErrorBody, type ErrorCode, failure, HttpError } from './errors.ts';
+import { type Refusals, type SourceLimits, Sources } from './sidecar/sources.ts';
+
+export { type ErrorBody, HttpError } from './errors.ts';
+export type App = FastifyInstance;
+export type Request = FastifyRequest;
+export type Reply = FastifyReply;
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Errors that a route gives besides those that every route can give. */
+    errors?: readonly ErrorCode[];
+  }
+  interface FastifySchema {
+    summary?: string;
+    description?: string;
+  }
+}
+
+export interface HttpLimits extends SourceLimits {
+  /** Open connections; one more is closed at once. */
+  connections: number;
+  /** A request's head must be complete within this time (ms). */
+  headersMs: number;
+}
+
+/** How often Node looks for connections whose head has not come in time (ms). */
+const LOOK_MS = 1_000;
+
+/**
+ * An HTTP application without routes, that answers every error in one form and never with a stack trace. `onError`
+ * gets what was not foreseen; `refusals` counts what the limits turned away.
+ */
+export function createApp(
+  limits: HttpLimits,
+  onError: (message: string) => void,
+  refusals: Refusals = { connections: 0, requests: 0 },
+): App {
+  const app = fastify({
+    bodyLimit: 4096,
+    // A route may stream for hours, so there is no limit on a request's whole time, only on its head.
+    requestTimeout: 0,
+    connectionTimeout: 0,
+    keepAliveTimeout: 30_000,
+    forceCloseConnections: true,
+    exposeHeadRoutes: true,
+    // A misspelt parameter is an error, not one that is left out.
+    ajv: { customOptions: { removeAdditional: false } },
+    routerOptions: { maxParamLength: 256 },
+    http: {
+      headersTimeout: limits.headersMs,
+      connectionsCheckingInterval: LOOK_MS,
+      maxHeaderSize: 16_384,
+    },
+  });
+  app.server.maxConnections = limits.connections;
+  const sources = new Sources(limits, refusals);
+  app.server.on('drop', () => refusals.connections++);
+  app.server.on('connection', (socket) => {
+    const address = socket.remoteAddress ?? '';
+    if (!sources.connect(address, performance.now())) {
+      socket.destroy();
+      return;
+    }
+    socket.once('close', () => sources.disconnect(address));
+  });
+  app.addHook('onRequest', async (request) => {
+    if (sources.request(request.socket.remoteAddress ?? '', performance.now())) return;
+    throw failure('too-many-requests', `more than ${limits.requestsPerSecond} requests a second`);
+  });
+  app.setErrorHandler(async (error: unknown, _request, reply) => {
+    const known = describe(error);
+    if (known.status === 500) onError(error instanceof Error ? error.message : String(error));
+    return reply.code(known.status).send({ error: known.body });
+  });
+  app.setNotFoundHandler(async (request, reply) => {
+    const path = request.url.split('?', 1)[0];
+    const known = failure('no-such-route', `there is no ${request.method} ${path}`);
+    return reply.code(known.status).send({ error: known.body });
+  });
+  return app;
+}
+
+interface ValidationError {
+  validation: {
+    instancePath: string;
+    message?: string;
+    params?: { missingProperty?: string; additionalProperty?: string };
+  }[];
+}
+
+function describe(error: unknown): { status: number; body: ErrorBody } {
+  if (error instanceof HttpError) return error;
+  if (isValidation(error)) {
+    const [first] = error.validation;
+    const { missingProperty, additionalProperty } = first?.params ?? {};
+    const parameter =
+      missingProperty ?? additionalProperty ?? first?.instancePath.split('/')[1] ?? 'the request';
+    const what = missingProperty
+      ? 'is missing'
+      : additionalProperty
+        ? 'there is no such parameter'
+        : (first?.message ?? 'is wrong');
+    return failure('bad-parameter', `${parameter}: ${what}`);
+  }
+  const status = statusOf(error);
+  if (status >= 400 && status < 500) {
+    return { status, body: failure('bad-request', (error as Error).message).body };
+  }
+  return failure('internal', 'the request failed inside realpod');
+}
+
+function isValidation(error: unknown): error is ValidationError {
+  return typeof error === 'object' && error !== null && 'validation' in error;
+}
+
+function statusOf(error: unknown): number {
+  return typeof error === 'object' && error !== null && 'statusCode' in error
+    ? Number(error.statusCode)
+    : 500;
+}
+
+/** Starts listening; where the machine has no IPv6, `::` becomes `0.0.0.0`. Resolves with the port. */
+export async function listen(app: App, host: string, port: number): Promise<number> {
+  try {
+    await app.listen({ host, port });
+  } catch (error) {
+    if (host !== '::' || !(error instanceof Error) || !('code' in error) || error.code !== 'EAFNOSUPPORT')
+      throw error;
+    await app.listen({ host: '0.0.0.0', port });
+  }
+  const address = app.server.address();
+  return typeof address === 'object' && address !== null ? address.port : port;
+}

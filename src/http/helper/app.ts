@@ -1,0 +1,64 @@
+import type { Capture } from '../../capture/capture.ts';
+import type { Names } from '../../cluster/names.ts';
+import type { Reviewer } from '../../cluster/token.ts';
+import type { Feed } from '../../feed/feed.ts';
+import type { Log } from '../../log.ts';
+import { canonicalIp } from '../../parse/address.ts';
+import { type App, createApp, HttpError, type HttpLimits } from '../app.ts';
+import { type Authorizer, addFeedRoutes } from './feed-routes.ts';
+import { helperMetrics } from './metrics.ts';
+
+/** A sidecar has two connections, and asks for a watermark some hundred times a second at most. */
+const LIMITS: HttpLimits = {
+  connections: 1_000,
+  connectionsPerSource: 64,
+  requestsPerSecond: 2_000,
+  headersMs: 5_000,
+};
+/** A helper that has delivered no watermark for this long (ms) is not ready. */
+const READY_WITHIN_MS = 10_000;
+
+/** What the helper knows of the cluster; without one, addresses only. */
+export interface Cluster {
+  names: Names | undefined;
+  reviewer: Reviewer | undefined;
+  authorizer: Authorizer;
+  close(): Promise<void>;
+}
+
+export function createHelperApp(
+  { feed, capture }: { feed: Feed; capture: Capture },
+  { names, reviewer, authorizer }: Omit<Cluster, 'close'>,
+  log: Log,
+): App {
+  const refusals = { connections: 0, requests: 0 };
+  const app = createApp(LIMITS, (message) => log('error', message), refusals);
+  const routes = { cutOff: 0, refused: 0 };
+  addFeedRoutes(app, { feed, capture, authorizer, names, canonical: canonicalIp, stats: routes });
+  const { stats, kernelLog } = capture;
+  const cluster = { names: names?.stats, reviewer: reviewer?.stats };
+  const metrics = helperMetrics({
+    capture: stats,
+    kernelLog,
+    feed,
+    routes,
+    refusals,
+    cluster,
+    clock: Date.now,
+  });
+  app.get('/metrics', async (_request, reply) => reply.type(metrics.contentType).send(await metrics.text()));
+  // Without counts `--evidence inferred` names fewer lines; nothing else needs them.
+  app.get('/healthz', async () => ({ status: 'ok', accounting: stats.accounting }));
+  app.get('/readyz', async () => {
+    const age = Date.now() - feed.watermark;
+    // Nothing is read for nobody, so a helper without readers is as ready as it can be.
+    if (feed.addresses.length === 0 || age <= READY_WITHIN_MS) return { status: 'ok' };
+    throw new HttpError(
+      503,
+      'no-watermark',
+      `nothing read from the kernel for ${Math.round(age)} ms`,
+      'see the log',
+    );
+  });
+  return app;
+}

@@ -1,0 +1,199 @@
+import { isIP } from 'node:net';
+import type { Capture } from '../../capture/capture.ts';
+import type { Feed, NameLookup } from '../../feed/feed.ts';
+import { type App, HttpError, type Request } from '../app.ts';
+
+/**
+ * Text waiting for a reader that does not take it (bytes), and for all readers together. A reader with more than the one,
+ * or more than its share of the other, is cut off and may come back with its cursor.
+ */
+const MAX_UNREAD = 8 * 1024 * 1024;
+const MAX_UNREAD_IN_ALL = 128 * 1024 * 1024;
+/** Look-ups under way: each may have the kernel walk its table of connections. */
+const MAX_LOOKUPS = 2;
+/** Addresses one reader may name. */
+const MAX_ADDRESSES = 64;
+
+export type Verdict =
+  | { ok: true }
+  | { ok: false; status: number; code: string; message: string; next: string };
+
+/** Decides whether a request may read the records of the addresses it names. */
+export interface Authorizer {
+  authorize(request: {
+    authorization?: string | undefined;
+    peer: string;
+    src: readonly string[];
+  }): Promise<Verdict>;
+}
+
+export interface FeedRoutes {
+  feed: Feed;
+  capture: Pick<Capture, 'lookup'>;
+  authorizer: Authorizer;
+  names: NameLookup | undefined;
+  /** Brings an address to canonical text. */
+  canonical(text: string): string | undefined;
+  stats: { cutOff: number; refused: number };
+}
+
+interface FeedQuery {
+  src: string[];
+  after?: number;
+  prompt?: boolean;
+}
+
+interface LookupQuery {
+  src: string;
+  sport: number;
+  at?: number;
+}
+
+const srcSchema = { type: 'array', items: { type: 'string' }, minItems: 1, maxItems: MAX_ADDRESSES };
+
+/** `/v1/feed`, `/v1/watermark` and `/v1/lookup`: what a sidecar asks of the helper. */
+export function addFeedRoutes(app: App, routes: FeedRoutes): void {
+  const { feed, capture, authorizer, names, stats } = routes;
+  let lookups = 0;
+
+  const admit = async (request: Request, src: readonly string[]): Promise<string[]> => {
+    const addresses = src.map((text) => {
+      const address = isIP(text) ? routes.canonical(text) : undefined;
+      if (address === undefined) {
+        throw new HttpError(
+          400,
+          'bad-parameter',
+          `src: ${text.slice(0, 60)} is not an IP address`,
+          'give nginx’s own address',
+        );
+      }
+      return address;
+    });
+    const verdict = await authorizer.authorize({
+      authorization: request.headers.authorization,
+      peer: request.socket.remoteAddress ?? '',
+      src: addresses,
+    });
+    if (!verdict.ok) {
+      stats.refused++;
+      throw new HttpError(verdict.status, verdict.code, verdict.message, verdict.next);
+    }
+    return addresses;
+  };
+
+  app.get<{ Querystring: FeedQuery }>(
+    '/v1/feed',
+    {
+      exposeHeadRoute: false,
+      schema: {
+        querystring: {
+          type: 'object',
+          required: ['src'],
+          properties: {
+            src: srcSchema,
+            after: { type: 'integer', minimum: 0 },
+            prompt: { type: 'boolean' },
+          },
+        },
+      },
+    },
+    async (request, reply) => {
+      const addresses = await admit(request, request.query.src);
+      const { after, prompt } = request.query;
+      // The schema lets infinity pass.
+      if (after !== undefined && !Number.isSafeInteger(after)) {
+        throw new HttpError(400, 'bad-parameter', 'after: is no cursor', 'give the seq of a record');
+      }
+      const { raw } = reply;
+      let gone = raw.destroyed;
+      raw.once('close', () => {
+        gone = true;
+      });
+      const begin = (): void => {
+        if (raw.headersSent) return;
+        raw.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
+        raw.flushHeaders();
+      };
+      const write = (text: string): void => {
+        begin();
+        raw.write(text);
+        if (raw.writableLength > Math.min(MAX_UNREAD, MAX_UNREAD_IN_ALL / feed.stats.readers)) {
+          stats.cutOff++;
+          raw.destroy();
+        }
+      };
+      const opened = await feed.open(addresses, after, write, prompt);
+      if ('refused' in opened) {
+        throw new HttpError(
+          503,
+          'too-many-readers',
+          'this helper serves no more readers, or no more of this address',
+          'look for readers that are not sidecars',
+        );
+      }
+      if (gone) {
+        opened.reader.close();
+        return reply.hijack();
+      }
+      raw.once('close', () => opened.reader.close());
+      begin();
+      return reply.hijack();
+    },
+  );
+
+  app.get<{ Querystring: { src: string[] } }>(
+    '/v1/watermark',
+    { schema: { querystring: { type: 'object', required: ['src'], properties: { src: srcSchema } } } },
+    async (request) => {
+      const addresses = await admit(request, request.query.src);
+      await feed.flush(addresses);
+      return { t: feed.watermark };
+    },
+  );
+
+  app.get<{ Querystring: LookupQuery }>(
+    '/v1/lookup',
+    {
+      schema: {
+        querystring: {
+          type: 'object',
+          required: ['src', 'sport'],
+          properties: {
+            src: { type: 'string' },
+            sport: { type: 'integer', minimum: 1, maximum: 65_535 },
+            at: { type: 'number' },
+          },
+        },
+      },
+    },
+    async (request) => {
+      const { sport, at } = request.query;
+      const [src] = await admit(request, [request.query.src]);
+      if (lookups >= MAX_LOOKUPS) {
+        stats.refused++;
+        throw new HttpError(
+          503,
+          'too-many-lookups',
+          `${MAX_LOOKUPS} look-ups are under way`,
+          'try again at once, or ask the sidecar',
+        );
+      }
+      lookups++;
+      const flows = await capture.lookup(src!, sport).finally(() => {
+        lookups--;
+      });
+      const matches = flows
+        .filter((flow) => at === undefined || flow.held || flow.from <= at)
+        .map((flow) => ({ ...flow, ...names?.lookup(flow.ip) }));
+      if (matches.length === 0) {
+        throw new HttpError(
+          404,
+          'no-flow',
+          `conntrack has no connection from ${src} port ${sport}${at === undefined ? '' : ' at that time'}`,
+          'ask soon after the connection, or ask the sidecar, which remembers longer',
+        );
+      }
+      return { matches };
+    },
+  );
+}

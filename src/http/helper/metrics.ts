@@ -1,0 +1,164 @@
+import type { CaptureStats, KernelLogStats } from '../../capture/capture.ts';
+import type { Feed } from '../../feed/feed.ts';
+import { Metrics } from '../metrics.ts';
+import type { Refusals } from '../sidecar/sources.ts';
+import { addClusterMetrics, type ClusterNumbers } from './cluster-metrics.ts';
+
+/** Where the helper's numbers live. They are only read at a scrape. */
+export interface HelperNumbers {
+  capture: Readonly<CaptureStats>;
+  /** Where the kernel log is read. */
+  kernelLog?: Readonly<KernelLogStats> | undefined;
+  feed: Feed;
+  routes: { readonly cutOff: number; readonly refused: number };
+  refusals: Readonly<Refusals>;
+  cluster: ClusterNumbers;
+  clock: () => number;
+}
+
+export function helperMetrics({
+  capture,
+  kernelLog,
+  feed,
+  routes,
+  refusals,
+  cluster,
+  clock,
+}: HelperNumbers): Metrics {
+  const metrics = new Metrics();
+  metrics.counters('realpod_helper_events_total', 'Events read from the kernel, by source.', 'source', () => [
+    ['conntrack', capture.conntrackEvents],
+    ['tap', capture.tapPackets],
+    ['kernel-log', kernelLog?.messages ?? 0],
+  ]);
+  metrics.counters('realpod_helper_records_total', 'Events that became records, by source.', 'source', () => [
+    ['conntrack', capture.conntrackRelevant],
+    ['tap', capture.tapRequests + capture.tapWithin],
+    ['kernel-log', kernelLog?.opened ?? 0],
+  ]);
+  metrics.counters(
+    'realpod_helper_unused_total',
+    'Events and messages that became no record, by reason.',
+    'reason',
+    () => [
+      ['conntrack-malformed', capture.conntrackMalformed],
+      ['tap-malformed', capture.tapMalformed],
+      ['tap-not-http', capture.tapNotHttp],
+      ['tap-repeated', capture.tapRepeated],
+      ['kernel-log-not-a-record', kernelLog?.notRecords ?? 0],
+      ['kernel-log-not-tcp', kernelLog?.notTcp ?? 0],
+      ['kernel-log-not-opening', kernelLog?.notOpening ?? 0],
+      ['kernel-log-cut', kernelLog?.cut ?? 0],
+      ['kernel-log-repeated', kernelLog?.repeated ?? 0],
+      ['kernel-log-before-dnat', kernelLog?.beforeDnat ?? 0],
+      ['kernel-log-dropped', kernelLog?.dropped ?? 0],
+    ],
+  );
+  metrics.counter(
+    'realpod_helper_requests_without_id_total',
+    'Requests whose id header was not in what was copied.',
+    () => capture.tapWithoutId,
+  );
+  metrics.counters(
+    'realpod_helper_overruns_total',
+    'Times the kernel dropped events, as a receive buffer was full.',
+    'source',
+    () => [
+      ['conntrack', capture.conntrackOverruns],
+      ['tap', capture.tapOverruns],
+    ],
+  );
+  metrics.counter(
+    'realpod_helper_tap_lost_total',
+    'Packets of the tap that the kernel could not hand over.',
+    () => capture.tapLost,
+  );
+  metrics.counter(
+    'realpod_helper_kernel_log_lost_total',
+    'Messages of the kernel log that were overwritten or missed before they were read, as far as known.',
+    () => kernelLog?.lost ?? 0,
+  );
+  metrics.counter(
+    'realpod_helper_kernel_log_undialled_total',
+    'Connections of the kernel log whose dialled address is not known: they resolve nothing.',
+    () => kernelLog?.undialled ?? 0,
+  );
+  metrics.counter(
+    'realpod_helper_gaps_total',
+    'Gap records, by any source.',
+    () => capture.gaps + (kernelLog?.gaps ?? 0),
+  );
+  metrics.counter(
+    'realpod_helper_dumps_total',
+    'Dumps of the conntrack table.',
+    () => capture.conntrackDumps,
+  );
+  metrics.counter(
+    'realpod_helper_table_restarts_total',
+    'Times the nftables table had to be put up anew.',
+    () => capture.tableRestarts,
+  );
+  metrics.counter('realpod_helper_clock_steps_total', 'Steps of the wall clock.', () => capture.clockSteps);
+  metrics.counter(
+    'realpod_helper_flows_refused_total',
+    'Connections not kept, as the table of flows was full.',
+    () => capture.flowsRefused,
+  );
+  metrics.gauge(
+    'realpod_helper_accounting',
+    'Whether the kernel counts packets and bytes of connections (nf_conntrack_acct).',
+    () => (capture.accounting ? 1 : 0),
+  );
+  metrics.counters(
+    'realpod_helper_flow_counts_total',
+    'Connections that ended while somebody deduced from them: told with their counts, or without.',
+    'result',
+    () => [
+      ['told', capture.counted],
+      ['missed', capture.uncounted],
+    ],
+  );
+  metrics.gauge('realpod_helper_flows', 'Connections of subscribed addresses.', () => capture.flows);
+  metrics.gauge('realpod_helper_addresses', 'Subscribed addresses.', () => capture.addresses);
+  metrics.counter('realpod_helper_feed_bytes_total', 'Bytes of records published.', () => feed.stats.bytes);
+  metrics.counters(
+    'realpod_helper_feed_starts_total',
+    'Feeds begun, by whether they went on from a cursor.',
+    'start',
+    () => [
+      ['fresh', feed.stats.freshStarts],
+      ['resumed', feed.stats.resumed],
+    ],
+  );
+  metrics.counter(
+    'realpod_helper_readers_cut_off_total',
+    'Readers cut off, as they did not take their records.',
+    () => routes.cutOff,
+  );
+  metrics.counter(
+    'realpod_helper_requests_refused_total',
+    'Requests refused with 401, 403 or 503.',
+    () => routes.refused,
+  );
+  metrics.counters(
+    'realpod_helper_http_refused_total',
+    'Connections and requests beyond what one address, or all, may have.',
+    'what',
+    () => [
+      ['connection', refusals.connections],
+      ['request', refusals.requests],
+    ],
+  );
+  metrics.gauge('realpod_helper_readers', 'Readers of the feed.', () => feed.stats.readers);
+  metrics.gauge(
+    'realpod_helper_ring_bytes',
+    'Bytes of records held for readers that come back.',
+    () => feed.ringBytes,
+  );
+  metrics.gauge('realpod_helper_watermark_age_seconds', 'Age of the newest watermark.', () =>
+    Math.max(0, (clock() - feed.watermark) / 1000),
+  );
+  metrics.activeResources('realpod_helper_active_resources');
+  addClusterMetrics(metrics, cluster, clock);
+  return metrics;
+}

@@ -1,0 +1,219 @@
+import type { WaitingBlock } from '../../join/pending.ts';
+import type { Attempt, ParsedLine } from '../../model/line.ts';
+import { isResolved, type Outcome, type PodName } from '../../model/outcome.ts';
+import { formatHostPort } from '../../parse/address.ts';
+import { SECONDS_BOUNDS, secondsBucket } from './latency.ts';
+import { PodWindow, SLOT_MS, SLOTS } from './pod-window.ts';
+
+/** Pods that are told apart. Beyond, requests to further ones are only counted, until one has been idle long enough. */
+const MAX_PODS = 1_000;
+/** A pod without a request for this long (ms) is gone, and its series with it. */
+const GONE_AFTER_MS = SLOTS * SLOT_MS;
+/** With the table full, how often it is looked through for pods that are gone (ms). */
+const LOOK_EVERY_MS = 1_000;
+
+/** Classes of response status as they are counted; index 0: none was logged, as of a request that the client gave up. */
+export const STATUS_CLASSES = ['none', '1xx', '2xx', '3xx', '4xx', '5xx'] as const;
+
+export type NameAt = (ip: string, at: number) => PodName | undefined;
+
+/** What one pod answered through one dialled address. */
+export interface PodFigures {
+  /** What nginx dialled, as in `$upstream_addr`. */
+  readonly upstream: string;
+  readonly dialledIp: string;
+  readonly dialledPort: number;
+  readonly ip: string;
+  readonly port: number;
+  name: PodName | undefined;
+  /** The Service's name; empty where it is not known. */
+  service: string;
+  namespace: string;
+  /** Time of its last line, ms since the epoch. */
+  lastAt: number;
+  /** When it was first and last counted here, ms since the epoch. */
+  readonly firstCounted: number;
+  lastCounted: number;
+  requests: number;
+  /** Answers of 500 and above. */
+  errors: number;
+  /** In step with STATUS_CLASSES. */
+  readonly byStatus: number[];
+  /** Of the timed requests: sum in ms, and counts by secondsBucket(). */
+  timedMs: number;
+  readonly bySeconds: Uint32Array;
+  readonly window: PodWindow;
+}
+
+/**
+ * Requests, errors and times of each pod, counted as lines leave. An attempt counts for the pod that it led to, also
+ * where nginx went on to another. A pod is its name and address together: an address that another pod takes begins anew.
+ */
+export class PodTable {
+  readonly counters = { refused: 0 };
+  /** What the times are: the attempt's `$upstream_response_time`, or the line's `$request_time` where that is not logged. */
+  timedBy: 'upstream_response_time' | 'request_time' | undefined;
+  /** Time of the earliest line that was counted, ms since the epoch. */
+  since = Infinity;
+  readonly #nameAt: NameAt;
+  readonly #byIp = new Map<string, PodFigures[]>();
+  #size = 0;
+  #lookAgain = 0;
+
+  constructor(nameAt: NameAt) {
+    this.#nameAt = nameAt;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Counts the attempts of a settled block. `now`: ms since the epoch. */
+  add(block: Pick<WaitingBlock<unknown>, 'lines' | 'outcomes' | 'readAt'>, now: number): void {
+    for (let i = 0; i < block.lines.length; i++) {
+      const { parsed } = block.lines[i]!;
+      if (typeof parsed === 'string') continue;
+      const outcomes = block.outcomes[i];
+      if (!outcomes) continue;
+      for (let k = 0; k < outcomes.length; k++) {
+        this.#count(parsed, k, outcomes[k]!, block.readAt, now);
+      }
+    }
+  }
+
+  /** Every pod that is not gone. */
+  *all(now: number): Generator<PodFigures> {
+    this.#dropGone(now);
+    for (const pods of this.#byIp.values()) yield* pods;
+  }
+
+  #count(line: ParsedLine, k: number, outcome: Outcome, readAt: number, now: number): void {
+    const attempt = line.attempts[k]!;
+    let pod: PodFigures | undefined;
+    const at = Math.min(line.endMs ?? readAt, now);
+    if (isResolved(outcome)) pod = this.#pod(outcome, outcome.name, attempt, at, now);
+    else if (outcome.reason === 'direct') {
+      pod = this.#pod(attempt, this.#nameAt(attempt.ip, at), attempt, at, now);
+    }
+    if (!pod) return;
+    const status = statusOf(line, k);
+    const error = status !== undefined && status >= 500;
+    const ms = this.#time(line, attempt);
+    if (at < this.since) this.since = at;
+    pod.lastAt = Math.max(pod.lastAt, at);
+    pod.lastCounted = now;
+    pod.requests++;
+    if (error) pod.errors++;
+    pod.byStatus[status !== undefined && status >= 100 && status < 600 ? (status / 100) | 0 : 0]!++;
+    if (ms !== undefined) {
+      pod.timedMs += ms;
+      pod.bySeconds[secondsBucket(ms)]!++;
+    }
+    pod.window.add(at, error, ms);
+  }
+
+  #time(line: ParsedLine, attempt: Attempt): number | undefined {
+    if (attempt.responseMs !== undefined) {
+      this.timedBy = 'upstream_response_time';
+      return attempt.responseMs ?? undefined;
+    }
+    // The whole request's time says nothing about one of several attempts.
+    if (line.requestMs === undefined || line.attempts.length !== 1) return undefined;
+    this.timedBy = 'request_time';
+    return line.requestMs;
+  }
+
+  #pod(
+    { ip, port }: { ip: string; port: number },
+    name: PodName | undefined,
+    dialled: Attempt,
+    at: number,
+    now: number,
+  ): PodFigures | undefined {
+    const pods = this.#byIp.get(ip);
+    if (pods) {
+      for (const pod of pods) {
+        if (pod.port !== port || pod.dialledPort !== dialled.port || pod.dialledIp !== dialled.ip) continue;
+        if (pod.name === name) return pod;
+        // A name that came after the first lines was this pod's all along: the first name of an address has no beginning.
+        if (!pod.name || (name && pod.name.pod === name.pod && pod.name.namespace === name.namespace)) {
+          this.#rename(pod, name, at);
+          return pod;
+        }
+      }
+    }
+    return this.#admit(ip, port, dialled, name, at, now);
+  }
+
+  #rename(pod: PodFigures, name: PodName | undefined, at: number): void {
+    pod.name = name;
+    const dialled = this.#nameAt(pod.dialledIp, at);
+    pod.service = dialled?.service || name?.service || '';
+    pod.namespace = name?.namespace || dialled?.namespace || '';
+  }
+
+  #admit(
+    ip: string,
+    port: number,
+    dialled: Attempt,
+    name: PodName | undefined,
+    at: number,
+    now: number,
+  ): PodFigures | undefined {
+    if (this.#size >= MAX_PODS) {
+      if (now >= this.#lookAgain) {
+        this.#lookAgain = now + LOOK_EVERY_MS;
+        this.#dropGone(now);
+      }
+      if (this.#size >= MAX_PODS) {
+        this.counters.refused++;
+        return undefined;
+      }
+    }
+    const pod: PodFigures = {
+      upstream: formatHostPort(dialled.ip, dialled.port),
+      dialledIp: dialled.ip,
+      dialledPort: dialled.port,
+      ip,
+      port,
+      name: undefined,
+      service: '',
+      namespace: '',
+      lastAt: at,
+      firstCounted: now,
+      lastCounted: now,
+      requests: 0,
+      errors: 0,
+      byStatus: STATUS_CLASSES.map(() => 0),
+      timedMs: 0,
+      bySeconds: new Uint32Array(SECONDS_BOUNDS.length + 1),
+      window: new PodWindow(),
+    };
+    this.#rename(pod, name, at);
+    const pods = this.#byIp.get(ip);
+    if (pods) pods.push(pod);
+    else this.#byIp.set(ip, [pod]);
+    this.#size++;
+    return pod;
+  }
+
+  #dropGone(now: number): void {
+    for (const [ip, pods] of this.#byIp) {
+      const left = pods.filter((pod) => now - pod.lastCounted < GONE_AFTER_MS);
+      if (left.length === pods.length) continue;
+      this.#size -= pods.length - left.length;
+      if (left.length > 0) this.#byIp.set(ip, left);
+      else this.#byIp.delete(ip);
+    }
+  }
+}
+
+/**
+ * What the pod answered. Where `$upstream_status` is not logged, the line's status is the last attempt's; what those
+ * before it answered is not known then.
+ */
+function statusOf(line: ParsedLine, k: number): number | undefined {
+  const { status } = line.attempts[k]!;
+  if (status !== undefined) return status ?? undefined;
+  return k === line.attempts.length - 1 ? line.status : undefined;
+}

@@ -1,0 +1,473 @@
+/**
+ * Which pod served a line, deduced from when connections were opened and closed: `--evidence inferred`.
+ *
+ * Where nginx opens a connection for every attempt, each attempt of the log had one of its own. Each attempt's times leave
+ * some connections possible; what one line needs, another cannot have had. A backend is named where every way to give all
+ * attempts a connection each leads to it.
+ *
+ * Where the kernel counts bytes, a connection that carried less than an attempt needs is not its own either.
+ *
+ * What would break it is connections that were not seen together with requests that were not logged, and a keepalive pool
+ * is the first of these. So each sign of either is taken for both:
+ *  - attempts that may have had a connection from before `#since` (gaps, what was forgotten) are left out;
+ *  - an attempt too many or a connection too many for all to have one each makes the Service void around that time, and it
+ *    has to show `CLEAN` attempts without a sign before anything is named;
+ *  - connections that are open for longer than the lines explain may have been kept and used again: they are candidates for
+ *    every attempt that found its connection at once.
+ */
+import type { CloseRecord, FeedRecord, OpenRecord } from '../model/feed.ts';
+import type { ParsedLine } from '../model/line.ts';
+import { ClockGrain } from './clock-grain.ts';
+import { possibleEdges } from './matching.ts';
+import { type TimedAttempt, timedAttempt } from './timed-attempt.ts';
+import type { TimedFlow } from './timed-flow.ts';
+import { TimedFlows } from './timed-flows.ts';
+import { Turns } from './turns.ts';
+
+export interface TimingLimits {
+  /** Connections remembered, all Services together. At the limit the oldest goes, and lines of its time are left alone. */
+  flows: number;
+  /** Attempts remembered, all Services together. At the limit the oldest go: their connections count as left over. */
+  attempts: number;
+  /** Connections that one attempt may choose from. An attempt with more is left alone. */
+  candidates: number;
+}
+
+export const TIMING_LIMITS: TimingLimits = { flows: 40_000, attempts: 20_000, candidates: 256 };
+
+export interface TimingPace {
+  /** A line is decided when the record has gone on for this long after it (ms): the lines beside it have come by then. */
+  waitMs: number;
+  /** Lines are decided together, up to this much early, so that a busy log does not mean a decision for each (ms). */
+  togetherMs: number;
+  /** Decided attempts are kept for this long, as what they had the others cannot have (ms). */
+  retainedMs: number;
+}
+
+/** Beside an nginx that writes on. */
+export const LIVE: TimingPace = { waitMs: 1_500, togetherMs: 150, retainedMs: 1_500 };
+/** For a finished log: later lines help earlier ones, and lines may come 15 seconds after what they tell of. */
+export const OFFLINE: TimingPace = { waitMs: 30_000, togetherMs: 15_000, retainedMs: 15_000 };
+/** Counts come this soon after the end of their connection, or are not missed (ms). */
+const COUNTED_WITHIN_MS = 5_000;
+/** A connection that was open for longer than this after the last line that explains it may have been kept (ms). */
+const KEPT_MS = 100;
+/** A line that is read this long after its end (ms) says that there are more to read. Less than `LIVE` waits. */
+const BEHIND_MS = 500;
+/** Attempts that must have had a connection each, with none left over, before anything is named. */
+const CLEAN = 100;
+/** A sign of upstream keepalive or of requests that are not logged speaks against everything until this long after it (ms). */
+const VOID_MS = 60_000;
+/** With a clock coarser than this (`timer_resolution`) nothing is named: the windows would hide the signs (ms). */
+const MAX_GRAIN_MS = 20;
+/**
+ * An attempt that may have opened its connection at any time in more than this (slow clients, slow uploads; ms) could
+ * explain every connection too many. Where more than one in so many are such, they explain none, and nothing is ever
+ * named for them.
+ */
+const WIDE_MS = 100;
+const WIDE_ONE_IN = 10;
+/** Connections that may have been kept, for each Service. With more, nothing is named that one of them may have served. */
+const MAX_KEPT = 512;
+/** Connections that were open for long and whose lines may still come, for each Service. Beyond, the oldest count as kept. */
+const MAX_LONG = 8_192;
+/** Attempts that may explain connections left over, in one decision. Those beyond explain none. */
+const MAX_EXPLANATIONS = 512;
+/** Dialled addresses. At the limit all is forgotten. */
+const MAX_SERVICES = 5_000;
+
+interface TimedService {
+  flows: TimedFlows;
+  /** In the order of the log. */
+  attempts: TimedAttempt[];
+  /** Nothing that began before is named: attempts could not all have had a connection of their own. */
+  voidUntil: number;
+  /** Attempts since the last sign of anything unusual that all had a connection of their own. */
+  clean: number;
+  /** Connections opened up to then have been looked at: each belongs to a line. */
+  checkedUntil: number;
+  /** Connections that ended before may have been kept without being remembered. */
+  keptUnknownUntil: number;
+}
+
+export class Timing {
+  readonly counters = {
+    decisions: 0,
+    attempts: 0,
+    named: 0,
+    unmatched: 0,
+    tooMany: 0,
+    distrusted: 0,
+    forgotten: 0,
+  };
+  readonly #limits: TimingLimits;
+  #pace: TimingPace;
+  #logEnd = Infinity;
+  /** Lines that ended before have been read: not all of them where the log is written faster than it is read. */
+  #readUpTo = Infinity;
+  readonly #grain = new ClockGrain();
+  readonly #turns = new Turns();
+  readonly #services = new Map<string, TimedService>();
+  readonly #open = new Map<string, { service: TimedService; flow: TimedFlow }>();
+  /** Connections that ended of late, whose counts may come. */
+  readonly #ended = new Map<string, TimedFlow>();
+  /** Source ports with an end since the last watermark: the kernel may have told of their next connection earlier. */
+  readonly #endedPorts = new Set<string>();
+  /** The Services of the remembered connections, in the order of their opening. */
+  #order: TimedService[] = [];
+  #orderHead = 0;
+  readonly #byLine = new WeakMap<ParsedLine, (TimedAttempt | undefined)[]>();
+  /** The record says how connections end, so those that were refused are known. */
+  #howTold = false;
+  #attemptCount = 0;
+  #watermark = -Infinity;
+  /** Every connection opened after this is known. */
+  #since = Infinity;
+
+  constructor(limits: TimingLimits = TIMING_LIMITS, pace: TimingPace = LIVE) {
+    this.#limits = limits;
+    this.#pace = pace;
+  }
+
+  /** How far the record has to be past a line before `backend` knows (ms). */
+  get waitMs(): number {
+    return this.#pace.waitMs + Math.max(0, this.#watermark - this.#readUpTo);
+  }
+
+  /** The log ends at `t`: no line will come for connections opened later, or for those that were in use then. */
+  finish(t: number): void {
+    this.#pace = LIVE;
+    this.#logEnd = t;
+  }
+
+  /** What is over by then may be decided. */
+  get #until(): number {
+    return (
+      Math.min(this.#watermark, this.#logEnd, this.#readUpTo) - (this.#pace.waitMs - this.#pace.togetherMs)
+    );
+  }
+
+  get sizes(): { flows: number; attempts: number } {
+    return { flows: this.#order.length - this.#orderHead, attempts: this.#attemptCount };
+  }
+
+  /** Takes one record, in the order of the feed. */
+  apply(record: FeedRecord): void {
+    if (record.kind === 'tick') {
+      this.#watermark = Math.max(this.#watermark, record.t);
+      this.#endedPorts.clear();
+      return;
+    }
+    if (record.kind === 'gap') {
+      if (record.source !== 'conntrack') return;
+      if (record.from === undefined) this.#beginAnew(record.t);
+      else this.#since = Math.max(this.#since, record.t);
+      return;
+    }
+    if ((record.kind !== 'open' && record.kind !== 'close') || record.via !== 'conntrack') return;
+    if (record.kind === 'open') this.#opened(record);
+    else if (record.again) this.#counted(record);
+    else this.#closed(record);
+  }
+
+  /** Takes one line, in the order of the log, as soon as it is read; `readAt`: when that was, Infinity if not known. */
+  observe(line: ParsedLine, readAt: number): void {
+    const { endMs } = line;
+    if (endMs !== undefined) {
+      this.#readUpTo = readAt !== Infinity && readAt - endMs > BEHIND_MS ? endMs : Infinity;
+    }
+    this.#grain.observe(line);
+    this.#turns.observe(line);
+    const timed = line.attempts.map((_, k) => timedAttempt(line, k, this.#grain.coarseMs));
+    this.#byLine.set(line, timed);
+    timed.forEach((attempt, k) => {
+      if (!attempt) return;
+      const { ip, port } = line.attempts[k]!;
+      this.#service(ip, port).attempts.push(attempt);
+      this.#attemptCount++;
+    });
+    if (this.#attemptCount > this.#limits.attempts) this.#forgetAttempts();
+  }
+
+  /** Other evidence has named the backend of an attempt: its connection leads there, so it takes none that others had. */
+  know(line: ParsedLine, k: number, ip: string, port: number): void {
+    const attempt = this.#byLine.get(line)?.[k];
+    if (attempt) attempt.backend = `${ip} ${port}`;
+  }
+
+  /** The backend of an attempt of an observed line, or undefined. Ask once the record is `waitMs` past the line. */
+  backend(line: ParsedLine, k: number): { ip: string; port: number } | undefined {
+    const attempt = this.#byLine.get(line)?.[k];
+    if (!attempt) return undefined;
+    if (!attempt.decided && attempt.end <= this.#until) {
+      const { ip, port } = line.attempts[k]!;
+      this.#decide(this.#service(ip, port));
+    }
+    if (attempt.outcome === undefined) return undefined;
+    const [ip, port] = attempt.outcome.split(' ');
+    return { ip: ip!, port: Number(port) };
+  }
+
+  #opened(record: OpenRecord): void {
+    const { src, sport, vip, vport } = record;
+    if (vip === undefined || vport === undefined || this.#open.size >= this.#limits.flows) {
+      // It may belong to any Service, or be in use for as long as anyone can tell.
+      this.#beginAnew(Infinity);
+      return;
+    }
+    const key = `${src} ${sport} ${vip} ${vport}`;
+    const service = this.#service(vip, vport);
+    this.#ended.delete(key);
+    const known = this.#open.get(key);
+    if (known) {
+      if (record.held && known.flow.backend === `${record.ip} ${record.port}`) return;
+      this.#end(known.service, known.flow, record.t, undefined);
+    }
+    // The kernel's own times say more than the order, and may differ from it where connections are opened on two CPUs.
+    const inOrder = !record.held && !record.exact && !this.#endedPorts.has(`${src} ${sport}`);
+    this.#open.set(key, { service, flow: service.flows.opened(record, this.#watermark, inOrder) });
+    this.#order.push(service);
+    while (this.#order.length - this.#orderHead > this.#limits.flows) this.#forgetFlow();
+  }
+
+  #closed(record: CloseRecord): void {
+    const key = `${record.src} ${record.sport} ${record.vip} ${record.vport}`;
+    if (record.how !== undefined) this.#howTold = true;
+    this.#endedPorts.add(`${record.src} ${record.sport}`);
+    const known = this.#open.get(key);
+    if (!known) return;
+    this.#open.delete(key);
+    this.#end(known.service, known.flow, record.at ?? record.t, record.how);
+    if (!known.flow.finished) return;
+    for (const [endedKey, flow] of this.#ended) {
+      if (flow.closeTo > record.t - COUNTED_WITHIN_MS && this.#ended.size < this.#limits.flows) break;
+      this.#ended.delete(endedKey);
+    }
+    this.#ended.set(key, known.flow);
+  }
+
+  #counted({ src, sport, vip, vport, counts }: CloseRecord): void {
+    const key = `${src} ${sport} ${vip} ${vport}`;
+    const flow = this.#ended.get(key);
+    if (!flow || !counts) return;
+    this.#ended.delete(key);
+    TimedFlows.counted(flow, counts);
+  }
+
+  #end(service: TimedService, flow: TimedFlow, t: number, how: CloseRecord['how']): void {
+    const { flows } = service;
+    flows.closed(flow, t, how);
+    if (t > flow.openTo + KEPT_MS) flows.long.push(flow);
+    if (flows.long.length > MAX_LONG) {
+      service.keptUnknownUntil = Math.max(service.keptUnknownUntil, flows.long.shift()!.closeTo);
+    }
+  }
+
+  #forgetFlow(): void {
+    const service = this.#order[this.#orderHead++]!;
+    this.#since = Math.max(this.#since, service.flows.forgetOldest());
+    this.counters.forgotten++;
+    if (this.#orderHead * 2 > this.#order.length) {
+      this.#order = this.#order.slice(this.#orderHead);
+      this.#orderHead = 0;
+    }
+  }
+
+  #forgetAttempts(): void {
+    for (const service of this.#services.values())
+      service.attempts = service.attempts.slice(service.attempts.length >> 1);
+    this.#countAttempts();
+  }
+
+  #countAttempts(): void {
+    this.#attemptCount = 0;
+    for (const service of this.#services.values()) this.#attemptCount += service.attempts.length;
+  }
+
+  /** Nothing is known of any connection that was opened up to `t`. Of a log that is read ahead, later attempts stay. */
+  #beginAnew(t: number): void {
+    const later = [...this.#services].map(
+      ([key, { attempts }]) => [key, attempts.filter(({ lo }) => lo > t)] as const,
+    );
+    this.#services.clear();
+    this.#open.clear();
+    this.#ended.clear();
+    this.#order = [];
+    this.#orderHead = 0;
+    this.#attemptCount = 0;
+    this.#since = t;
+    this.#watermark = Math.min(this.#watermark, t);
+    for (const [key, attempts] of later) {
+      if (attempts.length > 0) this.#services.set(key, { ...newService(), attempts });
+    }
+    this.#countAttempts();
+  }
+
+  #service(ip: string, port: number): TimedService {
+    const key = `${ip} ${port}`;
+    let service = this.#services.get(key);
+    if (!service) {
+      if (this.#services.size >= MAX_SERVICES) this.#beginAnew(Math.max(this.#since, this.#watermark));
+      service = newService();
+      this.#services.set(key, service);
+    }
+    return service;
+  }
+
+  /** Decides every attempt of the Service that the record is far enough past. */
+  #decide(service: TimedService): void {
+    this.counters.decisions++;
+    const until = this.#until;
+    const { flows } = service;
+    const grain = this.#grain.ms;
+    const placeOf = new Map<number, number>();
+    const local: TimedFlow[] = [];
+    const graph: TimedAttempt[] = [];
+    const edges: number[][] = [];
+    const told = service.attempts.filter(
+      ({ unconnected, lo, openBy }) => !unconnected && lo > this.#since && openBy + grain <= this.#watermark,
+    );
+    const narrow = told.filter((attempt) => !isWide(attempt));
+    const usable = (told.length - narrow.length) * WIDE_ONE_IN <= told.length ? told : narrow;
+    const crowded: TimedAttempt[] = [];
+    const earliest = usable.reduce((lo, attempt) => Math.min(lo, attempt.lo), Infinity);
+    flows.narrow(usable, earliest, grain);
+    for (const attempt of usable) {
+      attempt.lookedAt = this.#turns.before(attempt.elo);
+      const places = flows.candidates(attempt, grain, this.#limits.candidates);
+      if (!places) {
+        this.counters.tooMany++;
+        crowded.push(attempt);
+        continue;
+      }
+      graph.push(attempt);
+      edges.push(
+        places.map((place) => {
+          let index = placeOf.get(place);
+          if (index === undefined) {
+            index = local.length;
+            placeOf.set(place, index);
+            local.push(flows.at(place));
+          }
+          const flow = local[index]!;
+          const over = attempt.answered
+            ? Math.min(attempt.end, flow.openTo + attempt.took) + grain
+            : Infinity;
+          flow.explainedUntil = Math.max(flow.explainedUntil, over);
+          return index;
+        }),
+      );
+    }
+    const wanted = local.map((flow) => flow.openTo <= until);
+    const { rights, doubtful, unmatched, leftOver } = possibleEdges(edges, local.length, wanted);
+    this.counters.unmatched += unmatched;
+    graph.forEach((attempt, i) => {
+      if (doubtful[i]) this.#distrust(service, attempt.end);
+    });
+    // Each may have had one connection without its being known which: where it was left out, or may have had none at all.
+    const explanations = service.attempts
+      .filter(({ unconnected, lo, end }) => unconnected && this.#howTold && end - lo <= WIDE_MS)
+      .concat(crowded)
+      .filter(({ explains }) => !explains)
+      .slice(0, MAX_EXPLANATIONS);
+    const from = Math.max(service.checkedUntil, this.#since);
+    for (const place of flows.openedBetween(from, until)) {
+      const index = placeOf.get(place);
+      if (index !== undefined && !leftOver[index]) continue;
+      const flow = flows.at(place);
+      const explaining = explanations.findIndex(
+        ({ lo, openBy, end, unconnected }) =>
+          lo <= flow.openTo && flow.openFrom <= (unconnected ? end : openBy) + grain,
+      );
+      if (explaining < 0) {
+        this.#distrust(service, flow.openTo);
+        continue;
+      }
+      explanations[explaining]!.explains = true;
+      explanations.splice(explaining, 1);
+    }
+    service.checkedUntil = Math.max(service.checkedUntil, until);
+    flows.long = flows.long.filter(mayHaveBeenKept);
+    const kept = this.#kept(service);
+    const clean = (attempt: TimedAttempt, i: number): boolean =>
+      !attempt.decided && attempt.end <= until && !doubtful[i] && !isWide(attempt);
+    service.clean += graph.filter(clean).length;
+    graph.forEach((attempt, i) => {
+      if (!clean(attempt, i)) return;
+      if (attempt.lo <= service.voidUntil || service.clean <= CLEAN || grain > MAX_GRAIN_MS) return;
+      attempt.outcome = soleBackend(
+        attempt,
+        rights[i]!.map((index) => local[index]!),
+        kept,
+        service,
+        grain,
+      );
+      if (attempt.outcome !== undefined) this.counters.named++;
+    });
+    for (const attempt of service.attempts) {
+      if (attempt.decided || attempt.end > until) continue;
+      attempt.decided = true;
+      this.counters.attempts++;
+    }
+    service.attempts = service.attempts.filter(({ end }) => end > until - this.#pace.retainedMs);
+    this.#countAttempts();
+  }
+
+  #distrust(service: TimedService, t: number): void {
+    this.counters.distrusted++;
+    service.voidUntil = Math.max(service.voidUntil, t + VOID_MS);
+    service.clean = 0;
+  }
+
+  /** Connections that were, or are, open for longer than the lines explain. Undefined if there are too many. */
+  #kept({ flows }: TimedService): TimedFlow[] | undefined {
+    const kept: TimedFlow[] = [];
+    for (const group of [flows.open, flows.long]) {
+      for (const flow of group) {
+        if (Math.min(flow.closeTo, this.#watermark) <= flow.explainedUntil + KEPT_MS) continue;
+        if (kept.push(flow) > MAX_KEPT) return undefined;
+      }
+    }
+    return kept;
+  }
+}
+
+function newService(): TimedService {
+  return {
+    flows: new TimedFlows(),
+    attempts: [],
+    voidUntil: -Infinity,
+    clean: 0,
+    checkedUntil: -Infinity,
+    keptUnknownUntil: -Infinity,
+  };
+}
+
+/** It was open for longer than the lines so far explain. */
+function mayHaveBeenKept({ closeTo, explainedUntil }: TimedFlow): boolean {
+  return closeTo > explainedUntil + KEPT_MS;
+}
+
+function isWide({ lo, openBy }: TimedAttempt): boolean {
+  return openBy - lo > WIDE_MS;
+}
+
+/** The backend of all connections that the attempt may have had, of its own or one that was kept; undefined if several. */
+function soleBackend(
+  attempt: TimedAttempt,
+  own: readonly TimedFlow[],
+  kept: readonly TimedFlow[] | undefined,
+  service: TimedService,
+  grainMs: number,
+): string | undefined {
+  const backend = own[0]?.backend;
+  if (backend === undefined || own.some((flow) => flow.backend !== backend)) return undefined;
+  if (attempt.fresh) return backend;
+  if (kept === undefined || attempt.lo <= service.keptUnknownUntil) return undefined;
+  for (const flow of kept) {
+    if (flow.backend === backend || flow.explainedUntil >= attempt.end) continue;
+    if (flow.openFrom <= attempt.openBy + grainMs && flow.closeTo + grainMs >= attempt.lookedAt)
+      return undefined;
+  }
+  return backend;
+}

@@ -1,0 +1,31 @@
+/** When nginx looked at its connections: the beginnings of its event loop's turns, as far as logged times tell. */
+import type { ParsedLine } from '../model/line.ts';
+
+/** How far back turns are remembered (ms, one place each), and how far `before` looks. */
+const REMEMBERED = 1 << 17;
+const LOOKED_MS = 1_000;
+
+export class Turns {
+  readonly #seen = new Float64Array(REMEMBERED);
+
+  /** A request's beginning and its end are both times of turns, in whole milliseconds. */
+  observe({ endMs, requestMs, endStepMs }: ParsedLine): void {
+    if (endMs === undefined || endStepMs > 1) return;
+    this.#add(endMs);
+    if (requestMs !== undefined) this.#add(endMs - requestMs);
+  }
+
+  /** A turn that was certainly before one that began at `t` (ms since the epoch) or later; -Infinity if none is known. */
+  before(t: number): number {
+    const last = Math.floor(t) - 1;
+    for (let ms = last; ms > last - LOOKED_MS; ms--) {
+      if (this.#seen[ms % REMEMBERED] === ms) return ms;
+    }
+    return -Infinity;
+  }
+
+  #add(t: number): void {
+    const ms = Math.floor(t);
+    if (ms > 0) this.#seen[ms % REMEMBERED] = ms;
+  }
+}

@@ -1,0 +1,211 @@
+import type { Flow, OpenRecord, RequestRecord } from '../../model/feed.ts';
+import { CountTrust } from '../count-trust.ts';
+import type { Aged } from './fifo-list.ts';
+
+/** What the join remembers: connections, the requests seen on them, and the Services they were dialled through. */
+
+/** One backend address. Interned by the index, so that equal backends are the same object. */
+export interface Backend {
+  readonly ip: string;
+  readonly port: number;
+}
+
+/**
+ * A connection's life is known as bounds, not instants: an event read at `t` happened after the watermark before it.
+ * It was opened somewhere in [openFrom, openTo] and closed by closeTo, which is Infinity while it is open.
+ */
+export interface Connection extends Aged<Connection> {
+  readonly src: string;
+  readonly sport: number;
+  readonly service: Service;
+  readonly backend: Backend;
+  readonly via: string;
+  openFrom: number;
+  openTo: number;
+  closeTo: number;
+  /** It was certainly over then, as another connection had its tuple; Infinity if that is not known. */
+  overBy: number;
+  /** The youngest request on it. HTTP/1.x has one request at a time, so this one may still be in progress. */
+  latest: Sighting | undefined;
+  /** A request that may have begun within packets of the one before it, and was not seen. */
+  within: Sighting | undefined;
+  /** Its ends, once an outcome has told them. */
+  flow: Flow | undefined;
+  /** Where requests are told by byte counts: the one before `latest`, and the youngest that may hold another. */
+  previous: Sighting | undefined;
+  unclear: Sighting | undefined;
+}
+
+/** As its first record told of it: opened after `openFrom` (ms since the epoch; -Infinity if not known), and by then. */
+export function newConnection(
+  { src, sport, via, t }: OpenRecord | RequestRecord,
+  service: Service,
+  backend: Backend,
+  openFrom: number,
+): Connection {
+  return {
+    src,
+    sport,
+    service,
+    backend,
+    via,
+    openFrom: Math.min(openFrom, t),
+    openTo: t,
+    closeTo: Infinity,
+    overBy: Infinity,
+    latest: undefined,
+    within: undefined,
+    previous: undefined,
+    unclear: undefined,
+    flow: undefined,
+    order: undefined,
+    before: undefined,
+    after: undefined,
+  };
+}
+
+/**
+ * How long after its recorded close a connection may still serve (ms). conntrack calls a connection TIME_WAIT when the
+ * backend sends its FIN twice, while nginx, busy with a slow client, has not read all of the answer (seen: seconds).
+ */
+export const LINGER_MS = 60_000;
+
+/** Until when the connection may have served a request, ms since the epoch. */
+export function servedUntil(connection: Connection): number {
+  return Math.min(connection.closeTo + LINGER_MS, connection.overBy);
+}
+
+/** All that is known of its times is that they were before `t`, as far as they have come. */
+export function dateBefore(connection: Connection, t: number): void {
+  connection.openFrom = -Infinity;
+  connection.openTo = t;
+  if (connection.closeTo !== Infinity) connection.closeTo = t;
+  if (connection.overBy !== Infinity) connection.overBy = t;
+}
+
+/** How long a request that may hold another one is kept in mind after it was over (ms). */
+export const UNCLEAR_KEPT_MS = 60_000;
+
+/** Until when the connection's youngest unclear request may have held another one, ms since the epoch. */
+export function unclearUntil(connection: Connection): number {
+  return Math.min(connection.unclear?.endedBy ?? Infinity, servedUntil(connection));
+}
+
+/** A request seen on the wire, at an instant in [from, to]. */
+export interface Sighting extends Aged<Sighting> {
+  readonly connection: Connection;
+  from: number;
+  to: number;
+  readonly id: string | undefined;
+  /** The id is nginx's own: no client's header that was passed on. */
+  readonly own: boolean;
+  /** It may be a piece of a body, id and all. */
+  readonly afterChunks: boolean;
+  /** Payload of its first packet in bytes; with `entire`, of the whole request. */
+  readonly bytes: number | undefined;
+  entire: boolean;
+  /** Bytes of the exchange so far, from TCP headers (`RequestRecord`); undefined where those were not counted. */
+  sent: number | undefined;
+  received: number | undefined;
+  reset: boolean;
+  /** No request came before it on its connection. */
+  readonly first: boolean;
+  /** Next older sighting with the same id. */
+  older: Sighting | undefined;
+  /** How many had this id up to this one; 0 if it is not found by its id. */
+  repeats: number;
+  /** When the connection went on to another request, so that this one's exchange was over; certain only if `entire`. */
+  endedBy: number;
+  /** It is kept for its line only: its connection has gone on, or is closed. */
+  ended: boolean;
+  /** A line has been resolved by it. */
+  used: boolean;
+  forgotten: boolean;
+}
+
+/** Seen on the connection after `watermark` (ms since the epoch), and by the record's time. */
+export function newSighting(connection: Connection, record: RequestRecord, watermark: number): Sighting {
+  return {
+    connection,
+    from: Math.min(watermark, record.t),
+    to: record.t,
+    id: record.id,
+    own: record.own === true,
+    afterChunks: record.afterChunks === true,
+    bytes: record.bytes,
+    entire: record.entire === true,
+    sent: record.sent,
+    received: record.received,
+    reset: record.reset === true,
+    first: connection.latest === undefined && record.sent !== undefined,
+    older: undefined,
+    repeats: 0,
+    endedBy: Infinity,
+    ended: false,
+    used: false,
+    forgotten: false,
+    order: undefined,
+    before: undefined,
+    after: undefined,
+  };
+}
+
+/** A ClusterIP:port (or any other dialled address) and everything known to have gone through it. */
+export interface Service {
+  readonly vip: string | undefined;
+  readonly vport: number | undefined;
+  /** Backends with the number of remembered connections. */
+  readonly backends: Map<Backend, number>;
+  readonly open: Set<Connection>;
+  /** In order of closing; `closedHead` is the first that is still remembered. */
+  closed: Connection[];
+  closedHead: number;
+  /** In order of arrival; holes are those with `forgotten`. */
+  sightings: Sighting[];
+  forgottenSightings: number;
+  /** Those that carry no readable id, likewise. */
+  withoutId: Sighting[];
+  /** Those whose id has been seen so often that they are not found by it, likewise. */
+  readonly repeated: Map<string, Sighting[]>;
+  /** A request with an id of nginx's own was seen: one without may carry a client's. */
+  ownIds: boolean;
+  /** When a request without an id header was seen last: the location that sends it lets a client's own pass. */
+  bareAt: number;
+  /** Its connections with an `unclear` request, in the order of those. */
+  readonly unclear: Set<Connection>;
+  /** Whether its lines' byte counts are those of the wire. */
+  readonly counts: CountTrust;
+  /** Remembered connections on which no request was seen. */
+  readonly withoutRequest: Set<Connection>;
+  /** The one backend of all connections that were forgotten; null if they had several. */
+  forgottenBackend: Backend | null | undefined;
+  /** What had served its last by these times need not be known any more. */
+  connectionsKnownSince: number;
+  /** The same for connections that carried no request. */
+  emptyKnownSince: number;
+  sightingsKnownSince: number;
+}
+
+export function newService(vip: string | undefined, vport: number | undefined): Service {
+  return {
+    vip,
+    vport,
+    backends: new Map(),
+    open: new Set(),
+    closed: [],
+    closedHead: 0,
+    sightings: [],
+    forgottenSightings: 0,
+    withoutId: [],
+    repeated: new Map(),
+    ownIds: false,
+    bareAt: -Infinity,
+    unclear: new Set(),
+    counts: new CountTrust(),
+    withoutRequest: new Set(),
+    forgottenBackend: undefined,
+    connectionsKnownSince: -Infinity,
+    emptyKnownSince: -Infinity,
+    sightingsKnownSince: -Infinity,
+  };
+}

@@ -1,0 +1,386 @@
+import type { CloseRecord, FeedRecord, OpenRecord, RequestRecord } from '../../model/feed.ts';
+import { Coverage } from '../coverage.ts';
+import {
+  type Backend,
+  type Connection,
+  dateBefore,
+  newConnection,
+  newSighting,
+  type Service,
+  type Sighting,
+  servedUntil,
+  UNCLEAR_KEPT_MS,
+  unclearUntil,
+} from './connection.ts';
+import { AgeOrder } from './fifo-list.ts';
+import { LoggedOpenings } from './logged-opens.ts';
+import { Names } from './names.ts';
+import { Sightings } from './requests.ts';
+import { Services } from './services.ts';
+
+/** Limits on what is remembered. At each the oldest goes, and lines that would have needed it get `gap`. */
+export interface IndexLimits {
+  /** Open and closed connections together. About 500 bytes each. */
+  connections: number;
+  /** Requests whose exchange is over but whose line has not been seen. About 500 bytes each. */
+  sightings: number;
+  /** Requests whose line has been resolved: kept a moment longer, for lines that carry the same id. Short-lived is cheap. */
+  usedSightings: number;
+  /** Dialled addresses. */
+  services: number;
+}
+
+export const DEFAULT_LIMITS: IndexLimits = {
+  connections: 40_000,
+  sightings: 30_000,
+  usedSightings: 500,
+  services: 5_000,
+};
+
+/**
+ * All that the feed has told, arranged for the questions of the join.
+ *
+ * A connection is remembered while it is open, and its youngest request with it, however long that takes. What is
+ * over is kept until its line has come, or until a limit is reached; then `connectionsKnownSince` and
+ * `sightingsKnownSince` of its Service say from when on the memory is complete.
+ */
+export class FlowIndex {
+  readonly coverage = new Coverage();
+  readonly logged = new LoggedOpenings();
+  readonly names: Names;
+  readonly counters = { records: 0, forgottenConnections: 0, forgottenSightings: 0 };
+  readonly #limits: IndexLimits;
+  readonly #services: Services;
+  readonly #backends = new Map<string, Backend>();
+  readonly #open = new AgeOrder<Connection>();
+  readonly #byPort = new Map<number, Connection[]>();
+  readonly #closed = new AgeOrder<Connection>();
+  readonly #sightings: Sightings;
+  #counted = false;
+
+  constructor(limits: IndexLimits = DEFAULT_LIMITS) {
+    this.#limits = limits;
+    this.#services = new Services(limits.services);
+    this.#sightings = new Sightings(limits, this.counters);
+    this.names = new Names();
+  }
+
+  get sizes(): { open: number; closed: number; sightings: number; services: number; backends: number } {
+    return {
+      open: this.#open.size,
+      closed: this.#closed.size,
+      sightings: this.#sightings.size,
+      services: this.#services.size,
+      backends: this.#backends.size,
+    };
+  }
+
+  /** Applies one record. Records must come in the order of the feed. */
+  apply(record: FeedRecord): void {
+    this.counters.records++;
+    switch (record.kind) {
+      case 'request':
+        this.#request(record);
+        break;
+      case 'open':
+        if (record.via === 'kernel-log') this.logged.add(record, this.coverage.watermark);
+        else this.#opened(record);
+        break;
+      case 'close':
+        if (!record.again) this.#closedBy(record);
+        break;
+      case 'tick':
+        if (record.t > this.coverage.watermark) this.coverage.watermark = record.t;
+        this.names.forget(record.t);
+        break;
+      case 'gap':
+        if (record.from === undefined && this.coverage.liesBack(record.t)) this.clockSetBack(record.t);
+        if (record.source === 'conntrack' && record.from === undefined) this.#closeAll(record.t);
+        this.coverage.addGap(record.source, record.from, record.t);
+        break;
+      case 'name':
+        this.names.set(record);
+        break;
+    }
+  }
+
+  service(vip: string, vport: number): Service | undefined {
+    return this.#services.get(vip, vport);
+  }
+
+  /** Connections that may have gone through any Service, as what they dialled is not known. */
+  get unknown(): Service {
+    return this.#services.unknown;
+  }
+
+  /** Requests are told by byte counts (`--tap headers`). */
+  get counted(): boolean {
+    return this.#counted;
+  }
+
+  /** Since when on a Service that is not in the index is known not to have been dialled. */
+  get servicesKnownSince(): number {
+    return this.#services.knownSince;
+  }
+
+  /** The youngest sighting with this id; the others hang on `older`. */
+  sightingsOf(id: string): Sighting | undefined {
+    return this.#sightings.youngest(id);
+  }
+
+  /** Every remembered connection from this source port, oldest first. */
+  onPort(sport: number): readonly Connection[] {
+    return this.#byPort.get(sport) ?? [];
+  }
+
+  /** These sightings have found their line: they need not be kept for another. */
+  learn(used: readonly Sighting[]): void {
+    this.#sightings.learn(used);
+  }
+
+  /**
+   * The clock was set back to `t` (ms since the epoch): what is remembered bears times that come again. Of all of it no
+   * more is known than that it was before `t`.
+   */
+  clockSetBack(t: number): void {
+    this.coverage.setBack(t);
+    this.names.setBack(t);
+    this.logged.setBack(t);
+    for (const { open, closed, sightings } of this.#services) {
+      for (const connection of open) dateBefore(connection, t);
+      for (const connection of closed) dateBefore(connection, t);
+      for (const sighting of sightings) {
+        sighting.from = -Infinity;
+        sighting.to = t;
+        if (sighting.endedBy !== Infinity) sighting.endedBy = t;
+      }
+    }
+  }
+
+  #opened(record: OpenRecord): void {
+    const service = this.#services.of(record.vip, record.vport);
+    const previous = this.#youngest(record, service);
+    if (previous && previous.closeTo === Infinity) {
+      if (record.held && previous.backend.ip === record.ip && previous.backend.port === record.port) return;
+      this.#end(previous, record.t);
+    }
+    if (previous) previous.overBy = record.t;
+    this.#add(record, service, record.held ? -Infinity : this.coverage.watermark);
+  }
+
+  #add(record: OpenRecord | RequestRecord, service: Service, openFrom: number): Connection {
+    const connection = newConnection(record, service, this.#backend(record.ip, record.port), openFrom);
+    this.#open.add(connection);
+    service.open.add(connection);
+    service.withoutRequest.add(connection);
+    const samePort = this.#byPort.get(record.sport);
+    if (samePort) samePort.push(connection);
+    else this.#byPort.set(record.sport, [connection]);
+    service.backends.set(connection.backend, (service.backends.get(connection.backend) ?? 0) + 1);
+    if (this.#open.size + this.#closed.size > this.#limits.connections) this.#forgetOldestConnection();
+    return connection;
+  }
+
+  #closedBy(record: CloseRecord): void {
+    const service = this.#services.of(record.vip, record.vport);
+    for (const group of service === this.#services.unknown ? [service] : [service, this.#services.unknown]) {
+      const connection = this.#youngest(record, group);
+      if (connection && connection.closeTo === Infinity) this.#end(connection, record.t);
+    }
+  }
+
+  #end(connection: Connection, t: number): void {
+    const { service, latest } = connection;
+    connection.closeTo = t;
+    this.#open.delete(connection);
+    service.open.delete(connection);
+    service.closed.push(connection);
+    this.#closed.add(connection);
+    if (latest) this.#sightings.end(latest);
+    if (connection.within) this.#sightings.end(connection.within);
+  }
+
+  /** A new beginning of the conntrack record: what is still open comes again as `held`. */
+  #closeAll(t: number): void {
+    for (const connection of this.#open) this.#end(connection, Math.max(t, connection.openTo));
+    for (const service of this.#services) {
+      if (service.connectionsKnownSince > t) service.forgottenBackend = undefined;
+      service.connectionsKnownSince = Math.min(service.connectionsKnownSince, t);
+      service.emptyKnownSince = Math.min(service.emptyKnownSince, t);
+      service.sightingsKnownSince = Math.min(service.sightingsKnownSince, t);
+    }
+  }
+
+  #request(record: RequestRecord): void {
+    if (record.again) {
+      this.#countAgain(record);
+      return;
+    }
+    let service = this.#services.of(record.vip, record.vport);
+    let connection = this.#youngest(record, service);
+    if (connection && (connection.backend.ip !== record.ip || connection.backend.port !== record.port)) {
+      // Not the connection that the packet belongs to: what it dialled cannot be told.
+      service = this.#services.unknown;
+      connection = this.#youngest(record, service);
+    }
+    // Sources are read one after the other: a short connection's end may come before the request that was on it.
+    if (!connection || connection.closeTo < this.coverage.watermark) {
+      connection = this.#add(record, service, -Infinity);
+    }
+    // It was on one of the connections that share its port and its pod, so these are no longer known to have carried none.
+    if (service === this.#services.unknown) {
+      for (const other of this.onPort(record.sport)) {
+        if (other.backend === connection.backend) other.service.withoutRequest.delete(other);
+      }
+    }
+    if (record.within) {
+      this.#within(connection, record);
+      return;
+    }
+    const sighting = newSighting(connection, record, this.coverage.watermark);
+    if (sighting.own) service.ownIds = true;
+    const bare = record.id === undefined && !record.cut && record.received === undefined;
+    if (bare) service.bareAt = record.t;
+    const { latest, within } = connection;
+    connection.latest = sighting;
+    if (within) {
+      within.endedBy = record.t;
+      connection.within = undefined;
+      this.#sightings.end(within);
+    }
+    if (latest) {
+      latest.endedBy = record.t;
+      this.#sightings.end(latest);
+    } else {
+      service.withoutRequest.delete(connection);
+    }
+    if (record.received !== undefined) {
+      this.#counted = true;
+      connection.previous = latest;
+      if (!sighting.entire) this.#mayHold(sighting, latest);
+    }
+    this.#sightings.add(sighting);
+    if (connection.closeTo !== Infinity) this.#sightings.end(sighting);
+  }
+
+  /**
+   * One sighting for all such packets between two requests, as there can be one for each packet of an upload. It takes
+   * the place of the one before it, as lists are by `to`.
+   */
+  #within(connection: Connection, record: RequestRecord): void {
+    const { service, within: before } = connection;
+    const within = newSighting(connection, record, this.coverage.watermark);
+    if (before && !before.forgotten) {
+      within.from = before.from;
+      this.#sightings.forget(before);
+    }
+    connection.within = within;
+    service.sightings.push(within);
+    service.withoutId.push(within);
+    if (connection.closeTo !== Infinity) this.#sightings.end(within);
+  }
+
+  /** More bytes of the youngest request on the connection between these ends. */
+  #countAgain(record: RequestRecord): void {
+    const samePort = this.onPort(record.sport);
+    for (let i = samePort.length - 1; i >= 0; i--) {
+      const { src, backend, latest, previous } = samePort[i]!;
+      if (latest?.received === undefined || src !== record.src) continue;
+      if (backend.ip !== record.ip || backend.port !== record.port) continue;
+      latest.sent = record.sent;
+      latest.received = record.received;
+      latest.reset = record.reset === true;
+      if (latest.entire && !record.entire) {
+        latest.entire = false;
+        this.#mayHold(latest, previous);
+      }
+      return;
+    }
+  }
+
+  /** The request may hold another one, and be the rest of the one before it: where bytes are counted. */
+  #mayHold(sighting: Sighting, before: Sighting | undefined): void {
+    const { connection } = sighting;
+    const { unclear } = connection.service;
+    if (before) before.entire = false;
+    if (sighting.first) return;
+    connection.unclear = sighting;
+    unclear.delete(connection);
+    unclear.add(connection);
+    for (const oldest of unclear) {
+      if (unclearUntil(oldest) > this.coverage.watermark - UNCLEAR_KEPT_MS) break;
+      unclear.delete(oldest);
+    }
+  }
+
+  #forgetOldestConnection(): void {
+    this.counters.forgottenConnections++;
+    const connection = this.#closed.oldest ?? this.#open.oldest;
+    if (!connection) return;
+    const { service, latest, within } = connection;
+    if (connection.order === this.#closed) {
+      this.#closed.delete(connection);
+      service.closedHead++;
+      if (service.closedHead > 64 && service.closedHead * 2 > service.closed.length) {
+        service.closed = service.closed.slice(service.closedHead);
+        service.closedHead = 0;
+      }
+      const until = servedUntil(connection);
+      service.connectionsKnownSince = Math.max(service.connectionsKnownSince, until);
+      if (!latest) service.emptyKnownSince = Math.max(service.emptyKnownSince, until);
+    } else {
+      // Still open, so it may serve any line to come: nothing can be claimed for its Service until the feed begins anew.
+      service.connectionsKnownSince = Infinity;
+      if (!latest) {
+        service.emptyKnownSince = Infinity;
+      } else {
+        service.sightingsKnownSince = Infinity;
+        this.#sightings.forget(latest);
+        if (within) this.#sightings.forget(within);
+      }
+      service.open.delete(connection);
+      this.#open.delete(connection);
+    }
+    this.#release(connection);
+  }
+
+  #release(connection: Connection): void {
+    const { service, backend, sport } = connection;
+    if (service.forgottenBackend === undefined) service.forgottenBackend = backend;
+    else if (service.forgottenBackend !== backend) service.forgottenBackend = null;
+    service.withoutRequest.delete(connection);
+    service.unclear.delete(connection);
+    const samePort = this.#byPort.get(sport) ?? [];
+    if (samePort.length <= 1) this.#byPort.delete(sport);
+    else samePort.splice(samePort.indexOf(connection), 1);
+    const left = (service.backends.get(backend) ?? 1) - 1;
+    if (left > 0) service.backends.set(backend, left);
+    else service.backends.delete(backend);
+  }
+
+  /** The youngest remembered connection of the record's tuple, open or closed. Few share a source port. */
+  #youngest(flow: OpenRecord | CloseRecord | RequestRecord, service: Service): Connection | undefined {
+    const samePort = this.#byPort.get(flow.sport);
+    if (!samePort) return undefined;
+    for (let i = samePort.length - 1; i >= 0; i--) {
+      const connection = samePort[i]!;
+      if (connection.service !== service || connection.src !== flow.src) continue;
+      const { backend } = connection;
+      if (service !== this.#services.unknown || (backend.ip === flow.ip && backend.port === flow.port))
+        return connection;
+    }
+    return undefined;
+  }
+
+  #backend(ip: string, port: number): Backend {
+    const key = `${ip} ${port}`;
+    let backend = this.#backends.get(key);
+    if (!backend) {
+      // Identity is only needed among remembered connections; a rare full sweep keeps the table small.
+      if (this.#backends.size >= this.#limits.connections) this.#backends.clear();
+      backend = { ip, port };
+      this.#backends.set(key, backend);
+    }
+    return backend;
+  }
+}

@@ -1,0 +1,213 @@
+import type { Timing } from '../inferred/timing.ts';
+import type { ParsedLine, UnparsedReason } from '../model/line.ts';
+import { isResolved, type Outcome } from '../model/outcome.ts';
+import type { FlowIndex } from './index/flow-index.ts';
+import { matchLine } from './match.ts';
+import type { Match } from './match-result.ts';
+import { COUNTED_SLACK_MS } from './rules/byte-counts.ts';
+import { lineEnd } from './window.ts';
+
+/** One line of a block: its span without the newline, and what it says. */
+export interface BlockLine {
+  start: number;
+  end: number;
+  parsed: ParsedLine | UnparsedReason;
+}
+
+/** How far the watermark may run past a block for the sake of connections that have not carried a request yet (ms). */
+const UNRIPE_WAIT_MS = 100;
+const NO_OUTCOMES: readonly Outcome[] = [];
+
+/** The lines of one read, which wait for their evidence together and leave together, in order. */
+export interface WaitingBlock<Tag> {
+  bytes: Buffer;
+  readAt: number;
+  lines: readonly BlockLine[];
+  /** In step with `lines`, and each with its line's attempts; empty until the block is settled. */
+  outcomes: (readonly Outcome[])[];
+  /** What the caller wants back with the block. */
+  tag: Tag;
+  /** With a watermark not before this, all evidence of all lines has arrived. */
+  needs: number;
+  /** A look at this watermark was too early to settle all of it. */
+  after: number;
+  /** It leaves at this time whatever has arrived. */
+  deadline: number;
+  /** What all evidence but timing says, in step with `lines`, while the block waits for the lines beside it. */
+  matches: readonly (Match | undefined)[] | undefined;
+}
+
+export interface WaitingLimits {
+  /** How long a block waits, ms. */
+  maxWaitMs: number;
+  /** Bytes of lines that wait. Beyond, the oldest block leaves as it is. */
+  maxBytes: number;
+}
+
+/**
+ * Blocks of lines in the order of the log, from the moment they are read until their attempts are settled. Time is
+ * passed in; nothing here sleeps.
+ */
+export class Waiting<Tag> {
+  readonly counters = { timedOut: 0, pushedOut: 0 };
+  readonly #limits: WaitingLimits;
+  readonly #index: FlowIndex;
+  readonly #timing: Timing | undefined;
+  #blocks: WaitingBlock<Tag>[] = [];
+  #bytes = 0;
+
+  /** With `timing`, what other evidence leaves open is deduced (`--evidence inferred`). */
+  constructor(index: FlowIndex, limits: WaitingLimits, timing?: Timing) {
+    this.#index = index;
+    this.#limits = limits;
+    this.#timing = timing;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get blocks(): number {
+    return this.#blocks.length;
+  }
+
+  /** When the oldest block has to leave, ms since the epoch. */
+  get deadline(): number | undefined {
+    return this.#blocks[0]?.deadline;
+  }
+
+  /** When the oldest block was read, ms since the epoch. */
+  get since(): number | undefined {
+    return this.#blocks[0]?.readAt;
+  }
+
+  /** Whether the oldest block waits for a watermark that has not come. */
+  get wanting(): boolean {
+    const oldest = this.#blocks[0];
+    if (!oldest) return false;
+    const { watermark } = this.#index.coverage;
+    return this.#needs(oldest) > watermark || oldest.after >= watermark;
+  }
+
+  /** With a watermark not before this, the block can be settled. */
+  #needs({ needs, matches }: WaitingBlock<Tag>): number {
+    return matches === undefined ? needs : needs + (this.#timing?.waitMs ?? 0);
+  }
+
+  /** Whether evidence of the line is still to come. */
+  wants(parsed: ParsedLine | UnparsedReason, readAt: number): boolean {
+    return this.#lineNeeds(parsed, readAt) > this.#index.coverage.watermark;
+  }
+
+  push(bytes: Buffer, readAt: number, lines: readonly BlockLine[], tag: Tag): void {
+    let needs = -Infinity;
+    for (const { parsed } of lines) {
+      needs = Math.max(needs, this.#lineNeeds(parsed, readAt));
+      if (this.#timing && typeof parsed !== 'string' && parsed.attempts.length > 0)
+        this.#timing.observe(parsed, readAt);
+    }
+    this.#blocks.push({
+      bytes,
+      readAt,
+      lines,
+      outcomes: [],
+      tag,
+      needs,
+      after: -Infinity,
+      deadline: readAt + this.#limits.maxWaitMs,
+      matches: undefined,
+    });
+    this.#bytes += bytes.length;
+  }
+
+  /** Nothing more is to be waited for by what waits: the clock was set, and times of before it cannot be compared. */
+  expire(): void {
+    for (const block of this.#blocks) block.deadline = -Infinity;
+  }
+
+  /** With a watermark not before this, all evidence of the line is there. */
+  #lineNeeds(parsed: ParsedLine | UnparsedReason, readAt: number): number {
+    if (typeof parsed === 'string' || parsed.attempts.length === 0) return -Infinity;
+    return lineEnd(parsed, readAt, this.#index.counted ? COUNTED_SLACK_MS : 0);
+  }
+
+  /** Settles and hands out, in order, the blocks that need not wait any longer at `now`. */
+  take(now: number): WaitingBlock<Tag>[] {
+    const { watermark } = this.#index.coverage;
+    const settled: WaitingBlock<Tag>[] = [];
+    for (const block of this.#blocks) {
+      if (this.#needs(block) > watermark || block.after >= watermark) {
+        if (this.#bytes > this.#limits.maxBytes) this.counters.pushedOut++;
+        else if (now >= block.deadline) this.counters.timedOut++;
+        else break;
+      }
+      if (!this.#settle(block, now)) break;
+      this.#bytes -= block.bytes.length;
+      settled.push(block);
+    }
+    if (settled.length > 0) this.#blocks = this.#blocks.slice(settled.length);
+    return settled;
+  }
+
+  /** Whether all lines of the block are settled; if not, it needs a later watermark. */
+  #settle(block: WaitingBlock<Tag>, now: number): boolean {
+    const { watermark } = this.#index.coverage;
+    const patient = now < block.deadline && this.#bytes <= this.#limits.maxBytes;
+    if (!block.matches) {
+      const matches = this.#match(block, patient && watermark < block.needs + UNRIPE_WAIT_MS);
+      if (!matches) {
+        block.after = watermark;
+        return false;
+      }
+      block.matches = matches;
+      const open = this.#timing !== undefined && this.#tell(block, this.#timing);
+      if (open && patient && watermark < this.#needs(block)) return false;
+    }
+    block.lines.forEach(({ parsed }, i) => {
+      const match = block.matches![i];
+      if (match) this.#index.learn(match.used);
+      if (match && typeof parsed !== 'string') this.#infer(parsed, match.outcomes);
+      block.outcomes.push(match?.outcomes ?? NO_OUTCOMES);
+    });
+    return true;
+  }
+
+  /** In step with the block's lines. Undefined if a line has to wait on, as `patient` allows. */
+  #match(block: WaitingBlock<Tag>, patient: boolean): (Match | undefined)[] | undefined {
+    const matches: (Match | undefined)[] = [];
+    for (const { parsed } of block.lines) {
+      if (typeof parsed === 'string' || parsed.attempts.length === 0) {
+        matches.push(undefined);
+        continue;
+      }
+      const match = matchLine(parsed, block.readAt, this.#index);
+      if (match.unripe && patient) return undefined;
+      matches.push(match);
+    }
+    return matches;
+  }
+
+  /** Tells what other evidence has named. Whether it left anything open. */
+  #tell(block: WaitingBlock<Tag>, timing: Timing): boolean {
+    let open = false;
+    block.lines.forEach(({ parsed }, i) => {
+      if (typeof parsed === 'string') return;
+      block.matches![i]?.outcomes.forEach((outcome, k) => {
+        if (isResolved(outcome)) timing.know(parsed, k, outcome.ip, outcome.port);
+        else if (outcome.reason === 'ambiguous') open = true;
+      });
+    });
+    return open;
+  }
+
+  #infer(line: ParsedLine, outcomes: Outcome[]): void {
+    outcomes.forEach((outcome, k) => {
+      if (isResolved(outcome) || outcome.reason !== 'ambiguous') return;
+      const named = this.#timing?.backend(line, k);
+      if (!named) return;
+      const { ip, port } = line.attempts[k]!;
+      const direct = named.ip === ip && named.port === port;
+      outcomes[k] = direct ? { reason: 'direct' } : { evidence: 'timing', ...named };
+    });
+  }
+}

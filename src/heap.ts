@@ -19,7 +19,7 @@ export class YoungGeneration {
   }
 
   /** Call it often. `now`: ms. */
-  tend(now: number): void {
+  tune(now: number): void {
     if (Math.abs(now - this.#looked) < EVERY_MS) return;
     this.#looked = now;
     const size = getHeapSpaceStatistics().find((space) => space.space_name === 'new_space')?.space_size ?? 0;

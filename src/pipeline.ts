@@ -3,7 +3,7 @@ import type { Follower, LogBlock } from './follow/follower.ts';
 import type { LogPosition } from './follow/position.ts';
 import type { Timing } from './inferred/timing.ts';
 import type { FlowIndex } from './join/index/flow-index.ts';
-import { type BlockLine, Waiting, type WaitingBlock, type WaitingLimits } from './join/pending.ts';
+import { type BlockLine, type PendingBlock, PendingBlocks, type PendingLimits } from './join/pending.ts';
 import type { ParsedLine, UnparsedReason } from './model/line.ts';
 import { type Evidence, isResolved, type Reason } from './model/outcome.ts';
 import type { Style } from './rewrite/style.ts';
@@ -33,8 +33,8 @@ export interface PipelineParts {
   /** Asks the feed for a watermark of this moment. */
   requestTick(): void;
   /** Lines as they leave, for the recent lines, the pods' figures and the page. */
-  onSettled(block: WaitingBlock<unknown>): void;
-  limits: WaitingLimits & {
+  onSettled(block: PendingBlock<unknown>): void;
+  limits: PendingLimits & {
     /** Bytes of settled lines that the outputs have not taken. Beyond, nothing is read. */
     maxUnwrittenBytes: number;
   };
@@ -58,7 +58,7 @@ export class Pipeline {
     reasons: {},
     clockSetBack: 0,
   };
-  readonly waiting: Waiting<LogPosition | undefined>;
+  readonly waiting: PendingBlocks<LogPosition | undefined>;
   readonly #parts: PipelineParts;
   #unwritten = 0;
   #writing: Promise<void> = Promise.resolve();
@@ -78,7 +78,7 @@ export class Pipeline {
 
   constructor(parts: PipelineParts) {
     this.#parts = parts;
-    this.waiting = new Waiting(parts.index, parts.limits, parts.timing);
+    this.waiting = new PendingBlocks(parts.index, parts.limits, parts.timing);
   }
 
   get timing(): Timing | undefined {
@@ -146,7 +146,7 @@ export class Pipeline {
     this.#now = now;
     if (latest <= now + SET_BACK_MS) return;
     this.counters.clockSetBack++;
-    index.clockSetBack(now);
+    index.onClockRollback(now);
     timing?.apply({ kind: 'gap', source: 'conntrack', t: now, seq: 0 });
     this.waiting.expire();
   }
@@ -186,7 +186,7 @@ export class Pipeline {
       const lineEnd = newline < 0 ? rest.length : newline;
       const parsed = lineEnd === start ? 'empty' : this.#parts.parse(rest, start, lineEnd);
       // Lines for which all evidence is there leave at once, without those behind them for which it is not.
-      if (!divided && start > 0 && this.waiting.wants(parsed, knownAt)) {
+      if (!divided && start > 0 && this.waiting.lineNeedsWatermark(parsed, knownAt)) {
         this.waiting.push(rest.subarray(0, start), knownAt, lines, undefined);
         rest = rest.subarray(start);
         lines = [];
@@ -200,7 +200,7 @@ export class Pipeline {
     this.waiting.push(rest, knownAt, lines, end);
   }
 
-  #emit(block: WaitingBlock<LogPosition | undefined>): void {
+  #emit(block: PendingBlock<LogPosition | undefined>): void {
     this.#count(block);
     this.#parts.onSettled(block);
     const chunks = this.#parts.style.render(block.bytes, block.lines, block.outcomes);
@@ -219,7 +219,7 @@ export class Pipeline {
       });
   }
 
-  #count(block: WaitingBlock<LogPosition | undefined>): void {
+  #count(block: PendingBlock<LogPosition | undefined>): void {
     const { lines: results, evidence, reasons } = this.counters;
     for (let i = 0; i < block.lines.length; i++) {
       const { parsed } = block.lines[i]!;
@@ -253,10 +253,10 @@ export class Pipeline {
         Math.min(Math.max(1, deadline - clock()), limits.maxWaitMs),
       );
     }
-    if (this.waiting.wanting && this.#asking === undefined) {
+    if (this.waiting.needsWatermark && this.#asking === undefined) {
       this.#asking = setTimeout(() => {
         this.#asking = undefined;
-        if (!this.waiting.wanting) return;
+        if (!this.waiting.needsWatermark) return;
         // The block that wanted one may have left meanwhile, and another wait since a moment ago.
         if (clock() - this.waiting.since! >= this.#patience()) {
           this.#asked = true;

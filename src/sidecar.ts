@@ -89,7 +89,7 @@ async function run(
     requestTick: () => feed?.requestTick(),
     onSettled(block) {
       view.add(block);
-      young.tend(clock());
+      young.tune(clock());
     },
     limits: {
       maxWaitMs: options.duration('max-wait'),

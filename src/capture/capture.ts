@@ -61,10 +61,10 @@ export interface Subscription {
   completeSince: Partial<Record<Source, number>>;
 }
 
-/** A connection as `lookup` knows it. `from` is an upper bound if `held`. `ended`: over, but conntrack still lists it. */
+/** A connection as `lookup` knows it. `from` is an upper bound if `preexisting`. `ended`: over, but conntrack still lists it. */
 export interface KnownFlow extends Flow {
   from: number;
-  held: boolean;
+  preexisting: boolean;
   ended: boolean;
 }
 
@@ -125,7 +125,7 @@ export interface KernelLogStats {
   /** Logged before DNAT. */
   beforeDnat: number;
   /** Told without the dialled address. */
-  undialled: number;
+  withoutVip: number;
   /** Dropped as there were too many at once. */
   dropped: number;
   /** Messages that were overwritten before they were read, as far as known. */

@@ -16,7 +16,7 @@ import { FlowTable, openOf } from './conntrack/flow-table.ts';
 import { listPort, type SurveyTarget, survey } from './conntrack/resync.ts';
 import { CaptureError } from './error.ts';
 import { AddressSet, AddressTexts, addressBytes, addressText } from './ip-bytes.ts';
-import { Reader } from './merge.ts';
+import { SourceMerge } from './merge.ts';
 import { type Libc, loadLibc } from './netlink/libc.ts';
 import type { NetlinkSocket } from './netlink/socket.ts';
 import { openTapGroup, QUEUE_THRESHOLD } from './tap/group.ts';
@@ -51,7 +51,7 @@ export class KernelCapture implements Capture {
   readonly #addresses = new AddressSet();
   readonly #flows: FlowTable;
   #libc!: Libc;
-  #reader!: Reader;
+  #reader!: SourceMerge;
   #conntrack: NetlinkSocket | undefined;
   #requests: NetlinkSocket | undefined;
   #tap: NetlinkSocket | undefined;
@@ -103,7 +103,7 @@ export class KernelCapture implements Capture {
     }
     const texts = new AddressTexts();
     const tapped = { addresses: this.#addresses, texts, stats: this.stats };
-    this.#reader = new Reader({
+    this.#reader = new SourceMerge({
       conntrack: this.#conntrack,
       tap: this.#tap,
       packets: tap?.headersOnly
@@ -202,8 +202,8 @@ export class KernelCapture implements Capture {
     if (this.#closed) return [];
     const known = this.#flows.ofPort(text, sport);
     if (known.length === 0) return await listPort(this.#libc, text, sport, this.stats);
-    return known.map(({ vip, vport, ip, port, t, held, ending }) => {
-      return { src: text, sport, vip, vport, ip, port, from: t, held, ended: ending };
+    return known.map(({ vip, vport, ip, port, t, preexisting, ending }) => {
+      return { src: text, sport, vip, vport, ip, port, from: t, preexisting, ended: ending };
     });
   }
 

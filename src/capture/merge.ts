@@ -29,7 +29,7 @@ const CLOCK_STEP_MS = 100;
 const INTERRUPTED_MS = 5;
 
 /** What `NetlinkSocket` is to the reader. */
-export interface MessageSource {
+export interface NetlinkSource {
   drain(limit: number, visit: MessageVisitor, arrived?: () => void): Drained;
   watch(readable: () => void): void;
   unwatch(): void;
@@ -42,9 +42,9 @@ export interface Clock {
   monotonic(): number;
 }
 
-export interface ReaderOptions {
-  conntrack: MessageSource | undefined;
-  tap: MessageSource | undefined;
+export interface SourceMergeOptions {
+  conntrack: NetlinkSource | undefined;
+  tap: NetlinkSource | undefined;
   /** What the tap's packets are to be read as. */
   packets: TapReading;
   addresses: AddressSet;
@@ -60,9 +60,9 @@ export interface ReaderOptions {
   log(level: 'info' | 'warn' | 'error', message: string): void;
 }
 
-export class Reader {
+export class SourceMerge {
   readonly completeness: Completeness;
-  readonly #options: ReaderOptions;
+  readonly #options: SourceMergeOptions;
   #out: Observation[] = [];
   /**
    * Events of source ports that were used again before the requests of the connection that had them were placed: they
@@ -92,7 +92,7 @@ export class Reader {
   #flushing: Promise<void> | undefined;
   #closed = false;
 
-  constructor(options: ReaderOptions) {
+  constructor(options: SourceMergeOptions) {
     const { clock, conntrack, tap } = options;
     this.#options = options;
     const sources: Source[] = [];
@@ -198,7 +198,7 @@ export class Reader {
     this.#arrivedAt = this.#options.clock.wall();
   };
 
-  #drainConntrack(source: MessageSource): boolean {
+  #drainConntrack(source: NetlinkSource): boolean {
     const { stats, clock } = this.#options;
     this.#drainingSince = clock.wall();
     const drained = source.drain(READ_LIMIT, this.#visitEvent, this.#arrived);
@@ -258,7 +258,7 @@ export class Reader {
     return true;
   }
 
-  #drainTap(source: MessageSource): boolean {
+  #drainTap(source: NetlinkSource): boolean {
     const { stats, packets } = this.#options;
     const before = stats.tapPackets;
     const add: MessageVisitor = (bytes, start, end) => packets.add(bytes, start, end, this.#arrivedAt);
@@ -290,7 +290,7 @@ export class Reader {
    */
   #placeRequests(
     pending: (PendingRequest | PendingSegment)[],
-    conntrack: MessageSource | undefined,
+    conntrack: NetlinkSource | undefined,
   ): PendingRequest[] {
     const { flows, stats } = this.#options;
     const held: PendingRequest[] = [];
@@ -305,13 +305,13 @@ export class Reader {
       }
       if (entry !== undefined) each.placed = true;
       // Without conntrack nothing tells plain body from what may hold a request.
-      if (request.within && !this.#options.conntrack) {
+      if (request.midStream && !this.#options.conntrack) {
         stats.tapNotHttp++;
         continue;
       }
       if (request.received !== undefined && entry === 'several') {
         // Counts of two connections that look like one would be neither's.
-        if (request.again) continue;
+        if (request.update) continue;
         delete request.sent;
         delete request.received;
       }
@@ -332,11 +332,11 @@ export class Reader {
   #tell(request: PendingRequest['request']): void {
     const { stats } = this.#options;
     this.#out.push(request);
-    if (request.within) {
+    if (request.midStream) {
       stats.tapWithin++;
       return;
     }
-    if (request.again) return;
+    if (request.update) return;
     stats.tapRequests++;
     if (request.id === undefined && request.received === undefined) stats.tapWithoutId++;
   }
@@ -363,7 +363,7 @@ export class Reader {
     for (const src of addresses.texts()) {
       for (const entry of flows.ofSource(src)) {
         entry.t = wall;
-        entry.held = true;
+        entry.preexisting = true;
         this.#out.push(openOf(entry));
       }
     }

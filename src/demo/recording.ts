@@ -54,7 +54,7 @@ export function movedInTime({ records, lines }: Recording, byMs: number): Record
     records: records.map((record) => ({
       ...record,
       t: record.t + by,
-      ...(record.kind === 'gap' && record.from !== undefined ? { from: record.from + by } : {}),
+      ...(record.kind === 'gap' && record.from !== undefined ? { openedAfter: record.from + by } : {}),
     })),
     lines: lines.map(({ at, bytes }) => {
       const moved = bytes
@@ -156,6 +156,11 @@ export class ReplayedCapture implements FeedCapture, Pick<Capture, 'lookup'> {
     return all
       .filter((record) => record.kind === 'open')
       .filter((record) => record.src === src && record.sport === sport)
-      .map(({ t, held, ...flow }) => ({ ...flow, from: t, held: held === true, ended: false }));
+      .map(({ t, preexisting, ...flow }) => ({
+        ...flow,
+        from: t,
+        preexisting: preexisting === true,
+        ended: false,
+      }));
   }
 }

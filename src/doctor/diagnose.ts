@@ -117,7 +117,7 @@ function rank(
     return 'source-port';
   if (has('unread')) return 'unknown';
   const readable = target.unreadable === undefined && !has('repeated', 'slice');
-  return readable && logged.requestLine && logged.duration ? 'request-line' : 'sole-backend';
+  return readable && logged.requestLine && logged.duration ? 'request-window' : 'sole-backend';
 }
 
 function exemption(route: Route, target: Target, logs: Logs): Exempt | undefined {

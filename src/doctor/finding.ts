@@ -7,13 +7,13 @@ import type { Repeat } from './subrequest.ts';
 import type { Target, Unreadable } from './target.ts';
 
 /**
- * Best evidence for the lines of a location (DESIGN: source-port, request-id, request-line, sole-backend).
+ * Best evidence for the lines of a location (DESIGN: source-port, request-id, request-window, sole-backend).
  * `exact` is request-id. `unknown`: something that decides was not read. `not-applicable`: no line to resolve.
  */
 export type Verdict =
   | 'exact'
   | 'source-port'
-  | 'request-line'
+  | 'request-window'
   | 'sole-backend'
   | 'nothing'
   | 'unknown'

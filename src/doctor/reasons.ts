@@ -92,7 +92,7 @@ export function blockerReason(blocker: Blocker, names: DoctorNames): string {
 /** What the lines still tell, or lack, where the request id does not settle it. */
 export function fallbackReason(finding: Finding): string | undefined {
   const { verdict, route, target, log } = finding;
-  if (verdict !== 'request-line' && verdict !== 'sole-backend') return undefined;
+  if (verdict !== 'request-window' && verdict !== 'sole-backend') return undefined;
   const fields = log?.format && loggedFields(log.format);
   if (!fields) return undefined;
   const connection = keepalive(route, target, headerValue(route.chain, 'Connection'));
@@ -100,7 +100,7 @@ export function fallbackReason(finding: Finding): string | undefined {
     connection === 'yes' ? 'connections are kept open' : 'on nginx >= 1.29.7 connections are kept open';
   const kept = connection === 'no' ? '' : `; ${open}, so time alone tells little`;
   if (!fields.duration) return `no $request_time in the log: any request still open may be the one${kept}`;
-  return verdict === 'request-line'
+  return verdict === 'request-window'
     ? 'resolved only where all requests of its time went to one pod'
     : undefined;
 }

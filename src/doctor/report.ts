@@ -9,7 +9,7 @@ import { own, type Scope, words } from './scope.ts';
 const LABEL: Readonly<Record<Verdict, string>> = {
   exact: 'exact',
   'source-port': 'source-port',
-  'request-line': 'request-line',
+  'request-window': 'request-window',
   'sole-backend': 'sole-backend only',
   nothing: 'nothing',
   unknown: 'unknown',
@@ -18,7 +18,7 @@ const LABEL: Readonly<Record<Verdict, string>> = {
 const ORDER: readonly Verdict[] = [
   'exact',
   'source-port',
-  'request-line',
+  'request-window',
   'sole-backend',
   'nothing',
   'unknown',

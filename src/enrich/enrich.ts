@@ -1,7 +1,7 @@
 import { LineBuffer } from '../follow/line-buffer.ts';
 import { TIMING_LIMITS, type Timing, type TimingLimits } from '../inferred/timing.ts';
 import { DEFAULT_LIMITS, type FlowIndex, type IndexLimits } from '../join/index/flow-index.ts';
-import { type BlockLine, Waiting } from '../join/pending.ts';
+import { type BlockLine, PendingBlocks } from '../join/pending.ts';
 import { isResolved } from '../model/outcome.ts';
 import { type LogFormat, MAX_LINE_BYTES } from '../parse/log-format.ts';
 import type { Style } from '../rewrite/style.ts';
@@ -13,8 +13,8 @@ const READ_BYTES = 64 * 1024;
 /** Memory is cheap here, and a log that was written late must not find that its evidence was forgotten. */
 export const OFFLINE_LIMITS: IndexLimits = {
   connections: DEFAULT_LIMITS.connections * 10,
-  sightings: DEFAULT_LIMITS.sightings * 10,
-  usedSightings: DEFAULT_LIMITS.usedSightings * 10,
+  requests: DEFAULT_LIMITS.requests * 10,
+  matchedRequests: DEFAULT_LIMITS.matchedRequests * 10,
   services: DEFAULT_LIMITS.services,
 };
 
@@ -75,7 +75,7 @@ export async function* enrich(parts: EnrichParts): AsyncGenerator<Buffer> {
     index.apply(record);
     timing?.apply(record);
   });
-  const waiting = new Waiting<undefined>(index, { maxWaitMs: Infinity, maxBytes: Infinity }, timing);
+  const waiting = new PendingBlocks<undefined>(index, { maxWaitMs: Infinity, maxBytes: Infinity }, timing);
   /** Settles what can be settled without going on in the feed beyond `horizon` (ms since the epoch). */
   async function* settle(horizon: number): AsyncGenerator<Buffer> {
     while (waiting.blocks > 0) {

@@ -21,36 +21,36 @@ export function encodeRecord(record: Observation, seq: number): string {
       const dialled = record.vip === undefined ? '' : `,"vip":"${record.vip}","vport":${record.vport}`;
       const flow = `${head},"src":"${record.src}","sport":${record.sport}${dialled},"ip":"${record.ip}","port":${record.port}`;
       if (record.kind === 'open')
-        return `${flow},"via":"${record.via}"${record.held ? ',"held":true' : ''}${record.exact ? ',"exact":true' : ''}${sinceOf(record)}}\n`;
+        return `${flow},"via":"${record.via}"${record.preexisting ? ',"preexisting":true' : ''}${record.kernelTime ? ',"kernelTime":true' : ''}${sinceOf(record)}}\n`;
       if (record.kind === 'close') return `${flow},"via":"${record.via}"${endOf(record)}}\n`;
-      const own = record.own ? ',"own":true' : '';
+      const own = record.idBeforeHost ? ',"idBeforeHost":true' : '';
       const after = record.afterChunks ? ',"afterChunks":true' : '';
       const id = record.id === undefined ? '' : `,"id":${JSON.stringify(record.id)}${own}${after}`;
       const method = record.method === undefined ? '' : `,"method":${JSON.stringify(record.method)}`;
       const path = record.path === undefined ? '' : `,"path":${JSON.stringify(record.path)}`;
       const cut = record.cut ? ',"cut":true' : '';
       const bytes = record.bytes === undefined ? '' : `,"bytes":${record.bytes}`;
-      const entire = record.entire ? ',"entire":true' : '';
-      const within = record.within ? ',"within":true' : '';
+      const entire = record.singleSegment ? ',"singleSegment":true' : '';
+      const within = record.midStream ? ',"midStream":true' : '';
       const counts = record.received === undefined ? '' : countsOf(record);
       return `${flow}${id}${method}${path}${cut}${bytes}${entire}${within}${counts},"via":"${record.via}"}\n`;
     }
   }
 }
 
-function countsOf({ sent, received, reset, again }: Extract<Observation, { kind: 'request' }>): string {
+function countsOf({ sent, received, reset, update }: Extract<Observation, { kind: 'request' }>): string {
   const bytes = `${sent === undefined ? '' : `,"sent":${sent}`},"received":${received}`;
-  return `${bytes}${reset ? ',"reset":true' : ''}${again ? ',"again":true' : ''}`;
+  return `${bytes}${reset ? ',"reset":true' : ''}${update ? ',"update":true' : ''}`;
 }
 
-function sinceOf({ from }: Extract<Observation, { kind: 'open' }>): string {
-  return from === undefined ? '' : `,"from":${Math.floor(from * 1000) / 1000}`;
+function sinceOf({ openedAfter }: Extract<Observation, { kind: 'open' }>): string {
+  return openedAfter === undefined ? '' : `,"openedAfter":${Math.floor(openedAfter * 1000) / 1000}`;
 }
 
-function endOf({ how, at, again, counts }: Extract<Observation, { kind: 'close' }>): string {
-  const by = at === undefined ? '' : `,"at":${Math.ceil(at * 1000) / 1000}`;
+function endOf({ end, endedBefore, update, counts }: Extract<Observation, { kind: 'close' }>): string {
+  const by = endedBefore === undefined ? '' : `,"endedBefore":${Math.ceil(endedBefore * 1000) / 1000}`;
   const counted = counts === undefined ? '' : `,"counts":${JSON.stringify(counts)}`;
-  return `${how === undefined ? '' : `,"how":"${how}"`}${by}${again ? ',"again":true' : ''}${counted}`;
+  return `${end === undefined ? '' : `,"end":"${end}"`}${by}${update ? ',"update":true' : ''}${counted}`;
 }
 
 /** What a feed's text turned into: the records of all whole lines, and whether it stopped making sense. */
@@ -138,8 +138,8 @@ function isFlow(record: Record<string, unknown>): boolean {
     (record.id === undefined || isString(record.id)) &&
     (record.method === undefined || isString(record.method)) &&
     (record.path === undefined || isString(record.path)) &&
-    (record.from === undefined || isNumber(record.from)) &&
-    (record.at === undefined || isNumber(record.at)) &&
+    (record.openedAfter === undefined || isNumber(record.openedAfter)) &&
+    (record.endedBefore === undefined || isNumber(record.endedBefore)) &&
     (record.bytes === undefined || isNumber(record.bytes)) &&
     (record.sent === undefined || isNumber(record.sent)) &&
     (record.received === undefined || isNumber(record.received)) &&

@@ -27,22 +27,22 @@ const VPORT = literal(',"vport":');
 const IP = literal(',"ip":"');
 const PORT = literal(',"port":');
 const ID = literal(',"id":"');
-const OWN = literal(',"own":true');
+const ID_BEFORE_HOST = literal(',"idBeforeHost":true');
 const AFTER_CHUNKS = literal(',"afterChunks":true');
 const METHOD = literal(',"method":"');
 const PATH = literal(',"path":"');
 const CUT = literal(',"cut":true');
 const BYTES = literal(',"bytes":');
-const ENTIRE = literal(',"entire":true');
+const SINGLE_SEGMENT = literal(',"singleSegment":true');
 const VIA = literal(',"via":"');
-const HELD = literal(',"held":true');
+const PREEXISTING = literal(',"preexisting":true');
 const END = literal('}\n');
 const SOURCES: readonly { source: Source; quoted: Uint8Array }[] = (
   ['tap', 'conntrack', 'kernel-log'] as const
 ).map((source) => ({ source, quoted: literal(`${source}"`) }));
 
 /**
- * Reads the lines that are nearly all of a feed, in exactly the form that `encodeRecord` gives them, in a fifth of the
+ * Reads the lines that are nearly all of a feed, in exactly the form that `encodeRecord` gives them, in half of the
  * time of `JSON.parse`. What differs by one byte is left to that.
  */
 export class RecordScanner {
@@ -88,7 +88,7 @@ export class RecordScanner {
   #open(): OpenRecord {
     const record = this.#flow('open', this.#whole(), this.#time()) as OpenRecord;
     record.via = this.#via();
-    if (this.#skip(HELD)) record.held = true;
+    if (this.#skip(PREEXISTING)) record.preexisting = true;
     this.#expect(END);
     return record;
   }
@@ -97,14 +97,14 @@ export class RecordScanner {
     const record = this.#flow('request', this.#whole(), this.#time()) as RequestRecord;
     if (this.#skip(ID)) {
       record.id = this.#text();
-      if (this.#skip(OWN)) record.own = true;
+      if (this.#skip(ID_BEFORE_HOST)) record.idBeforeHost = true;
       if (this.#skip(AFTER_CHUNKS)) record.afterChunks = true;
     }
     if (this.#skip(METHOD)) record.method = this.#cached();
     if (this.#skip(PATH)) record.path = this.#text();
     if (this.#skip(CUT)) record.cut = true;
     if (this.#skip(BYTES)) record.bytes = this.#whole();
-    if (this.#skip(ENTIRE)) record.entire = true;
+    if (this.#skip(SINGLE_SEGMENT)) record.singleSegment = true;
     record.via = this.#via();
     this.#expect(END);
     return record;

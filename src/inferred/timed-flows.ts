@@ -24,18 +24,18 @@ export class TimedFlows {
   /** `watermark`: everything before it had been told earlier. */
   opened(record: OpenRecord, watermark: number, inOrder: boolean): TimedFlow {
     const last = this.#flows[this.#flows.length - 1];
-    const openTo = record.exact ? record.t + ROUNDING_MS : record.t;
-    const openFrom = record.held
+    const openTo = record.kernelTime ? record.t + ROUNDING_MS : record.t;
+    const openFrom = record.preexisting
       ? -Infinity
-      : record.exact
+      : record.kernelTime
         ? record.t - ROUNDING_MS
-        : Math.min(record.from ?? watermark, record.t);
+        : Math.min(record.openedAfter ?? watermark, record.t);
     const flow: TimedFlow = {
       backend: `${record.ip} ${record.port}`,
       openFrom,
       openTo,
       openedBy: last ? Math.max(last.openedBy, openTo) : openTo,
-      openedAfter: record.held ? -Infinity : watermark,
+      openedAfter: record.preexisting ? -Infinity : watermark,
       inOrder,
       from: openFrom,
       to: openTo,
@@ -51,9 +51,9 @@ export class TimedFlows {
     return flow;
   }
 
-  closed(flow: TimedFlow, t: number, how: CloseRecord['how']): void {
+  closed(flow: TimedFlow, t: number, how: CloseRecord['end']): void {
     flow.closeTo = t;
-    flow.finished = how === 'finished';
+    flow.finished = how === 'fin';
     flow.refused = how === 'refused';
     this.open.delete(flow);
   }

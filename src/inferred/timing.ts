@@ -22,7 +22,7 @@ import { possibleEdges } from './matching.ts';
 import { type TimedAttempt, timedAttempt } from './timed-attempt.ts';
 import type { TimedFlow } from './timed-flow.ts';
 import { TimedFlows } from './timed-flows.ts';
-import { Turns } from './turns.ts';
+import { LoopIterations } from './turns.ts';
 
 export interface TimingLimits {
   /** Connections remembered, all Services together. At the limit the oldest goes, and lines of its time are left alone. */
@@ -106,7 +106,7 @@ export class Timing {
   /** Lines that ended before have been read: not all of them where the log is written faster than it is read. */
   #readUpTo = Infinity;
   readonly #grain = new ClockGrain();
-  readonly #turns = new Turns();
+  readonly #turns = new LoopIterations();
   readonly #services = new Map<string, TimedService>();
   readonly #open = new Map<string, { service: TimedService; flow: TimedFlow }>();
   /** Connections that ended of late, whose counts may come. */
@@ -166,7 +166,7 @@ export class Timing {
     }
     if ((record.kind !== 'open' && record.kind !== 'close') || record.via !== 'conntrack') return;
     if (record.kind === 'open') this.#opened(record);
-    else if (record.again) this.#counted(record);
+    else if (record.update) this.#counted(record);
     else this.#closed(record);
   }
 
@@ -220,11 +220,11 @@ export class Timing {
     this.#ended.delete(key);
     const known = this.#open.get(key);
     if (known) {
-      if (record.held && known.flow.backend === `${record.ip} ${record.port}`) return;
+      if (record.preexisting && known.flow.backend === `${record.ip} ${record.port}`) return;
       this.#end(known.service, known.flow, record.t, undefined);
     }
     // The kernel's own times say more than the order, and may differ from it where connections are opened on two CPUs.
-    const inOrder = !record.held && !record.exact && !this.#endedPorts.has(`${src} ${sport}`);
+    const inOrder = !record.preexisting && !record.kernelTime && !this.#endedPorts.has(`${src} ${sport}`);
     this.#open.set(key, { service, flow: service.flows.opened(record, this.#watermark, inOrder) });
     this.#order.push(service);
     while (this.#order.length - this.#orderHead > this.#limits.flows) this.#forgetFlow();
@@ -232,12 +232,12 @@ export class Timing {
 
   #closed(record: CloseRecord): void {
     const key = `${record.src} ${record.sport} ${record.vip} ${record.vport}`;
-    if (record.how !== undefined) this.#howTold = true;
+    if (record.end !== undefined) this.#howTold = true;
     this.#endedPorts.add(`${record.src} ${record.sport}`);
     const known = this.#open.get(key);
     if (!known) return;
     this.#open.delete(key);
-    this.#end(known.service, known.flow, record.at ?? record.t, record.how);
+    this.#end(known.service, known.flow, record.endedBefore ?? record.t, record.end);
     if (!known.flow.finished) return;
     for (const [endedKey, flow] of this.#ended) {
       if (flow.closeTo > record.t - COUNTED_WITHIN_MS && this.#ended.size < this.#limits.flows) break;
@@ -254,7 +254,7 @@ export class Timing {
     TimedFlows.counted(flow, counts);
   }
 
-  #end(service: TimedService, flow: TimedFlow, t: number, how: CloseRecord['how']): void {
+  #end(service: TimedService, flow: TimedFlow, t: number, how: CloseRecord['end']): void {
     const { flows } = service;
     flows.closed(flow, t, how);
     if (t > flow.openTo + KEPT_MS) flows.long.push(flow);

@@ -5,7 +5,7 @@ import type { ParsedLine } from '../model/line.ts';
 const REMEMBERED = 1 << 17;
 const LOOKED_MS = 1_000;
 
-export class Turns {
+export class LoopIterations {
   readonly #seen = new Float64Array(REMEMBERED);
 
   /** A request's beginning and its end are both times of turns, in whole milliseconds. */

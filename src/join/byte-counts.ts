@@ -1,6 +1,6 @@
 /** What byte counts on the wire say about an attempt, where the tap copies no payload (`--tap headers`). */
 import type { Attempt } from '../model/line.ts';
-import type { Sighting } from './index/connection.ts';
+import type { TappedRequest } from './index/connection.ts';
 
 /**
  * A request longer than this can be on the wire in part when its answer comes: a backend that does not wait for the whole
@@ -21,18 +21,18 @@ export function hasCounts(attempt: Attempt): boolean {
 }
 
 /** Whether an exchange that is a piece of the attempt's, or of another one's beside it, may have seemed over too early. */
-export function mayBeInPieces(sighting: Sighting, attempt: Attempt): boolean {
-  return sighting.received !== undefined && (!sighting.entire || (attempt.bytesSent ?? 0) > ONE_WRITE);
+export function mayBeInPieces(sighting: TappedRequest, attempt: Attempt): boolean {
+  return sighting.received !== undefined && (!sighting.singleSegment || (attempt.bytesSent ?? 0) > ONE_WRITE);
 }
 
 /** Whether the attempt's request may be hidden in the exchange, behind the rest of another one. */
-export function mayHold({ sent, received }: Sighting, { bytesSent, bytesReceived }: Attempt): boolean {
+export function mayHold({ sent, received }: TappedRequest, { bytesSent, bytesReceived }: Attempt): boolean {
   if (typeof bytesSent !== 'number' || typeof bytesReceived !== 'number' || sent === undefined) return true;
   return sent > bytesSent && received! >= bytesReceived;
 }
 
 /** The exchange has exactly the line's counts. */
-export function countsAgree(sighting: Sighting, attempt: Attempt): boolean {
+export function countsAgree(sighting: TappedRequest, attempt: Attempt): boolean {
   return sighting.sent === attempt.bytesSent && sighting.received === attempt.bytesReceived;
 }
 
@@ -40,8 +40,8 @@ export function countsAgree(sighting: Sighting, attempt: Attempt): boolean {
  * Whether the counts leave it possible that the exchange is the attempt's, for an attempt that got an answer and a record
  * that is past its end: then the end of the answer has been seen, as it was pushed.
  */
-export function countsAllow(sighting: Sighting, attempt: Attempt): boolean {
-  const { sent, received, entire, reset, first } = sighting;
+export function countsAllow(sighting: TappedRequest, attempt: Attempt): boolean {
+  const { sent, received, singleSegment, reset, first } = sighting;
   const { bytesSent, bytesReceived } = attempt;
   if (typeof bytesSent !== 'number' || typeof bytesReceived !== 'number' || received === undefined)
     return true;
@@ -51,7 +51,7 @@ export function countsAllow(sighting: Sighting, attempt: Attempt): boolean {
   if (sent === undefined) return true;
   // A piece of it: the rest was answered before it was sent.
   if (bytesSent > ONE_WRITE && sent <= bytesSent && received <= bytesReceived) return true;
-  if (entire) return false;
+  if (singleSegment) return false;
   if (first) return sent <= bytesSent && received <= bytesReceived;
   // It may hold the request behind the rest of another one, or be a piece of it.
   return !(sent > bytesSent && received < bytesReceived) && !(sent < bytesSent && received > bytesReceived);

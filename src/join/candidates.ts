@@ -5,8 +5,8 @@ import {
   type Connection,
   LINGER_MS,
   type Service,
-  type Sighting,
   servedUntil,
+  type TappedRequest,
 } from './index/connection.ts';
 import type { FlowIndex } from './index/flow-index.ts';
 import type { Window } from './window.ts';
@@ -17,7 +17,7 @@ export const MAX_LOOKED_AT = 512;
 const DISORDER_MS = 5_000;
 
 /** The backends that remain possible: none, one, or more than one. */
-export class Remaining {
+export class Candidates {
   backend: Backend | undefined;
   several = false;
   /** The one connection, where exactly one is left. */
@@ -90,7 +90,7 @@ export function fits(connection: Connection, attempt: Attempt, window: Window): 
 
 /** Whether the sighting may be the attempt's request, as far as time, port, Service and size tell. */
 export function mayBe(
-  sighting: Sighting,
+  sighting: TappedRequest,
   service: Service | undefined,
   attempt: Attempt,
   window: Window,
@@ -99,11 +99,11 @@ export function mayBe(
   if (connection.service !== service && connection.service.vip !== undefined) return false;
   if (sighting.from > window.end || sighting.to < window.begin) return false;
   // What follows a body or a change of protocol may look like a request and be none.
-  const certain = sighting.entire && !mayBeInPieces(sighting, attempt);
+  const certain = sighting.singleSegment && !mayBeInPieces(sighting, attempt);
   if (certain && sighting.endedBy < window.endedAfter) return false;
   if (typeof attempt.localPort === 'number' && attempt.localPort !== connection.sport) return false;
   if (sighting.received !== undefined) return countsAllow(sighting, attempt);
   if (typeof attempt.bytesSent !== 'number' || sighting.bytes === undefined) return true;
   // A request that fits its packet has exactly its size; the first packet of another holds no more than was sent in all.
-  return sighting.entire ? sighting.bytes === attempt.bytesSent : sighting.bytes <= attempt.bytesSent;
+  return sighting.singleSegment ? sighting.bytes === attempt.bytesSent : sighting.bytes <= attempt.bytesSent;
 }

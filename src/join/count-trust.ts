@@ -1,5 +1,5 @@
 /** Lines in a row that must agree with the wire before counts are evidence, and how long a disagreement lasts (ms). */
-const CLEAN = 20;
+const LINES_TO_TRUST = 20;
 const DISTRUST_MS = 10_000;
 
 /**
@@ -22,6 +22,6 @@ export class CountTrust {
   }
 
   trusts(begin: number): boolean {
-    return this.#clean > CLEAN && begin > this.#distrustedUntil;
+    return this.#clean > LINES_TO_TRUST && begin > this.#distrustedUntil;
   }
 }

@@ -22,7 +22,7 @@ export class Coverage {
   /** Everything up to here has arrived (ms since the epoch). */
   watermark = -Infinity;
   /** Times up to here have been told before, as the clock was set back; -Infinity if it never was. */
-  toldBefore = -Infinity;
+  repeatedUntil = -Infinity;
 
   has(source: Source): boolean {
     return this.#gaps.has(source);
@@ -58,20 +58,20 @@ export class Coverage {
   }
 
   /** Whether a record that begins anew at `t` says that the clock was set back. */
-  liesBack(t: number): boolean {
+  isClockRollback(t: number): boolean {
     return t < this.watermark - SET_BACK_MS;
   }
 
   /** The clock was set back to `t`: what was said of any time is void. */
-  setBack(t: number): void {
-    this.toldBefore = Math.max(this.toldBefore, this.watermark);
+  onClockRollback(t: number): void {
+    this.repeatedUntil = Math.max(this.repeatedUntil, this.watermark);
     this.watermark = t;
     for (const source of this.#gaps.keys())
       this.#gaps.set(source, [{ from: -Infinity, to: t + SET_BACK_PAUSE_MS }]);
   }
 
   /** Whether the source missed nothing between the two times, and everything of them has arrived. */
-  whole(source: Source, from: number, to: number): boolean {
+  isComplete(source: Source, from: number, to: number): boolean {
     const gaps = this.#gaps.get(source);
     if (!gaps || to > this.watermark) return false;
     for (let i = gaps.length - 1; i >= 0; i--) {

@@ -1,13 +1,13 @@
 import type { ParsedLine } from '../model/line.ts';
 import type { Outcome } from '../model/outcome.ts';
-import type { Sighting } from './index/connection.ts';
+import type { TappedRequest } from './index/connection.ts';
 import type { FlowIndex } from './index/flow-index.ts';
 import type { Match } from './match-result.ts';
 import { matchByElimination } from './rules/only-candidate.ts';
 import { matchById } from './rules/request-id.ts';
-import { attemptWindows, ranAsClockWasSet } from './window.ts';
+import { attemptWindows, ranAcrossClockRollback } from './window.ts';
 
-const NONE: readonly Sighting[] = [];
+const NONE: readonly TappedRequest[] = [];
 
 /**
  * Which pod served each attempt of a line.
@@ -22,8 +22,8 @@ export function matchLine(line: ParsedLine, readAt: number, index: FlowIndex): M
   const { attempts } = line;
   const windows = attemptWindows(line, readAt);
   const outcomes = new Array<Outcome>(attempts.length);
-  const match: Match = { outcomes, used: NONE, unripe: false };
-  const mistimed = ranAsClockWasSet(line, index.coverage.toldBefore);
+  const match: Match = { outcomes, matched: NONE, retryAtNextWatermark: false };
+  const mistimed = ranAcrossClockRollback(line, index.coverage.repeatedUntil);
   for (let k = 0; k < attempts.length; k++) {
     const attempt = attempts[k]!;
     if (attempt.kind !== 'ip') {

@@ -15,11 +15,11 @@ export interface BlockLine {
 }
 
 /** How far the watermark may run past a block for the sake of connections that have not carried a request yet (ms). */
-const UNRIPE_WAIT_MS = 100;
+const NEW_CONNECTION_WAIT_MS = 100;
 const NO_OUTCOMES: readonly Outcome[] = [];
 
 /** The lines of one read, which wait for their evidence together and leave together, in order. */
-export interface WaitingBlock<Tag> {
+export interface PendingBlock<Tag> {
   bytes: Buffer;
   readAt: number;
   lines: readonly BlockLine[];
@@ -37,7 +37,7 @@ export interface WaitingBlock<Tag> {
   matches: readonly (Match | undefined)[] | undefined;
 }
 
-export interface WaitingLimits {
+export interface PendingLimits {
   /** How long a block waits, ms. */
   maxWaitMs: number;
   /** Bytes of lines that wait. Beyond, the oldest block leaves as it is. */
@@ -48,16 +48,16 @@ export interface WaitingLimits {
  * Blocks of lines in the order of the log, from the moment they are read until their attempts are settled. Time is
  * passed in; nothing here sleeps.
  */
-export class Waiting<Tag> {
+export class PendingBlocks<Tag> {
   readonly counters = { timedOut: 0, pushedOut: 0 };
-  readonly #limits: WaitingLimits;
+  readonly #limits: PendingLimits;
   readonly #index: FlowIndex;
   readonly #timing: Timing | undefined;
-  #blocks: WaitingBlock<Tag>[] = [];
+  #blocks: PendingBlock<Tag>[] = [];
   #bytes = 0;
 
   /** With `timing`, what other evidence leaves open is deduced (`--evidence inferred`). */
-  constructor(index: FlowIndex, limits: WaitingLimits, timing?: Timing) {
+  constructor(index: FlowIndex, limits: PendingLimits, timing?: Timing) {
     this.#index = index;
     this.#limits = limits;
     this.#timing = timing;
@@ -82,7 +82,7 @@ export class Waiting<Tag> {
   }
 
   /** Whether the oldest block waits for a watermark that has not come. */
-  get wanting(): boolean {
+  get needsWatermark(): boolean {
     const oldest = this.#blocks[0];
     if (!oldest) return false;
     const { watermark } = this.#index.coverage;
@@ -90,12 +90,12 @@ export class Waiting<Tag> {
   }
 
   /** With a watermark not before this, the block can be settled. */
-  #needs({ needs, matches }: WaitingBlock<Tag>): number {
+  #needs({ needs, matches }: PendingBlock<Tag>): number {
     return matches === undefined ? needs : needs + (this.#timing?.waitMs ?? 0);
   }
 
   /** Whether evidence of the line is still to come. */
-  wants(parsed: ParsedLine | UnparsedReason, readAt: number): boolean {
+  lineNeedsWatermark(parsed: ParsedLine | UnparsedReason, readAt: number): boolean {
     return this.#lineNeeds(parsed, readAt) > this.#index.coverage.watermark;
   }
 
@@ -132,9 +132,9 @@ export class Waiting<Tag> {
   }
 
   /** Settles and hands out, in order, the blocks that need not wait any longer at `now`. */
-  take(now: number): WaitingBlock<Tag>[] {
+  take(now: number): PendingBlock<Tag>[] {
     const { watermark } = this.#index.coverage;
-    const settled: WaitingBlock<Tag>[] = [];
+    const settled: PendingBlock<Tag>[] = [];
     for (const block of this.#blocks) {
       if (this.#needs(block) > watermark || block.after >= watermark) {
         if (this.#bytes > this.#limits.maxBytes) this.counters.pushedOut++;
@@ -150,11 +150,11 @@ export class Waiting<Tag> {
   }
 
   /** Whether all lines of the block are settled; if not, it needs a later watermark. */
-  #settle(block: WaitingBlock<Tag>, now: number): boolean {
+  #settle(block: PendingBlock<Tag>, now: number): boolean {
     const { watermark } = this.#index.coverage;
     const patient = now < block.deadline && this.#bytes <= this.#limits.maxBytes;
     if (!block.matches) {
-      const matches = this.#match(block, patient && watermark < block.needs + UNRIPE_WAIT_MS);
+      const matches = this.#match(block, patient && watermark < block.needs + NEW_CONNECTION_WAIT_MS);
       if (!matches) {
         block.after = watermark;
         return false;
@@ -165,7 +165,7 @@ export class Waiting<Tag> {
     }
     block.lines.forEach(({ parsed }, i) => {
       const match = block.matches![i];
-      if (match) this.#index.learn(match.used);
+      if (match) this.#index.markMatched(match.matched);
       if (match && typeof parsed !== 'string') this.#infer(parsed, match.outcomes);
       block.outcomes.push(match?.outcomes ?? NO_OUTCOMES);
     });
@@ -173,7 +173,7 @@ export class Waiting<Tag> {
   }
 
   /** In step with the block's lines. Undefined if a line has to wait on, as `patient` allows. */
-  #match(block: WaitingBlock<Tag>, patient: boolean): (Match | undefined)[] | undefined {
+  #match(block: PendingBlock<Tag>, patient: boolean): (Match | undefined)[] | undefined {
     const matches: (Match | undefined)[] = [];
     for (const { parsed } of block.lines) {
       if (typeof parsed === 'string' || parsed.attempts.length === 0) {
@@ -181,14 +181,14 @@ export class Waiting<Tag> {
         continue;
       }
       const match = matchLine(parsed, block.readAt, this.#index);
-      if (match.unripe && patient) return undefined;
+      if (match.retryAtNextWatermark && patient) return undefined;
       matches.push(match);
     }
     return matches;
   }
 
   /** Tells what other evidence has named. Whether it left anything open. */
-  #tell(block: WaitingBlock<Tag>, timing: Timing): boolean {
+  #tell(block: PendingBlock<Tag>, timing: Timing): boolean {
     let open = false;
     block.lines.forEach(({ parsed }, i) => {
       if (typeof parsed === 'string') return;

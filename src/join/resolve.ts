@@ -1,13 +1,13 @@
 import type { Flow } from '../model/feed.ts';
 import type { Attempt } from '../model/line.ts';
 import type { Evidence, Outcome, Resolved } from '../model/outcome.ts';
-import type { Remaining } from './candidates.ts';
+import type { Candidates } from './candidates.ts';
 import type { Connection, Service } from './index/connection.ts';
 import type { FlowIndex } from './index/flow-index.ts';
 import { UNTIMED_MS, type Window } from './window.ts';
 
 /** Whether every connection that was alive in the window was seen, and is still remembered. */
-export function connectionsWhole(
+export function sawAllConnections(
   index: FlowIndex,
   service: Service | undefined,
   { answeredAfter, end }: Window,
@@ -17,7 +17,7 @@ export function connectionsWhole(
     service === undefined ? index.servicesKnownSince : knownSince(service),
     index.unknown.connectionsKnownSince,
   );
-  return since < from && index.coverage.whole('conntrack', from, end);
+  return since < from && index.coverage.isComplete('conntrack', from, end);
 }
 
 /** Where all connections that were forgotten led to the backend that all the others lead to, nothing was forgotten. */
@@ -36,17 +36,20 @@ function knownSince(service: Service): number {
  * The same for connections that carried no request. `earliest`: since when that is asked for where the line does not
  * say how long it took.
  */
-export function emptyWhole(
+export function sawAllUnusedConnections(
   index: FlowIndex,
   service: Service | undefined,
   { answeredAfter, end }: Window,
   earliest: number,
 ): boolean {
   const timed = answeredAfter !== -Infinity;
-  const since = Math.max(service?.emptyKnownSince ?? index.servicesKnownSince, index.unknown.emptyKnownSince);
+  const since = Math.max(
+    service?.withoutRequestKnownSince ?? index.servicesKnownSince,
+    index.unknown.withoutRequestKnownSince,
+  );
   return (
     since < (timed ? answeredAfter : end - UNTIMED_MS) &&
-    index.coverage.whole('conntrack', timed ? answeredAfter : earliest, end)
+    index.coverage.isComplete('conntrack', timed ? answeredAfter : earliest, end)
   );
 }
 
@@ -54,7 +57,7 @@ export function emptyWhole(
  * Whether every request of the window was seen, and is still remembered if it can be the one meant: what its record
  * says to have been over before `lastedUntil` cannot. `untimedFrom` as above.
  */
-export function requestsWhole(
+export function sawAllRequests(
   index: FlowIndex,
   service: Service | undefined,
   { begin, end }: Window,
@@ -63,19 +66,19 @@ export function requestsWhole(
 ): boolean {
   const timed = begin !== -Infinity;
   const since = Math.max(
-    service?.sightingsKnownSince ?? index.servicesKnownSince,
-    index.unknown.sightingsKnownSince,
+    service?.requestsKnownSince ?? index.servicesKnownSince,
+    index.unknown.requestsKnownSince,
   );
   return (
     since < (timed ? lastedUntil : untimedFrom) &&
-    index.coverage.whole('tap', timed ? begin : untimedFrom, end)
+    index.coverage.isComplete('tap', timed ? begin : untimedFrom, end)
   );
 }
 
 /** The one backend that remains, if the record is `whole`; else why there is none. */
-export function settle(
+export function resolve(
   attempt: Attempt,
-  remaining: Remaining,
+  remaining: Candidates,
   whole: boolean,
   window: Window,
   index: FlowIndex,

@@ -74,7 +74,10 @@ export function lineEnd(line: ParsedLine, readAt: number, slackMs = 0): number {
  * for less than that (src/http/modules/ngx_http_log_module.c); `$upstream_response_time` is from a clock that is never
  * set, and all of them together are never longer. `toldBefore`: up to when times have come twice (`Coverage`).
  */
-export function ranAsClockWasSet({ attempts, endMs, requestMs }: ParsedLine, toldBefore: number): boolean {
+export function ranAcrossClockRollback(
+  { attempts, endMs, requestMs }: ParsedLine,
+  toldBefore: number,
+): boolean {
   if (requestMs === undefined) return false;
   let taken = 0;
   let told = 0;

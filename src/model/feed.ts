@@ -22,7 +22,7 @@ export interface Flow {
 }
 
 /**
- * A connection came into being at `t`. With `held`, it existed before the helper looked and `t` is only an upper
+ * A connection came into being at `t`. With `preexisting`, it existed before the helper looked and `t` is only an upper
  * bound (conntrack dump, or the list of open connections that a new reader gets first).
  */
 export interface OpenRecord extends Flow {
@@ -30,11 +30,11 @@ export interface OpenRecord extends Flow {
   seq: number;
   t: number;
   via: Source;
-  held?: true;
+  preexisting?: true;
   /** `t` is the kernel's own time of the event, not that of its reading (CTA_TIMESTAMP_EVENT). */
-  exact?: true;
+  kernelTime?: true;
   /** It was not opened before, where that is known better than by the tick before it. */
-  from?: number;
+  openedAfter?: number;
 }
 
 /** The connection's last moment: FIN exchange over, reset, or its conntrack entry gone. */
@@ -44,14 +44,14 @@ export interface CloseRecord extends Flow {
   t: number;
   via: Source;
   /**
-   * `finished`: both sides' FINs have passed (TIME_WAIT), so no exchange went on after it. `refused`: it was reset before
+   * `fin`: both sides' FINs have passed (TIME_WAIT), so no exchange went on after it. `refused`: it was reset before
    * it was established. Absent: neither is known.
    */
-  how?: 'finished' | 'refused';
+  end?: 'fin' | 'refused';
   /** It was over by then, where that is known better than by `t`. */
-  at?: number;
+  endedBefore?: number;
   /** No end of its own: it brings the counts of the connection of this tuple that ended last. */
-  again?: true;
+  update?: true;
   /** What conntrack counted of it in all, to the backend and from it: packets, and their bytes with IP headers. */
   counts?: FlowCounts;
 }
@@ -65,7 +65,7 @@ export interface FlowCounts {
 }
 
 /**
- * The first packet of an HTTP request passed, on the connection `src:sport` → `ip:port`. With `within`, no more than a
+ * The first packet of an HTTP request passed, on the connection `src:sport` → `ip:port`. With `midStream`, no more than a
  * packet that goes on with the body of the request before, sent after an answer had begun: another request's beginning
  * may stand in it.
  */
@@ -77,7 +77,7 @@ export interface RequestRecord extends Flow {
   /** Value of the request-id header. Absent: the header was not in what was copied of the packet. */
   id?: string;
   /** The id stands where only nginx's own headers stand, so no client sent it through. Its absence proves nothing. */
-  own?: true;
+  idBeforeHost?: true;
   /**
    * A body in chunks was sent on the connection before, and where that ended the packets that are copied do not tell: the
    * whole request, id and all, may be a piece of that body, written by a client.
@@ -94,8 +94,8 @@ export interface RequestRecord extends Flow {
    * The packet holds the request from its first to its last byte: a complete head that announces no body, or, where only
    * TCP headers are seen, one segment short enough to be one write.
    */
-  entire?: true;
-  within?: true;
+  singleSegment?: true;
+  midStream?: true;
   /**
    * Where only TCP headers are seen (`--tap headers`): payload bytes of the exchange so far, to the backend and from it.
    * `sent` is absent where its beginning was not seen.
@@ -105,7 +105,7 @@ export interface RequestRecord extends Flow {
   /** The connection was reset: nginx may have written more than `sent` and read less than `received`. */
   reset?: true;
   /** No request of its own: it tells more of the youngest one on the connection. */
-  again?: true;
+  update?: true;
 }
 
 /** Everything that happened up to `t` has been sent. The event behind a record lies between the tick before it and its `t`. */

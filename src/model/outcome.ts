@@ -1,11 +1,11 @@
 import type { Flow } from './feed.ts';
 
 /** The fact that settled an attempt. */
-export type Evidence = 'source-port' | 'request-id' | 'request-line' | 'sole-backend' | 'timing';
+export type Evidence = 'source-port' | 'request-id' | 'request-window' | 'sole-backend' | 'timing';
 export const EVIDENCE: readonly Evidence[] = [
   'source-port',
   'request-id',
-  'request-line',
+  'request-window',
   'sole-backend',
   'timing',
 ];

@@ -2,7 +2,7 @@
 export const EVIDENCE: Readonly<Record<string, string>> = {
   'source-port': 'The line has the local port of the connection, and only one connection used it then.',
   'request-id': "The request's id was seen on the wire, on its way to this pod.",
-  'request-line': 'Every request of that time and size went to this pod.',
+  'request-window': 'Every request of that time and size went to this pod.',
   'sole-backend': 'Every connection to this address at that time led to this pod.',
   timing: 'Only one assignment of connections to lines is possible. A deduction, not an observation.',
 };

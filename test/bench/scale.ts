@@ -72,7 +72,7 @@ function request(n: number, readers: number, connections: number): Observation {
     method: 'GET',
     path: `/orders/${n}`,
     bytes: 200,
-    entire: true,
+    singleSegment: true,
     via: 'tap',
   };
 }
@@ -133,7 +133,7 @@ function indexWith(connections: number, rounds: number): number[] {
   return perThing(rounds, EVENTS, () => {
     for (const record of records) {
       index.apply(record);
-      index.learn([index.sightingsOf(record.id!)!]);
+      index.markMatched([index.requestsWithId(record.id!)!]);
     }
   });
 }

@@ -85,7 +85,7 @@ export function oneRound(
 ) {
   const format = logFormat.compileLogFormat(WORKLOAD_FORMAT);
   const index = new flowIndex.FlowIndex();
-  const waiting = new wait.Waiting<undefined>(index, { maxWaitMs: 60_000, maxBytes: Infinity });
+  const waiting = new wait.PendingBlocks<undefined>(index, { maxWaitMs: 60_000, maxBytes: Infinity });
   const style = new replace.ReplaceStyle();
   const decoder = new codec.RecordDecoder();
   const spent = { decode: 0, index: 0, parse: 0, match: 0, rewrite: 0, records: 0, resolved: 0 };

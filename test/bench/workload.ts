@@ -165,7 +165,7 @@ export function writeWorkload(paths: { log: string; feed: string }, count: numbe
       method: template.method,
       path: target,
       bytes: template.sent,
-      ...(entire ? { entire: true } : {}),
+      ...(entire ? { singleSegment: true } : {}),
       via: 'tap',
     });
   };
@@ -206,7 +206,7 @@ export function writeWorkload(paths: { log: string; feed: string }, count: numbe
       Array.from({ length: CONNECTIONS }, () => connect(upstream)),
     );
     for (const connection of pools.get(upstream)!)
-      tell({ kind: 'open', t: START - 50_000, via: 'conntrack', held: true, ...flow(connection) });
+      tell({ kind: 'open', t: START - 50_000, via: 'conntrack', preexisting: true, ...flow(connection) });
   }
   tell({ kind: 'tick', t: START - 1 });
   for (let now = START; made.lines < count || due.size > 0; now++) {

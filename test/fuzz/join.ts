@@ -6,7 +6,7 @@ import type { FeedRecord, Source } from '../../src/model/feed.ts';
 import type { Attempt, ParsedLine } from '../../src/model/line.ts';
 import type { Target } from './target.ts';
 
-const LIMITS = { connections: 12, sightings: 8, usedSightings: 4, services: 3 };
+const LIMITS = { connections: 12, requests: 8, matchedRequests: 4, services: 3 };
 const T0 = 1_795_418_146_000;
 const SOURCES: readonly Source[] = ['conntrack', 'tap', 'kernel-log'];
 
@@ -31,7 +31,7 @@ function play(program: Buffer): void {
     const id = (b & 16) === 0 ? { id: `id-${(b >> 5) & 3}` } : {};
     switch (what & 7) {
       case 0:
-        apply({ kind: 'open', via: 'conntrack', ...(b & 128 ? { held: true } : {}), ...flow });
+        apply({ kind: 'open', via: 'conntrack', ...(b & 128 ? { preexisting: true } : {}), ...flow });
         told.add(`${flow.ip}:${flow.port}`);
         break;
       case 1:
@@ -45,10 +45,10 @@ function play(program: Buffer): void {
           ...flow,
           ...id,
           bytes: 100 + (a >> 6),
-          ...(what & 8 ? { entire: true } : {}),
-          ...(what & 16 ? { own: true } : {}),
+          ...(what & 8 ? { singleSegment: true } : {}),
+          ...(what & 16 ? { idBeforeHost: true } : {}),
           ...(what & 32 ? { cut: true } : {}),
-          ...(what & 64 ? { within: true } : {}),
+          ...(what & 64 ? { midStream: true } : {}),
         });
         told.add(`${flow.ip}:${flow.port}`);
         break;
@@ -83,7 +83,7 @@ function play(program: Buffer): void {
           if ('evidence' in outcome)
             assert.ok(told.has(`${outcome.ip}:${outcome.port}`), `${outcome.ip} was never told of`);
         }
-        index.learn(match.used);
+        index.markMatched(match.matched);
         const { open, closed } = index.sizes;
         assert.ok(open + closed <= LIMITS.connections, 'more connections than the limit');
       }

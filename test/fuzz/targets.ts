@@ -180,19 +180,19 @@ const FLOW = {
   port: 8080,
 };
 const RECORDS: Observation[] = [
-  { kind: 'open', t: 1_795_418_146_480.25, via: 'conntrack', held: true, ...FLOW },
+  { kind: 'open', t: 1_795_418_146_480.25, via: 'conntrack', preexisting: true, ...FLOW },
   { kind: 'close', t: 1_795_418_146_481, via: 'conntrack', ...FLOW },
   {
     kind: 'request',
     t: 1_795_418_146_480,
     via: 'tap',
     id: 'a"\\\u00e9',
-    own: true,
+    idBeforeHost: true,
     method: 'GET',
     path: '/é"',
     cut: true,
     bytes: 90,
-    entire: true,
+    singleSegment: true,
     ...FLOW,
   },
   { kind: 'tick', t: 1_795_418_146_482 },

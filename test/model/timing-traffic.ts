@@ -119,7 +119,7 @@ export function simulateTiming(plan: TimingPlan): TimingRun {
     connection: Connection,
     at: number,
     kind: 'open' | 'close',
-    how?: 'finished' | 'refused',
+    how?: 'fin' | 'refused',
   ): Wire => {
     const flow = {
       src: '10.244.0.70',
@@ -133,7 +133,7 @@ export function simulateTiming(plan: TimingPlan): TimingRun {
     const observation: Wire['observation'] =
       kind === 'open'
         ? { kind, t: at, ...flow }
-        : { kind, t: at, ...flow, ...(how && plan.how ? { how } : {}) };
+        : { kind, t: at, ...flow, ...(how && plan.how ? { end: how } : {}) };
     const wire = { at, observation };
     wires.push(wire);
     return wire;
@@ -143,18 +143,18 @@ export function simulateTiming(plan: TimingPlan): TimingRun {
   const shut = (connection: Connection, at: number, early?: number): void => {
     if (connection.close) connection.close.at = Math.min(connection.close.at, at);
     else if (early !== undefined && chance(plan.twiceShut))
-      connection.close = tell(connection, early + random() * 0.1, 'close', 'finished');
-    else connection.close = tell(connection, at + 0.1 + random() * plan.lingerMs, 'close', 'finished');
+      connection.close = tell(connection, early + random() * 0.1, 'close', 'fin');
+    else connection.close = tell(connection, at + 0.1 + random() * plan.lingerMs, 'close', 'fin');
   };
 
   /** What the kernel says of the connection some time after its end. */
   const count = ({ close, sent, received }: Connection): void => {
     if (!close || !plan.how || !chance(plan.counted)) return;
-    const { how: _, ...flow } = close.observation as Extract<Observation, { kind: 'close' }>;
+    const { end: _, ...flow } = close.observation as Extract<Observation, { kind: 'close' }>;
     const [sentPackets, sentBytes] = countsOf(sent);
     const [receivedPackets, receivedBytes] = countsOf(received);
     const counts = { sentPackets, sentBytes, receivedPackets, receivedBytes };
-    wires.push({ at: close.at + 400, observation: { ...flow, again: true, counts } });
+    wires.push({ at: close.at + 400, observation: { ...flow, update: true, counts } });
   };
 
   /** One attempt that starts in the turn that began at `turn`. */
@@ -202,7 +202,7 @@ export function simulateTiming(plan: TimingPlan): TimingRun {
     connection.carried++;
     if (!aborted && plan.pool > idle.length && connection.carried < plan.requestsPerConnection) {
       connection.freeAt = end;
-      connection.close = tell(connection, closes + plan.keptMs * (0.5 + random()), 'close', 'finished');
+      connection.close = tell(connection, closes + plan.keptMs * (0.5 + random()), 'close', 'fin');
       idle.unshift(connection);
     } else shut(connection, aborted ? Math.max(closes, done) : closes, aborted ? undefined : done);
     return { pod: connection.pod, turn, ready, end, sent, received, aborted };
@@ -292,14 +292,16 @@ function deliver(wires: Wire[], plan: TimingPlan, random: () => number): TimingR
       if (losing && random() < 0.5) continue;
       const stamp = Math.round((plan.exact ? at : at + random() * plan.promptMs) * 1000) / 1000;
       const prompt = plan.exact || plan.promptMs > 0;
-      if (observation.kind === 'close' && observation.again) push(now, { ...observation, t: now });
+      if (observation.kind === 'close' && observation.update) push(now, { ...observation, t: now });
       else if (observation.kind === 'close') {
-        ends.push(prompt ? { at, observation: { ...observation, at: Math.min(stamp, now) } } : wires[i]!);
-      } else if (plan.exact) push(now, { ...observation, t: stamp, exact: true });
+        ends.push(
+          prompt ? { at, observation: { ...observation, endedBefore: Math.min(stamp, now) } } : wires[i]!,
+        );
+      } else if (plan.exact) push(now, { ...observation, t: stamp, kernelTime: true });
       else if (!prompt) push(now, { ...observation, t: now });
       else {
         const t = Math.min(stamp, now);
-        push(now, { ...observation, t, from: Math.max(watermark, Math.min(looked, at)) });
+        push(now, { ...observation, t, openedAfter: Math.max(watermark, Math.min(looked, at)) });
         looked = Math.max(looked, at);
       }
     }

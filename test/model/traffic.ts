@@ -160,13 +160,13 @@ export function simulate(plan: TrafficPlan): Simulation {
     wires.push({
       at: now,
       observation: hides
-        ? { ...seen, t: now, within: true }
+        ? { ...seen, t: now, midStream: true }
         : { ...seen, t: now, ...rest, ...(id === undefined ? {} : { id }) },
     });
     const end = answered(now, now + took);
     if (!entire && chance(plan.hidden)) {
       const at = now + (end - now) * random();
-      wires.push({ at, observation: { ...seen, t: at, within: true } });
+      wires.push({ at, observation: { ...seen, t: at, midStream: true } });
     }
     connection.freeAt = end;
     if (!plan.keepalive || chance(0.05)) {
@@ -293,7 +293,7 @@ function deliver(wires: Wire[], start: number, plan: TrafficPlan, random: () => 
         // A lost `close` is only late; what was opened and lost comes with the dump that repairs the record.
         if (losing && observation.kind === 'request' && random() < 0.5) continue;
         if (losing && observation.kind === 'open' && random() < 0.5) {
-          lostOpens.push({ ...observation, held: true });
+          lostOpens.push({ ...observation, preexisting: true });
           continue;
         }
         push(now, { ...observation, t: now });

@@ -54,7 +54,7 @@ test('a connection is asked for by its tuple some time after its end, and its co
   accounting.ended(event, 1_000);
   assert.deepEqual(read(1_399), []);
   const [close] = read(1_400);
-  assert.ok(close?.kind === 'close' && close.again);
+  assert.ok(close?.kind === 'close' && close.update);
   assert.deepEqual(close.counts, parseCounts(counted, 0, counted.length)?.counts);
   assert.deepEqual([close.src, close.sport, close.vip], [event.src, event.sport, event.vip]);
   // CTA_TUPLE_ORIG is as the kernel itself writes it, but for the flag that says it is nested.

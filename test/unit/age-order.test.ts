@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Aged, AgeOrder } from '../../src/join/index/fifo-list.ts';
+import { type FifoEntry, FifoList } from '../../src/join/index/fifo-list.ts';
 
-interface Entry extends Aged<Entry> {
+interface Entry extends FifoEntry<Entry> {
   n: number;
 }
 
 const entry = (n: number): Entry => ({ n, order: undefined, before: undefined, after: undefined });
-const numbers = (order: AgeOrder<Entry>) => [...order].map(({ n }) => n);
+const numbers = (order: FifoList<Entry>) => [...order].map(({ n }) => n);
 
 test('entries come oldest first, whichever were taken out', () => {
-  const order = new AgeOrder<Entry>();
+  const order = new FifoList<Entry>();
   const entries = [0, 1, 2, 3, 4].map(entry);
   for (const one of entries) order.add(one);
   assert.deepEqual(numbers(order), [0, 1, 2, 3, 4]);
@@ -23,7 +23,7 @@ test('entries come oldest first, whichever were taken out', () => {
 });
 
 test('an entry is in one order at a time, and taking it out of another does nothing', () => {
-  const [a, b] = [new AgeOrder<Entry>(), new AgeOrder<Entry>()];
+  const [a, b] = [new FifoList<Entry>(), new FifoList<Entry>()];
   const one = entry(1);
   a.add(one);
   assert.equal(b.delete(one), false);
@@ -34,7 +34,7 @@ test('an entry is in one order at a time, and taking it out of another does noth
 });
 
 test('all can be taken out while they are visited', () => {
-  const order = new AgeOrder<Entry>();
+  const order = new FifoList<Entry>();
   for (let n = 0; n < 10; n++) order.add(entry(n));
   for (const one of order) order.delete(one);
   assert.deepEqual([order.size, order.oldest, numbers(order)], [0, undefined, []]);

@@ -35,7 +35,7 @@ function told(observations: readonly (Observation | undefined)[]) {
   return observations.map((o) => {
     if (o === undefined) return 'nothing';
     assert.ok(o.kind === 'open' || o.kind === 'close');
-    return `${o.kind}${o.kind === 'open' && o.held ? ' held' : ''} ${o.sport} ${o.ip}`;
+    return `${o.kind}${o.kind === 'open' && o.preexisting ? ' held' : ''} ${o.sport} ${o.ip}`;
   });
 }
 
@@ -153,7 +153,7 @@ test('a NEW event on the way while the dump was read changes nothing', () => {
   const out: Observation[] = [];
   flows.opened(event(), 4, out);
   assert.deepEqual(out, []);
-  assert.deepEqual([flows.size, flows.ofPort(SRC, 33454)[0]!.held], [1, true]);
+  assert.deepEqual([flows.size, flows.ofPort(SRC, 33454)[0]!.preexisting], [1, true]);
 });
 
 test('a connection is over when two dumps in a row do not list it', () => {

@@ -5,7 +5,7 @@ import { CAPTURE_DEFAULTS } from '../../src/capture/capture.ts';
 import { FlowTable } from '../../src/capture/conntrack/flow-table.ts';
 import { createCapture } from '../../src/capture/create.ts';
 import { AddressSet, AddressTexts } from '../../src/capture/ip-bytes.ts';
-import { type MessageSource, Reader } from '../../src/capture/merge.ts';
+import { type NetlinkSource, SourceMerge } from '../../src/capture/merge.ts';
 import type { Drained, MessageVisitor } from '../../src/capture/netlink/socket.ts';
 import { headerName } from '../../src/capture/tap/request-head.ts';
 import { TapPackets } from '../../src/capture/tap/request-tap.ts';
@@ -33,7 +33,7 @@ function numbered(packet: Buffer, sequence: number): Buffer {
 }
 
 /** A socket that holds what the test puts into it. */
-class Held implements MessageSource {
+class Held implements NetlinkSource {
   messages: Buffer[] = [];
   overrun = false;
   /** Called when the socket is read, before its messages are handed over. */
@@ -75,7 +75,7 @@ function scene() {
   const time = { wall: 1_000_000, monotonic: 0 };
   const delivered: { observations: Observation[]; watermark: number }[] = [];
   let losses = 0;
-  const reader = new Reader({
+  const reader = new SourceMerge({
     conntrack,
     tap,
     packets: new TapPackets({ addresses, texts, idHeader: headerName('X-Request-ID'), paths: true, stats }),
@@ -307,7 +307,7 @@ test('a clock that was set ends what is known, and open connections are told ane
   const { observations, watermark } = read();
   assert.deepEqual(kinds(observations), ['gap', 'gap', 'open']);
   assert.ok(observations[0]?.kind === 'gap' && observations[0].from === undefined);
-  assert.ok(observations[2]?.kind === 'open' && observations[2].held);
+  assert.ok(observations[2]?.kind === 'open' && observations[2].preexisting);
   assert.ok(observations.every(({ t }) => t === time.wall));
   assert.equal(watermark, time.wall);
   assert.equal(stats.clockSteps, 1);
@@ -370,5 +370,5 @@ test('read promptly, an opening has the time between two looks, and comes with t
   reader.close();
   const [open] = observations;
   assert.ok(open?.kind === 'open');
-  assert.deepEqual([open.from, open.t, watermark], [1_000_010, 1_000_012, 1_000_020]);
+  assert.deepEqual([open.openedAfter, open.t, watermark], [1_000_010, 1_000_012, 1_000_020]);
 });

@@ -95,7 +95,7 @@ const open = (t: number, sport: number, ip: string): Observation => {
   return { kind: 'open', t, via: 'conntrack', ...flow(sport, ip) };
 };
 const request = (t: number, sport: number, ip: string, id?: string): Observation => {
-  return { kind: 'request', t, via: 'tap', entire: true, ...flow(sport, ip), ...(id ? { id } : {}) };
+  return { kind: 'request', t, via: 'tap', singleSegment: true, ...flow(sport, ip), ...(id ? { id } : {}) };
 };
 const lineOf = (at: number, id: string, seconds = '0.010', upstream = ''): string =>
   `${VIP}:80 ${(at / 1000).toFixed(3)} ${seconds} "${id}" "200"${upstream && ` "${upstream}"`}`;
@@ -152,7 +152,7 @@ test('a second after the clock was set back, lines are exact again, also on conn
   const back = T0 - HOUR;
   set(back);
   begin();
-  tell({ kind: 'open', t: back, via: 'conntrack', held: true, ...flow(1001, A) });
+  tell({ kind: 'open', t: back, via: 'conntrack', preexisting: true, ...flow(1001, A) });
   set(back + 2_000);
   tell(request(back + 1_990, 1001, A, 'a'));
   tick();
@@ -167,7 +167,7 @@ test('after the clock was set back an address goes by the name that it had last'
   };
   index.apply(name(T0 - 2 * HOUR, 'old'));
   index.apply(name(T0 - HOUR / 2, 'new'));
-  index.clockSetBack(T0 - HOUR);
+  index.onClockRollback(T0 - HOUR);
   assert.equal(index.names.at(A, T0 - HOUR + 1)?.pod, 'new');
   assert.equal(index.names.at(A, T0 - 2 * HOUR), undefined);
 

@@ -50,10 +50,10 @@ test('the report names the location, the reason and the exact line to add', asyn
   assert.equal(err, '');
   assert.equal(
     out,
-    `nginx.conf: 1 server, 1 proxying location: 1 request-line
+    `nginx.conf: 1 server, 1 proxying location: 1 request-window
 
 server a.test (listen 8080)  nginx.conf:5
-  /x/  -> http://x:80  request-line
+  /x/  -> http://x:80  request-window
       X-Request-ID is not sent: this location's own proxy_set_header lines (nginx.conf:9) replace all inherited ones
       resolved only where all requests of its time went to one pod
 
@@ -279,7 +279,7 @@ test('with escape=none a client can forge lines, so neither the id nor the port 
   const text = `events {} http { log_format raw escape=none '$msec "$request" $upstream_addr $port $request_time $request_id';
     access_log /l raw; proxy_set_header X-Request-ID $request_id; server { location / { proxy_pass http://x; } } }`;
   const { out } = await doctor({ 'nginx.conf': text }, { localPortField: 'port' });
-  assert.match(out, /request-line\n +log format "raw" has escape=none: a client can forge lines/);
+  assert.match(out, /request-window\n +log format "raw" has escape=none: a client can forge lines/);
   const patch = await doctor({ 'nginx.conf': text }, { fix: true });
   assert.match(patch.out, /^\+.*log_format raw escape=default '/m);
   assert.equal(patch.code, 0);

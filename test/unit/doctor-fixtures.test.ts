@@ -45,7 +45,7 @@ const CASES: Readonly<Record<string, Case>> = {
     about: 'a location loses the id by a header of its own; auth goes elsewhere',
     before: [
       ['portal.example.com = /_auth', NA],
-      ['portal.example.com /app/', 'request-line'],
+      ['portal.example.com /app/', 'request-window'],
       ['portal.example.com /docs/', 'exact'],
     ],
   },
@@ -67,7 +67,7 @@ const CASES: Readonly<Record<string, Case>> = {
       ['api.example.com /cart/', 'exact'],
       ['api.example.com /users/', 'exact'],
       ['api.example.com ^~ /search/', 'exact'],
-      ['api.example.com /orders/', 'request-line'],
+      ['api.example.com /orders/', 'request-window'],
       ['api.example.com ~ ^/v[12]/(?<rest>.*)$', 'exact'],
       ['api.example.com /uploads/', 'exact'],
     ],
@@ -75,8 +75,8 @@ const CASES: Readonly<Record<string, Case>> = {
   websocket: {
     about: 'one location has headers, the other none',
     before: [
-      ['_ /socket/', 'request-line'],
-      ['_ /', 'request-line'],
+      ['_ /socket/', 'request-window'],
+      ['_ /', 'request-window'],
     ],
   },
   grpc: {
@@ -99,7 +99,7 @@ const CASES: Readonly<Record<string, Case>> = {
   'json-logs': {
     about: 'JSON formats in single and double quotes',
     before: [
-      ['a.example.com /', 'request-line'],
+      ['a.example.com /', 'request-window'],
       ['b.example.com /', 'sole-backend'],
     ],
   },
@@ -107,33 +107,33 @@ const CASES: Readonly<Record<string, Case>> = {
     about: 'the id is a map variable, in the log too',
     before: [
       ['_ /', 'exact'],
-      ['_ /reports/', 'request-line'],
+      ['_ /reports/', 'request-window'],
     ],
     field: 'req_id',
   },
   'client-id': {
     about: 'another value is sent than the one logged',
     before: [
-      ['_ /given/', 'request-line'],
-      ['_ /serial/', 'request-line'],
-      ['_ /removed/', 'request-line'],
+      ['_ /given/', 'request-window'],
+      ['_ /serial/', 'request-window'],
+      ['_ /removed/', 'request-window'],
       // The same Service gets requests without an id from another location.
-      ['_ /alias/', 'request-line'],
+      ['_ /alias/', 'request-window'],
     ],
   },
   includes: {
     about: 'a snippet replaces the inherited id, and what it sends without one casts doubt on the others',
     before: [
-      ['a.example.com /', 'request-line'],
-      ['b.example.com /', 'request-line'],
-      ['b.example.com /plain/', 'request-line'],
+      ['a.example.com /', 'request-window'],
+      ['b.example.com /', 'request-window'],
+      ['b.example.com /plain/', 'request-window'],
     ],
   },
   inheritance: {
     about: 'servers, nested locations, if, limit_except, access_log off',
     before: [
       ['good.example.com /', 'exact'],
-      ['hidden.example.com /outer/', 'request-line'],
+      ['hidden.example.com /outer/', 'request-window'],
       ['hidden.example.com /outer/ > /outer/inner/', 'exact'],
       ['combined.example.com /', 'nothing'],
       ['branch.example.com / > ($request_method = POST)', NA],

@@ -32,7 +32,7 @@ const open = (src: string, sport: number): Subscription['flows'][number] => ({
   kind: 'open',
   t: T0,
   via: 'conntrack',
-  held: true,
+  preexisting: true,
   src,
   sport,
   vip: '10.105.148.194',
@@ -96,7 +96,7 @@ test('a new reader gets a gap for each source and the connections that are open,
   assert.deepEqual(backend, { kind: 'name', seq, t: T0 - 60_000, ip: BACKEND, ...CART });
   const none = { pod: '', namespace: '', node: '', service: '' };
   assert.deepEqual(clusterIp, { kind: 'name', seq, t: T0, ip: '10.105.148.194', ...none });
-  assert.ok(held?.kind === 'open' && held.held);
+  assert.ok(held?.kind === 'open' && held.preexisting);
 });
 
 test('a reader gets the records of its own addresses only, and each batch ends in a watermark', async () => {
@@ -168,7 +168,7 @@ test('one reader more than the limit is refused', async () => {
 test('every kind of record survives the way over the wire', () => {
   const records: Observation[] = [
     request(NGINX, T0 + 0.123, 'x'),
-    { ...request(NGINX, T0, 'x'), cut: true, entire: true } as Observation,
+    { ...request(NGINX, T0, 'x'), cut: true, singleSegment: true } as Observation,
     open(NGINX, 1),
     { ...open('fd00::46', 65_535), kind: 'close' } as Observation,
     { kind: 'gap', t: T0, source: 'kernel-log', from: T0 - 1, lost: 7 },
@@ -177,11 +177,11 @@ test('every kind of record survives the way over the wire', () => {
     { kind: 'name', t: T0, ip: '10.244.0.64', pod: 'a"b', namespace: '', node: '', service: '' },
   ];
   for (const record of records) {
-    const { held, ...expected } = { held: undefined, ...record, seq: 7 };
+    const { preexisting, ...expected } = { preexisting: undefined, ...record, seq: 7 };
     const decoded = decodeRecord(encodeRecord(record, 7));
     assert.deepEqual(
       decoded,
-      record.kind === 'close' || held === undefined ? expected : { ...expected, held },
+      record.kind === 'close' || preexisting === undefined ? expected : { ...expected, preexisting },
     );
   }
 });
@@ -264,13 +264,13 @@ test('what was recorded while a reader was away comes with the names of then and
 });
 
 test('how a connection ended and whose time its opening has travel with the record', () => {
-  const { held: _, ...flow } = open(NGINX, 40_001);
-  const opened: Observation = { ...flow, exact: true };
-  const closed: Observation[] = (['finished', 'refused'] as const).map((how) => ({
+  const { preexisting: _, ...flow } = open(NGINX, 40_001);
+  const opened: Observation = { ...flow, kernelTime: true };
+  const closed: Observation[] = (['fin', 'refused'] as const).map((end) => ({
     ...flow,
     kind: 'close',
-    how,
-    at: T0 + 0.25,
+    end,
+    endedBefore: T0 + 0.25,
   }));
   for (const observation of [opened, ...closed]) {
     assert.deepEqual(decodeRecord(encodeRecord(observation, 7)), { ...observation, seq: 7 });

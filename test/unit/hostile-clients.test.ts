@@ -17,8 +17,8 @@ interface Seen {
   own?: true;
   afterChunks?: true;
   bytes?: number;
-  entire?: true;
-  within?: true;
+  singleSegment?: true;
+  midStream?: true;
 }
 
 /** The feed of a Service with two pods and one connection to each, from the source ports 1001 (A) and 1002 (B). */
@@ -45,8 +45,8 @@ function world() {
     },
     /** Requests that are looked through for a line. */
     get listed(): number {
-      const { sightings, withoutId } = index.service('10.105.148.194', 80)!;
-      return sightings.length + withoutId.length;
+      const { requests, requestsWithoutId } = index.service('10.105.148.194', 80)!;
+      return requests.length + requestsWithoutId.length;
     },
     /** What becomes of the line of a request from `begun` to `over`, answered after 1 ms. */
     settle(id: string, begun: number, over: number, options: LogFormatOptions = {}, bytesSent = 100): string {
@@ -59,7 +59,7 @@ function world() {
       assert.ok(typeof line !== 'string', `the line is taken for ${String(line)}`);
       tell({ kind: 'tick', t: T0 + over + 60_000 });
       const match = matchLine(line, T0 + over + 1, index);
-      index.learn(match.used);
+      index.markMatched(match.matched);
       const outcome = match.outcomes[0]!;
       return 'evidence' in outcome ? outcome.ip : outcome.reason;
     },
@@ -68,61 +68,61 @@ function world() {
 
 test("a client's own X-Request-ID through a location that sets none does not rule its request out", () => {
   const { seen, settle } = world();
-  seen(10, A, { id: 'the-clients', entire: true });
-  seen(11, B, { entire: true });
+  seen(10, A, { id: 'the-clients', singleSegment: true });
+  seen(11, B, { singleSegment: true });
   assert.equal(settle('nginxs-own', 9, 20), 'ambiguous');
 });
 
 test("another request's id, sent through a location that sets none, names no pod where other locations set it", () => {
   const { seen, settle } = world();
-  seen(5, A, { id: 'elsewhere', own: true, entire: true });
+  seen(5, A, { id: 'elsewhere', idBeforeHost: true, singleSegment: true });
   // The client was told the first request's id in time to send it with the second.
-  seen(10, A, { id: 'the-clients', entire: true });
-  seen(11, B, { id: 'nginxs-own', entire: true });
+  seen(10, A, { id: 'the-clients', singleSegment: true });
+  seen(11, B, { id: 'nginxs-own', singleSegment: true });
   assert.equal(settle('nginxs-own', 9, 20), 'ambiguous');
 });
 
 test('the same where no id stands before Host, but requests without any tell of a location that sets none', () => {
   const { seen, settle } = world();
-  seen(1, A, { entire: true });
-  seen(10, A, { id: 'the-clients', entire: true });
-  seen(11, B, { id: 'nginxs-own', entire: true });
+  seen(1, A, { singleSegment: true });
+  seen(10, A, { id: 'the-clients', singleSegment: true });
+  seen(11, B, { id: 'nginxs-own', singleSegment: true });
   assert.equal(settle('nginxs-own', 9, 20), 'ambiguous');
 });
 
 test('an id that stands before Host is believed beside one that a client may have sent', () => {
   const { seen, settle } = world();
-  seen(10, A, { id: 'the-clients', entire: true });
-  seen(11, B, { id: 'nginxs-own', own: true, entire: true });
+  seen(10, A, { id: 'the-clients', singleSegment: true });
+  seen(11, B, { id: 'nginxs-own', idBeforeHost: true, singleSegment: true });
   assert.equal(settle('nginxs-own', 9, 20), B);
 });
 
 test('an id in what may be a piece of a body in chunks is believed where no request carries an id of a client', () => {
   const { seen, settle } = world();
-  seen(10, A, { id: 'nginxs-own', own: true, afterChunks: true, entire: true });
-  seen(11, B, { id: 'another', own: true, entire: true });
+  seen(10, A, { id: 'nginxs-own', idBeforeHost: true, afterChunks: true, singleSegment: true });
+  seen(11, B, { id: 'another', idBeforeHost: true, singleSegment: true });
   assert.equal(settle('nginxs-own', 9, 20), A);
 });
 
 test("an id that a client wrote into its body in chunks names no pod for its other request, sent with the client's id", () => {
   const { seen, settle } = world();
-  seen(10, A, { id: 'nginxs-own', own: true, afterChunks: true, entire: true });
-  seen(11, B, { id: 'the-clients', entire: true });
+  seen(10, A, { id: 'nginxs-own', idBeforeHost: true, afterChunks: true, singleSegment: true });
+  seen(11, B, { id: 'the-clients', singleSegment: true });
   assert.equal(settle('nginxs-own', 9, 20), 'ambiguous');
 });
 
 test('where no id stands before Host, ids are believed as they are', () => {
   const { seen, settle } = world();
-  seen(10, A, { id: 'one', entire: true });
-  seen(11, B, { id: 'two', entire: true });
+  seen(10, A, { id: 'one', singleSegment: true });
+  seen(11, B, { id: 'two', singleSegment: true });
   assert.equal(settle('two', 9, 20), B);
 });
 
 test('a request that another line has claimed by its id does not count against one without', () => {
   const { seen, settle } = world();
-  seen(10, A, { id: 'first', entire: true });
+  seen(10, A, { id: 'first', singleSegment: true });
   assert.equal(settle('first', 9, 20), A);
-  seen(11, B, { entire: true });
+  seen(11, B, { singleSegment: true });
   assert.equal(settle('second', 9, 20), B);
 });
 
@@ -138,17 +138,17 @@ test('what a client writes into its tunnel does not end the tunnel: the line of 
 
 test('a request that is whole is over when the next one begins', () => {
   const { seen, settle } = world();
-  seen(10, A, { id: 'twice', entire: true });
-  seen(12, A, { id: 'next', entire: true });
-  seen(13, B, { id: 'twice', entire: true });
+  seen(10, A, { id: 'twice', singleSegment: true });
+  seen(12, A, { id: 'next', singleSegment: true });
+  seen(13, B, { id: 'twice', singleSegment: true });
   assert.equal(settle('twice', 9, 5_000), B);
 });
 
 test('an id proves nothing while a request may have begun within another’s body', () => {
   const hiding = world();
   hiding.seen(5, B, { id: 'upload', bytes: 1_000 });
-  hiding.seen(7, B, { within: true });
-  hiding.seen(10, A, { id: 'same', entire: true });
+  hiding.seen(7, B, { midStream: true });
+  hiding.seen(10, A, { id: 'same', singleSegment: true });
   assert.equal(hiding.settle('same', 6, 20), 'ambiguous');
   // Over before the line's request began.
   assert.equal(hiding.settle('same', 9, 20), A);
@@ -157,9 +157,9 @@ test('an id proves nothing while a request may have begun within another’s bod
 test('an upload of many packets is remembered as one request that may have begun in any of them', () => {
   const hiding = world();
   hiding.seen(5, B, { id: 'upload', bytes: 1_000 });
-  for (let n = 0; n < 10_000; n++) hiding.seen(7 + n / 1_000, B, { within: true });
+  for (let n = 0; n < 10_000; n++) hiding.seen(7 + n / 1_000, B, { midStream: true });
   assert.ok(hiding.listed < 500, `${hiding.listed} are listed`);
-  hiding.seen(18, A, { id: 'same', entire: true });
+  hiding.seen(18, A, { id: 'same', singleSegment: true });
   assert.equal(hiding.settle('same', 15, 20), 'ambiguous');
   assert.equal(hiding.settle('same', 17.5, 20), A);
 });
@@ -167,14 +167,15 @@ test('an upload of many packets is remembered as one request that may have begun
 test('an id is believed beside an upload', () => {
   const { seen, settle } = world();
   seen(5, B, { id: 'upload', bytes: 1_000 });
-  seen(10, A, { id: 'unique', entire: true });
+  seen(10, A, { id: 'unique', singleSegment: true });
   assert.equal(settle('unique', 9, 20), A);
 });
 
 test('an id repeated at will costs its own lines, and none that come after', () => {
   const { seen, settle } = world();
-  for (let n = 0; n < 500; n++) seen(10 + n / 100, n % 2 === 0 ? A : B, { id: 'repeated', entire: true });
-  seen(16, A, { id: 'unique', entire: true });
+  for (let n = 0; n < 500; n++)
+    seen(10 + n / 100, n % 2 === 0 ? A : B, { id: 'repeated', singleSegment: true });
+  seen(16, A, { id: 'unique', singleSegment: true });
   assert.equal(settle('repeated', 9, 20), 'ambiguous');
   assert.equal(settle('unique', 15.5, 20), A);
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FlowIndex } from '../../src/join/index/flow-index.ts';
-import { Waiting } from '../../src/join/pending.ts';
+import { PendingBlocks } from '../../src/join/pending.ts';
 import type { FeedRecord, Observation } from '../../src/model/feed.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
 
@@ -18,8 +18,8 @@ function lineOf(id: string, begun: number, over: number): string {
 }
 
 test('an hour of traffic leaves no more behind than ten minutes, and a download that took all of it is resolved', () => {
-  const index = new FlowIndex({ connections: 6_000, sightings: 3_000, usedSightings: 1_000, services: 100 });
-  const waiting = new Waiting<string>(index, { maxWaitMs: 2_000, maxBytes: 1e6 });
+  const index = new FlowIndex({ connections: 6_000, requests: 3_000, matchedRequests: 1_000, services: 100 });
+  const waiting = new PendingBlocks<string>(index, { maxWaitMs: 2_000, maxBytes: 1e6 });
   let seq = 0;
   const feed = (...records: Observation[]): void => {
     for (const record of records) index.apply({ ...record, seq: ++seq } as FeedRecord);

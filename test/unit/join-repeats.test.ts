@@ -18,7 +18,7 @@ function indexOf(requests: readonly [id: string, pod: number][]): FlowIndex {
   requests.forEach(([id, pod], i) => {
     const flow = { src: '10.244.0.70', sport: 33_000 + i, ...VIP, ip: `10.244.1.${pod}`, port: 8000 };
     apply({ kind: 'open', t: START + i, ...flow, via: 'conntrack' });
-    apply({ kind: 'request', t: START + i, ...flow, via: 'tap', id, bytes: 100, entire: true });
+    apply({ kind: 'request', t: START + i, ...flow, via: 'tap', id, bytes: 100, singleSegment: true });
     apply({ kind: 'tick', t: START + i });
   });
   apply({ kind: 'tick', t: START + 10_000 });
@@ -68,7 +68,7 @@ test('what is too often repeated to be told apart still speaks against its own l
 test('what is repeated goes with the memory of it', () => {
   const index = indexOf(many('same', 64, 200));
   const service = index.service(VIP.vip, VIP.vport)!;
-  assert.equal(service.repeated.get('same')?.length, 136);
+  assert.equal(service.requestsWithRepeatedId.get('same')?.length, 136);
   for (let i = 0; i < 70_000; i++)
     index.apply({
       kind: 'request',
@@ -82,7 +82,7 @@ test('what is repeated goes with the memory of it', () => {
       via: 'tap',
       id: `${i}`,
     });
-  assert.equal(service.repeated.size, 0);
+  assert.equal(service.requestsWithRepeatedId.size, 0);
 });
 
 test('a connection that was refused speaks against lines without times only as long as a connect can take', () => {
@@ -99,10 +99,10 @@ test('a connection that was refused speaks against lines without times only as l
     });
     const refused = START + 20_000;
     apply({ kind: 'open', t: refused, ...flow(40_000, 64), via: 'conntrack' });
-    apply({ kind: 'close', t: refused, ...flow(40_000, 64), via: 'conntrack', how: 'refused' });
+    apply({ kind: 'close', t: refused, ...flow(40_000, 64), via: 'conntrack', end: 'refused' });
     apply({ kind: 'tick', t: refused + later - 1 });
     apply({ kind: 'open', t: refused + later, ...flow(40_001, 66), via: 'conntrack' });
-    const request = { id: 'later', bytes: 100, entire: true } as const;
+    const request = { id: 'later', bytes: 100, singleSegment: true } as const;
     apply({ kind: 'request', t: refused + later, ...flow(40_001, 66), via: 'tap', ...request });
     apply({ kind: 'tick', t: refused + later + 10_000 });
     const untimed = { connectMs: undefined, headerMs: undefined, responseMs: undefined, status: undefined };

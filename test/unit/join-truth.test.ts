@@ -28,12 +28,12 @@ function play(plan: TrafficPlan, limits: IndexLimits = DEFAULT_LIMITS): Score {
       index.apply(feed[next++]!.record);
     }
     let match = matchLine(line, readAt, index);
-    while (match.unripe && next < feed.length && index.coverage.watermark < needs + 100) {
+    while (match.retryAtNextWatermark && next < feed.length && index.coverage.watermark < needs + 100) {
       do index.apply(feed[next]!.record);
       while (feed[next++]!.record.kind !== 'tick' && next < feed.length);
       match = matchLine(line, readAt, index);
     }
-    index.learn(match.used);
+    index.markMatched(match.matched);
     match.outcomes.forEach((outcome, k) => {
       if (!isResolved(outcome)) {
         score.left[outcome.reason] = (score.left[outcome.reason] ?? 0) + 1;
@@ -74,7 +74,7 @@ const QUIET: TrafficPlan = {
 };
 
 /** Everything has to be forgotten early. */
-const SMALL: IndexLimits = { connections: 12, sightings: 4, usedSightings: 2, services: 2 };
+const SMALL: IndexLimits = { connections: 12, requests: 4, matchedRequests: 2, services: 2 };
 
 function randomPlan(seed: number): TrafficPlan {
   const random = seededRandom(seed);
@@ -126,7 +126,7 @@ test('no random mix of traffic makes the join name a pod that did not answer', (
       evidence[name] = (evidence[name] ?? 0) + count;
   }
   if (RUNS > 1) {
-    for (const name of ['request-id', 'source-port', 'sole-backend', 'request-line']) {
+    for (const name of ['request-id', 'source-port', 'sole-backend', 'request-window']) {
       assert.ok((evidence[name] ?? 0) > 0, `${name} never settled anything: ${JSON.stringify(evidence)}`);
     }
   }

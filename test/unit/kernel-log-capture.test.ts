@@ -5,7 +5,7 @@ import { CAPTURE_DEFAULTS } from '../../src/capture/capture.ts';
 import { createCapture } from '../../src/capture/create.ts';
 import { LoggedCapture } from '../../src/capture/kernel-log/capture.ts';
 import { StampClock } from '../../src/capture/kernel-log/kmsg.ts';
-import type { MessageReading, MessageSource } from '../../src/capture/kernel-log/messages.ts';
+import type { KernelMessageSource, MessageReading } from '../../src/capture/kernel-log/messages.ts';
 import type { LogRecord } from '../../src/capture/kernel-log/record.ts';
 import { Feed } from '../../src/feed/feed.ts';
 import { helperMetrics } from '../../src/http/helper/metrics.ts';
@@ -37,7 +37,7 @@ class World {
   readonly capture: LoggedCapture;
 
   constructor() {
-    const source: MessageSource = {
+    const source: KernelMessageSource = {
       watch() {},
       read: async () => {
         if (this.failure) throw this.failure;
@@ -73,7 +73,7 @@ class World {
         open: async () => ({
           source,
           answeredBy: async (record) => find(record, 'answers'),
-          isDialled: async (record) => find(record, 'dialled') !== undefined,
+          isVip: async (record) => find(record, 'dialled') !== undefined,
         }),
         clock: {
           wall: () => this.now,

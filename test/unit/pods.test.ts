@@ -10,7 +10,7 @@ import {
 import { findOutliers } from '../../src/http/sidecar/outlier.ts';
 import { PodWindow, SLOT_MS, SLOTS, type Tally } from '../../src/http/sidecar/pod-window.ts';
 import { PodTable } from '../../src/http/sidecar/pods.ts';
-import type { WaitingBlock } from '../../src/join/pending.ts';
+import type { PendingBlock } from '../../src/join/pending.ts';
 import { isResolved, type Outcome, type PodName } from '../../src/model/outcome.ts';
 import { settledDemo } from './serve-demo.ts';
 
@@ -92,7 +92,7 @@ test('an address that another pod takes begins anew; a name that comes late belo
 
 test('the number of pods is bounded: further ones are counted as refused until one is gone', () => {
   const { blocks, end } = settledDemo();
-  const [first] = blocks as [WaitingBlock<undefined>];
+  const [first] = blocks as [PendingBlock<undefined>];
   const line = first.lines[0]!;
   const pods = new PodTable(() => undefined);
   const add = (n: number, now: number) => {

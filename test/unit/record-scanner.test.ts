@@ -18,7 +18,7 @@ const { vip: _, vport: __, ...UNDIALLED } = FLOW;
 const RECORDS: Observation[] = [
   { kind: 'tick', t: T0 },
   { kind: 'tick', t: T0 + 0.5 },
-  { kind: 'open', t: T0 + 0.001, ...FLOW, via: 'conntrack', held: true },
+  { kind: 'open', t: T0 + 0.001, ...FLOW, via: 'conntrack', preexisting: true },
   { kind: 'open', t: T0 + 0.999, ...UNDIALLED, src: 'fd00:10:244::70', via: 'kernel-log' },
   { kind: 'close', t: 0, ...FLOW, via: 'conntrack' },
   { kind: 'request', t: T0 + 0.25, ...UNDIALLED, via: 'tap' },
@@ -27,12 +27,12 @@ const RECORDS: Observation[] = [
     t: T0 + 0.07,
     ...FLOW,
     id: '0af7',
-    own: true,
+    idBeforeHost: true,
     afterChunks: true,
     method: 'GET',
     path: '/a?b=c',
     bytes: 312,
-    entire: true,
+    singleSegment: true,
     via: 'tap',
   },
   {

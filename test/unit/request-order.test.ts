@@ -25,7 +25,7 @@ function segment({ seq, length, ack, request, upgrade = false, chunked = false }
   const flow = { src: '10.244.0.70', sport: 40000, ip: '10.244.1.64', port: 8080 };
   const seen = { kind: 'request', via: 'tap', t: 0, ...flow } as const;
   return {
-    request: request === undefined ? { ...seen, within: true } : { ...seen, id: 'x', bytes: length },
+    request: request === undefined ? { ...seen, midStream: true } : { ...seen, id: 'x', bytes: length },
     seq,
     ack,
     segmentEnd: (seq + length) >>> 0,
@@ -44,7 +44,7 @@ function told(...given: Given[]): string[] {
     const what = takeSegment(order, each);
     if (what !== 'request') return what;
     const id = each.request.id ?? 'without id';
-    return each.request.within ? 'within' : each.request.afterChunks ? `${id}, after chunks` : id;
+    return each.request.midStream ? 'within' : each.request.afterChunks ? `${id}, after chunks` : id;
   });
 }
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { decodeRecord } from '../../src/feed/codec.ts';
 import { FlowIndex } from '../../src/join/index/flow-index.ts';
-import { type BlockLine, Waiting, type WaitingBlock } from '../../src/join/pending.ts';
+import { type BlockLine, type PendingBlock, PendingBlocks } from '../../src/join/pending.ts';
 import type { FeedRecord, NameRecord } from '../../src/model/feed.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
 import type { Parse } from '../../src/pipeline.ts';
@@ -27,13 +27,13 @@ export function settledDemo(
   names: readonly NameRecord[] = [],
 ): {
   index: FlowIndex;
-  blocks: WaitingBlock<undefined>[];
+  blocks: PendingBlock<undefined>[];
   end: number;
 } {
   const index = new FlowIndex();
   for (const record of [...names, ...demoRecords]) index.apply(record);
   const end = demoRecords.at(-1)!.t;
-  const waiting = new Waiting<undefined>(index, { maxWaitMs: 0, maxBytes: Infinity });
+  const waiting = new PendingBlocks<undefined>(index, { maxWaitMs: 0, maxBytes: Infinity });
   const text = demoLog.toString('latin1').split('\n').slice(0, -1);
   for (let from = 0; from < text.length; from += perBlock) {
     const bytes = Buffer.from(`${text.slice(from, from + perBlock).join('\n')}\n`, 'latin1');

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { LIVE, Timing } from '../../src/inferred/timing.ts';
 import { FlowIndex } from '../../src/join/index/flow-index.ts';
-import { Waiting } from '../../src/join/pending.ts';
+import { PendingBlocks } from '../../src/join/pending.ts';
 import type { FeedRecord, Observation } from '../../src/model/feed.ts';
 import { isResolved } from '../../src/model/outcome.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
@@ -17,7 +17,7 @@ const format = compileLogFormat(
 function play({ inferred = true, maxWaitMs = 2_000, lines = 130 } = {}) {
   const index = new FlowIndex();
   const timing = inferred ? new Timing() : undefined;
-  const waiting = new Waiting<number>(index, { maxWaitMs, maxBytes: 1e6 }, timing);
+  const waiting = new PendingBlocks<number>(index, { maxWaitMs, maxBytes: 1e6 }, timing);
   const left: { line: number; at: number; said: string }[] = [];
   let seq = 0;
   const feed = (observation: Observation): void => {
@@ -39,8 +39,8 @@ function play({ inferred = true, maxWaitMs = 2_000, lines = 130 } = {}) {
     if (n < lines) {
       const flow = { src: '10.244.0.70', sport: 33_000 + n, vip: '10.105.148.194', vport: 80, port: 8080 };
       const served = { ...flow, ip: podOf(n), via: 'conntrack' } as const;
-      feed({ kind: 'open', t: at + 0.3, from: at, ...served });
-      feed({ kind: 'close', t: at + 9, how: 'finished', at: at + 5, ...served });
+      feed({ kind: 'open', t: at + 0.3, openedAfter: at, ...served });
+      feed({ kind: 'close', t: at + 9, end: 'fin', endedBefore: at + 5, ...served });
     }
     feed({ kind: 'tick', t: at + 10 });
     if (n < lines) {

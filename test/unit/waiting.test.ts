@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FlowIndex } from '../../src/join/index/flow-index.ts';
-import { type BlockLine, Waiting } from '../../src/join/pending.ts';
+import { type BlockLine, PendingBlocks } from '../../src/join/pending.ts';
 import type { Observation } from '../../src/model/feed.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
 
@@ -14,7 +14,7 @@ const FLOW = { src: '10.244.0.70', vip: '10.105.148.194', vport: 10000, port: 10
 /** A join whose feed and clock the test moves. */
 function start(limits: Partial<{ maxWaitMs: number; maxBytes: number }> = {}) {
   const index = new FlowIndex();
-  const waiting = new Waiting<string>(index, { maxWaitMs: 2_000, maxBytes: 1e6, ...limits });
+  const waiting = new PendingBlocks<string>(index, { maxWaitMs: 2_000, maxBytes: 1e6, ...limits });
   let seq = 0;
   const feed = (...records: Observation[]): void => {
     for (const record of records) index.apply({ ...record, seq: ++seq } as Parameters<typeof index.apply>[0]);

@@ -89,7 +89,7 @@ export class Accounting {
         counted++;
         const { src, sport, vip, vport, ip, port } = event;
         const flow = { src, sport, vip, vport, ip, port } satisfies Partial<CloseRecord>;
-        out.push({ kind: 'close', t: now, ...flow, via: 'conntrack', again: true, counts: answer.counts });
+        out.push({ kind: 'close', t: now, ...flow, via: 'conntrack', update: true, counts: answer.counts });
       });
     }
     this.#stats.counted += counted;

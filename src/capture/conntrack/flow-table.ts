@@ -10,15 +10,15 @@ const MISSES = 2;
 export interface FlowEntry extends Required<Flow>, RequestOrder {
   id: number;
   zone: number;
-  /** When it was opened; with `held`, when it was first seen. */
+  /** When it was opened; with `preexisting`, when it was first seen. */
   t: number;
-  held: boolean;
+  preexisting: boolean;
   /** `t` is the kernel's own time. */
-  exact: boolean;
+  kernelTime: boolean;
   /** It was not opened before; undefined where nobody wants to know. */
-  from: number | undefined;
+  openedAfter: number | undefined;
   /** How it ended, as far as known. */
-  how: CloseRecord['how'];
+  endKind: CloseRecord['end'];
   /** It was over by then; undefined where nobody wants to know. */
   endedAt: number | undefined;
   /** Its end may never be told (it is older than our listening, or events were lost): dumps must look after it. */
@@ -118,7 +118,7 @@ export class FlowTable {
   opened(event: ConntrackEvent, t: number, out: Observation[], from?: number): boolean {
     const known = this.#lookup(event);
     // A dump has shown it already; its NEW event was still on the way.
-    if (known !== undefined && known.id === event.id && known.held && !known.ending) {
+    if (known !== undefined && known.id === event.id && known.preexisting && !known.ending) {
       known.unsure = false;
       return true;
     }
@@ -138,8 +138,8 @@ export class FlowTable {
     if (entry === undefined || entry.ending || entry.id !== event.id) return;
     entry.ending = true;
     entry.endedAt = at;
-    if (event.tcpState === TCP_TIME_WAIT) entry.how = 'finished';
-    else if (event.assured === false) entry.how = 'refused';
+    if (event.tcpState === TCP_TIME_WAIT) entry.endKind = 'fin';
+    else if (event.assured === false) entry.endKind = 'refused';
     this.#ending.push(entry);
   }
 
@@ -193,7 +193,7 @@ export class FlowTable {
       for (const entry of this.#of(src)) {
         if (entry.ending || entry.t > begunAt) continue;
         if (entry.listedIn === this.#dump) {
-          entry.unsure = entry.held;
+          entry.unsure = entry.preexisting;
           continue;
         }
         entry.unsure = true;
@@ -248,7 +248,7 @@ export class FlowTable {
     return entry;
   }
 
-  #add(event: ConntrackEvent, t: number, held: boolean, from?: number): FlowEntry | undefined {
+  #add(event: ConntrackEvent, t: number, preexisting: boolean, openedAfter?: number): FlowEntry | undefined {
     const bySport = this.#sources.get(event.src);
     if (bySport === undefined) return undefined;
     if (this.full) {
@@ -265,12 +265,12 @@ export class FlowTable {
       id: event.id,
       zone: event.zone,
       t,
-      held,
-      exact: !held && event.eventMs === t,
-      from,
-      how: undefined,
+      preexisting,
+      kernelTime: !preexisting && event.eventMs === t,
+      openedAfter,
+      endKind: undefined,
       endedAt: undefined,
-      unsure: held,
+      unsure: preexisting,
       missed: 0,
       listedIn: 0,
       ending: false,
@@ -300,11 +300,11 @@ export class FlowTable {
     }
     this.#size--;
     const close = { kind: 'close', t: Math.max(t, entry.t), ...flowOf(entry), via: 'conntrack' } as const;
-    const { how, endedAt } = entry;
+    const { endKind, endedAt } = entry;
     return {
       ...close,
-      ...(how === undefined ? {} : { how }),
-      ...(endedAt === undefined ? {} : { at: endedAt }),
+      ...(endKind === undefined ? {} : { end: endKind }),
+      ...(endedAt === undefined ? {} : { endedBefore: endedAt }),
     };
   }
 }
@@ -320,9 +320,9 @@ function* chain(first: FlowEntry | undefined): Generator<FlowEntry> {
 
 export function openOf(entry: FlowEntry): OpenObservation {
   const open = { kind: 'open', t: entry.t, ...flowOf(entry), via: 'conntrack' } as const;
-  if (entry.held) return { ...open, held: true };
-  if (entry.exact) return { ...open, exact: true };
-  return entry.from === undefined ? open : { ...open, from: entry.from };
+  if (entry.preexisting) return { ...open, preexisting: true };
+  if (entry.kernelTime) return { ...open, kernelTime: true };
+  return entry.openedAfter === undefined ? open : { ...open, openedAfter: entry.openedAfter };
 }
 
 function flowOf({ src, sport, vip, vport, ip, port }: FlowEntry): Required<Flow> {

@@ -3,7 +3,7 @@
 import type { CaptureStats, KnownFlow } from '../capture.ts';
 import { CaptureError } from '../error.ts';
 import { AddressSet, AddressTexts } from '../ip-bytes.ts';
-import type { Reader } from '../merge.ts';
+import type { SourceMerge } from '../merge.ts';
 import type { Libc } from '../netlink/libc.ts';
 import { dump } from '../netlink/socket.ts';
 import { dumpRequests } from './events.ts';
@@ -22,7 +22,7 @@ export interface SurveyTarget {
 export async function survey<T extends SurveyTarget>(
   libc: Libc,
   flows: FlowTable,
-  reader: Reader,
+  reader: SourceMerge,
   targets: ReadonlyMap<string, T>,
   isCurrent: (src: string, target: T) => boolean,
 ): Promise<void> {
@@ -82,7 +82,7 @@ export async function listPort(
         if (typeof event === 'string' || event.sport !== sport) return;
         const { vip, vport, ip, port } = event;
         const ended = event.tcpState === TCP_TIME_WAIT;
-        found.push({ src, sport, vip, vport, ip, port, from: libc.wallClock(), held: true, ended });
+        found.push({ src, sport, vip, vport, ip, port, from: libc.wallClock(), preexisting: true, ended });
       },
     );
   }

@@ -21,7 +21,7 @@ import type {
   KnownFlow,
   Subscription,
 } from '../capture.ts';
-import type { KernelMessage, MessageReading, MessageSource } from './messages.ts';
+import type { KernelMessage, KernelMessageSource, MessageReading } from './messages.ts';
 import type { LogRecord } from './record.ts';
 import { parseLogRecord } from './record.ts';
 
@@ -30,17 +30,17 @@ const ASK_AGAIN_MS = 5;
 /** Connections looked up for one reading. Beyond, records are dropped and counted as lost. */
 const MOST_LOOKUPS = 2_000;
 /** Wall and monotonic clock may drift apart this far between two readings before it counts as a step (ms). */
-const CLOCK_STEP_MS = 500;
+const KERNEL_LOG_CLOCK_STEP_MS = 500;
 /** A subscription counts from this long after its answer, so that no record falls between the two (ms). */
 const SUBSCRIBED_MS = 50;
 
 /** What the source reads and asks. */
 export interface KernelLog {
-  source: MessageSource;
+  source: KernelMessageSource;
   /** The connection that the record's destination answers (dialled.ts). */
   answeredBy(record: LogRecord): Promise<Required<Flow> | undefined>;
   /** Its destination is what was dialled. */
-  isDialled(record: LogRecord): Promise<boolean>;
+  isVip(record: LogRecord): Promise<boolean>;
 }
 
 export interface KernelLogOptions {
@@ -195,13 +195,13 @@ export class LoggedCapture implements Capture {
     const offset = clock.wall() - clock.monotonic();
     const step = offset - this.#clockOffset;
     this.#clockOffset = offset;
-    return Math.abs(step) > CLOCK_STEP_MS;
+    return Math.abs(step) > KERNEL_LOG_CLOCK_STEP_MS;
   }
 
   async #opens(reading: MessageReading): Promise<Observation[]> {
     const { kernelLog: stats } = this;
     const { clock } = this.#options;
-    const { answeredBy, isDialled } = this.#kernel!;
+    const { answeredBy, isVip } = this.#kernel!;
     const records = this.#records(reading);
     const opens: Observation[] = [];
     const early: [LogRecord, number][] = [];
@@ -214,12 +214,12 @@ export class LoggedCapture implements Capture {
     for (const [record, t] of early) {
       if (this.#closed) break;
       const flow = await answeredBy(record);
-      if (flow === undefined && (await isDialled(record))) {
+      if (flow === undefined && (await isVip(record))) {
         stats.beforeDnat++;
         continue;
       }
       const { src, sport, dst, dport } = record;
-      if (flow === undefined) stats.undialled++;
+      if (flow === undefined) stats.withoutVip++;
       const known = flow ?? { src, sport, ip: dst, port: dport };
       opens.push({ kind: 'open', t, ...known, via: 'kernel-log' });
     }
@@ -286,7 +286,7 @@ function newStats(): KernelLogStats {
     opened: 0,
     repeated: 0,
     beforeDnat: 0,
-    undialled: 0,
+    withoutVip: 0,
     dropped: 0,
     lost: 0,
     gaps: 0,

@@ -4,7 +4,7 @@ import { constants as os } from 'node:os';
 import { CaptureError } from '../error.ts';
 import type { Libc, Poll } from '../netlink/libc.ts';
 import { parseKmsg } from './kmsg-message.ts';
-import type { KernelMessage, MessageReading, MessageSource, WallClock } from './messages.ts';
+import type { KernelMessage, KernelMessageSource, MessageReading, WallClock } from './messages.ts';
 
 /** A record is at most this long (CONSOLE_EXT_LOG_MAX, printk/internal.h); a shorter buffer gets EINVAL. */
 const RECORD_BYTES = 8192;
@@ -46,7 +46,7 @@ export class StampClock {
   }
 }
 
-export class KmsgSource implements MessageSource {
+export class KmsgSource implements KernelMessageSource {
   readonly #fd: number;
   readonly #poll: Poll;
   readonly #clock: WallClock;

@@ -15,7 +15,7 @@ export interface MessageReading {
   completeUntil: number;
 }
 
-export interface MessageSource {
+export interface KernelMessageSource {
   /** Calls `wake` when there is something to read. Once. */
   watch(wake: () => void): void;
   /** Reads what is there. Rejects with `CaptureError` when nothing more can be read. */

@@ -19,7 +19,7 @@ export async function openKernelLog(path: string, log: KernelLogOptions['log']):
   return {
     source,
     answeredBy: (record) => answeredBy(libc, record),
-    isDialled: (record) => isDialled(libc, record),
+    isVip: (record) => isDialled(libc, record),
   };
 }
 

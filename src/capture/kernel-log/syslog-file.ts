@@ -3,7 +3,7 @@ import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { FollowError, type Follower, openFollower } from '../../follow/follower.ts';
 import { fingerprint, HEAD_BYTES, type LogPosition } from '../../follow/position.ts';
 import { CaptureError } from '../error.ts';
-import type { MessageReading, MessageSource, WallClock } from './messages.ts';
+import type { KernelMessageSource, MessageReading, WallClock } from './messages.ts';
 import { parseSyslogLine } from './syslog-line.ts';
 
 /** How long a message may take from the kernel into the file (ms). What takes longer comes after its watermark. */
@@ -17,7 +17,7 @@ const MAX_WAITING = 16_384;
 const NEWLINE = 0x0a;
 
 /** The daemon's own losses do not show, except where journald tells them. */
-export class SyslogFile implements MessageSource {
+export class SyslogFile implements KernelMessageSource {
   readonly #clock: WallClock;
   readonly #follower: Follower;
   #reading: MessageReading = newReading();

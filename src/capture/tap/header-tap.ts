@@ -82,9 +82,9 @@ export class HeaderPackets implements TapReading {
         received,
       };
       if (sent !== undefined) request.sent = sent;
-      if (entire) request.entire = true;
+      if (entire) request.singleSegment = true;
       if (reset) request.reset = true;
-      if (told) request.again = true;
+      if (told) request.update = true;
       exchange.told = true;
       pending.push({ request, placed: false });
     }

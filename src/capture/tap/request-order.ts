@@ -16,7 +16,7 @@ export interface RequestOrder {
 }
 
 /**
- * `request`: to be told, as it is or, where it may only hold a request's beginning, with `within` and nothing else.
+ * `request`: to be told, as it is or, where it may only hold a request's beginning, with `midStream` and nothing else.
  * `repeated`: a request's segment sent again, or a piece of its body. `not-http`: no request was seen before it.
  *
  * Notes on `order` what follows from the segment, and may change what its request says: a client can write what looks
@@ -29,11 +29,11 @@ export function takeSegment(
   const { request, seq, ack, segmentEnd } = segment;
   const { lastAck, last } = order;
   if (lastAck === undefined) {
-    if (request.within) return 'not-http';
+    if (request.midStream) return 'not-http';
   } else {
     // A new request acknowledges the answer to the one before.
     if (ack === lastAck) {
-      if (!order.chunked || request.within || seq === order.lastSeq) return 'repeated';
+      if (!order.chunked || request.midStream || seq === order.lastSeq) return 'repeated';
       // What was taken for a request may have been a piece of that body, sent when all of the answer had come.
       makeWithin(segment);
     }
@@ -42,7 +42,7 @@ export function takeSegment(
       if (segmentEnd !== undefined && distance(last.start, segmentEnd) <= last.length) return 'repeated';
       makeWithin(segment);
     }
-    if (request.within) {
+    if (request.midStream) {
       if (order.upgraded) return 'repeated';
       // The request that may begin in it can have a body of its own.
       order.last = undefined;
@@ -57,7 +57,7 @@ export function takeSegment(
   if (order.chunked) request.afterChunks = true;
   if (order.upgraded) {
     delete request.id;
-    delete request.own;
+    delete request.idBeforeHost;
     request.cut = true;
   }
   order.upgraded ||= segment.upgrade;
@@ -72,11 +72,11 @@ function distance(from: number, to: number): number {
 
 function makeWithin({ request }: PendingSegment): void {
   delete request.id;
-  delete request.own;
+  delete request.idBeforeHost;
   delete request.method;
   delete request.path;
   delete request.cut;
   delete request.bytes;
-  delete request.entire;
-  request.within = true;
+  delete request.singleSegment;
+  request.midStream = true;
 }

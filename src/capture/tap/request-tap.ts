@@ -132,7 +132,7 @@ export class TapPackets implements TapReading {
     this.#requests.push(pending);
     const head = parseRequestHead(bytes, segment.payloadStart, segment.payloadEnd, idHeader);
     if (head === 'not-http') {
-      request.within = true;
+      request.midStream = true;
       return;
     }
     const { entireBytes, upgrade, chunked } = head;
@@ -142,14 +142,14 @@ export class TapPackets implements TapReading {
     pending.chunked = chunked;
     if (head.id !== undefined) {
       request.id = head.id;
-      if (head.idBeforeHost) request.own = true;
+      if (head.idBeforeHost) request.idBeforeHost = true;
     }
     if (head.method !== undefined) request.method = head.method;
     if (paths && head.path !== undefined) request.path = head.path;
     if (head.cut) request.cut = true;
     if (payloadLength !== undefined) {
       request.bytes = payloadLength;
-      if (entireBytes === payloadLength) request.entire = true;
+      if (entireBytes === payloadLength) request.singleSegment = true;
     }
   }
 }

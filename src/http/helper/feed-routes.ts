@@ -183,7 +183,7 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
         lookups--;
       });
       const matches = flows
-        .filter((flow) => at === undefined || flow.held || flow.from <= at)
+        .filter((flow) => at === undefined || flow.preexisting || flow.from <= at)
         .map((flow) => ({ ...flow, ...names?.lookup(flow.ip) }));
       if (matches.length === 0) {
         throw new HttpError(

@@ -81,7 +81,7 @@ export function helperMetrics({
   metrics.counter(
     'realpod_helper_kernel_log_undialled_total',
     'Connections of the kernel log whose dialled address is not known: they resolve nothing.',
-    () => kernelLog?.undialled ?? 0,
+    () => kernelLog?.withoutVip ?? 0,
   );
   metrics.counter(
     'realpod_helper_gaps_total',

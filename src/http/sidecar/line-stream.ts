@@ -1,4 +1,4 @@
-import type { WaitingBlock } from '../../join/pending.ts';
+import type { PendingBlock } from '../../join/pending.ts';
 import type { LineFilter } from './line-filter.ts';
 import type { RecentLines, ShownLine } from './recent.ts';
 
@@ -40,7 +40,7 @@ export class LineStream {
   readonly #recent: RecentLines;
   readonly #clock: () => number;
   readonly #clients = new Set<Client>();
-  #pending: WaitingBlock<unknown>[] = [];
+  #pending: PendingBlock<unknown>[] = [];
   #pendingBytes = 0;
   #unseen = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -54,7 +54,7 @@ export class LineStream {
     return this.#clients.size;
   }
 
-  add(block: WaitingBlock<unknown>): void {
+  add(block: PendingBlock<unknown>): void {
     if (this.#clients.size === 0) return;
     this.#pending.push(block);
     this.#pendingBytes += block.bytes.length;
@@ -106,9 +106,9 @@ export class LineStream {
     this.#clients.clear();
   }
 
-  #serve(client: Client, blocks: readonly WaitingBlock<unknown>[], unseen: number): void {
+  #serve(client: Client, blocks: readonly PendingBlock<unknown>[], unseen: number): void {
     const { accept, outlet } = client;
-    const chosen: [WaitingBlock<unknown>, number][] = [];
+    const chosen: [PendingBlock<unknown>, number][] = [];
     let skipped = unseen;
     for (let b = blocks.length - 1; b >= 0; b--) {
       const block = blocks[b]!;

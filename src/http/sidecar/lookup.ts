@@ -153,7 +153,7 @@ function notFound(
   if (sources.length === 0) {
     return failure('no-feed', 'nothing has come from the helper yet');
   }
-  if (!sources.some((source) => coverage.whole(source, when, Math.min(when, coverage.watermark)))) {
+  if (!sources.some((source) => coverage.isComplete(source, when, Math.min(when, coverage.watermark)))) {
     return failure('gap', `the record has a gap at that time, so port ${sport} cannot be answered`);
   }
   if (known.length > 0) {

@@ -1,4 +1,4 @@
-import type { WaitingBlock } from '../../join/pending.ts';
+import type { PendingBlock } from '../../join/pending.ts';
 import type { Attempt, ParsedLine } from '../../model/line.ts';
 import { isResolved, type Outcome, type PodName } from '../../model/outcome.ts';
 import { formatHostPort } from '../../parse/address.ts';
@@ -69,7 +69,7 @@ export class PodTable {
   }
 
   /** Counts the attempts of a settled block. `now`: ms since the epoch. */
-  add(block: Pick<WaitingBlock<unknown>, 'lines' | 'outcomes' | 'readAt'>, now: number): void {
+  add(block: Pick<PendingBlock<unknown>, 'lines' | 'outcomes' | 'readAt'>, now: number): void {
     for (let i = 0; i < block.lines.length; i++) {
       const { parsed } = block.lines[i]!;
       if (typeof parsed === 'string') continue;

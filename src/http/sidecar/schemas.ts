@@ -58,7 +58,7 @@ export const ATTEMPT = object(
     ip: text('address of the pod that it led to'),
     port: integer('port of that pod'),
     ...NAME,
-    evidence: text('what settled it: source-port, request-id, request-line, sole-backend or timing'),
+    evidence: text('what settled it: source-port, request-id, request-window, sole-backend or timing'),
     reason: text('why it is not resolved: ambiguous, no-flow, gap, late, direct or not-ip'),
     src: text("nginx's address on the connection, where exactly one is left"),
     sport: integer("nginx's port on that connection"),

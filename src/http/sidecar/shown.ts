@@ -1,4 +1,4 @@
-import type { WaitingBlock } from '../../join/pending.ts';
+import type { PendingBlock } from '../../join/pending.ts';
 
 /** A settled block, of which lines are shown. */
-export type ShownBlock = Pick<WaitingBlock<unknown>, 'bytes' | 'readAt' | 'lines' | 'outcomes'>;
+export type ShownBlock = Pick<PendingBlock<unknown>, 'bytes' | 'readAt' | 'lines' | 'outcomes'>;

@@ -1,4 +1,4 @@
-import type { WaitingBlock } from '../../join/pending.ts';
+import type { PendingBlock } from '../../join/pending.ts';
 import type { Parse } from '../../pipeline.ts';
 import { LineStream } from './line-stream.ts';
 import { type NameAt, PodTable } from './pods.ts';
@@ -24,7 +24,7 @@ export class View {
   }
 
   /** Takes a settled block. Never fails and never waits. */
-  add(block: WaitingBlock<unknown>): void {
+  add(block: PendingBlock<unknown>): void {
     this.recent.add(block);
     this.pods.add(block, this.#clock());
     this.stream.add(block);

@@ -1,6 +1,6 @@
 import type { Flow, OpenRecord, RequestRecord } from '../../model/feed.ts';
 import { CountTrust } from '../count-trust.ts';
-import type { Aged } from './fifo-list.ts';
+import type { FifoEntry } from './fifo-list.ts';
 
 /** What the join remembers: connections, the requests seen on them, and the Services they were dialled through. */
 
@@ -14,7 +14,7 @@ export interface Backend {
  * A connection's life is known as bounds, not instants: an event read at `t` happened after the watermark before it.
  * It was opened somewhere in [openFrom, openTo] and closed by closeTo, which is Infinity while it is open.
  */
-export interface Connection extends Aged<Connection> {
+export interface Connection extends FifoEntry<Connection> {
   readonly src: string;
   readonly sport: number;
   readonly service: Service;
@@ -26,14 +26,14 @@ export interface Connection extends Aged<Connection> {
   /** It was certainly over then, as another connection had its tuple; Infinity if that is not known. */
   overBy: number;
   /** The youngest request on it. HTTP/1.x has one request at a time, so this one may still be in progress. */
-  latest: Sighting | undefined;
+  latest: TappedRequest | undefined;
   /** A request that may have begun within packets of the one before it, and was not seen. */
-  within: Sighting | undefined;
+  midStream: TappedRequest | undefined;
   /** Its ends, once an outcome has told them. */
   flow: Flow | undefined;
   /** Where requests are told by byte counts: the one before `latest`, and the youngest that may hold another. */
-  previous: Sighting | undefined;
-  unclear: Sighting | undefined;
+  previous: TappedRequest | undefined;
+  mayHoldAnother: TappedRequest | undefined;
 }
 
 /** As its first record told of it: opened after `openFrom` (ms since the epoch; -Infinity if not known), and by then. */
@@ -54,9 +54,9 @@ export function newConnection(
     closeTo: Infinity,
     overBy: Infinity,
     latest: undefined,
-    within: undefined,
+    midStream: undefined,
     previous: undefined,
-    unclear: undefined,
+    mayHoldAnother: undefined,
     flow: undefined,
     order: undefined,
     before: undefined,
@@ -76,7 +76,7 @@ export function servedUntil(connection: Connection): number {
 }
 
 /** All that is known of its times is that they were before `t`, as far as they have come. */
-export function dateBefore(connection: Connection, t: number): void {
+export function clampTimesTo(connection: Connection, t: number): void {
   connection.openFrom = -Infinity;
   connection.openTo = t;
   if (connection.closeTo !== Infinity) connection.closeTo = t;
@@ -84,26 +84,26 @@ export function dateBefore(connection: Connection, t: number): void {
 }
 
 /** How long a request that may hold another one is kept in mind after it was over (ms). */
-export const UNCLEAR_KEPT_MS = 60_000;
+export const HIDDEN_KEPT_MS = 60_000;
 
 /** Until when the connection's youngest unclear request may have held another one, ms since the epoch. */
-export function unclearUntil(connection: Connection): number {
-  return Math.min(connection.unclear?.endedBy ?? Infinity, servedUntil(connection));
+export function mayHoldAnotherUntil(connection: Connection): number {
+  return Math.min(connection.mayHoldAnother?.endedBy ?? Infinity, servedUntil(connection));
 }
 
 /** A request seen on the wire, at an instant in [from, to]. */
-export interface Sighting extends Aged<Sighting> {
+export interface TappedRequest extends FifoEntry<TappedRequest> {
   readonly connection: Connection;
   from: number;
   to: number;
   readonly id: string | undefined;
   /** The id is nginx's own: no client's header that was passed on. */
-  readonly own: boolean;
+  readonly idBeforeHost: boolean;
   /** It may be a piece of a body, id and all. */
   readonly afterChunks: boolean;
-  /** Payload of its first packet in bytes; with `entire`, of the whole request. */
+  /** Payload of its first packet in bytes; with `singleSegment`, of the whole request. */
   readonly bytes: number | undefined;
-  entire: boolean;
+  singleSegment: boolean;
   /** Bytes of the exchange so far, from TCP headers (`RequestRecord`); undefined where those were not counted. */
   sent: number | undefined;
   received: number | undefined;
@@ -111,29 +111,33 @@ export interface Sighting extends Aged<Sighting> {
   /** No request came before it on its connection. */
   readonly first: boolean;
   /** Next older sighting with the same id. */
-  older: Sighting | undefined;
+  older: TappedRequest | undefined;
   /** How many had this id up to this one; 0 if it is not found by its id. */
   repeats: number;
-  /** When the connection went on to another request, so that this one's exchange was over; certain only if `entire`. */
+  /** When the connection went on to another request, so that this one's exchange was over; certain only if `singleSegment`. */
   endedBy: number;
   /** It is kept for its line only: its connection has gone on, or is closed. */
   ended: boolean;
   /** A line has been resolved by it. */
-  used: boolean;
+  matched: boolean;
   forgotten: boolean;
 }
 
 /** Seen on the connection after `watermark` (ms since the epoch), and by the record's time. */
-export function newSighting(connection: Connection, record: RequestRecord, watermark: number): Sighting {
+export function newTappedRequest(
+  connection: Connection,
+  record: RequestRecord,
+  watermark: number,
+): TappedRequest {
   return {
     connection,
     from: Math.min(watermark, record.t),
     to: record.t,
     id: record.id,
-    own: record.own === true,
+    idBeforeHost: record.idBeforeHost === true,
     afterChunks: record.afterChunks === true,
     bytes: record.bytes,
-    entire: record.entire === true,
+    singleSegment: record.singleSegment === true,
     sent: record.sent,
     received: record.received,
     reset: record.reset === true,
@@ -142,7 +146,7 @@ export function newSighting(connection: Connection, record: RequestRecord, water
     repeats: 0,
     endedBy: Infinity,
     ended: false,
-    used: false,
+    matched: false,
     forgotten: false,
     order: undefined,
     before: undefined,
@@ -161,29 +165,29 @@ export interface Service {
   closed: Connection[];
   closedHead: number;
   /** In order of arrival; holes are those with `forgotten`. */
-  sightings: Sighting[];
-  forgottenSightings: number;
+  requests: TappedRequest[];
+  forgottenRequests: number;
   /** Those that carry no readable id, likewise. */
-  withoutId: Sighting[];
+  requestsWithoutId: TappedRequest[];
   /** Those whose id has been seen so often that they are not found by it, likewise. */
-  readonly repeated: Map<string, Sighting[]>;
+  readonly requestsWithRepeatedId: Map<string, TappedRequest[]>;
   /** A request with an id of nginx's own was seen: one without may carry a client's. */
-  ownIds: boolean;
+  idsBeforeHost: boolean;
   /** When a request without an id header was seen last: the location that sends it lets a client's own pass. */
-  bareAt: number;
+  lastWithoutIdAt: number;
   /** Its connections with an `unclear` request, in the order of those. */
-  readonly unclear: Set<Connection>;
+  readonly withHiddenRequest: Set<Connection>;
   /** Whether its lines' byte counts are those of the wire. */
   readonly counts: CountTrust;
   /** Remembered connections on which no request was seen. */
-  readonly withoutRequest: Set<Connection>;
+  readonly connectionsWithoutRequest: Set<Connection>;
   /** The one backend of all connections that were forgotten; null if they had several. */
   forgottenBackend: Backend | null | undefined;
   /** What had served its last by these times need not be known any more. */
   connectionsKnownSince: number;
   /** The same for connections that carried no request. */
-  emptyKnownSince: number;
-  sightingsKnownSince: number;
+  withoutRequestKnownSince: number;
+  requestsKnownSince: number;
 }
 
 export function newService(vip: string | undefined, vport: number | undefined): Service {
@@ -194,18 +198,18 @@ export function newService(vip: string | undefined, vport: number | undefined): 
     open: new Set(),
     closed: [],
     closedHead: 0,
-    sightings: [],
-    forgottenSightings: 0,
-    withoutId: [],
-    repeated: new Map(),
-    ownIds: false,
-    bareAt: -Infinity,
-    unclear: new Set(),
+    requests: [],
+    forgottenRequests: 0,
+    requestsWithoutId: [],
+    requestsWithRepeatedId: new Map(),
+    idsBeforeHost: false,
+    lastWithoutIdAt: -Infinity,
+    withHiddenRequest: new Set(),
     counts: new CountTrust(),
-    withoutRequest: new Set(),
+    connectionsWithoutRequest: new Set(),
     forgottenBackend: undefined,
     connectionsKnownSince: -Infinity,
-    emptyKnownSince: -Infinity,
-    sightingsKnownSince: -Infinity,
+    withoutRequestKnownSince: -Infinity,
+    requestsKnownSince: -Infinity,
   };
 }

@@ -1,6 +1,6 @@
 /** An entry's place in an AgeOrder. It is in one at a time at most. */
-export interface Aged<T extends Aged<T>> {
-  order: AgeOrder<T> | undefined;
+export interface FifoEntry<T extends FifoEntry<T>> {
+  order: FifoList<T> | undefined;
   /** Its neighbours there: the next older and the next younger. */
   before: T | undefined;
   after: T | undefined;
@@ -10,7 +10,7 @@ export interface Aged<T extends Aged<T>> {
  * Entries in the order in which they were added. To take out the oldest costs the same however many went before; a Set
  * passes over the places of all that it lost each time.
  */
-export class AgeOrder<T extends Aged<T>> {
+export class FifoList<T extends FifoEntry<T>> {
   #oldest: T | undefined;
   #youngest: T | undefined;
   #size = 0;

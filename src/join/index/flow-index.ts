@@ -3,19 +3,19 @@ import { Coverage } from '../coverage.ts';
 import {
   type Backend,
   type Connection,
-  dateBefore,
+  clampTimesTo,
+  HIDDEN_KEPT_MS,
+  mayHoldAnotherUntil,
   newConnection,
-  newSighting,
+  newTappedRequest,
   type Service,
-  type Sighting,
   servedUntil,
-  UNCLEAR_KEPT_MS,
-  unclearUntil,
+  type TappedRequest,
 } from './connection.ts';
-import { AgeOrder } from './fifo-list.ts';
-import { LoggedOpenings } from './logged-opens.ts';
+import { FifoList } from './fifo-list.ts';
+import { LoggedOpens } from './logged-opens.ts';
 import { Names } from './names.ts';
-import { Sightings } from './requests.ts';
+import { RequestTable } from './requests.ts';
 import { Services } from './services.ts';
 
 /** Limits on what is remembered. At each the oldest goes, and lines that would have needed it get `gap`. */
@@ -23,17 +23,17 @@ export interface IndexLimits {
   /** Open and closed connections together. About 500 bytes each. */
   connections: number;
   /** Requests whose exchange is over but whose line has not been seen. About 500 bytes each. */
-  sightings: number;
+  requests: number;
   /** Requests whose line has been resolved: kept a moment longer, for lines that carry the same id. Short-lived is cheap. */
-  usedSightings: number;
+  matchedRequests: number;
   /** Dialled addresses. */
   services: number;
 }
 
 export const DEFAULT_LIMITS: IndexLimits = {
   connections: 40_000,
-  sightings: 30_000,
-  usedSightings: 500,
+  requests: 30_000,
+  matchedRequests: 500,
   services: 5_000,
 };
 
@@ -46,22 +46,22 @@ export const DEFAULT_LIMITS: IndexLimits = {
  */
 export class FlowIndex {
   readonly coverage = new Coverage();
-  readonly logged = new LoggedOpenings();
+  readonly logged = new LoggedOpens();
   readonly names: Names;
   readonly counters = { records: 0, forgottenConnections: 0, forgottenSightings: 0 };
   readonly #limits: IndexLimits;
   readonly #services: Services;
   readonly #backends = new Map<string, Backend>();
-  readonly #open = new AgeOrder<Connection>();
+  readonly #open = new FifoList<Connection>();
   readonly #byPort = new Map<number, Connection[]>();
-  readonly #closed = new AgeOrder<Connection>();
-  readonly #sightings: Sightings;
+  readonly #closed = new FifoList<Connection>();
+  readonly #sightings: RequestTable;
   #counted = false;
 
   constructor(limits: IndexLimits = DEFAULT_LIMITS) {
     this.#limits = limits;
     this.#services = new Services(limits.services);
-    this.#sightings = new Sightings(limits, this.counters);
+    this.#sightings = new RequestTable(limits, this.counters);
     this.names = new Names();
   }
 
@@ -87,14 +87,15 @@ export class FlowIndex {
         else this.#opened(record);
         break;
       case 'close':
-        if (!record.again) this.#closedBy(record);
+        if (!record.update) this.#closedBy(record);
         break;
       case 'tick':
         if (record.t > this.coverage.watermark) this.coverage.watermark = record.t;
         this.names.forget(record.t);
         break;
       case 'gap':
-        if (record.from === undefined && this.coverage.liesBack(record.t)) this.clockSetBack(record.t);
+        if (record.from === undefined && this.coverage.isClockRollback(record.t))
+          this.onClockRollback(record.t);
         if (record.source === 'conntrack' && record.from === undefined) this.#closeAll(record.t);
         this.coverage.addGap(record.source, record.from, record.t);
         break;
@@ -124,7 +125,7 @@ export class FlowIndex {
   }
 
   /** The youngest sighting with this id; the others hang on `older`. */
-  sightingsOf(id: string): Sighting | undefined {
+  requestsWithId(id: string): TappedRequest | undefined {
     return this.#sightings.youngest(id);
   }
 
@@ -134,22 +135,22 @@ export class FlowIndex {
   }
 
   /** These sightings have found their line: they need not be kept for another. */
-  learn(used: readonly Sighting[]): void {
-    this.#sightings.learn(used);
+  markMatched(used: readonly TappedRequest[]): void {
+    this.#sightings.markMatched(used);
   }
 
   /**
    * The clock was set back to `t` (ms since the epoch): what is remembered bears times that come again. Of all of it no
    * more is known than that it was before `t`.
    */
-  clockSetBack(t: number): void {
-    this.coverage.setBack(t);
-    this.names.setBack(t);
-    this.logged.setBack(t);
-    for (const { open, closed, sightings } of this.#services) {
-      for (const connection of open) dateBefore(connection, t);
-      for (const connection of closed) dateBefore(connection, t);
-      for (const sighting of sightings) {
+  onClockRollback(t: number): void {
+    this.coverage.onClockRollback(t);
+    this.names.onClockRollback(t);
+    this.logged.onClockRollback(t);
+    for (const { open, closed, requests } of this.#services) {
+      for (const connection of open) clampTimesTo(connection, t);
+      for (const connection of closed) clampTimesTo(connection, t);
+      for (const sighting of requests) {
         sighting.from = -Infinity;
         sighting.to = t;
         if (sighting.endedBy !== Infinity) sighting.endedBy = t;
@@ -161,18 +162,19 @@ export class FlowIndex {
     const service = this.#services.of(record.vip, record.vport);
     const previous = this.#youngest(record, service);
     if (previous && previous.closeTo === Infinity) {
-      if (record.held && previous.backend.ip === record.ip && previous.backend.port === record.port) return;
+      if (record.preexisting && previous.backend.ip === record.ip && previous.backend.port === record.port)
+        return;
       this.#end(previous, record.t);
     }
     if (previous) previous.overBy = record.t;
-    this.#add(record, service, record.held ? -Infinity : this.coverage.watermark);
+    this.#add(record, service, record.preexisting ? -Infinity : this.coverage.watermark);
   }
 
   #add(record: OpenRecord | RequestRecord, service: Service, openFrom: number): Connection {
     const connection = newConnection(record, service, this.#backend(record.ip, record.port), openFrom);
     this.#open.add(connection);
     service.open.add(connection);
-    service.withoutRequest.add(connection);
+    service.connectionsWithoutRequest.add(connection);
     const samePort = this.#byPort.get(record.sport);
     if (samePort) samePort.push(connection);
     else this.#byPort.set(record.sport, [connection]);
@@ -197,22 +199,22 @@ export class FlowIndex {
     service.closed.push(connection);
     this.#closed.add(connection);
     if (latest) this.#sightings.end(latest);
-    if (connection.within) this.#sightings.end(connection.within);
+    if (connection.midStream) this.#sightings.end(connection.midStream);
   }
 
-  /** A new beginning of the conntrack record: what is still open comes again as `held`. */
+  /** A new beginning of the conntrack record: what is still open comes again as `preexisting`. */
   #closeAll(t: number): void {
     for (const connection of this.#open) this.#end(connection, Math.max(t, connection.openTo));
     for (const service of this.#services) {
       if (service.connectionsKnownSince > t) service.forgottenBackend = undefined;
       service.connectionsKnownSince = Math.min(service.connectionsKnownSince, t);
-      service.emptyKnownSince = Math.min(service.emptyKnownSince, t);
-      service.sightingsKnownSince = Math.min(service.sightingsKnownSince, t);
+      service.withoutRequestKnownSince = Math.min(service.withoutRequestKnownSince, t);
+      service.requestsKnownSince = Math.min(service.requestsKnownSince, t);
     }
   }
 
   #request(record: RequestRecord): void {
-    if (record.again) {
+    if (record.update) {
       this.#countAgain(record);
       return;
     }
@@ -230,34 +232,34 @@ export class FlowIndex {
     // It was on one of the connections that share its port and its pod, so these are no longer known to have carried none.
     if (service === this.#services.unknown) {
       for (const other of this.onPort(record.sport)) {
-        if (other.backend === connection.backend) other.service.withoutRequest.delete(other);
+        if (other.backend === connection.backend) other.service.connectionsWithoutRequest.delete(other);
       }
     }
-    if (record.within) {
+    if (record.midStream) {
       this.#within(connection, record);
       return;
     }
-    const sighting = newSighting(connection, record, this.coverage.watermark);
-    if (sighting.own) service.ownIds = true;
+    const sighting = newTappedRequest(connection, record, this.coverage.watermark);
+    if (sighting.idBeforeHost) service.idsBeforeHost = true;
     const bare = record.id === undefined && !record.cut && record.received === undefined;
-    if (bare) service.bareAt = record.t;
-    const { latest, within } = connection;
+    if (bare) service.lastWithoutIdAt = record.t;
+    const { latest, midStream } = connection;
     connection.latest = sighting;
-    if (within) {
-      within.endedBy = record.t;
-      connection.within = undefined;
-      this.#sightings.end(within);
+    if (midStream) {
+      midStream.endedBy = record.t;
+      connection.midStream = undefined;
+      this.#sightings.end(midStream);
     }
     if (latest) {
       latest.endedBy = record.t;
       this.#sightings.end(latest);
     } else {
-      service.withoutRequest.delete(connection);
+      service.connectionsWithoutRequest.delete(connection);
     }
     if (record.received !== undefined) {
       this.#counted = true;
       connection.previous = latest;
-      if (!sighting.entire) this.#mayHold(sighting, latest);
+      if (!sighting.singleSegment) this.#mayHold(sighting, latest);
     }
     this.#sightings.add(sighting);
     if (connection.closeTo !== Infinity) this.#sightings.end(sighting);
@@ -268,15 +270,15 @@ export class FlowIndex {
    * the place of the one before it, as lists are by `to`.
    */
   #within(connection: Connection, record: RequestRecord): void {
-    const { service, within: before } = connection;
-    const within = newSighting(connection, record, this.coverage.watermark);
+    const { service, midStream: before } = connection;
+    const within = newTappedRequest(connection, record, this.coverage.watermark);
     if (before && !before.forgotten) {
       within.from = before.from;
       this.#sightings.forget(before);
     }
-    connection.within = within;
-    service.sightings.push(within);
-    service.withoutId.push(within);
+    connection.midStream = within;
+    service.requests.push(within);
+    service.requestsWithoutId.push(within);
     if (connection.closeTo !== Infinity) this.#sightings.end(within);
   }
 
@@ -290,8 +292,8 @@ export class FlowIndex {
       latest.sent = record.sent;
       latest.received = record.received;
       latest.reset = record.reset === true;
-      if (latest.entire && !record.entire) {
-        latest.entire = false;
+      if (latest.singleSegment && !record.singleSegment) {
+        latest.singleSegment = false;
         this.#mayHold(latest, previous);
       }
       return;
@@ -299,17 +301,17 @@ export class FlowIndex {
   }
 
   /** The request may hold another one, and be the rest of the one before it: where bytes are counted. */
-  #mayHold(sighting: Sighting, before: Sighting | undefined): void {
+  #mayHold(sighting: TappedRequest, before: TappedRequest | undefined): void {
     const { connection } = sighting;
-    const { unclear } = connection.service;
-    if (before) before.entire = false;
+    const { withHiddenRequest } = connection.service;
+    if (before) before.singleSegment = false;
     if (sighting.first) return;
-    connection.unclear = sighting;
-    unclear.delete(connection);
-    unclear.add(connection);
-    for (const oldest of unclear) {
-      if (unclearUntil(oldest) > this.coverage.watermark - UNCLEAR_KEPT_MS) break;
-      unclear.delete(oldest);
+    connection.mayHoldAnother = sighting;
+    withHiddenRequest.delete(connection);
+    withHiddenRequest.add(connection);
+    for (const oldest of withHiddenRequest) {
+      if (mayHoldAnotherUntil(oldest) > this.coverage.watermark - HIDDEN_KEPT_MS) break;
+      withHiddenRequest.delete(oldest);
     }
   }
 
@@ -317,7 +319,7 @@ export class FlowIndex {
     this.counters.forgottenConnections++;
     const connection = this.#closed.oldest ?? this.#open.oldest;
     if (!connection) return;
-    const { service, latest, within } = connection;
+    const { service, latest, midStream } = connection;
     if (connection.order === this.#closed) {
       this.#closed.delete(connection);
       service.closedHead++;
@@ -327,16 +329,16 @@ export class FlowIndex {
       }
       const until = servedUntil(connection);
       service.connectionsKnownSince = Math.max(service.connectionsKnownSince, until);
-      if (!latest) service.emptyKnownSince = Math.max(service.emptyKnownSince, until);
+      if (!latest) service.withoutRequestKnownSince = Math.max(service.withoutRequestKnownSince, until);
     } else {
       // Still open, so it may serve any line to come: nothing can be claimed for its Service until the feed begins anew.
       service.connectionsKnownSince = Infinity;
       if (!latest) {
-        service.emptyKnownSince = Infinity;
+        service.withoutRequestKnownSince = Infinity;
       } else {
-        service.sightingsKnownSince = Infinity;
+        service.requestsKnownSince = Infinity;
         this.#sightings.forget(latest);
-        if (within) this.#sightings.forget(within);
+        if (midStream) this.#sightings.forget(midStream);
       }
       service.open.delete(connection);
       this.#open.delete(connection);
@@ -348,8 +350,8 @@ export class FlowIndex {
     const { service, backend, sport } = connection;
     if (service.forgottenBackend === undefined) service.forgottenBackend = backend;
     else if (service.forgottenBackend !== backend) service.forgottenBackend = null;
-    service.withoutRequest.delete(connection);
-    service.unclear.delete(connection);
+    service.connectionsWithoutRequest.delete(connection);
+    service.withHiddenRequest.delete(connection);
     const samePort = this.#byPort.get(sport) ?? [];
     if (samePort.length <= 1) this.#byPort.delete(sport);
     else samePort.splice(samePort.indexOf(connection), 1);

@@ -1,5 +1,5 @@
 import type { OpenRecord } from '../../model/feed.ts';
-import { type Connection, dateBefore, newConnection, newService, type Service } from './connection.ts';
+import { type Connection, clampTimesTo, newConnection, newService, type Service } from './connection.ts';
 
 /** Connections remembered, about 400 bytes each. At the limit the oldest goes, and lines from before it get `gap`. */
 const MAX_OPENINGS = 20_000;
@@ -15,7 +15,7 @@ const CYCLE_MS = 2_000;
 const DISTRUST_MS = 60_000;
 
 /** Connections as LOG records tell them: how each began, and nothing of its end. */
-export class LoggedOpenings {
+export class LoggedOpens {
   readonly #byPort = new Map<number, Connection[]>();
   readonly #order: Connection[] = [];
   readonly #services = new Map<string, Service>();
@@ -51,8 +51,8 @@ export class LoggedOpenings {
   }
 
   /** The clock was set back to `t`. */
-  setBack(t: number): void {
-    for (const connection of this.#order) dateBefore(connection, t);
+  onClockRollback(t: number): void {
+    for (const connection of this.#order) clampTimesTo(connection, t);
     this.knownSince = Math.min(this.knownSince, t);
     this.#cycledTo = Math.min(this.#cycledTo, t);
   }

@@ -88,7 +88,7 @@ export class Names {
   }
 
   /** The clock was set back to `t`: who holds an address does, and who held it before is not to be told by time. */
-  setBack(t: number): void {
+  onClockRollback(t: number): void {
     for (const [ip, history] of this.#byIp) {
       const { since, holder } = history.at(-1)!;
       if (since > t)

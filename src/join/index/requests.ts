@@ -1,5 +1,5 @@
-import { type Sighting, servedUntil } from './connection.ts';
-import { AgeOrder } from './fifo-list.ts';
+import { servedUntil, type TappedRequest } from './connection.ts';
+import { FifoList } from './fifo-list.ts';
 
 /** Sightings of one id that are told apart. More may be any line's that has this id. */
 const MAX_REPEATS = 64;
@@ -7,17 +7,17 @@ const MAX_REPEATS = 64;
 /**
  * The requests seen, by their ids. One that is still on its connection is kept with it; what is over is kept until its
  * line has come and a little longer, for lines that carry the same id, or until a limit is reached: then
- * `sightingsKnownSince` of its Service says from when on the memory is complete.
+ * `requestsKnownSince` of its Service says from when on the memory is complete.
  */
-export class Sightings {
-  readonly #limits: { sightings: number; usedSightings: number };
+export class RequestTable {
+  readonly #limits: { requests: number; matchedRequests: number };
   readonly #counters: { forgottenSightings: number };
-  readonly #byId = new Map<string, Sighting>();
-  readonly #ended = new AgeOrder<Sighting>();
-  readonly #used = new AgeOrder<Sighting>();
+  readonly #byId = new Map<string, TappedRequest>();
+  readonly #ended = new FifoList<TappedRequest>();
+  readonly #used = new FifoList<TappedRequest>();
 
   constructor(
-    limits: { sightings: number; usedSightings: number },
+    limits: { requests: number; matchedRequests: number },
     counters: { forgottenSightings: number },
   ) {
     this.#limits = limits;
@@ -29,23 +29,23 @@ export class Sightings {
   }
 
   /** The youngest with this id; the others hang on `older`. */
-  youngest(id: string): Sighting | undefined {
+  youngest(id: string): TappedRequest | undefined {
     return this.#byId.get(id);
   }
 
-  add(sighting: Sighting): void {
+  add(sighting: TappedRequest): void {
     const { id } = sighting;
     const { service } = sighting.connection;
-    service.sightings.push(sighting);
+    service.requests.push(sighting);
     if (id === undefined) {
-      service.withoutId.push(sighting);
+      service.requestsWithoutId.push(sighting);
       return;
     }
     const older = this.#byId.get(id);
     if (older && older.repeats >= MAX_REPEATS) {
-      const repeated = service.repeated.get(id);
+      const repeated = service.requestsWithRepeatedId.get(id);
       if (repeated) repeated.push(sighting);
-      else service.repeated.set(id, [sighting]);
+      else service.requestsWithRepeatedId.set(id, [sighting]);
       return;
     }
     sighting.older = older;
@@ -54,45 +54,45 @@ export class Sightings {
   }
 
   /** These have found their line. */
-  learn(used: readonly Sighting[]): void {
+  markMatched(used: readonly TappedRequest[]): void {
     for (const sighting of used) {
-      sighting.used = true;
+      sighting.matched = true;
       if (this.#ended.delete(sighting)) this.#endUsed(sighting);
     }
   }
 
   /** Its connection has gone on, or is closed. */
-  end(sighting: Sighting): void {
+  end(sighting: TappedRequest): void {
     if (sighting.ended) return;
     sighting.ended = true;
-    if (sighting.used) {
+    if (sighting.matched) {
       this.#endUsed(sighting);
       return;
     }
     this.#ended.add(sighting);
-    if (this.#ended.size <= this.#limits.sightings) return;
+    if (this.#ended.size <= this.#limits.requests) return;
     const oldest = this.#ended.oldest!;
     const { service } = oldest.connection;
     const until = Math.min(oldest.endedBy, servedUntil(oldest.connection));
-    service.sightingsKnownSince = Math.max(service.sightingsKnownSince, until);
+    service.requestsKnownSince = Math.max(service.requestsKnownSince, until);
     this.#counters.forgottenSightings++;
     this.forget(oldest);
   }
 
-  forget(sighting: Sighting): void {
+  forget(sighting: TappedRequest): void {
     sighting.forgotten = true;
     sighting.order?.delete(sighting);
     const { service } = sighting.connection;
-    service.forgottenSightings++;
-    if (service.forgottenSightings > 64 && service.forgottenSightings * 2 > service.sightings.length) {
-      service.sightings = service.sightings.filter((s) => !s.forgotten);
-      service.withoutId = service.withoutId.filter((s) => !s.forgotten);
-      for (const [id, repeated] of service.repeated) {
+    service.forgottenRequests++;
+    if (service.forgottenRequests > 64 && service.forgottenRequests * 2 > service.requests.length) {
+      service.requests = service.requests.filter((s) => !s.forgotten);
+      service.requestsWithoutId = service.requestsWithoutId.filter((s) => !s.forgotten);
+      for (const [id, repeated] of service.requestsWithRepeatedId) {
         const left = repeated.filter((s) => !s.forgotten);
-        if (left.length > 0) service.repeated.set(id, left);
-        else service.repeated.delete(id);
+        if (left.length > 0) service.requestsWithRepeatedId.set(id, left);
+        else service.requestsWithRepeatedId.delete(id);
       }
-      service.forgottenSightings = 0;
+      service.forgottenRequests = 0;
     }
     if (sighting.id === undefined || sighting.repeats === 0) return;
     const youngest = this.#byId.get(sighting.id);
@@ -109,8 +109,8 @@ export class Sightings {
     }
   }
 
-  #endUsed(sighting: Sighting): void {
+  #endUsed(sighting: TappedRequest): void {
     this.#used.add(sighting);
-    if (this.#used.size > this.#limits.usedSightings) this.forget(this.#used.oldest!);
+    if (this.#used.size > this.#limits.matchedRequests) this.forget(this.#used.oldest!);
   }
 }

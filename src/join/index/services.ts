@@ -43,8 +43,8 @@ export class Services {
     if (this.#all.size >= this.#limit) this.#forgetUnused();
     const service = newService(vip, vport);
     service.connectionsKnownSince = this.knownSince;
-    service.emptyKnownSince = this.knownSince;
-    service.sightingsKnownSince = this.knownSince;
+    service.withoutRequestKnownSince = this.knownSince;
+    service.requestsKnownSince = this.knownSince;
     const sameVip = this.#byVip.get(vip);
     if (sameVip) sameVip.push(service);
     else this.#byVip.set(vip, [service]);
@@ -55,12 +55,12 @@ export class Services {
   #forgetUnused(): void {
     for (const service of this.#all) {
       if (service.open.size > 0 || service.closed.length > service.closedHead) continue;
-      if (service.sightings.length > service.forgottenSightings) continue;
+      if (service.requests.length > service.forgottenRequests) continue;
       this.#all.delete(service);
       const sameVip = this.#byVip.get(service.vip!)!;
       if (sameVip.length === 1) this.#byVip.delete(service.vip!);
       else sameVip.splice(sameVip.indexOf(service), 1);
-      this.knownSince = Math.max(this.knownSince, service.connectionsKnownSince, service.sightingsKnownSince);
+      this.knownSince = Math.max(this.knownSince, service.connectionsKnownSince, service.requestsKnownSince);
       return;
     }
   }

@@ -1,11 +1,16 @@
 import type { Attempt } from '../../model/line.ts';
 import type { Outcome } from '../../model/outcome.ts';
 import { countsAgree, hasCounts, mayHold } from '../byte-counts.ts';
-import { fits, mayBe, Remaining } from '../candidates.ts';
-import { type Service, type Sighting, UNCLEAR_KEPT_MS, unclearUntil } from '../index/connection.ts';
+import { Candidates, fits, mayBe } from '../candidates.ts';
+import {
+  HIDDEN_KEPT_MS,
+  mayHoldAnotherUntil,
+  type Service,
+  type TappedRequest,
+} from '../index/connection.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
 import type { Match } from '../match-result.ts';
-import { requestsWhole, settle } from '../resolve.ts';
+import { resolve, sawAllRequests } from '../resolve.ts';
 import { UNTIMED_MS, type Window } from '../window.ts';
 
 /** Requests looked at for one attempt. With more in the window, it is left alone. */
@@ -30,16 +35,17 @@ export function matchByCounts(
 ): Outcome | undefined {
   if (!service || !hasCounts(attempt)) return undefined;
   const window = { ...narrow, end: Math.max(narrow.end, Math.min(readAt, narrow.end + COUNTED_SLACK_MS)) };
-  if (!requestsWhole(index, service, window, window.end - UNTIMED_MS, window.answeredAfter)) return undefined;
-  const remaining = new Remaining();
-  let only: Sighting | undefined;
+  if (!sawAllRequests(index, service, window, window.end - UNTIMED_MS, window.answeredAfter))
+    return undefined;
+  const remaining = new Candidates();
+  let only: TappedRequest | undefined;
   let candidates = 0;
   let looked = 0;
   let agreed = false;
   let reset = false;
   for (const group of [service, index.unknown]) {
-    for (let i = group.sightings.length - 1; i >= 0; i--) {
-      const sighting = group.sightings[i]!;
+    for (let i = group.requests.length - 1; i >= 0; i--) {
+      const sighting = group.requests[i]!;
       if (sighting.to < window.begin) break;
       if (++looked > MAX_COUNTED) return undefined;
       if (sighting.forgotten || !mayBe(sighting, service, attempt, window)) continue;
@@ -54,8 +60,8 @@ export function matchByCounts(
   if (agreed || !reset) service.counts.seen(agreed, window.end);
   unseen(attempt, window, service, index, remaining);
   if (!remaining.backend || !agreed || !service.counts.trusts(window.begin)) return undefined;
-  const outcome = settle(attempt, remaining, true, window, index, 'request-line');
-  if ('evidence' in outcome && candidates === 1) match.used = [...match.used, only!];
+  const outcome = resolve(attempt, remaining, true, window, index, 'request-window');
+  if ('evidence' in outcome && candidates === 1) match.matched = [...match.matched, only!];
   return outcome;
 }
 
@@ -65,17 +71,22 @@ function unseen(
   window: Window,
   service: Service,
   index: FlowIndex,
-  remaining: Remaining,
+  remaining: Candidates,
 ): void {
   // What is over for longer is not remembered.
-  if (window.begin < index.coverage.watermark - UNCLEAR_KEPT_MS) remaining.several = true;
+  if (window.begin < index.coverage.watermark - HIDDEN_KEPT_MS) remaining.several = true;
   for (const group of [service, index.unknown]) {
     let looked = 0;
-    for (const connection of group.unclear) {
+    for (const connection of group.withHiddenRequest) {
       if (++looked > MAX_COUNTED) remaining.several = true;
       if (remaining.several) return;
-      const { unclear } = connection;
-      if (!unclear || unclearUntil(connection) < window.begin || !mayHold(unclear, attempt)) continue;
+      const { mayHoldAnother } = connection;
+      if (
+        !mayHoldAnother ||
+        mayHoldAnotherUntil(connection) < window.begin ||
+        !mayHold(mayHoldAnother, attempt)
+      )
+        continue;
       if (fits(connection, attempt, window)) remaining.add(connection);
     }
   }

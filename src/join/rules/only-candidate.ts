@@ -1,10 +1,10 @@
 import type { Attempt, ParsedLine } from '../../model/line.ts';
 import type { Outcome } from '../../model/outcome.ts';
-import { connectionsIn, MAX_LOOKED_AT, mayBe, Remaining } from '../candidates.ts';
+import { Candidates, connectionsIn, MAX_LOOKED_AT, mayBe } from '../candidates.ts';
 import type { Service } from '../index/connection.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
 import type { Match } from '../match-result.ts';
-import { connectionsWhole, requestsWhole, settle } from '../resolve.ts';
+import { resolve, sawAllConnections, sawAllRequests } from '../resolve.ts';
 import { UNTIMED_MS, type Window, wasCarried, wasSent } from '../window.ts';
 import { matchByCounts } from './byte-counts.ts';
 
@@ -24,7 +24,7 @@ export function matchByElimination(
   const attempt = line.attempts[k]!;
   const byPort = typeof attempt.localPort === 'number';
   const never = wasSent(line, k) === 'no';
-  const alive = new Remaining();
+  const alive = new Candidates();
   const oneBackend =
     !byPort && service !== undefined && service.backends.size === 1 && index.unknown.backends.size === 0;
   connectionsIn(index, service, attempt, window, (connection) => {
@@ -35,9 +35,9 @@ export function matchByElimination(
   if (byPort && !index.coverage.has('conntrack') && index.coverage.has('kernel-log')) {
     return matchByLogged(attempt, window, index, alive);
   }
-  const whole = connectionsWhole(index, service, window);
+  const whole = sawAllConnections(index, service, window);
   const evidence = byPort ? 'source-port' : 'sole-backend';
-  const byConnection = settle(attempt, alive, whole, window, index, evidence);
+  const byConnection = resolve(attempt, alive, whole, window, index, evidence);
   if ('evidence' in byConnection || byConnection.reason === 'direct') return byConnection;
   if (wasCarried(line, k) !== 'yes') return byConnection;
   const byRequest = index.counted
@@ -51,7 +51,7 @@ export function matchByElimination(
  * connection counts only if it was opened for this request: an older one may be over, and its port taken by another
  * that no rule has logged. One whose dialled address is not known resolves nothing, and contradicts.
  */
-function matchByLogged(attempt: Attempt, window: Window, index: FlowIndex, alive: Remaining): Outcome {
+function matchByLogged(attempt: Attempt, window: Window, index: FlowIndex, alive: Candidates): Outcome {
   const { logged, coverage } = index;
   const begin = window.begin === -Infinity ? window.end - LOGGED_UNTIMED_MS : window.begin;
   let dialled = false;
@@ -65,9 +65,9 @@ function matchByLogged(attempt: Attempt, window: Window, index: FlowIndex, alive
   const whole =
     begin > logged.knownSince &&
     !logged.cycledAround(window.end) &&
-    coverage.whole('kernel-log', begin, window.end);
+    coverage.isComplete('kernel-log', begin, window.end);
   if (whole && !dialled) return { reason: 'no-flow' };
-  return settle(attempt, alive, whole, window, index, 'source-port');
+  return resolve(attempt, alive, whole, window, index, 'source-port');
 }
 
 /**
@@ -82,20 +82,20 @@ function matchByRequests(
   service: Service | undefined,
   index: FlowIndex,
 ): Outcome | undefined {
-  if (!service || !requestsWhole(index, service, window, window.end - UNTIMED_MS, window.answeredAfter))
+  if (!service || !sawAllRequests(index, service, window, window.end - UNTIMED_MS, window.answeredAfter))
     return undefined;
-  const remaining = new Remaining();
+  const remaining = new Candidates();
   let looked = 0;
   for (const group of [service, index.unknown]) {
-    for (let i = group.sightings.length - 1; i >= 0; i--) {
-      const sighting = group.sightings[i]!;
+    for (let i = group.requests.length - 1; i >= 0; i--) {
+      const sighting = group.requests[i]!;
       if (sighting.to < window.begin) break;
       if (++looked > MAX_LOOKED_AT || remaining.several) return undefined;
       if (sighting.forgotten || !mayBe(sighting, service, attempt, window)) continue;
       // Another id alone proves nothing: where nginx sets no header of its own, the client's passes through.
-      if (sighting.used && sighting.id !== line.id) continue;
+      if (sighting.matched && sighting.id !== line.id) continue;
       remaining.add(sighting.connection);
     }
   }
-  return remaining.backend && settle(attempt, remaining, true, window, index, 'request-line');
+  return remaining.backend && resolve(attempt, remaining, true, window, index, 'request-window');
 }

@@ -1,22 +1,22 @@
 import type { Attempt, ParsedLine } from '../../model/line.ts';
-import { fits, MAX_LOOKED_AT, mayBe, Remaining } from '../candidates.ts';
-import type { Service, Sighting } from '../index/connection.ts';
+import { Candidates, fits, MAX_LOOKED_AT, mayBe } from '../candidates.ts';
+import type { Service, TappedRequest } from '../index/connection.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
 import type { Match } from '../match-result.ts';
-import { emptyWhole, requestsWhole, settle } from '../resolve.ts';
+import { resolve, sawAllRequests, sawAllUnusedConnections } from '../resolve.ts';
 import { type Window, wasCarried } from '../window.ts';
 
 /** Where the line has no times: how long before the first sighting of its id the record has to be whole (ms). */
 const BEFORE_SEEN_MS = 250;
 /** A connection that opened this short a time before the line was read may be about to carry its first request (ms). */
-const UNRIPE_MS = 100;
+const NEW_CONNECTION_GRACE_MS = 100;
 
 /** The longest that a connect takes (ms): Linux gives its SYN up after 127 s, nginx by default after 60. */
 const CONNECT_MS = 130_000;
 /** How long a location that sets no id is reckoned with after its last request without one (ms). */
-const BARE_KEPT_MS = 3_600_000;
+const WITHOUT_ID_KEPT_MS = 3_600_000;
 
-const NONE: readonly Sighting[] = [];
+const NONE: readonly TappedRequest[] = [];
 
 /**
  * By the id on the wire, for all attempts on the same address together: they were sent one after another, so with the
@@ -31,10 +31,10 @@ export function matchById(
   index: FlowIndex,
   match: Match,
 ): void {
-  let sighting = index.sightingsOf(line.id!);
+  let sighting = index.requestsWithId(line.id!);
   if (!sighting) return;
   const group = attemptsOnSameAddress(line, first);
-  let seen: Sighting[] | undefined;
+  let seen: TappedRequest[] | undefined;
   for (; sighting; sighting = sighting.older) {
     for (const k of group) {
       if (!mayBe(sighting, service, line.attempts[k]!, windows[k]!)) continue;
@@ -50,7 +50,7 @@ export function matchById(
   const earliest = seen[0]!.from - BEFORE_SEEN_MS;
   let whole = true;
   for (const k of group)
-    whole &&= requestsWhole(index, service, windows[k]!, earliest, windows[k]!.endedAfter);
+    whole &&= sawAllRequests(index, service, windows[k]!, earliest, windows[k]!.endedAfter);
   // One that is not to be read may be any of the group's, and shifts the others, too.
   const readable = group.length === 1 || noneUnreadable(line, group, windows, service, index);
   // All that was seen fits some attempt of the group: where it has one, that one.
@@ -66,29 +66,29 @@ export function matchById(
     const window = windows[k]!;
     const sightings = possible ? possible[i]! : wasCarried(line, k) === 'no' ? NONE : seen;
     if (sightings.length === 0 || match.outcomes[k]) continue;
-    const remaining = new Remaining();
+    const remaining = new Candidates();
     for (const s of sightings) remaining.add(s.connection);
     withoutReadableId(line.id!, attempt, window, service, index, remaining);
     if (mayBeClients(sightings, service, window)) {
-      if (service) addFitting(service.sightings, attempt, window, service, remaining, line);
-      addFitting(index.unknown.sightings, attempt, window, service, remaining, line);
+      if (service) addFitting(service.requests, attempt, window, service, remaining, line);
+      addFitting(index.unknown.requests, attempt, window, service, remaining, line);
     }
     const certain = wasCarried(line, k) === 'yes';
     if (!certain && !remaining.several) {
       const dialledAfter = Math.max(window.begin, seen[0]!.from - CONNECT_MS * group.length);
-      unsent(attempt, window, dialledAfter, service, index, remaining, match);
+      addUnusedConnections(attempt, window, dialledAfter, service, index, remaining, match);
     }
-    const outcome = settle(
+    const outcome = resolve(
       attempt,
       remaining,
-      whole && (certain || emptyWhole(index, service, window, earliest)),
+      whole && (certain || sawAllUnusedConnections(index, service, window, earliest)),
       window,
       index,
       'request-id',
     );
     match.outcomes[k] = outcome;
     if ('evidence' in outcome && sightings.length === 1) {
-      match.used = match.used.length === 0 ? sightings : [...match.used, sightings[0]!];
+      match.matched = match.matched.length === 0 ? sightings : [...match.matched, sightings[0]!];
     }
   }
 }
@@ -114,7 +114,7 @@ function noneUnreadable(
   service: Service | undefined,
   index: FlowIndex,
 ): boolean {
-  const unreadable = new Remaining();
+  const unreadable = new Candidates();
   for (const k of group)
     withoutReadableId(line.id!, line.attempts[k]!, windows[k]!, service, index, unreadable);
   return unreadable.none;
@@ -124,10 +124,10 @@ function noneUnreadable(
 function fitting(
   line: ParsedLine,
   group: readonly number[],
-  seen: readonly Sighting[],
+  seen: readonly TappedRequest[],
   service: Service | undefined,
   windows: readonly Window[],
-): (readonly Sighting[])[] {
+): (readonly TappedRequest[])[] {
   return group.map((k) => seen.filter((s) => mayBe(s, service, line.attempts[k]!, windows[k]!)));
 }
 
@@ -135,10 +135,10 @@ function fitting(
 function assignments(
   line: ParsedLine,
   group: readonly number[],
-  seen: readonly Sighting[],
+  seen: readonly TappedRequest[],
   service: Service | undefined,
   windows: readonly Window[],
-): (readonly Sighting[])[] {
+): (readonly TappedRequest[])[] {
   const n = group.length;
   const m = seen.length;
   const fit = (i: number, j: number): boolean =>
@@ -184,24 +184,24 @@ function withoutReadableId(
   window: Window,
   service: Service | undefined,
   index: FlowIndex,
-  remaining: Remaining,
+  remaining: Candidates,
 ): void {
   const { unknown } = index;
   if (service) {
-    addFitting(service.withoutId, attempt, window, service, remaining);
-    addFitting(service.repeated.get(id) ?? NONE, attempt, window, service, remaining);
+    addFitting(service.requestsWithoutId, attempt, window, service, remaining);
+    addFitting(service.requestsWithRepeatedId.get(id) ?? NONE, attempt, window, service, remaining);
   }
-  addFitting(unknown.withoutId, attempt, window, service, remaining);
-  addFitting(unknown.repeated.get(id) ?? NONE, attempt, window, service, remaining);
+  addFitting(unknown.requestsWithoutId, attempt, window, service, remaining);
+  addFitting(unknown.requestsWithRepeatedId.get(id) ?? NONE, attempt, window, service, remaining);
 }
 
 /** With `line`, only those whose id a client may have written. */
 function addFitting(
-  others: readonly Sighting[],
+  others: readonly TappedRequest[],
   attempt: Attempt,
   window: Window,
   service: Service | undefined,
-  remaining: Remaining,
+  remaining: Candidates,
   line?: ParsedLine,
 ): void {
   let looked = 0;
@@ -216,9 +216,16 @@ function addFitting(
 }
 
 /** Whether an id may be one that a client has written: passed on by a location that sets none, or in a body in chunks. */
-function mayBeClients(sightings: readonly Sighting[], service: Service | undefined, window: Window): boolean {
-  const passes = service !== undefined && (service.ownIds || window.end - service.bareAt < BARE_KEPT_MS);
-  for (const { own, afterChunks } of sightings) if (afterChunks || (passes && !own)) return true;
+function mayBeClients(
+  sightings: readonly TappedRequest[],
+  service: Service | undefined,
+  window: Window,
+): boolean {
+  const passes =
+    service !== undefined &&
+    (service.idsBeforeHost || window.end - service.lastWithoutIdAt < WITHOUT_ID_KEPT_MS);
+  for (const { idBeforeHost, afterChunks } of sightings)
+    if (afterChunks || (passes && !idBeforeHost)) return true;
   return false;
 }
 
@@ -226,8 +233,8 @@ function mayBeClients(sightings: readonly Sighting[], service: Service | undefin
  * An id that a client has written can be that of another request. What was sent to the pod instead then carries an id of
  * the client's too, or none, and no other line has found it.
  */
-function mayHaveClientsId({ own, used, id }: Sighting, line: ParsedLine): boolean {
-  return !own && (!used || id === line.id);
+function mayHaveClientsId({ idBeforeHost, matched, id }: TappedRequest, line: ParsedLine): boolean {
+  return !idBeforeHost && (!matched || id === line.id);
 }
 
 /**
@@ -238,27 +245,28 @@ function mayHaveClientsId({ own, used, id }: Sighting, line: ParsedLine): boolea
  * same time and did not take longer than a connect can. Without this bound one refused connection would speak against
  * every later line that has no times.
  */
-function unsent(
+function addUnusedConnections(
   attempt: Attempt,
   window: Window,
   dialledAfter: number,
   service: Service | undefined,
   index: FlowIndex,
-  remaining: Remaining,
+  remaining: Candidates,
   match: Match,
 ): void {
   let young = false;
   for (const group of service ? [service, index.unknown] : [index.unknown]) {
     let looked = 0;
-    for (const connection of group.withoutRequest) {
+    for (const connection of group.connectionsWithoutRequest) {
       if (++looked > MAX_LOOKED_AT) remaining.several = true;
       // Open before the record began: its requests may have come before, and it tells nothing of a line without times.
       if (connection.openFrom === -Infinity && window.begin === -Infinity) continue;
       if (connection.openTo < dialledAfter || !fits(connection, attempt, window)) continue;
       remaining.add(connection);
-      if (connection.closeTo === Infinity && connection.openTo > window.end - UNRIPE_MS) young = true;
+      if (connection.closeTo === Infinity && connection.openTo > window.end - NEW_CONNECTION_GRACE_MS)
+        young = true;
       else if (remaining.several) return;
     }
   }
-  if (remaining.several && young) match.unripe = true;
+  if (remaining.several && young) match.retryAtNextWatermark = true;
 }

@@ -14,7 +14,7 @@ const B = '10.244.1.2';
 
 interface Seen {
   id?: string;
-  own?: true;
+  idBeforeHost?: true;
   afterChunks?: true;
   bytes?: number;
   singleSegment?: true;

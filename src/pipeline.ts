@@ -7,17 +7,12 @@ import { type BlockLine, type PendingBlock, PendingBlocks, type PendingLimits } 
 import type { ParsedLine, UnparsedReason } from './model/line.ts';
 import { type Evidence, isResolved, type Reason } from './model/outcome.ts';
 import type { Style } from './rewrite/style.ts';
+import { WatermarkPoller } from './watermark-poller.ts';
 
 const NEWLINE = 0x0a;
 
-/** The clock was set back where it, or the feed's watermark, was this much later before (ms). */
-const SET_BACK_MS = 10;
-/** How long a block waits before a watermark is asked for (ms). */
-const ASK_AFTER_MS = 1;
-/** The same while the feed brings watermarks of its own accord more often than this (ms): to ask costs both sides more than a batch. */
-const BUSY_FEED_MS = 15;
-/** While none comes, it is asked for ever more rarely, up to this (ms). */
-const ASK_AT_MOST_MS = 200;
+/** A clock that shows this much less than it, or the feed's watermark, showed before was set back (ms). */
+const ROLLBACK_MS = 10;
 
 export type Parse = (bytes: Buffer, start: number, end: number) => ParsedLine | UnparsedReason;
 
@@ -30,7 +25,7 @@ export interface PipelineParts {
   style: Style;
   /** `end`: where the source stands behind them; undefined where they are the beginning of a block. */
   write(chunks: readonly Buffer[], end: LogPosition | undefined): Promise<void>;
-  /** Asks the feed for a watermark of this moment. */
+  /** Requests a watermark of this moment from the feed. */
   requestTick(): void;
   /** Lines as they leave, for the recent lines, the pods' figures and the page. */
   onSettled(block: PendingBlock<unknown>): void;
@@ -58,27 +53,25 @@ export class Pipeline {
     reasons: {},
     clockSetBack: 0,
   };
-  readonly waiting: PendingBlocks<LogPosition | undefined>;
+  readonly pending: PendingBlocks<LogPosition | undefined>;
   readonly #parts: PipelineParts;
   #unwritten = 0;
   #writing: Promise<void> = Promise.resolve();
   #failed: unknown;
   #wake: (() => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #asking: NodeJS.Timeout | undefined;
-  #askAfter = ASK_AFTER_MS;
-  /** The last watermark seen, when it came and when the one before, as far as they were not asked for (ms since the epoch). */
-  #watermark = -Infinity;
-  #broughtAt = -Infinity;
-  #broughtBefore = -Infinity;
-  #asked = false;
-  #ended = false;
-  /** What the clock showed last. */
+  readonly #poller: WatermarkPoller;
+  /** The last reading of the clock, ms since the epoch. */
   #now = -Infinity;
 
   constructor(parts: PipelineParts) {
     this.#parts = parts;
-    this.waiting = new PendingBlocks(parts.index, parts.limits, parts.timing);
+    this.pending = new PendingBlocks(parts.index, parts.limits, parts.timing);
+    this.#poller = new WatermarkPoller({
+      request: () => parts.requestTick(),
+      waitingSince: () => (this.pending.needsWatermark ? this.pending.since : undefined),
+      clock: () => parts.clock(),
+    });
   }
 
   get timing(): Timing | undefined {
@@ -104,9 +97,9 @@ export class Pipeline {
           await this.#progress();
         if (this.#failed !== undefined) throw this.#failed;
       }
-      this.#ended = true;
-      while (this.waiting.blocks > 0 && this.#failed === undefined) {
-        const left = (this.waiting.deadline ?? 0) - clock();
+      this.#poller.end();
+      while (this.pending.blocks > 0 && this.#failed === undefined) {
+        const left = (this.pending.deadline ?? 0) - clock();
         if (left > 0) await this.#progress();
         else this.settle();
       }
@@ -114,7 +107,7 @@ export class Pipeline {
       if (this.#failed !== undefined) throw this.#failed;
     } finally {
       clearTimeout(this.#timer);
-      clearTimeout(this.#asking);
+      this.#poller.close();
     }
   }
 
@@ -124,58 +117,40 @@ export class Pipeline {
     this.#parts.follower.hasten();
   }
 
-  /** Writes what need not wait any longer. */
+  /** Joins, rewrites and writes every block whose evidence is complete. */
   settle(): void {
     const now = this.#parts.clock();
     this.#checkClock(now);
-    this.#noteWatermark();
-    const settled = this.waiting.take(now);
-    if (settled.length > 0) this.#askAfter = ASK_AFTER_MS;
+    this.#poller.arrived(this.#parts.index.coverage.watermark);
+    const settled = this.pending.take(now);
+    if (settled.length > 0) this.#poller.resetBackOff();
     for (const block of settled) this.#emit(block);
     this.#schedule();
     this.#wake?.();
   }
 
   /**
-   * The helper says so too, with its next reading. Until then lines would be compared with what happened when the clock
-   * showed these times before.
+   * The helper reports a clock that was set back only with its next reading. Until then lines would be compared with
+   * events from the first time that the clock showed these values.
    */
   #checkClock(now: number): void {
     const { index, timing } = this.#parts;
     const latest = Math.max(this.#now, index.coverage.watermark);
     this.#now = now;
-    if (latest <= now + SET_BACK_MS) return;
+    if (latest <= now + ROLLBACK_MS) return;
     this.counters.clockSetBack++;
     index.onClockRollback(now);
     timing?.apply({ kind: 'gap', source: 'conntrack', t: now, seq: 0 });
-    this.waiting.expire();
-  }
-
-  #noteWatermark(): void {
-    const { watermark } = this.#parts.index.coverage;
-    if (watermark === this.#watermark) return;
-    this.#watermark = watermark;
-    if (!this.#asked) {
-      this.#broughtBefore = this.#broughtAt;
-      this.#broughtAt = this.#parts.clock();
-    }
-    this.#asked = false;
-  }
-
-  /** How long to wait for a watermark before asking for one (ms). */
-  #patience(): number {
-    if (this.#ended) return 0;
-    const since = this.#parts.clock() - this.#broughtBefore;
-    return since < 2 * BUSY_FEED_MS ? Math.max(BUSY_FEED_MS, this.#askAfter) : this.#askAfter;
+    this.pending.expire();
   }
 
   #accept({ bytes, readAt, oversized, end }: LogBlock): void {
-    // The clock cuts to whole milliseconds, and what happened in the last one may have been in time for these lines.
+    // The clock truncates to milliseconds: an event of the last one may belong to these lines.
     const knownAt = readAt + 1;
     if (oversized) {
       const whole = bytes[bytes.length - 1] === NEWLINE;
       const piece = { start: 0, end: whole ? bytes.length - 1 : bytes.length, parsed: 'too-long' } as const;
-      this.waiting.push(bytes, knownAt, [piece], end);
+      this.pending.push(bytes, knownAt, [piece], end);
       return;
     }
     let rest = bytes;
@@ -185,9 +160,9 @@ export class Pipeline {
       const newline = rest.indexOf(NEWLINE, start);
       const lineEnd = newline < 0 ? rest.length : newline;
       const parsed = lineEnd === start ? 'empty' : this.#parts.parse(rest, start, lineEnd);
-      // Lines for which all evidence is there leave at once, without those behind them for which it is not.
-      if (!divided && start > 0 && this.waiting.lineNeedsWatermark(parsed, knownAt)) {
-        this.waiting.push(rest.subarray(0, start), knownAt, lines, undefined);
+      // Lines whose evidence is complete leave at once; those behind them wait as a block of their own.
+      if (!divided && start > 0 && this.pending.lineNeedsWatermark(parsed, knownAt)) {
+        this.pending.push(rest.subarray(0, start), knownAt, lines, undefined);
         rest = rest.subarray(start);
         lines = [];
         start = 0;
@@ -197,14 +172,14 @@ export class Pipeline {
       lines.push({ start, end: lineEnd, parsed });
       start = lineEnd + 1;
     }
-    this.waiting.push(rest, knownAt, lines, end);
+    this.pending.push(rest, knownAt, lines, end);
   }
 
   #emit(block: PendingBlock<LogPosition | undefined>): void {
     this.#count(block);
     this.#parts.onSettled(block);
     const chunks = this.#parts.style.render(block.bytes, block.lines, block.outcomes);
-    // Only what is written is kept for the writing: what was read from the lines is many times their size.
+    // Keep only the bytes until they are written: parsed lines are many times their size.
     const end = block.tag;
     const size = block.bytes.length;
     this.#unwritten += size;
@@ -241,9 +216,9 @@ export class Pipeline {
   }
 
   #schedule(): void {
-    const { deadline } = this.waiting;
+    const { deadline } = this.pending;
     if (deadline === undefined) return;
-    const { clock, requestTick, limits } = this.#parts;
+    const { clock, limits } = this.#parts;
     if (this.#timer === undefined) {
       this.#timer = setTimeout(
         () => {
@@ -253,19 +228,7 @@ export class Pipeline {
         Math.min(Math.max(1, deadline - clock()), limits.maxWaitMs),
       );
     }
-    if (this.waiting.needsWatermark && this.#asking === undefined) {
-      this.#asking = setTimeout(() => {
-        this.#asking = undefined;
-        if (!this.waiting.needsWatermark) return;
-        // The block that wanted one may have left meanwhile, and another wait since a moment ago.
-        if (clock() - this.waiting.since! >= this.#patience()) {
-          this.#asked = true;
-          requestTick();
-          this.#askAfter = Math.min(this.#askAfter * 2, ASK_AT_MOST_MS);
-        }
-        this.#schedule();
-      }, this.#patience());
-    }
+    this.#poller.schedule();
   }
 
   /** Resolves when something was written or settled. */

@@ -35,7 +35,7 @@ export function servedDemo(): Served {
         evidence: { 'request-id': 400 },
         reasons: { direct: 0 },
       },
-      waiting: { bytes: 0, counters: { timedOut: 0, pushedOut: 0 } },
+      pending: { bytes: 0, counters: { timedOut: 0, pushedOut: 0 } },
       unwrittenBytes: 0,
     },
     index,

@@ -53,15 +53,15 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
   metrics.gauge(
     'realpod_waiting_bytes',
     'Bytes of lines that wait for their evidence.',
-    () => pipeline.waiting.bytes,
+    () => pipeline.pending.bytes,
   );
   metrics.counters(
     'realpod_waiting_given_up_total',
     'Reads of lines that left before their evidence was complete.',
     'why',
     () => [
-      ['max-wait', pipeline.waiting.counters.timedOut],
-      ['limit', pipeline.waiting.counters.pushedOut],
+      ['max-wait', pipeline.pending.counters.timedOut],
+      ['limit', pipeline.pending.counters.pushedOut],
     ],
   );
   metrics.gauge(

@@ -29,7 +29,7 @@ export function addStatusRoutes(app: App, numbers: SidecarNumbers): void {
         lines: pipeline.counters.lines,
         evidence: pipeline.counters.evidence,
         reasons: pipeline.counters.reasons,
-        waitingBytes: pipeline.waiting.bytes,
+        waitingBytes: pipeline.pending.bytes,
         unwrittenBytes: pipeline.unwrittenBytes,
         backlogBytes: follower.backlogBytes,
         losses: follower.losses,

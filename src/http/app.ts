@@ -1,7 +1,7 @@
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 
 import { type ErrorBody, type ErrorCode, failure, HttpError } from './errors.ts';
-import { type Refusals, type SourceLimits, Sources } from './sidecar/sources.ts';
+import { type Refusals, type SourceLimits, Sources } from './sources.ts';
 
 export { type ErrorBody, HttpError } from './errors.ts';
 export type App = FastifyInstance;

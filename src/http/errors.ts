@@ -43,17 +43,17 @@ export const ERRORS = {
   'bad-parameter': {
     status: 400,
     when: 'A parameter is missing, unknown or not what it has to be; the message names it.',
-    next: 'give it as the README, or /openapi.json of a sidecar, describes it',
+    next: 'docs/api.md and /openapi.json describe the parameters',
   },
   'bad-request': {
     status: 400,
     when: 'The request cannot be read as HTTP, or its body is not wanted.',
-    next: 'see the README, or /openapi.json of a sidecar, for the endpoints',
+    next: 'docs/api.md and /openapi.json list the endpoints',
   },
   'no-such-route': {
     status: 404,
     when: 'There is no such path, or not with this method.',
-    next: 'see the README, or /openapi.json of a sidecar, for the endpoints',
+    next: 'docs/api.md and /openapi.json list the endpoints',
   },
   'no-line': {
     status: 404,

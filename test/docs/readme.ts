@@ -13,11 +13,16 @@ import {
   SPLIT_ATTRIBUTES,
 } from '../../src/rewrite/attributes.ts';
 import { CONVENTIONS_VERSION, stabilityOf } from './conventions.ts';
+import { layout } from './layout.ts';
 
 const ROOT = new URL('../../', import.meta.url);
 export const README = fileURLToPath(new URL('README.md', ROOT));
 /** Every file that has such tables. */
-export const GENERATED = [README, fileURLToPath(new URL('k8s/collect/FIELDS.md', ROOT))];
+export const GENERATED = [
+  fileURLToPath(new URL('k8s/collect/FIELDS.md', ROOT)),
+  fileURLToPath(new URL('docs/design.md', ROOT)),
+  fileURLToPath(new URL('docs/options.md', ROOT)),
+];
 
 const cell = (text: string): string => text.replaceAll('|', '\\|');
 
@@ -77,7 +82,7 @@ ${own.join('\n')}
 `;
 }
 
-const TABLES: Record<string, () => string> = { options, fields };
+const TABLES: Record<string, () => string> = { options, fields, layout };
 
 /** The text with every generated part made anew. */
 export function regenerate(text: string): string {

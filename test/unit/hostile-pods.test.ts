@@ -9,7 +9,7 @@ import { createAuthorizer } from '../../src/cluster/authorize.ts';
 import { Feed } from '../../src/feed/feed.ts';
 import { createApp, listen } from '../../src/http/app.ts';
 import { createHelperApp } from '../../src/http/helper/app.ts';
-import { Sources } from '../../src/http/sidecar/sources.ts';
+import { Sources } from '../../src/http/sources.ts';
 import type { Observation } from '../../src/model/feed.ts';
 
 /** A connection that is not closed as it should be would be waited for without end. */

@@ -1,7 +1,7 @@
 import type { CaptureStats, KernelLogStats } from '../../capture/capture.ts';
 import type { Feed } from '../../feed/feed.ts';
 import { Metrics } from '../metrics.ts';
-import type { Refusals } from '../sidecar/sources.ts';
+import type { Refusals } from '../sources.ts';
 import { addClusterMetrics, type ClusterNumbers } from './cluster-metrics.ts';
 
 /** Where the helper's numbers live. They are only read at a scrape. */

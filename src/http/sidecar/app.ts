@@ -1,12 +1,12 @@
 import { createRequire } from 'node:module';
 import { type App, createApp, type HttpLimits } from '../app.ts';
+import type { Refusals } from '../sources.ts';
 import { addLineRoutes } from './line-routes.ts';
 import { addLookupRoutes } from './lookup.ts';
 import { type SidecarNumbers, sidecarMetrics } from './metrics.ts';
 import { describeRoutes } from './openapi.ts';
 import { addPageRoutes } from './page.ts';
 import { addPodRoutes } from './pod-routes.ts';
-import type { Refusals } from './sources.ts';
 import { addStatusRoutes } from './status-routes.ts';
 
 /** `kubectl port-forward` and probes come from one address each, with many connections at most. */

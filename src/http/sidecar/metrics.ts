@@ -7,9 +7,9 @@ import { formatHostPort } from '../../parse/address.ts';
 import type { Pipeline } from '../../pipeline.ts';
 import type { SinkStats } from '../../write/sink.ts';
 import { type LabelledCount, Metrics } from '../metrics.ts';
+import type { Refusals } from '../sources.ts';
 import { SECONDS_BOUNDS } from './latency.ts';
 import { type PodFigures, STATUS_CLASSES } from './pods.ts';
-import type { Refusals } from './sources.ts';
 import type { View } from './view.ts';
 
 /** Where the sidecar's numbers live. They are only read at a scrape. */

@@ -4,6 +4,7 @@
  *
  * Directives are not checked against a list: what nginx's modules accept is for `nginx -t` to say.
  */
+import { closingQuote, unescapeNginxString } from '../parse/nginx-string.ts';
 import { endOfLua } from './lua-block.ts';
 
 /** One configuration file. `text` holds one character a byte (latin1), so that a patch is right byte for byte. */
@@ -39,15 +40,6 @@ export interface Directive {
 export class ConfError extends Error {}
 
 const MAX_DEPTH = 100;
-const ESCAPED: Readonly<Record<string, string>> = {
-  '"': '"',
-  "'": "'",
-  '\\': '\\',
-  t: '\t',
-  r: '\r',
-  n: '\n',
-};
-
 const lineStarts = new WeakMap<SourceFile, readonly number[]>();
 
 function startsOf(file: SourceFile): readonly number[] {
@@ -76,18 +68,6 @@ export function placeOf(file: SourceFile, offset: number): string {
 
 function isSpace(c: string | undefined): boolean {
   return c === ' ' || c === '\t' || c === '\r' || c === '\n';
-}
-
-/** nginx keeps a backslash before any character that it does not know as an escape (regular expressions rely on it). */
-function unescaped(raw: string): string {
-  let out = '';
-  let from = 0;
-  for (let at = raw.indexOf('\\'); at >= 0 && at + 1 < raw.length; at = raw.indexOf('\\', from)) {
-    const escaped = ESCAPED[raw[at + 1]!];
-    out += raw.slice(from, at) + (escaped ?? raw.slice(at, at + 2));
-    from = at + 2;
-  }
-  return out + raw.slice(from);
 }
 
 type Lexeme = Token | ';' | '{' | '}' | 'end';
@@ -124,15 +104,14 @@ class Lexer {
   #quoted(quote: '"' | "'"): Token {
     const text = this.#file.text;
     const start = this.pos;
-    let i = start + 1;
-    while (i < text.length && text[i] !== quote) i += text[i] === '\\' ? 2 : 1;
-    if (i >= text.length) throw this.fail(`a string that begins here with ${quote} never ends`, start);
+    const i = closingQuote(text, start);
+    if (i < 0) throw this.fail(`a string that begins here with ${quote} never ends`, start);
     const after = text[i + 1];
     if (after !== undefined && !isSpace(after) && after !== ';' && after !== '{' && after !== ')') {
       throw this.fail(`unexpected "${after}" right after a quoted string`, i + 1);
     }
     this.pos = i + 1;
-    return { text: unescaped(text.slice(start + 1, i)), start, end: i + 1, quote };
+    return { text: unescapeNginxString(text.slice(start + 1, i)), start, end: i + 1, quote };
   }
 
   /** `}`, `#` and quotes inside a bare word are ordinary; `${` does not open a block. */
@@ -149,7 +128,7 @@ class Lexer {
     }
     const end = Math.min(i, text.length);
     this.pos = end;
-    return { text: unescaped(text.slice(start, end)), start, end, quote: '' };
+    return { text: unescapeNginxString(text.slice(start, end)), start, end, quote: '' };
   }
 }
 

@@ -6,6 +6,8 @@
  * variables ngx_http_log_compile_format (src/http/modules/ngx_http_log_module.c).
  */
 
+import { closingQuote, unescapeNginxString } from './nginx-string.ts';
+
 /** How nginx writes the bytes of a value that could be taken for something else. */
 export type Escaping = 'default' | 'json' | 'none';
 
@@ -84,7 +86,7 @@ function tokens(text: string): string[] {
       at = next;
     } else {
       const end = at + /^[^\s;]*/.exec(text.slice(at))![0].length;
-      words.push(text.slice(at, end));
+      words.push(unescapeNginxString(text.slice(at, end)));
       at = end;
     }
   }
@@ -93,35 +95,20 @@ function tokens(text: string): string[] {
 
 function quotedToken(text: string, start: number): [word: string, next: number] {
   const quote = text[start]!;
-  let word = '';
-  for (let at = start + 1; at < text.length; at++) {
-    const char = text[at]!;
-    if (char === quote) {
-      const after = text[at + 1];
-      if (after !== undefined && !/[\s;]/.test(after)) {
-        throw new LogFormatError(
-          `the log format has “${after}” right after a closing ${quote}; check its quotes`,
-        );
-      }
-      return [word, at + 1];
-    }
-    const escaped = char === '\\' ? ESCAPED[text[at + 1] ?? ''] : undefined;
-    if (escaped !== undefined) at++;
-    word += escaped ?? char;
+  const end = closingQuote(text, start);
+  if (end < 0) {
+    throw new LogFormatError(
+      `the log format has an opening ${quote} without its closing one; check its quotes`,
+    );
   }
-  throw new LogFormatError(
-    `the log format has an opening ${quote} without its closing one; check its quotes`,
-  );
+  const after = text[end + 1];
+  if (after !== undefined && !/[\s;]/.test(after)) {
+    throw new LogFormatError(
+      `the log format has “${after}” right after a closing ${quote}; check its quotes`,
+    );
+  }
+  return [unescapeNginxString(text.slice(start + 1, end)), end + 1];
 }
-
-const ESCAPED: Readonly<Record<string, string>> = {
-  '"': '"',
-  "'": "'",
-  '\\': '\\',
-  t: '\t',
-  r: '\r',
-  n: '\n',
-};
 
 function piecesOf(text: string): FormatPiece[] {
   const pieces: FormatPiece[] = [];

@@ -153,26 +153,15 @@ export class Pipeline {
       this.pending.push(bytes, knownAt, [piece], end);
       return;
     }
-    let rest = bytes;
-    let lines: BlockLine[] = [];
-    let divided = false;
-    for (let start = 0; start < rest.length; ) {
-      const newline = rest.indexOf(NEWLINE, start);
-      const lineEnd = newline < 0 ? rest.length : newline;
-      const parsed = lineEnd === start ? 'empty' : this.#parts.parse(rest, start, lineEnd);
-      // Lines whose evidence is complete leave at once; those behind them wait as a block of their own.
-      if (!divided && start > 0 && this.pending.lineNeedsWatermark(parsed, knownAt)) {
-        this.pending.push(rest.subarray(0, start), knownAt, lines, undefined);
-        rest = rest.subarray(start);
-        lines = [];
-        start = 0;
-        divided = true;
-        continue;
-      }
+    const lines: BlockLine[] = [];
+    for (let start = 0; start < bytes.length; ) {
+      const newline = bytes.indexOf(NEWLINE, start);
+      const lineEnd = newline < 0 ? bytes.length : newline;
+      const parsed = lineEnd === start ? 'empty' : this.#parts.parse(bytes, start, lineEnd);
       lines.push({ start, end: lineEnd, parsed });
       start = lineEnd + 1;
     }
-    this.pending.push(rest, knownAt, lines, end);
+    this.pending.push(bytes, knownAt, lines, end);
   }
 
   #emit(block: PendingBlock<LogPosition | undefined>): void {

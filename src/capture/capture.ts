@@ -1,6 +1,7 @@
 import type { Flow, Observation, Source } from '../model/feed.ts';
 
-export type OpenObservation = Extract<Observation, { kind: 'open' }>;
+/** What a new reader gets of the connections that are open. */
+export type SnapshotObservation = Extract<Observation, { kind: 'open' | 'unreadable' }>;
 
 export interface CaptureOptions {
   sources: readonly Source[];
@@ -56,7 +57,7 @@ export interface Subscription {
    * opening; also those that a batch has brought since the call. No batch is delivered between the resolving and the
    * awaiting code's first step.
    */
-  flows: OpenObservation[];
+  flows: SnapshotObservation[];
   /** Since when each source in use is complete for all of these addresses, ms since the epoch. */
   completeSince: Partial<Record<Source, number>>;
 }
@@ -87,6 +88,8 @@ export interface CaptureStats {
   tapWithin: number;
   tapRepeated: number;
   tapNotHttp: number;
+  /** Connections whose requests cannot be read. */
+  unreadable: number;
   tapMalformed: number;
   /** Requests whose id header was not in what was copied. */
   tapWithoutId: number;

@@ -12,7 +12,7 @@ import type {
 import { Accounting } from './conntrack/counters.ts';
 import { conntrackEventFilter } from './conntrack/event-filter.ts';
 import { countsFlows, openConntrackEvents, openConntrackRequests } from './conntrack/events.ts';
-import { FlowTable, openOf } from './conntrack/flow-table.ts';
+import { FlowTable, snapshotOf } from './conntrack/flow-table.ts';
 import { listPort, type SurveyTarget, survey } from './conntrack/resync.ts';
 import { CaptureError } from './error.ts';
 import { AddressSet, AddressTexts, addressBytes, addressText } from './ip-bytes.ts';
@@ -151,7 +151,7 @@ export class KernelCapture implements Capture {
     const subscription: Subscription = { flows: [], completeSince: {} };
     for (const [i, text] of texts.entries()) {
       const watched = watching[i]!;
-      for (const entry of this.#flows.ofSource(text)) subscription.flows.push(openOf(entry));
+      for (const entry of this.#flows.ofSource(text)) subscription.flows.push(...snapshotOf(entry));
       for (const [source, since] of Object.entries(watched.completeSince) as [Source, number][]) {
         subscription.completeSince[source] = Math.max(since, subscription.completeSince[source] ?? 0);
       }
@@ -376,6 +376,7 @@ function newStats(): CaptureStats {
     tapWithin: 0,
     tapRepeated: 0,
     tapNotHttp: 0,
+    unreadable: 0,
     tapMalformed: 0,
     tapWithoutId: 0,
     tapLost: 0,

@@ -4,7 +4,7 @@ import type { Observation, Source } from '../model/feed.ts';
 import type { CaptureSink, CaptureStats } from './capture.ts';
 import { Completeness } from './completeness.ts';
 import type { Accounting } from './conntrack/counters.ts';
-import { type FlowTable, openOf } from './conntrack/flow-table.ts';
+import { type FlowTable, snapshotOf } from './conntrack/flow-table.ts';
 import { type ConntrackEvent, parseConntrack, TCP_CLOSE, TCP_TIME_WAIT } from './conntrack/message.ts';
 import type { AddressSet, AddressTexts } from './ip-bytes.ts';
 import type { Drained, MessageVisitor } from './netlink/socket.ts';
@@ -178,7 +178,7 @@ export class SourceMerge {
       flows.release(endings, end, this.#out);
       if (this.#applyLater(end)) requests = this.#placeRequests(requests, undefined);
     }
-    for (const { request } of requests) this.#tell(request);
+    for (const each of requests) this.#emit(each);
     this.#brought = stats.tapRequests - before;
     stats.flows = flows.size;
     stats.flowsRefused = flows.refused;
@@ -317,20 +317,37 @@ export class SourceMerge {
       }
       if (entry !== undefined && entry !== 'several') {
         const what = 'seq' in each ? takeSegment(entry, each) : 'request';
-        if (what === 'repeated') stats.tapRepeated++;
-        else if (what === 'not-http') stats.tapNotHttp++;
-        if (what !== 'request') continue;
+        if (what === 'repeated') {
+          stats.tapRepeated++;
+          continue;
+        }
         request.vip = entry.vip;
         request.vport = entry.vport;
+        each.unreadable = what === 'unreadable';
+      } else if (entry === 'several' && request.midStream && 'seq' in each) {
+        // Which connection it is, and so what came before, is not known.
+        each.unreadable = true;
       }
-      if (each.placed && held.length === 0) this.#tell(request);
+      if (each.placed && held.length === 0) this.#emit(each);
       else held.push(each);
     }
     return held;
   }
 
-  #tell(request: PendingRequest['request']): void {
+  #emit(pending: PendingRequest | PendingSegment): void {
+    const { request } = pending;
     const { stats } = this.#options;
+    if ('protocol' in pending && pending.unreadable) {
+      const { t, src, sport, vip, vport, ip, port, via } = request;
+      const dialed = vip === undefined || vport === undefined ? {} : { vip, vport };
+      stats.unreadable++;
+      this.#out.push({
+        kind: 'unreadable',
+        ...{ t, src, sport, ...dialed, ip, port, via },
+        protocol: pending.protocol,
+      });
+      return;
+    }
     this.#out.push(request);
     if (request.midStream) {
       stats.tapWithin++;
@@ -364,7 +381,7 @@ export class SourceMerge {
       for (const entry of flows.ofSource(src)) {
         entry.t = wall;
         entry.preexisting = true;
-        this.#out.push(openOf(entry));
+        this.#out.push(...snapshotOf(entry));
       }
     }
     return true;

@@ -1,4 +1,4 @@
-import type { FeedRecord, Observation, Source } from '../model/feed.ts';
+import type { FeedRecord, Observation, Source, UnreadableProtocol } from '../model/feed.ts';
 import { RecordScanner } from './scanner.ts';
 
 /** Longest line of the feed in bytes: an id, a method, a path of up to a snap length, escaped, and addresses. */
@@ -22,6 +22,8 @@ export function encodeRecord(record: Observation, seq: number): string {
       const flow = `${head},"src":"${record.src}","sport":${record.sport}${dialled},"ip":"${record.ip}","port":${record.port}`;
       if (record.kind === 'open')
         return `${flow},"via":"${record.via}"${record.preexisting ? ',"preexisting":true' : ''}${record.kernelTime ? ',"kernelTime":true' : ''}${sinceOf(record)}}\n`;
+      if (record.kind === 'unreadable')
+        return `${flow},"protocol":"${record.protocol}","via":"${record.via}"}\n`;
       if (record.kind === 'close') return `${flow},"via":"${record.via}"${endOf(record)}}\n`;
       const own = record.idBeforeHost ? ',"idBeforeHost":true' : '';
       const after = record.afterChunks ? ',"afterChunks":true' : '';
@@ -111,6 +113,10 @@ export function decodeRecord(line: string): FeedRecord | undefined | string {
     case 'close':
     case 'request':
       return isFlow(record) ? (value as FeedRecord) : `incomplete ${record.kind}: ${line.slice(0, 120)}`;
+    case 'unreadable':
+      return isFlow(record) && isProtocol(record.protocol)
+        ? (value as FeedRecord)
+        : `incomplete unreadable: ${line.slice(0, 120)}`;
     case 'tick':
       return value as FeedRecord;
     case 'gap':
@@ -152,6 +158,10 @@ function isCounts(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
   const { sentPackets, sentBytes, receivedPackets, receivedBytes } = value as Record<string, unknown>;
   return [sentPackets, sentBytes, receivedPackets, receivedBytes].every(isNumber);
+}
+
+function isProtocol(value: unknown): value is UnreadableProtocol {
+  return value === 'http2' || value === 'tls' || value === 'other' || value === 'offloaded';
 }
 
 function isSource(value: unknown): value is Source {

@@ -80,6 +80,26 @@ export function connectionsIn(
   }
 }
 
+/** Connections whose requests cannot be read: any of them may have carried the attempt, whatever else was seen. */
+export function addUnreadable(
+  index: FlowIndex,
+  service: Service | undefined,
+  attempt: Attempt,
+  window: Window,
+  candidates: Candidates,
+): void {
+  for (const group of service ? [service, index.unknown] : [index.unknown]) {
+    if (group.unreadableKnownSince > window.answeredAfter && group.unreadableKnownSince !== -Infinity)
+      candidates.several = true;
+    let looked = 0;
+    for (const connection of group.unreadable) {
+      if (++looked > MAX_LOOKED_AT) candidates.several = true;
+      if (candidates.several) return;
+      if (fits(connection, attempt, window)) candidates.add(connection);
+    }
+  }
+}
+
 export function fits(connection: Connection, attempt: Attempt, window: Window): boolean {
   return (
     connection.openFrom <= window.end &&

@@ -1,11 +1,11 @@
 import type { ParsedLine } from '../model/line.ts';
 import type { Outcome } from '../model/outcome.ts';
-import type { TappedRequest } from './index/connection.ts';
+import type { Service, TappedRequest } from './index/connection.ts';
 import type { FlowIndex } from './index/flow-index.ts';
 import type { Match } from './match-result.ts';
 import { matchByElimination } from './rules/only-candidate.ts';
 import { matchById } from './rules/request-id.ts';
-import { attemptWindows, ranAcrossClockRollback } from './window.ts';
+import { attemptWindows, ranAcrossClockRollback, wasCarried } from './window.ts';
 
 const NONE: readonly TappedRequest[] = [];
 
@@ -20,7 +20,7 @@ const NONE: readonly TappedRequest[] = [];
  */
 export function matchLine(line: ParsedLine, readAt: number, index: FlowIndex): Match {
   const { attempts } = line;
-  const windows = attemptWindows(line, readAt);
+  const windows = attemptWindows(line, readAt, index.lineClock);
   const outcomes = new Array<Outcome>(attempts.length);
   const match: Match = { outcomes, matched: NONE, retryAtNextWatermark: false };
   const mistimed = ranAcrossClockRollback(line, index.coverage.repeatedUntil);
@@ -41,7 +41,18 @@ export function matchLine(line: ParsedLine, readAt: number, index: FlowIndex): M
     const byId = outcomes[k];
     if (byId && ('evidence' in byId || byId.reason === 'ambiguous' || byId.reason === 'direct')) continue;
     const byElimination = matchByElimination(line, k, windows[k]!, readAt, service, index, match);
-    outcomes[k] = byId && 'reason' in byElimination ? byId : byElimination;
+    if (!byId && 'evidence' in byElimination && hidesItsId(line, k, service))
+      outcomes[k] = { reason: 'ambiguous' };
+    else outcomes[k] = byId && 'reason' in byElimination ? byId : byElimination;
   }
   return match;
+}
+
+/**
+ * The line has an id, the Service's requests carry ids, and this id was not among them. Its request was not seen, so the
+ * requests that were seen say nothing about it, however few they are.
+ */
+function hidesItsId(line: ParsedLine, k: number, service: Service | undefined): boolean {
+  if (line.id === undefined || service === undefined || !service.carriesIds) return false;
+  return typeof line.attempts[k]!.localPort !== 'number' && wasCarried(line, k) !== 'no';
 }

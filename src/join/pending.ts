@@ -94,15 +94,12 @@ export class PendingBlocks<Tag> {
     return matches === undefined ? needs : needs + (this.#timing?.waitMs ?? 0);
   }
 
-  /** Whether evidence of the line is still to come. */
-  lineNeedsWatermark(parsed: ParsedLine | UnparsedReason, readAt: number): boolean {
-    return this.#lineNeeds(parsed, readAt) > this.#index.coverage.watermark;
-  }
-
   push(bytes: Buffer, readAt: number, lines: readonly BlockLine[], tag: Tag): void {
     let needs = -Infinity;
     for (const { parsed } of lines) {
       needs = Math.max(needs, this.#lineNeeds(parsed, readAt));
+      if (typeof parsed !== 'string' && parsed.endMs !== undefined && parsed.endStepMs <= 1)
+        this.#index.lineClock.observe(parsed.endMs, readAt);
       if (this.#timing && typeof parsed !== 'string' && parsed.attempts.length > 0)
         this.#timing.observe(parsed, readAt);
     }

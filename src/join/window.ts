@@ -1,4 +1,5 @@
 import type { ParsedLine } from '../model/line.ts';
+import { type LineClock, OFFLINE_LATE_MS } from './line-clock.ts';
 
 /**
  * How far an attempt that got no answer may trail the time of its line (ms): nginx reads its clock once per turn of its
@@ -61,12 +62,12 @@ export interface Window {
  * how much later than the line says it is looked for.
  */
 export function lineEnd(line: ParsedLine, readAt: number, slackMs = 0): number {
-  if (line.endMs === undefined) return readAt;
+  if (line.endMs === undefined || readAt !== Infinity) return readAt;
   for (let k = 0; k < line.attempts.length; k++) {
     if (line.attempts[k]!.kind === 'ip' && wasSent(line, k) !== 'yes')
-      return Math.min(readAt, line.endMs + line.endStepMs + TURN_MS);
+      return line.endMs + line.endStepMs + TURN_MS;
   }
-  return Math.min(readAt, line.endMs + line.endStepMs + slackMs);
+  return line.endMs + line.endStepMs + Math.max(OFFLINE_LATE_MS, slackMs);
 }
 
 /**
@@ -99,10 +100,14 @@ export function ranAcrossClockRollback(
  * turn than the one that sent the request, so a request was out when its answer's turn began. Each time that is added
  * up brings its tolerance.
  */
-export function attemptWindows(line: ParsedLine, readAt: number): Window[] {
+export function attemptWindows(line: ParsedLine, readAt: number, clock: LineClock): Window[] {
   const { attempts, endMs, requestMs } = line;
-  const start = endMs !== undefined && requestMs !== undefined ? endMs - requestMs : -Infinity;
-  const written = endMs === undefined ? Infinity : endMs + line.endStepMs;
+  const timed = endMs !== undefined && requestMs !== undefined && !clock.runsAhead(readAt);
+  const start = timed ? endMs - requestMs : -Infinity;
+  const offline = readAt === Infinity;
+  const written = !offline || endMs === undefined ? readAt : endMs + line.endStepMs + OFFLINE_LATE_MS;
+  // Logged durations may be longer than real ones by what the clock lags: they pull an end earlier only by what is left.
+  const coarse = Math.max(STEP_MS, offline ? OFFLINE_LATE_MS : clock.coarsenessMs);
   // An array that grows takes room for many from the first element on.
   const windows = new Array<Window>(attempts.length);
   let before = 0;
@@ -119,10 +124,11 @@ export function attemptWindows(line: ParsedLine, readAt: number): Window[] {
   for (let k = attempts.length - 1; k >= 0; k--) {
     const window = windows[k]!;
     const { headerMs, responseMs } = attempts[k]!;
-    const over = written - Math.max(0, after - (attempts.length - 1 - k) * STEP_MS);
+    const later = attempts.length - 1 - k;
+    const over = written - (later > 0 ? Math.max(0, after - later * coarse) : 0);
     const unanswered =
-      typeof headerMs === 'number' ? Math.max(0, (responseMs ?? headerMs) - headerMs - STEP_MS) : 0;
-    const sent = wasSent(line, k) === 'yes' ? over - unanswered : written + TURN_MS;
+      typeof headerMs === 'number' ? Math.max(0, (responseMs ?? headerMs) - headerMs - coarse) : 0;
+    const sent = wasSent(line, k) === 'yes' ? over - unanswered : written + (offline ? TURN_MS : 0);
     window.end = Math.max(window.begin, Math.min(readAt, sent));
     after += responseMs ?? 0;
   }

@@ -108,6 +108,21 @@ export interface RequestRecord extends Flow {
   update?: true;
 }
 
+/** Why the requests of a connection cannot be read. */
+export type UnreadableProtocol = 'http2' | 'tls' | 'other' | 'offloaded';
+
+/**
+ * The requests of this connection cannot be read, from its beginning or from `t` on: its first payload is no HTTP/1
+ * request, or a flow table takes its packets past the tap (`offloaded`). Holds until the connection closes.
+ */
+export interface UnreadableRecord extends Flow {
+  kind: 'unreadable';
+  seq: number;
+  t: number;
+  via: Source;
+  protocol: UnreadableProtocol;
+}
+
 /** Everything that happened up to `t` has been sent. The event behind a record lies between the tick before it and its `t`. */
 export interface TickRecord {
   kind: 'tick';
@@ -140,7 +155,14 @@ export interface NameRecord {
   service: string;
 }
 
-export type FeedRecord = OpenRecord | CloseRecord | RequestRecord | TickRecord | GapRecord | NameRecord;
+export type FeedRecord =
+  | OpenRecord
+  | CloseRecord
+  | RequestRecord
+  | UnreadableRecord
+  | TickRecord
+  | GapRecord
+  | NameRecord;
 
 type WithoutSeq<R> = R extends FeedRecord ? Omit<R, 'seq'> : never;
 

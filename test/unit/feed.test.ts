@@ -264,7 +264,9 @@ test('what was recorded while a reader was away comes with the names of then and
 });
 
 test('how a connection ended and whose time its opening has travel with the record', () => {
-  const { preexisting: _, ...flow } = open(NGINX, 40_001);
+  const seen = open(NGINX, 40_001);
+  assert.ok(seen.kind === 'open');
+  const { preexisting: _, ...flow } = seen;
   const opened: Observation = { ...flow, kernelTime: true };
   const closed: Observation[] = (['fin', 'refused'] as const).map((end) => ({
     ...flow,
@@ -272,7 +274,10 @@ test('how a connection ended and whose time its opening has travel with the reco
     end,
     endedBefore: T0 + 0.25,
   }));
-  for (const observation of [opened, ...closed]) {
+  const unreadable: Observation[] = (['http2', 'tls', 'other', 'offloaded'] as const).map((protocol) => {
+    return { ...flow, kind: 'unreadable', via: 'tap', protocol };
+  });
+  for (const observation of [opened, ...closed, ...unreadable]) {
     assert.deepEqual(decodeRecord(encodeRecord(observation, 7)), { ...observation, seq: 7 });
   }
 });

@@ -118,12 +118,12 @@ test('where no id stands before Host, ids are believed as they are', () => {
   assert.equal(settle('two', 9, 20), B);
 });
 
-test('a request that another line has claimed by its id does not count against one without', () => {
+test('a line whose id was not seen on a Service that carries ids is left alone', () => {
   const { seen, settle } = world();
   seen(10, A, { id: 'first', singleSegment: true });
   assert.equal(settle('first', 9, 20), A);
   seen(11, B, { singleSegment: true });
-  assert.equal(settle('second', 9, 20), B);
+  assert.equal(settle('second', 9, 20), 'ambiguous');
 });
 
 test('what a client writes into its tunnel does not end the tunnel: the line of it is left alone', () => {

@@ -9,6 +9,7 @@ const fresh = (): RequestOrder => ({
   last: undefined,
   upgraded: false,
   chunked: false,
+  unreadable: undefined,
 });
 
 interface Given {
@@ -32,6 +33,7 @@ function segment({ seq, length, ack, request, upgrade = false, chunked = false }
     requestEnd: typeof request === 'number' ? (seq + request) >>> 0 : undefined,
     upgrade,
     chunked,
+    protocol: 'tls',
     placed: true,
   };
 }
@@ -143,9 +145,9 @@ test('in a tunnel no id is believed, and nothing but what looks like a request i
   );
 });
 
-test('a connection that never carried a request holds none', () => {
+test('a connection whose first payload is no request is unreadable, once', () => {
   assert.deepEqual(told({ seq: 1, length: 500, ack: 1 }, { seq: 501, length: 500, ack: 9 }), [
-    'not-http',
-    'not-http',
+    'unreadable',
+    'repeated',
   ]);
 });

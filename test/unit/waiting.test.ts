@@ -127,6 +127,7 @@ test('where the clock was set back, nothing is claimed from before, and claims g
   feed(...served('a', after - 8, 1, '10.244.0.64'), { kind: 'tick', t: after + 10 });
   assert.deepEqual(take(after + 10), ['after: 10.244.0.64 by request-id']);
   push(line('z', back), after + 11, 'before');
+  feed({ kind: 'tick', t: after + 11 });
   assert.deepEqual(take(after + 11), ['before: gap']);
 });
 

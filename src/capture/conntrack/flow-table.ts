@@ -1,6 +1,7 @@
 /** The connections of the subscribed addresses, as conntrack tells them. */
 
 import type { CloseRecord, Flow, Observation } from '../../model/feed.ts';
+import type { SnapshotObservation } from '../capture.ts';
 import type { RequestOrder } from '../tap/request-order.ts';
 import { type ConntrackEvent, TCP_TIME_WAIT } from './message.ts';
 
@@ -279,6 +280,7 @@ export class FlowTable {
       last: undefined,
       upgraded: false,
       chunked: false,
+      unreadable: undefined,
       next: bySport.get(event.sport),
     };
     bySport.set(event.sport, entry);
@@ -323,6 +325,13 @@ export function openOf(entry: FlowEntry): OpenObservation {
   if (entry.preexisting) return { ...open, preexisting: true };
   if (entry.kernelTime) return { ...open, kernelTime: true };
   return entry.openedAfter === undefined ? open : { ...open, openedAfter: entry.openedAfter };
+}
+
+/** What a new reader has to know of an open connection: that it is open, and whether its requests can be read. */
+export function snapshotOf(entry: FlowEntry): SnapshotObservation[] {
+  const { unreadable, t } = entry;
+  if (unreadable === undefined) return [openOf(entry)];
+  return [openOf(entry), { kind: 'unreadable', t, ...flowOf(entry), via: 'tap', protocol: unreadable }];
 }
 
 function flowOf({ src, sport, vip, vport, ip, port }: FlowEntry): Required<Flow> {

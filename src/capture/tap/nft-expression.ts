@@ -2,6 +2,7 @@
  * The expressions that nftables' rules are made of (linux/netfilter/nf_tables.h). A rule goes on while each of them holds;
  * values are handed on in register 1.
  */
+import { endianness } from 'node:os';
 import { attribute, nested, number16, number32, text } from '../netlink/message.ts';
 
 const NFT_REG_VERDICT = 0;
@@ -10,9 +11,13 @@ export const NFT_GOTO = -4;
 export const NFT_RETURN = -5;
 const NFT_META_NFPROTO = 15;
 export const NFT_META_L4PROTO = 16;
+const NFT_META_IIFTYPE = 8;
 export const NFT_CT_DIRECTION = 1;
 export const NFT_CT_ID = 23;
 const NFT_CMP_NEQ = 1;
+const NFT_LOOKUP_F_INV = 1;
+/** linux/if_arp.h */
+const ARPHRD_LOOPBACK = 772;
 const NFT_DYNSET_OP_UPDATE = 1;
 const NFT_PAYLOAD_NETWORK_HEADER = 1;
 export const NFT_PAYLOAD_TRANSPORT_HEADER = 2;
@@ -73,6 +78,21 @@ export function ct(key: number): Buffer {
   return expression('ct', number32(2, key), number32(1, NFT_REG_1));
 }
 
+/** The packet did not come in by the loopback interface. */
+export function notFromLoopback(): Buffer[] {
+  const type = Buffer.alloc(2);
+  // Registers hold interface types in host order.
+  if (endianness() === 'LE') type.writeUInt16LE(ARPHRD_LOOPBACK);
+  else type.writeUInt16BE(ARPHRD_LOOPBACK);
+  return [meta(NFT_META_IIFTYPE), differs(type)];
+}
+
+/** Register 1 is in the set, or with `inverse` is not. */
+export function lookup(set: string, inverse = false): Buffer {
+  const flags = inverse ? [number32(5, NFT_LOOKUP_F_INV)] : [];
+  return expression('lookup', text(1, set), number32(2, NFT_REG_1), ...flags);
+}
+
 /** Puts register 1 into the set, or gives it its full time again. */
 export function update(set: string): Buffer {
   return expression('dynset', text(1, set), number32(3, NFT_DYNSET_OP_UPDATE), number32(4, NFT_REG_1));
@@ -83,7 +103,7 @@ export function matchAddress(set: string, family: number, offset: number, length
     meta(NFT_META_NFPROTO),
     equals(family),
     payload(NFT_PAYLOAD_NETWORK_HEADER, offset, length),
-    expression('lookup', text(1, set), number32(2, NFT_REG_1)),
+    lookup(set),
   ];
 }
 

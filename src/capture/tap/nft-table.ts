@@ -6,16 +6,24 @@
  *       set clients4 { type ipv4_addr; flags timeout; timeout 30s }
  *       set clients6 { type ipv6_addr; flags timeout; timeout 30s }
  *       set bodies { typeof ct id; size 131072; flags dynamic,timeout; timeout 1m }
+ *       set opaque { typeof ct id; size 131072; flags dynamic,timeout; timeout 1h }
  *       chain tap {
  *         type filter hook postrouting priority 90; policy accept;
  *         ip saddr @clients4 goto request
  *         ip6 saddr @clients6 goto request
  *       }
+ *       chain local {
+ *         type filter hook input priority 90; policy accept;
+ *         meta iiftype != loopback ip saddr @clients4 goto request
+ *         meta iiftype != loopback ip6 saddr @clients6 goto request
+ *       }
  *       chain request {
  *         HEAD @ih,0,32 != "GET " @ih,0,32 != "HEAD" @ih,0,32 != "PRI " update @bodies { ct id }
  *         HEAD log group 9797 snaplen 1024 queue-threshold 1 return
  *         meta l4proto tcp ct direction original @ih,0,8 0-255 ct id @bodies update @bodies { ct id }
- *           log group 9797 snaplen 60 queue-threshold 1
+ *           log group 9797 snaplen 60 queue-threshold 1 return
+ *         meta l4proto tcp ct direction original @ih,0,8 0-255 ct id != @opaque
+ *           log group 9797 snaplen 128 queue-threshold 1 update @opaque { ct id }
  *         meta l4proto tcp tcp flags & (syn | ack) == syn log prefix "realpod: " level info
  *       }
  *     }
@@ -31,24 +39,29 @@
  *         ip daddr @clients4 meta l4proto tcp ct direction reply tcp flags & (fin | rst | psh) != 0
  *           log prefix "a" group 9797 snaplen 40 queue-threshold 1
  *       }
- *       chain answers {            # for an nginx on the node's own network
- *         type filter hook input priority 90; policy accept;
- *         the second rule of the above
- *       }
  *
- * It is spoken to the kernel directly, from a socket that stays open: the kernel lets no one else change an owned
- * table, and removes it when that socket closes, however this process ends. Priority 90 is after DNAT and before SNAT
- * (100), so a packet has nginx's address and the pod's. `@ih` needs Linux 5.16, an owner 5.12: what can run the tap can
- * own the table.
+ * and the same in `local`, each behind `meta iiftype != loopback`.
  *
- * The three ranges let through every packet that can begin a request: nginx sends methods of A-Z, `_` and `-` only, of
- * any length, then a space and the target. Methods that are not known must not be missed: a request that goes unseen
- * could be mistaken for another one with its id.
+ * Packets leave a node's stack in one of two ways: through postrouting, or, where they are for an address of the node
+ * itself (a backend with hostNetwork), through input. Both have the tap. A packet from the node to itself passes both
+ * hooks, by the loopback interface, and is logged in postrouting only.
  *
- * A request's beginning can also stand within a packet, after the rest of the body before it, where the backend
- * answered before it had read that. So of connections that carry bodies, the headers of all further packets are logged:
- * by the acknowledgement number the reader tells those that came after an answer had begun. A connection is looked
- * after for a minute after its last packet. GET and HEAD are left out, as WebSockets begin with GET; so is HTTP/2.
+ * The helper sends the table to the kernel from a socket that stays open: no other process can change an owned table, and
+ * the kernel removes it when that socket closes, however this process ends. Priority 90 is after DNAT and before SNAT
+ * (100), so a packet has nginx's address and the pod's. `@ih` needs Linux 5.16, an owner 5.12: a kernel that can run the
+ * tap can own the table.
+ *
+ * The three ranges of HEAD let every packet through that can begin a request: nginx sends methods of A-Z, `_` and `-` only,
+ * of any length, then a space and the target. Unknown methods must not be missed: a request that nobody saw could be
+ * mistaken for another one with its id.
+ *
+ * A request can also begin within a packet, behind the rest of the body before it, where the backend answered before it had
+ * read that body. So the headers of all further packets are logged for connections that carry bodies; the acknowledgement
+ * number tells which of them came after an answer had begun. A connection is followed for a minute after its last packet.
+ * GET and HEAD are left out, as WebSockets begin with GET, and so is HTTP/2 (`PRI`).
+ *
+ * Of a connection that carries anything else (TLS, FastCGI, a tunnel, a connection older than the table) one packet is logged:
+ * its requests cannot be read, and the join has to know that they exist.
  */
 import { constants } from 'node:os';
 import { CaptureError } from '../error.ts';
@@ -66,6 +79,7 @@ import {
   expression,
   LIST_ELEMENT,
   log,
+  lookup,
   masked,
   matchAddress,
   meta,
@@ -75,8 +89,8 @@ import {
   NFT_META_L4PROTO,
   NFT_PAYLOAD_INNER_HEADER,
   NFT_PAYLOAD_TRANSPORT_HEADER,
-  NFT_REG_1,
   NFT_RETURN,
+  notFromLoopback,
   type PacketLog,
   payload,
   update,
@@ -123,6 +137,12 @@ const LOG_LEVEL_INFO = 6;
 /** Connections whose bodies are followed, at most, and for how long after their last packet. More are not followed. */
 const BODIES_LIMIT = 131_072;
 const BODIES_TIMEOUT_MS = 60_000;
+
+/** Connections that carried something else than requests and known bodies: one packet of each is logged an hour. */
+const OPAQUE_LIMIT = 131_072;
+const OPAQUE_TIMEOUT_MS = 3_600_000;
+/** IP and TCP headers with options, and the first bytes that tell the protocol. */
+const OPAQUE_SNAPLEN = 128;
 
 const { EEXIST, EINVAL, ENOENT, EOPNOTSUPP, EPERM, EACCES } = constants.errno;
 
@@ -258,13 +278,16 @@ function tableMessages({ tap, logOpenings }: TableRules): Message[] {
     newSet('clients4', TYPE_IPADDR, 4, 1, ELEMENT_TIMEOUT_MS),
     newSet('clients6', TYPE_IP6ADDR, 16, 2, ELEMENT_TIMEOUT_MS),
     newSet('bodies', TYPE_MARK, 4, 3, BODIES_TIMEOUT_MS, BODIES_LIMIT),
+    newSet('opaque', TYPE_MARK, 4, 4, OPAQUE_TIMEOUT_MS, OPAQUE_LIMIT),
     baseChain('tap', NF_INET_POST_ROUTING),
+    baseChain('local', NF_INET_LOCAL_IN),
     inTable(NEWCHAIN, NLM_F_CREATE, text(1, TABLE), text(3, 'request')),
     ...(tap?.headersOnly ? headerRules(tap) : []),
-    ...Object.values(FAMILIES).map(({ set, protocol, sourceAt, length }) =>
-      newRule('tap', ...matchAddress(set, protocol, sourceAt, length), verdict(NFT_GOTO, text(2, 'request'))),
-    ),
-    ...(tap && !tap.headersOnly ? [bodiesRule, requestRule(tap), withinBodyRule(tap)] : []),
+    ...Object.values(FAMILIES).flatMap(({ set, protocol, sourceAt, length }) => {
+      const jump = [...matchAddress(set, protocol, sourceAt, length), verdict(NFT_GOTO, text(2, 'request'))];
+      return [newRule('tap', ...jump), newRule('local', ...notFromLoopback(), ...jump)];
+    }),
+    ...(tap && !tap.headersOnly ? [bodiesRule, requestRule(tap), withinBodyRule(tap), opaqueRule(tap)] : []),
     ...(logOpenings ? [openingRule] : []),
   ];
 }
@@ -299,9 +322,8 @@ function baseChain(name: string, hook: number): Message {
   );
 }
 
-/** Answers come to this machine itself, and not through postrouting, where nginx is on the node's network. */
 function headerRules(tap: TapRule): Message[] {
-  const messages = [baseChain('answers', NF_INET_LOCAL_IN)];
+  const messages: Message[] = [];
   for (const family of [4, 6] as const) {
     const { set, protocol, sourceAt, length } = FAMILIES[family];
     const copied = { ...tap, snaplen: HEADER_BYTES[family] };
@@ -315,7 +337,8 @@ function headerRules(tap: TapRule): Message[] {
       ...flagged(TCP_FIN | TCP_RST | TCP_PSH, DIRECTION_REPLY),
       log(copied, ANSWER_PREFIX),
     ];
-    messages.push(newRule('tap', ...requests), newRule('tap', ...answers), newRule('answers', ...answers));
+    for (const rule of [requests, answers])
+      messages.push(newRule('tap', ...rule), newRule('local', ...notFromLoopback(), ...rule));
   }
   return messages;
 }
@@ -343,9 +366,23 @@ function withinBodyRule(tap: TapRule): Message {
     ...fromClient,
     ...byteInRange(0, 0, 0xff),
     ct(NFT_CT_ID),
-    expression('lookup', text(1, 'bodies'), number32(2, NFT_REG_1)),
+    lookup('bodies'),
     update('bodies'),
     log({ ...tap, snaplen: HEADER_BYTES[6] }),
+    verdict(NFT_RETURN),
+  );
+}
+
+/** Logged before it is remembered: with a full set every such packet is logged, which costs CPU and loses nothing. */
+function opaqueRule(tap: TapRule): Message {
+  return newRule(
+    'request',
+    ...fromClient,
+    ...byteInRange(0, 0, 0xff),
+    ct(NFT_CT_ID),
+    lookup('opaque', true),
+    log({ ...tap, snaplen: Math.min(tap.snaplen, OPAQUE_SNAPLEN) }),
+    update('opaque'),
   );
 }
 

@@ -1,4 +1,5 @@
 /** What a segment is, by what was seen on its connection before it. HTTP/1.x has one request after the other. */
+import type { UnreadableProtocol } from '../../model/feed.ts';
 import type { PendingSegment } from './request-tap.ts';
 
 /** How far a connection has come, as its segments told. */
@@ -13,11 +14,14 @@ export interface RequestOrder {
   upgraded: boolean;
   /** A body in chunks was sent on it: what begins like a request may be a piece of that. */
   chunked: boolean;
+  /** Its requests cannot be read: its first payload was no HTTP/1 request. */
+  unreadable: UnreadableProtocol | undefined;
 }
 
 /**
  * `request`: to be told, as it is or, where it may only hold a request's beginning, with `midStream` and nothing else.
- * `repeated`: a request's segment sent again, or a piece of its body. `not-http`: no request was seen before it.
+ * `repeated`: a request's segment sent again, or a piece of its body, or of a protocol that is already known to be
+ * unreadable. `unreadable`: the first payload that was seen of the connection, and no request.
  *
  * Notes on `order` what follows from the segment, and may change what its request says: a client can write what looks
  * like a request, with any id, into a body or into a tunnel.
@@ -25,11 +29,15 @@ export interface RequestOrder {
 export function takeSegment(
   order: RequestOrder,
   segment: PendingSegment,
-): 'request' | 'repeated' | 'not-http' {
+): 'request' | 'repeated' | 'unreadable' {
   const { request, seq, ack, segmentEnd } = segment;
   const { lastAck, last } = order;
+  if (order.unreadable !== undefined) return 'repeated';
   if (lastAck === undefined) {
-    if (request.midStream) return 'not-http';
+    if (request.midStream) {
+      order.unreadable = segment.protocol;
+      return 'unreadable';
+    }
   } else {
     // A new request acknowledges the answer to the one before.
     if (ack === lastAck) {

@@ -1,6 +1,6 @@
 /** The tap's packets as requests. */
 
-import type { Observation } from '../../model/feed.ts';
+import type { Observation, UnreadableProtocol } from '../../model/feed.ts';
 import type { CaptureStats } from '../capture.ts';
 import type { AddressSet, AddressTexts } from '../ip-bytes.ts';
 import { parseNflog } from './nflog.ts';
@@ -14,6 +14,8 @@ export interface PendingRequest {
   request: RequestObservation;
   /** All that can be known of its connection is known. */
   placed: boolean;
+  /** It says that requests of its connection cannot be read. */
+  unreadable?: boolean;
 }
 
 /** A request that has yet to be told from the same one sent again, and from what only looks like one. */
@@ -27,6 +29,8 @@ export interface PendingSegment extends PendingRequest {
   requestEnd: number | undefined;
   /** Another protocol may follow it on its connection. */
   upgrade: boolean;
+  /** What it is if it is the first payload of its connection and no request. */
+  protocol: UnreadableProtocol;
   /** Its body comes in chunks: where that ends the packets that are copied do not tell. */
   chunked: boolean;
 }
@@ -127,12 +131,14 @@ export class TapPackets implements TapReading {
       requestEnd: undefined,
       upgrade: false,
       chunked: false,
+      protocol: 'other',
       placed: false,
     };
     this.#requests.push(pending);
     const head = parseRequestHead(bytes, segment.payloadStart, segment.payloadEnd, idHeader);
     if (head === 'not-http') {
       request.midStream = true;
+      pending.protocol = protocolOf(bytes, segment.payloadStart, segment.payloadEnd);
       return;
     }
     const { entireBytes, upgrade, chunked } = head;
@@ -152,4 +158,15 @@ export class TapPackets implements TapReading {
       if (entireBytes === payloadLength) request.singleSegment = true;
     }
   }
+}
+
+const HTTP_2_PREFACE = Buffer.from('PRI * HTTP/2');
+/** A TLS record of the handshake (RFC 8446, section 5.1): type 22, version 3.x. */
+const TLS_HANDSHAKE = Buffer.of(22, 3);
+
+function protocolOf(bytes: Buffer, start: number, end: number): UnreadableProtocol {
+  const beginsWith = (what: Buffer): boolean =>
+    end - start >= what.length && bytes.compare(what, 0, what.length, start, start + what.length) === 0;
+  if (beginsWith(HTTP_2_PREFACE)) return 'http2';
+  return beginsWith(TLS_HANDSHAKE) ? 'tls' : 'other';
 }

@@ -44,6 +44,7 @@ export function helperMetrics({
       ['conntrack-malformed', capture.conntrackMalformed],
       ['tap-malformed', capture.tapMalformed],
       ['tap-not-http', capture.tapNotHttp],
+      ['unreadable', capture.unreadable],
       ['tap-repeated', capture.tapRepeated],
       ['kernel-log-not-a-record', kernelLog?.notRecords ?? 0],
       ['kernel-log-not-tcp', kernelLog?.notTcp ?? 0],

@@ -1,4 +1,4 @@
-import type { Flow, OpenRecord, RequestRecord } from '../../model/feed.ts';
+import type { Flow, OpenRecord, RequestRecord, UnreadableRecord } from '../../model/feed.ts';
 import { CountTrust } from '../count-trust.ts';
 import type { FifoEntry } from './fifo-list.ts';
 
@@ -29,6 +29,8 @@ export interface Connection extends FifoEntry<Connection> {
   latest: TappedRequest | undefined;
   /** A request that may have begun within packets of the one before it, and was not seen. */
   midStream: TappedRequest | undefined;
+  /** Its requests cannot be read: any attempt on its Service may have been on it while it was open. */
+  unreadable: boolean;
   /** Its ends, once an outcome has told them. */
   flow: Flow | undefined;
   /** Where requests are told by byte counts: the one before `latest`, and the youngest that may hold another. */
@@ -38,7 +40,7 @@ export interface Connection extends FifoEntry<Connection> {
 
 /** As its first record told of it: opened after `openFrom` (ms since the epoch; -Infinity if not known), and by then. */
 export function newConnection(
-  { src, sport, via, t }: OpenRecord | RequestRecord,
+  { src, sport, via, t }: OpenRecord | RequestRecord | UnreadableRecord,
   service: Service,
   backend: Backend,
   openFrom: number,
@@ -57,6 +59,7 @@ export function newConnection(
     midStream: undefined,
     previous: undefined,
     mayHoldAnother: undefined,
+    unreadable: false,
     flow: undefined,
     order: undefined,
     before: undefined,
@@ -179,6 +182,12 @@ export interface Service {
   readonly withHiddenRequest: Set<Connection>;
   /** Whether its lines' byte counts are those of the wire. */
   readonly counts: CountTrust;
+  /** Its connections whose requests cannot be read, in the order in which that was seen. */
+  readonly unreadable: Set<Connection>;
+  /** Unreadable connections that may have served a request before this time may be forgotten, ms since the epoch. */
+  unreadableKnownSince: number;
+  /** A request with an id was seen: a line whose id was not seen may be any request that was not. */
+  carriesIds: boolean;
   /** Remembered connections on which no request was seen. */
   readonly connectionsWithoutRequest: Set<Connection>;
   /** The one backend of all connections that were forgotten; null if they had several. */
@@ -206,6 +215,9 @@ export function newService(vip: string | undefined, vport: number | undefined): 
     lastWithoutIdAt: -Infinity,
     withHiddenRequest: new Set(),
     counts: new CountTrust(),
+    unreadable: new Set(),
+    unreadableKnownSince: -Infinity,
+    carriesIds: false,
     connectionsWithoutRequest: new Set(),
     forgottenBackend: undefined,
     connectionsKnownSince: -Infinity,

@@ -1,5 +1,12 @@
-import type { CloseRecord, FeedRecord, OpenRecord, RequestRecord } from '../../model/feed.ts';
+import type {
+  CloseRecord,
+  FeedRecord,
+  OpenRecord,
+  RequestRecord,
+  UnreadableRecord,
+} from '../../model/feed.ts';
 import { Coverage } from '../coverage.ts';
+import { LineClock } from '../line-clock.ts';
 import {
   type Backend,
   type Connection,
@@ -17,6 +24,9 @@ import { LoggedOpens } from './logged-opens.ts';
 import { Names } from './names.ts';
 import { RequestTable } from './requests.ts';
 import { Services } from './services.ts';
+
+/** How long an unreadable connection is kept after it can have served its last request (ms). */
+const UNREADABLE_KEPT_MS = 60_000;
 
 /** Limits on what is remembered. At each the oldest goes, and lines that would have needed it get `gap`. */
 export interface IndexLimits {
@@ -46,6 +56,7 @@ export const DEFAULT_LIMITS: IndexLimits = {
  */
 export class FlowIndex {
   readonly coverage = new Coverage();
+  readonly lineClock = new LineClock();
   readonly logged = new LoggedOpens();
   readonly names: Names;
   readonly counters = { records: 0, forgottenConnections: 0, forgottenSightings: 0 };
@@ -85,6 +96,9 @@ export class FlowIndex {
       case 'open':
         if (record.via === 'kernel-log') this.logged.add(record, this.coverage.watermark);
         else this.#opened(record);
+        break;
+      case 'unreadable':
+        this.#unreadable(record);
         break;
       case 'close':
         if (!record.update) this.#closedBy(record);
@@ -170,7 +184,11 @@ export class FlowIndex {
     this.#add(record, service, record.preexisting ? -Infinity : this.coverage.watermark);
   }
 
-  #add(record: OpenRecord | RequestRecord, service: Service, openFrom: number): Connection {
+  #add(
+    record: OpenRecord | RequestRecord | UnreadableRecord,
+    service: Service,
+    openFrom: number,
+  ): Connection {
     const connection = newConnection(record, service, this.#backend(record.ip, record.port), openFrom);
     this.#open.add(connection);
     service.open.add(connection);
@@ -210,6 +228,7 @@ export class FlowIndex {
       service.connectionsKnownSince = Math.min(service.connectionsKnownSince, t);
       service.withoutRequestKnownSince = Math.min(service.withoutRequestKnownSince, t);
       service.requestsKnownSince = Math.min(service.requestsKnownSince, t);
+      service.unreadableKnownSince = Math.min(service.unreadableKnownSince, t);
     }
   }
 
@@ -218,17 +237,7 @@ export class FlowIndex {
       this.#countAgain(record);
       return;
     }
-    let service = this.#services.of(record.vip, record.vport);
-    let connection = this.#youngest(record, service);
-    if (connection && (connection.backend.ip !== record.ip || connection.backend.port !== record.port)) {
-      // Not the connection that the packet belongs to: what it dialled cannot be told.
-      service = this.#services.unknown;
-      connection = this.#youngest(record, service);
-    }
-    // Sources are read one after the other: a short connection's end may come before the request that was on it.
-    if (!connection || connection.closeTo < this.coverage.watermark) {
-      connection = this.#add(record, service, -Infinity);
-    }
+    const { connection, service } = this.#connectionOf(record);
     // It was on one of the connections that share its port and its pod, so these are no longer known to have carried none.
     if (service === this.#services.unknown) {
       for (const other of this.onPort(record.sport)) {
@@ -241,6 +250,7 @@ export class FlowIndex {
     }
     const sighting = newTappedRequest(connection, record, this.coverage.watermark);
     if (sighting.idBeforeHost) service.idsBeforeHost = true;
+    if (sighting.id !== undefined) service.carriesIds = true;
     const bare = record.id === undefined && !record.cut && record.received === undefined;
     if (bare) service.lastWithoutIdAt = record.t;
     const { latest, midStream } = connection;
@@ -265,6 +275,22 @@ export class FlowIndex {
     if (connection.closeTo !== Infinity) this.#sightings.end(sighting);
   }
 
+  /** The connection that a packet belongs to. One that is not known is added. */
+  #connectionOf(record: RequestRecord | UnreadableRecord): { connection: Connection; service: Service } {
+    let service = this.#services.of(record.vip, record.vport);
+    let connection = this.#youngest(record, service);
+    if (connection && (connection.backend.ip !== record.ip || connection.backend.port !== record.port)) {
+      // The packet belongs to another connection, whose VIP is not known.
+      service = this.#services.unknown;
+      connection = this.#youngest(record, service);
+    }
+    // Sources are read one after the other: the end of a short connection may come before the request that was on it.
+    if (!connection || connection.closeTo < this.coverage.watermark) {
+      connection = this.#add(record, service, -Infinity);
+    }
+    return { connection, service };
+  }
+
   /**
    * One sighting for all such packets between two requests, as there can be one for each packet of an upload. It takes
    * the place of the one before it, as lists are by `to`.
@@ -280,6 +306,20 @@ export class FlowIndex {
     service.requests.push(within);
     service.requestsWithoutId.push(within);
     if (connection.closeTo !== Infinity) this.#sightings.end(within);
+  }
+
+  #unreadable(record: UnreadableRecord): void {
+    const { connection } = this.#connectionOf(record);
+    const { service } = connection;
+    connection.unreadable = true;
+    service.connectionsWithoutRequest.delete(connection);
+    service.unreadable.add(connection);
+    for (const oldest of service.unreadable) {
+      const until = servedUntil(oldest);
+      if (until > this.coverage.watermark - UNREADABLE_KEPT_MS) break;
+      service.unreadable.delete(oldest);
+      service.unreadableKnownSince = Math.max(service.unreadableKnownSince, until);
+    }
   }
 
   /** More bytes of the youngest request on the connection between these ends. */
@@ -352,6 +392,8 @@ export class FlowIndex {
     else if (service.forgottenBackend !== backend) service.forgottenBackend = null;
     service.connectionsWithoutRequest.delete(connection);
     service.withHiddenRequest.delete(connection);
+    if (service.unreadable.delete(connection))
+      service.unreadableKnownSince = Math.max(service.unreadableKnownSince, servedUntil(connection));
     const samePort = this.#byPort.get(sport) ?? [];
     if (samePort.length <= 1) this.#byPort.delete(sport);
     else samePort.splice(samePort.indexOf(connection), 1);
@@ -361,7 +403,10 @@ export class FlowIndex {
   }
 
   /** The youngest remembered connection of the record's tuple, open or closed. Few share a source port. */
-  #youngest(flow: OpenRecord | CloseRecord | RequestRecord, service: Service): Connection | undefined {
+  #youngest(
+    flow: OpenRecord | CloseRecord | RequestRecord | UnreadableRecord,
+    service: Service,
+  ): Connection | undefined {
     const samePort = this.#byPort.get(flow.sport);
     if (!samePort) return undefined;
     for (let i = samePort.length - 1; i >= 0; i--) {

@@ -45,6 +45,7 @@ export class Services {
     service.connectionsKnownSince = this.knownSince;
     service.withoutRequestKnownSince = this.knownSince;
     service.requestsKnownSince = this.knownSince;
+    service.unreadableKnownSince = this.knownSince;
     const sameVip = this.#byVip.get(vip);
     if (sameVip) sameVip.push(service);
     else this.#byVip.set(vip, [service]);

@@ -1,12 +1,13 @@
 import type { Attempt, ParsedLine } from '../../model/line.ts';
 import type { Outcome } from '../../model/outcome.ts';
-import { Candidates, connectionsIn, MAX_LOOKED_AT, mayBe } from '../candidates.ts';
+import { addUnreadable, Candidates, connectionsIn, MAX_LOOKED_AT, mayBe } from '../candidates.ts';
 import type { Service } from '../index/connection.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
 import type { Match } from '../match-result.ts';
 import { resolve, sawAllConnections, sawAllRequests } from '../resolve.ts';
 import { UNTIMED_MS, type Window, wasCarried, wasSent } from '../window.ts';
 import { matchByCounts } from './byte-counts.ts';
+import { addUnusedConnections } from './request-id.ts';
 
 /** Where the line has no times: how long before it a connection can have been opened for it (ms). */
 const LOGGED_UNTIMED_MS = 2_000;
@@ -42,7 +43,7 @@ export function matchByElimination(
   if (wasCarried(line, k) !== 'yes') return byConnection;
   const byRequest = index.counted
     ? matchByCounts(attempt, window, readAt, service, index, match)
-    : matchByRequests(line, attempt, window, service, index);
+    : matchByRequests(line, attempt, window, service, index, match);
   return byRequest && 'evidence' in byRequest ? byRequest : byConnection;
 }
 
@@ -81,6 +82,7 @@ function matchByRequests(
   window: Window,
   service: Service | undefined,
   index: FlowIndex,
+  match: Match,
 ): Outcome | undefined {
   if (!service || !sawAllRequests(index, service, window, window.end - UNTIMED_MS, window.answeredAfter))
     return undefined;
@@ -97,5 +99,8 @@ function matchByRequests(
       remaining.add(sighting.connection);
     }
   }
+  // Connections on which no request was seen: the tap cannot read their protocol, or their packets pass none of its hooks.
+  addUnreadable(index, service, attempt, window, remaining);
+  if (!remaining.several) addUnusedConnections(attempt, window, -Infinity, service, index, remaining, match);
   return remaining.backend && resolve(attempt, remaining, true, window, index, 'request-window');
 }

@@ -1,5 +1,5 @@
 import type { Attempt, ParsedLine } from '../../model/line.ts';
-import { Candidates, fits, MAX_LOOKED_AT, mayBe } from '../candidates.ts';
+import { addUnreadable, Candidates, fits, MAX_LOOKED_AT, mayBe } from '../candidates.ts';
 import type { Service, TappedRequest } from '../index/connection.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
 import type { Match } from '../match-result.ts';
@@ -186,6 +186,7 @@ function withoutReadableId(
   index: FlowIndex,
   remaining: Candidates,
 ): void {
+  addUnreadable(index, service, attempt, window, remaining);
   const { unknown } = index;
   if (service) {
     addFitting(service.requestsWithoutId, attempt, window, service, remaining);
@@ -245,7 +246,7 @@ function mayHaveClientsId({ idBeforeHost, matched, id }: TappedRequest, line: Pa
  * same time and did not take longer than a connect can. Without this bound one refused connection would speak against
  * every later line that has no times.
  */
-function addUnusedConnections(
+export function addUnusedConnections(
   attempt: Attempt,
   window: Window,
   dialledAfter: number,

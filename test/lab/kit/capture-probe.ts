@@ -82,7 +82,10 @@ async function main(options: Partial<typeof CAPTURE_DEFAULTS>): Promise<void> {
     if (command.do === 'subscribe') {
       const { flows, completeSince } = await capture.subscribe(command.addresses);
       for (const flow of flows) take(flow);
-      answer({ completeSince, held: flows.filter(({ preexisting }) => preexisting).length });
+      answer({
+        completeSince,
+        held: flows.filter((flow) => flow.kind === 'open' && flow.preexisting).length,
+      });
     } else if (command.do === 'stall') {
       console.log('{}');
       const clock = new Int32Array(new SharedArrayBuffer(4));

@@ -86,13 +86,14 @@ export function resolve(
 ): Outcome {
   const backend = remaining.sole;
   if (backend && whole) {
-    if (backend.ip === attempt.ip && backend.port === attempt.port) return { reason: 'direct' };
     const { ip, port } = backend;
     // Of a Service's only backend not all connections were looked at.
     const all = evidence !== 'sole-backend';
     const first = all ? remaining.firstOpened : -Infinity;
     const last = all ? remaining.lastOpened : window.end;
     const name = index.names.of(ip, first, last, window.end);
+    if (ip === attempt.ip && port === attempt.port)
+      return name ? { reason: 'direct', name } : { reason: 'direct' };
     const resolved: Resolved = { evidence, ip, port };
     if (name) resolved.name = name;
     const only = remaining.only;

@@ -3,12 +3,18 @@
 /** What stands in `$upstream_addr` for one attempt. `name`: an upstream group's name, no peer was chosen. `none`: `-`. */
 export type AddressKind = 'ip' | 'unix' | 'name' | 'none';
 
+/** Where an address stands, relative to the bytes given to the parser. */
+export interface AddressSpan {
+  start: number;
+  end: number;
+}
+
 /**
  * One entry of nginx's upstream lists (`$upstream_addr` and those that run in step with it).
  * Where a variable is not logged, its field is `undefined`; where nginx wrote `-`, it is `null`.
  */
 export interface Attempt {
-  /** Byte span of the address token (with brackets and port), relative to the bytes given to the parser. */
+  /** Byte span of the address (with brackets and port), relative to the bytes given to the parser. */
   start: number;
   end: number;
   kind: AddressKind;
@@ -27,6 +33,8 @@ export interface Attempt {
 
 export interface ParsedLine {
   attempts: readonly Attempt[];
+  /** Where the same addresses stand again, for each further `$upstream_addr` of the format, in step with the attempts. */
+  copies?: readonly (readonly AddressSpan[])[] | undefined;
   /** When nginx wrote the line, ms since the epoch: the earliest instant the logged text allows. */
   endMs: number | undefined;
   /** How much later than `endMs` the real instant can be by the text's own resolution: 1 for `$msec`, 1000 for `$time_local`. */

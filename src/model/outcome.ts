@@ -1,6 +1,6 @@
 import type { Flow } from './feed.ts';
 
-/** The fact that settled an attempt. */
+/** The fact that resolved an attempt. */
 export type Evidence = 'source-port' | 'request-id' | 'request-window' | 'sole-backend' | 'timing';
 export const EVIDENCE: readonly Evidence[] = [
   'source-port',
@@ -34,6 +34,8 @@ export interface Resolved {
 
 export interface Unresolved {
   reason: Reason;
+  /** Of a `direct` address: the pod that had it, where that is known. */
+  name?: PodName;
 }
 
 export type Outcome = Resolved | Unresolved;

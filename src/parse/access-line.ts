@@ -1,4 +1,4 @@
-import type { Attempt, ParsedLine } from '../model/line.ts';
+import type { AddressSpan, Attempt, ParsedLine } from '../model/line.ts';
 import type { Escaping } from './format-text.ts';
 import { unescapeValue } from './log-escape.ts';
 import { matchShape } from './match-shape.ts';
@@ -16,12 +16,19 @@ export interface RequestVariables {
   readonly target: number;
 }
 
+/** What is read before a line is made. */
+export type ReadFields = Pick<
+  ParsedLine,
+  'attempts' | 'copies' | 'endMs' | 'endStepMs' | 'requestMs' | 'status'
+>;
+
 /**
  * A line that fits its format. Id, method and path are made from the bytes when first asked for, so the bytes must not change
  * as long as the line is in use.
  */
 export class AccessLine implements ParsedLine {
   readonly attempts: readonly Attempt[];
+  readonly copies: readonly (readonly AddressSpan[])[] | undefined;
   readonly endMs: number | undefined;
   readonly endStepMs: number;
   readonly requestMs: number | undefined;
@@ -46,17 +53,14 @@ export class AccessLine implements ParsedLine {
     escaping: Escaping,
     spans: Int32Array,
     variables: RequestVariables,
-    attempts: readonly Attempt[],
-    endMs: number | undefined,
-    endStepMs: number,
-    requestMs: number | undefined,
-    status: number | undefined,
+    fields: ReadFields,
   ) {
-    this.attempts = attempts;
-    this.endMs = endMs;
-    this.endStepMs = endStepMs;
-    this.requestMs = requestMs;
-    this.status = status;
+    this.attempts = fields.attempts;
+    this.copies = fields.copies;
+    this.endMs = fields.endMs;
+    this.endStepMs = fields.endStepMs;
+    this.requestMs = fields.requestMs;
+    this.status = fields.status;
     this.#bytes = bytes;
     this.#escaping = escaping;
     this.#together = variables.request >= 0;

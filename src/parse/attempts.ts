@@ -1,4 +1,4 @@
-import type { Attempt } from '../model/line.ts';
+import type { AddressSpan, Attempt } from '../model/line.ts';
 import { parseHostPort, parsePort } from './address.ts';
 import { secondsToMs, wholeNumber } from './log-time.ts';
 import { separatorLength } from './match-shape.ts';
@@ -54,8 +54,9 @@ export class AttemptReader {
     this.#localPort = localPortField === undefined ? -1 : indexOf(localPortField);
   }
 
-  /** Undefined: more than MAX_ATTEMPTS. */
+  /** Undefined: `$upstream_addr` is not certain, or holds more than MAX_ATTEMPTS. */
   read(bytes: Uint8Array, spans: Int32Array): Attempt[] | undefined {
+    if (spans[2 * this.#peers]! < 0) return undefined;
     const count = this.#readPeers(bytes, spans[2 * this.#peers]!, spans[2 * this.#peers + 1]!);
     if (count > MAX_ATTEMPTS) return undefined;
     let inStep = true;
@@ -69,6 +70,23 @@ export class AttemptReader {
     const attempts = new Array<Attempt>(count);
     for (let k = 0; k < count; k++) attempts[k] = this.#attempt(k, bytes);
     return attempts;
+  }
+
+  /**
+   * The addresses of the line that `read` has read last, where `variable` says them again. Undefined: it does not, or is
+   * not certain.
+   */
+  copyAt(bytes: Uint8Array, spans: Int32Array, variable: number): AddressSpan[] | undefined {
+    const from = spans[2 * this.#peers]!;
+    const length = spans[2 * this.#peers + 1]! - from;
+    const start = spans[2 * variable]!;
+    if (start < 0 || spans[2 * variable + 1]! - start !== length) return undefined;
+    for (let k = 0; k < length; k++) if (bytes[start + k] !== bytes[from + k]) return undefined;
+    const copy: AddressSpan[] = [];
+    for (let k = 0; ; k++) {
+      copy.push({ start: this.#starts[k]! - from + start, end: this.#ends[k]! - from + start });
+      if (this.#separators[k] === 0) return copy;
+    }
   }
 
   #attempt(k: number, bytes: Uint8Array): Attempt {
@@ -125,6 +143,10 @@ export class AttemptReader {
     const base = column * MAX_ATTEMPTS;
     const end = spans[2 * variable + 1]!;
     let start = spans[2 * variable]!;
+    if (start < 0) {
+      this.#forget(column, count);
+      return true;
+    }
     for (let k = 0; k < count; k++) {
       const at = nextSeparator(bytes, start, end);
       const separator = separatorLength(bytes, at, end);

@@ -1,4 +1,4 @@
-import type { ParsedLine, UnparsedReason } from '../model/line.ts';
+import type { AddressSpan, ParsedLine, UnparsedReason } from '../model/line.ts';
 import { AccessLine, type RequestVariables } from './access-line.ts';
 import { AttemptReader, COLUMNS } from './attempts.ts';
 import { type Escaping, LogFormatError, readFormatText } from './format-text.ts';
@@ -36,6 +36,8 @@ export class LogFormat {
   readonly variables: readonly string[];
   /** Clients can write whole lines of their own into this log, so none of them is parsed. */
   readonly forgeable: boolean;
+  /** Whether a line says when it was written. */
+  readonly timed: boolean;
   /** What the operator should know of the format, each one line. */
   readonly warnings: readonly string[];
   readonly #splitter: Splitter;
@@ -46,8 +48,8 @@ export class LogFormat {
   readonly #timeKind: 'msec' | 'iso8601' | 'local' | 'none';
   readonly #requestTime: number;
   readonly #status: number;
-  /** Variables without whose certain value a line is not looked at. */
-  readonly #required: Int32Array;
+  /** Where `$upstream_addr` stands again. */
+  readonly #copies: readonly number[];
 
   constructor(text: string, options: LogFormatOptions) {
     const { escaping, pieces } = readFormatText(text);
@@ -63,19 +65,11 @@ export class LogFormat {
       throw new LogFormatError(`the log format has no $${portField}, which --local-port-field names`);
     }
     const time = finestTime(names);
-    const needed = new Set<string>([
-      'upstream_addr',
-      ...COLUMNS,
-      'request_time',
-      ...Object.values(IN_STREAMS),
-      'status',
-      idField,
-      ...(portField === undefined ? [] : [portField]),
-      ...(time === undefined ? [] : [time]),
-    ]);
     this.escaping = escaping;
-    this.#splitter = new Splitter(pieces, escaping, (name) => needed.has(name));
+    this.#splitter = new Splitter(pieces, escaping, (name) => name === 'upstream_addr' || name === portField);
     this.variables = this.#splitter.variables;
+    const addresses = this.variables.flatMap((name, index) => (name === 'upstream_addr' ? [index] : []));
+    this.#copies = addresses.slice(1);
     const indexOf = (name: string): number => {
       const index = this.variables.indexOf(name);
       const other = IN_STREAMS[name];
@@ -92,44 +86,61 @@ export class LogFormat {
     this.#timeKind = time === undefined ? 'none' : TIME_KINDS[time];
     this.#requestTime = indexOf('request_time');
     this.#status = indexOf('status');
-    this.#required = Int32Array.from([...needed].map(indexOf).filter((index) => index >= 0));
-    const breaking = escaping === 'none' ? lineBreaking(names, needed) : undefined;
+    const read = new Set([
+      'upstream_addr',
+      ...COLUMNS,
+      'request_time',
+      ...Object.values(IN_STREAMS),
+      'status',
+    ]);
+    for (const name of [idField, portField, time]) if (name !== undefined) read.add(name);
+    const breaking = escaping === 'none' ? lineBreaking(names, read) : undefined;
     this.forgeable = breaking !== undefined;
-    this.warnings = warningsFor(escaping, breaking);
+    this.timed = time !== undefined;
+    this.warnings = [
+      ...escapingWarnings(escaping, breaking),
+      ...joinedWarnings(this.variables, read),
+      ...(this.timed ? [] : [NO_TIME]),
+    ];
   }
 
   /**
    * Reads the line `bytes[start, end)`, without its newline. Spans in the result are relative to `bytes`, which must not
    * change as long as the result is in use.
    *
-   * A line that could be cut into values in more than one way, so far as they matter here, is 'format': see Splitter. Of
-   * the request line, what is not certain is left out instead.
+   * A line with more than one reading of `$upstream_addr` is 'format' (see Splitter). Any other value that is not certain
+   * is left out, as if it were not logged.
    */
   parse(bytes: Buffer, start: number, end: number): ParsedLine | UnparsedReason {
     if (start >= end) return 'empty';
     if (end - start > MAX_LINE_BYTES) return 'too-long';
     if (this.forgeable || !this.#splitter.split(bytes, start, end)) return 'format';
     const { spans } = this.#splitter;
-    for (let k = 0; k < this.#required.length; k++) {
-      if (spans[2 * this.#required[k]!]! < 0) return 'format';
-    }
     const attempts = this.#attempts.read(bytes, spans);
     if (!attempts) return 'format';
-    return new AccessLine(
-      bytes,
-      this.escaping,
-      spans,
-      this.#request,
+    const copies = this.#copies.length === 0 ? NO_COPIES : this.#readCopies(bytes, spans);
+    if (!copies) return 'format';
+    const took = spanStart(spans, this.#requestTime);
+    const status = spanStart(spans, this.#status);
+    return new AccessLine(bytes, this.escaping, spans, this.#request, {
       attempts,
-      this.#endMs(bytes, spans),
-      this.#timeKind === 'msec' ? 1 : 1000,
-      this.#requestTime < 0
-        ? undefined
-        : secondsToMs(bytes, spans[2 * this.#requestTime]!, spans[2 * this.#requestTime + 1]!),
-      this.#status < 0
-        ? undefined
-        : wholeNumber(bytes, spans[2 * this.#status]!, spans[2 * this.#status + 1]!),
-    );
+      copies,
+      endMs: this.#endMs(bytes, spans),
+      endStepMs: this.#timeKind === 'msec' ? 1 : 1000,
+      requestMs: took < 0 ? undefined : secondsToMs(bytes, took, spans[2 * this.#requestTime + 1]!),
+      status: status < 0 ? undefined : wholeNumber(bytes, status, spans[2 * this.#status + 1]!),
+    });
+  }
+
+  /** The spans of each further `$upstream_addr`; undefined where one is not certain, or says something else. */
+  #readCopies(bytes: Buffer, spans: Int32Array): AddressSpan[][] | undefined {
+    const copies: AddressSpan[][] = [];
+    for (const variable of this.#copies) {
+      const copy = this.#attempts.copyAt(bytes, spans, variable);
+      if (!copy) return undefined;
+      copies.push(copy);
+    }
+    return copies;
   }
 
   /**
@@ -142,7 +153,8 @@ export class LogFormat {
   }
 
   #endMs(bytes: Buffer, spans: Int32Array): number | undefined {
-    const start = spans[2 * this.#time]!;
+    const start = spanStart(spans, this.#time);
+    if (start < 0) return undefined;
     switch (this.#timeKind) {
       case 'msec':
         return secondsToMs(bytes, start, spans[2 * this.#time + 1]!);
@@ -154,6 +166,16 @@ export class LogFormat {
         return undefined;
     }
   }
+}
+
+const NO_COPIES: readonly (readonly AddressSpan[])[] = [];
+
+const NO_TIME =
+  'the log format has no time, so a line is taken to be written when it is read: delays cost evidence, and a finished log cannot be resolved; add $msec and $request_time';
+
+/** Where the value of a variable begins; -1: it is not logged, or not certain. */
+function spanStart(spans: Int32Array, variable: number): number {
+  return variable < 0 ? -1 : spans[2 * variable]!;
 }
 
 const TIME_KINDS = { msec: 'msec', time_iso8601: 'iso8601', time_local: 'local' } as const;
@@ -171,12 +193,12 @@ const IN_STREAMS: Readonly<Record<string, string>> = {
  * is read, as in `combined`, the pieces hold no `address:port`, except for the last one, which has all that is read as nginx
  * wrote it.
  */
-function lineBreaking(names: readonly string[], needed: ReadonlySet<string>): string | undefined {
-  const read = names.findIndex((name) => needed.has(name) || name.startsWith('request'));
-  return names.find((name, index) => mayBreakLine(name) && !(name === 'remote_user' && index < read));
+function lineBreaking(names: readonly string[], read: ReadonlySet<string>): string | undefined {
+  const first = names.findIndex((name) => read.has(name) || name.startsWith('request'));
+  return names.find((name, index) => mayBreakLine(name) && !(name === 'remote_user' && index < first));
 }
 
-function warningsFor(escaping: Escaping, breaking: string | undefined): string[] {
+function escapingWarnings(escaping: Escaping, breaking: string | undefined): string[] {
   if (breaking !== undefined) {
     return [
       `with escape=none, $${breaking} lets clients write log lines of their own, so no line of this log is resolved; use escape=json or escape=default in log_format`,
@@ -186,6 +208,15 @@ function warningsFor(escaping: Escaping, breaking: string | undefined): string[]
   return [
     'with escape=none, lines in which a client wrote what looks like other fields are left as they are; escape=json or escape=default in log_format avoids this',
   ];
+}
+
+function joinedWarnings(variables: readonly string[], read: ReadonlySet<string>): string[] {
+  return variables
+    .filter((name) => name.includes('$') && name.split('$').some((part) => read.has(part)))
+    .map(
+      (name) =>
+        `the log format has nothing between $${name.split('$').join(' and $')}, so they are not read; put a space between them`,
+    );
 }
 
 function finestTime(names: readonly string[]): keyof typeof TIME_KINDS | undefined {

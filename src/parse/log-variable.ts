@@ -10,6 +10,14 @@ export type Shape =
   | 'text'
   /** Digits and points, or `-`, or nothing. */
   | 'number'
+  /** Digits, at least one: what nginx always knows (ngx_http_log_module.c). */
+  | 'count'
+  /** Digits, at least three (`%03ui` in ngx_http_log_module.c). */
+  | 'status'
+  /** Seconds with their fraction, `1764837843.123` (`%T.%03M`). */
+  | 'decimal'
+  /** `HTTP/1.1`, also with blanks behind it, as nginx takes them from the client (ngx_http_parse.c); `-`; nothing. */
+  | 'protocol'
   /** Letters, digits and `. _ - / % + ~ @`, or nothing. */
   | 'word'
   /** A word that may hold colons: an IP address, or `unix:`. */
@@ -37,19 +45,19 @@ const SHAPES: Readonly<Record<string, Shape>> = {
   upstream_session_time: 'number-list',
   time_local: 'time-local',
   time_iso8601: 'time-iso8601',
-  msec: 'number',
-  request_time: 'number',
-  status: 'number',
-  body_bytes_sent: 'number',
-  bytes_sent: 'number',
-  bytes_received: 'number',
-  session_time: 'number',
-  request_length: 'number',
-  connection: 'number',
-  connection_requests: 'number',
+  msec: 'decimal',
+  request_time: 'decimal',
+  status: 'status',
+  body_bytes_sent: 'count',
+  bytes_sent: 'count',
+  bytes_received: 'count',
+  session_time: 'decimal',
+  request_length: 'count',
+  connection: 'count',
+  connection_requests: 'count',
   connection_time: 'number',
   connections_active: 'number',
-  pid: 'number',
+  pid: 'count',
   gzip_ratio: 'number',
   remote_port: 'number',
   realip_remote_port: 'number',
@@ -63,7 +71,7 @@ const SHAPES: Readonly<Record<string, Shape>> = {
   request_id: 'word',
   // ngx_http_parse.c and ngx_http_v2.c take A-Z, "-" and "_" only.
   request_method: 'word',
-  server_protocol: 'word',
+  server_protocol: 'protocol',
   protocol: 'word',
   scheme: 'word',
   pipe: 'word',
@@ -137,6 +145,9 @@ for (let byte = 0x21; byte < 0x7f; byte++) {
 export function classOf(shape: Shape): number {
   switch (shape) {
     case 'number':
+    case 'count':
+    case 'status':
+    case 'decimal':
     case 'number-list':
       return DIGITS;
     case 'word':

@@ -15,7 +15,12 @@ export const TIME_ISO8601_LENGTH = 25;
 export function matchShape(shape: Shape, bytes: Uint8Array, at: number, end: number): number {
   switch (shape) {
     case 'number':
+    case 'count':
+    case 'status':
+    case 'decimal':
       return matchNumber(bytes, at, end);
+    case 'protocol':
+      return matchProtocol(bytes, at, end);
     case 'word':
       return matchClass(WORD, bytes, at, end);
     case 'address':
@@ -42,6 +47,13 @@ function matchClass(mask: number, bytes: Uint8Array, from: number, end: number):
 function matchNumber(bytes: Uint8Array, from: number, end: number): number {
   if (from < end && bytes[from] === MINUS) return from + 1;
   return matchClass(DIGITS, bytes, from, end);
+}
+
+/** The shape's bytes, then blanks: a client may send `HTTP/1.1 `. */
+function matchProtocol(bytes: Uint8Array, from: number, end: number): number {
+  let at = matchClass(WORD, bytes, from, end);
+  if (at - from > 1) while (at < end && bytes[at] === SPACE) at++;
+  return at;
 }
 
 /**
@@ -72,7 +84,7 @@ function matchPeer(bytes: Uint8Array, from: number, end: number): number {
   return matchClass(DIGITS, bytes, close + 2, end);
 }
 
-function isTimeLocal(bytes: Uint8Array, at: number, end: number): boolean {
+export function isTimeLocal(bytes: Uint8Array, at: number, end: number): boolean {
   return (
     at + TIME_LOCAL_LENGTH <= end &&
     bytes[at + 2] === 0x2f &&
@@ -92,7 +104,7 @@ function isTimeLocal(bytes: Uint8Array, at: number, end: number): boolean {
   );
 }
 
-function isTimeIso8601(bytes: Uint8Array, at: number, end: number): boolean {
+export function isTimeIso8601(bytes: Uint8Array, at: number, end: number): boolean {
   return (
     at + TIME_ISO8601_LENGTH <= end &&
     bytes[at + 4] === MINUS &&

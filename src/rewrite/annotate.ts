@@ -1,34 +1,21 @@
-import { isResolved, type Outcome, type Resolved } from '../model/outcome.ts';
+import { isResolved, type Outcome, type PodName } from '../model/outcome.ts';
 import { formatHostPort } from '../parse/address.ts';
-import { Edits } from './edits.ts';
-import { addReplacements, endOfRun } from './replace.ts';
-import type { LogLine, Style } from './style.ts';
+import type { Edits } from './edits.ts';
+import { addReplacements } from './replace.ts';
+import type { LineEditor, LogLine } from './style.ts';
 
 /**
  * As ReplaceStyle, and ` pod=NAMESPACE/NAME evidence=EVIDENCE` at the end of each line that was parsed.
  *
- * With several attempts both are lists in step with them, joined by `,`. The name is not known: the address, `ip:port`.
- * Not resolved: `-` for the pod, and `-:REASON` for the evidence. So, after one attempt that failed and one that answered:
- * `pod=-,shop/cart-0 evidence=-:no-flow,request-id`
+ * With several attempts both are lists in step with them, joined by `,`. Resolved without a name: the address, `ip:port`.
+ * Not resolved: `-` for the pod, or its name where the address was the pod's own, and `-:REASON` for the evidence. So, after
+ * one attempt that failed and one that answered: `pod=-,shop/cart-0 evidence=-:no-flow,request-id`
  */
-export class AnnotateStyle implements Style {
-  readonly #edits = new Edits();
-
-  render(
-    block: Buffer,
-    lines: readonly LogLine[],
-    outcomes: readonly (readonly Outcome[] | undefined)[],
-  ): Buffer[] {
-    if (lines.length === 0) return [];
-    this.#edits.clear();
-    for (let i = 0; i < lines.length; i++) {
-      const line = lines[i]!;
-      const found = outcomes[i];
-      if (typeof line.parsed === 'string' || found === undefined) continue;
-      addReplacements(this.#edits, line, found);
-      this.#edits.add(line.end, line.end, note(found));
-    }
-    return [this.#edits.apply(block, lines[0]!.start, endOfRun(block, lines))];
+export class AnnotateStyle implements LineEditor {
+  edit(edits: Edits, line: LogLine, outcomes: readonly Outcome[] | undefined): void {
+    if (typeof line.parsed === 'string' || outcomes === undefined) return;
+    addReplacements(edits, line, outcomes);
+    edits.add(line.end, line.end, note(outcomes));
   }
 }
 
@@ -39,19 +26,19 @@ function note(outcomes: readonly Outcome[]): string {
     const outcome = outcomes[k]!;
     const comma = k === 0 ? '' : ',';
     if (isResolved(outcome)) {
-      pods += comma + podOf(outcome);
+      pods += comma + (podOf(outcome.name) ?? formatHostPort(outcome.ip, outcome.port));
       evidence += comma + outcome.evidence;
     } else {
-      pods += `${comma}-`;
+      pods += comma + (podOf(outcome.name) ?? '-');
       evidence += `${comma}-:${outcome.reason}`;
     }
   }
   return ` pod=${pods} evidence=${evidence}`;
 }
 
-function podOf({ ip, port, name }: Resolved): string {
+function podOf(name: PodName | undefined): string | undefined {
   // Names of Kubernetes are ASCII without spaces (RFC 1123); anything else would break the line.
-  if (!name || !NAME.test(name.pod) || !NAME.test(name.namespace)) return formatHostPort(ip, port);
+  if (!name || !NAME.test(name.pod) || !NAME.test(name.namespace)) return undefined;
   return `${name.namespace}/${name.pod}`;
 }
 

@@ -29,6 +29,8 @@ export const ATTRIBUTES: Readonly<Record<string, Attribute>> = {
   hostname: { name: 'host.name', type: 'string' },
   http_user_agent: { name: 'user_agent.original', type: 'string' },
   msec: { name: 'nginx.msec', type: 'number' },
+  otel_span_id: { name: 'span_id', type: 'string' },
+  otel_trace_id: { name: 'trace_id', type: 'string' },
   pid: { name: 'process.pid', type: 'number' },
   query_string: { name: 'url.query', type: 'string' },
   realip_remote_addr: { name: 'network.peer.address', type: 'string' },
@@ -67,12 +69,15 @@ export const OWN_ATTRIBUTES: Readonly<Record<string, string>> = {
   timestamp: 'when nginx wrote the line, RFC 3339, UTC',
   body: 'a line that does not fit the log format, as it is',
   'log.record.original': 'the line as it is, where not all of its values are certain',
-  'k8s.pod.name': 'the pod that answered: of the last attempt, where it was resolved',
-  'k8s.namespace.name': 'its namespace',
-  'k8s.node.name': 'its node',
-  'k8s.service.name': 'its Service',
+  'destination.address':
+    'the address that answered: of the last attempt, where it was resolved or is the pod’s own',
+  'destination.port': 'its port',
+  'destination.k8s.pod.name': 'the pod of that address',
+  'destination.k8s.namespace.name': 'its namespace',
+  'destination.k8s.node.name': 'its node',
+  'service.peer.name': 'its Service',
   'realpod.attempts':
-    'what each entry of $upstream_addr led to: upstream, ip, port, pod, namespace, node, service, evidence or reason',
+    'what each entry of $upstream_addr led to: upstream, ip, port, pod, namespace, node, service, status, seconds (of $upstream_response_time), evidence or reason',
   'realpod.unparsed': 'why the line was not read: empty, format or too-long',
 };
 

@@ -2,17 +2,17 @@ import type { LogFormat } from '../parse/log-format.ts';
 import { AnnotateStyle } from './annotate.ts';
 import { JsonStyle } from './json.ts';
 import { ReplaceStyle } from './replace.ts';
-import type { Style } from './style.ts';
+import { Style } from './style.ts';
 
 export type StyleName = 'replace' | 'annotate' | 'json';
 
 export function createStyle(name: StyleName, format: LogFormat): Style {
   switch (name) {
     case 'replace':
-      return new ReplaceStyle();
+      return new Style(new ReplaceStyle());
     case 'annotate':
-      return new AnnotateStyle();
+      return new Style(new AnnotateStyle());
     case 'json':
-      return new JsonStyle(format);
+      return new Style(new JsonStyle(format));
   }
 }

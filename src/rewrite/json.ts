@@ -1,10 +1,11 @@
 import { isUtf8 } from 'node:buffer';
-import type { ParsedLine } from '../model/line.ts';
-import { isResolved, type Outcome } from '../model/outcome.ts';
+import type { Attempt, ParsedLine } from '../model/line.ts';
+import { isResolved, type Outcome, type PodName } from '../model/outcome.ts';
 import { unescapeValue } from '../parse/log-escape.ts';
 import type { LogFormat } from '../parse/log-format.ts';
 import { type Attribute, attributeOf, KNOWN_METHODS, SPLIT_ATTRIBUTES } from './attributes.ts';
-import type { LogLine, Style } from './style.ts';
+import type { Edits } from './edits.ts';
+import type { LineEditor, LogLine } from './style.ts';
 
 /** The members of an object that a value becomes: `,"name":…` for each. */
 type Write = (value: string) => string;
@@ -16,7 +17,7 @@ type Write = (value: string) => string;
  * A value that nginx left empty or wrote as `-` is left out. Of two variables with the same attribute the second is
  * written under `nginx.` and its own name.
  */
-export class JsonStyle implements Style {
+export class JsonStyle implements LineEditor {
   readonly #format: LogFormat;
   readonly #writes: readonly Write[];
   #second = Number.NaN;
@@ -28,18 +29,10 @@ export class JsonStyle implements Style {
     this.#writes = format.variables.map((variable) => writeOf(variable, taken));
   }
 
-  render(
-    block: Buffer,
-    lines: readonly LogLine[],
-    outcomes: readonly (readonly Outcome[] | undefined)[],
-  ): Buffer[] {
-    let text = '';
-    for (let i = 0; i < lines.length; i++) {
-      const line = lines[i]!;
-      text += `{${this.#members(block, line, outcomes[i]).slice(1)}}`;
-      if (line.end < block.length) text += '\n';
-    }
-    return text === '' ? [] : [Buffer.from(text)];
+  edit(edits: Edits, line: LogLine, outcomes: readonly Outcome[] | undefined, block: Buffer): void {
+    const text = `{${this.#members(block, line, outcomes).slice(1)}}`;
+    // Edits take one character a byte.
+    edits.add(line.start, line.end, ASCII.test(text) ? text : Buffer.from(text).toString('latin1'));
   }
 
   /** `,"name":value` for each attribute of the line. */
@@ -78,28 +71,55 @@ export class JsonStyle implements Style {
   }
 
   #attempts(block: Buffer, { attempts }: ParsedLine, outcomes: readonly Outcome[]): string {
-    let answered = '';
+    let destination = '';
     let list = '';
     for (let k = 0; k < attempts.length; k++) {
-      const { start, end } = attempts[k]!;
+      const attempt = attempts[k]!;
       const outcome = outcomes[k];
-      list += `${k === 0 ? '' : ','}{"upstream":${quoted(block.toString('latin1', start, end))}`;
-      if (outcome && isResolved(outcome)) {
-        const { ip, port, evidence, name } = outcome;
-        list += `${member('ip', ip)},"port":${port}`;
-        if (name) {
-          for (const key of ['pod', 'namespace', 'node', 'service'] as const) {
-            if (name[key] === '') continue;
-            list += member(key, name[key]);
-            if (k === attempts.length - 1) answered += member(`k8s.${key}.name`, name[key]);
-          }
+      list += `${k === 0 ? '' : ','}{"upstream":${quoted(block.toString('latin1', attempt.start, attempt.end))}`;
+      const peer = outcome && peerOf(attempt, outcome);
+      if (peer) {
+        if (isResolved(outcome)) list += `${member('ip', peer.ip)},"port":${peer.port}`;
+        list += named(ATTEMPT_NAMES, outcome.name);
+        if (k === attempts.length - 1) {
+          destination =
+            `${member('destination.address', peer.ip)},"destination.port":${peer.port}` +
+            named(DESTINATION_NAMES, outcome.name);
         }
-        list += member('evidence', evidence);
-      } else if (outcome) list += member('reason', outcome.reason);
+      }
+      if (typeof attempt.status === 'number') list += `,"status":${attempt.status}`;
+      if (typeof attempt.responseMs === 'number') list += `,"seconds":${attempt.responseMs / 1000}`;
+      if (outcome) {
+        list += isResolved(outcome) ? member('evidence', outcome.evidence) : member('reason', outcome.reason);
+      }
       list += '}';
     }
-    return `${answered},"realpod.attempts":[${list}]`;
+    return `${destination},"realpod.attempts":[${list}]`;
   }
+}
+
+/** Who answered the attempt: what it was resolved to, or a pod that nginx addressed itself. */
+function peerOf(attempt: Attempt, outcome: Outcome): { ip: string; port: number } | undefined {
+  if (isResolved(outcome)) return outcome;
+  return outcome.reason === 'direct' ? attempt : undefined;
+}
+
+type NameFields = Readonly<Record<'pod' | 'namespace' | 'node' | 'service', string>>;
+const ATTEMPT_NAMES: NameFields = { pod: 'pod', namespace: 'namespace', node: 'node', service: 'service' };
+const DESTINATION_NAMES: NameFields = {
+  pod: 'destination.k8s.pod.name',
+  namespace: 'destination.k8s.namespace.name',
+  node: 'destination.k8s.node.name',
+  service: 'service.peer.name',
+};
+
+function named(fields: NameFields, name: PodName | undefined): string {
+  if (!name) return '';
+  let members = '';
+  for (const key of ['pod', 'namespace', 'node', 'service'] as const) {
+    if (name[key] !== '') members += member(fields[key], name[key]);
+  }
+  return members;
 }
 
 /** How the value of a variable is written. `taken`: attributes of the variables before it, to which its own are added. */
@@ -193,9 +213,11 @@ function writeTls(value: string): string {
   return member('tls.protocol.name', match[1]!.toLowerCase()) + member('tls.protocol.version', match[2]!);
 }
 
+const ASCII = /^[\0-\x7f]*$/;
+
 /** Bytes, one a character, as text: UTF-8 decoded, and `\xHH` for each byte that is none. */
 function textOf(latin1: string): string {
-  if (/^[\0-\x7f]*$/.test(latin1)) return latin1;
+  if (ASCII.test(latin1)) return latin1;
   const bytes = Buffer.from(latin1, 'latin1');
   if (isUtf8(bytes)) return bytes.toString('utf8');
   let text = '';

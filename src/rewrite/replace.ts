@@ -1,40 +1,38 @@
+import type { AddressSpan, ParsedLine } from '../model/line.ts';
 import { isResolved, type Outcome } from '../model/outcome.ts';
 import { formatHostPort } from '../parse/address.ts';
-import { Edits } from './edits.ts';
-import type { LogLine, Style } from './style.ts';
+import type { Edits } from './edits.ts';
+import type { LineEditor, LogLine } from './style.ts';
 
 /** The same bytes; only the addresses that were resolved differ. */
-export class ReplaceStyle implements Style {
-  readonly #edits = new Edits();
-
-  render(
-    block: Buffer,
-    lines: readonly LogLine[],
-    outcomes: readonly (readonly Outcome[] | undefined)[],
-  ): Buffer[] {
-    if (lines.length === 0) return [];
-    this.#edits.clear();
-    for (let i = 0; i < lines.length; i++) addReplacements(this.#edits, lines[i]!, outcomes[i]);
-    return [this.#edits.apply(block, lines[0]!.start, endOfRun(block, lines))];
+export class ReplaceStyle implements LineEditor {
+  edit(edits: Edits, line: LogLine, outcomes: readonly Outcome[] | undefined): void {
+    addReplacements(edits, line, outcomes);
   }
 }
 
-/** Edits that put the address found in the place of each one that was resolved. */
+/** Puts the address found in the place of each one that was resolved, in every `$upstream_addr` of the line. */
 export function addReplacements(edits: Edits, line: LogLine, outcomes: readonly Outcome[] | undefined): void {
   const { parsed } = line;
   if (typeof parsed === 'string' || outcomes === undefined) return;
-  const { attempts } = parsed;
-  for (let k = 0; k < attempts.length; k++) {
-    const outcome = outcomes[k];
-    const attempt = attempts[k]!;
-    if (outcome === undefined || !isResolved(outcome) || attempt.kind !== 'ip') continue;
-    edits.add(attempt.start, attempt.end, addressText(outcome.ip, outcome.port));
-  }
+  const { attempts, copies } = parsed;
+  replaceAt(edits, parsed, attempts, outcomes);
+  if (copies === undefined) return;
+  for (let i = 0; i < copies.length; i++) replaceAt(edits, parsed, copies[i]!, outcomes);
 }
 
-/** Where the run of lines ends in `block`: behind the last one's newline, if it has one. */
-export function endOfRun(block: Buffer, lines: readonly LogLine[]): number {
-  return Math.min(lines[lines.length - 1]!.end + 1, block.length);
+function replaceAt(
+  edits: Edits,
+  { attempts }: ParsedLine,
+  spans: readonly AddressSpan[],
+  outcomes: readonly Outcome[],
+): void {
+  for (let k = 0; k < attempts.length; k++) {
+    const outcome = outcomes[k];
+    if (outcome === undefined || !isResolved(outcome) || attempts[k]!.kind !== 'ip') continue;
+    const { start, end } = spans[k]!;
+    edits.add(start, end, addressText(outcome.ip, outcome.port));
+  }
 }
 
 /** The text made last for each address, as many lines name few pods. Emptied when full. */

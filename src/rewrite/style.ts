@@ -1,5 +1,6 @@
 import type { ParsedLine, UnparsedReason } from '../model/line.ts';
 import type { Outcome } from '../model/outcome.ts';
+import { Edits } from './edits.ts';
 
 /** A line of a block of log bytes. */
 export interface LogLine {
@@ -9,17 +10,41 @@ export interface LogLine {
   readonly parsed: ParsedLine | UnparsedReason;
 }
 
-export interface Style {
+/** What a style does to one line. */
+export interface LineEditor {
+  /**
+   * Adds the edits of `line`, from left to right. `outcomes` is in step with its attempts, and may be missing for a line
+   * that was not parsed.
+   */
+  edit(edits: Edits, line: LogLine, outcomes: readonly Outcome[] | undefined, block: Buffer): void;
+}
+
+/** Writes lines in one style. */
+export class Style {
+  readonly #editor: LineEditor;
+  readonly #edits = new Edits();
+
+  constructor(editor: LineEditor) {
+    this.#editor = editor;
+  }
+
   /**
    * The lines as they are to be written, in chunks to be written one after another.
    *
-   * `lines` is a run of lines of `block`, in order and with nothing but a newline between two. `outcomes[i]` is in step
-   * with the attempts of `lines[i]`; for a line that was not parsed it is not looked at, and may be missing. Chunks may
-   * be parts of `block`. A newline that `block` has after the last line belongs to the run; none is added where there is none.
+   * `lines` is a run of lines of `block`, in order and with nothing but a newline between two; `outcomes` is in step with
+   * it. Chunks may be parts of `block`. A newline that `block` has after the last line belongs to the run; none is added
+   * where there is none.
    */
   render(
     block: Buffer,
     lines: readonly LogLine[],
     outcomes: readonly (readonly Outcome[] | undefined)[],
-  ): Buffer[];
+  ): Buffer[] {
+    if (lines.length === 0) return [];
+    const edits = this.#edits;
+    edits.clear();
+    for (let i = 0; i < lines.length; i++) this.#editor.edit(edits, lines[i]!, outcomes[i], block);
+    const end = Math.min(lines[lines.length - 1]!.end + 1, block.length);
+    return [edits.apply(block, lines[0]!.start, end)];
+  }
 }

@@ -31,7 +31,7 @@ export interface Build {
   flowIndex: typeof import('../../src/join/index/flow-index.ts');
   waiting: typeof import('../../src/join/pending.ts');
   logFormat: typeof import('../../src/parse/log-format.ts');
-  replace: typeof import('../../src/rewrite/replace.ts');
+  style: typeof import('../../src/rewrite/create.ts');
 }
 
 /** `dist`: the folder of a build, this tree's or another commit's. */
@@ -42,7 +42,7 @@ export async function loadBuild(dist: string): Promise<Build> {
     flowIndex: await load('join/flow-index.js'),
     waiting: await load('join/waiting.js'),
     logFormat: await load('parse/log-format.js'),
-    replace: await load('rewrite/replace.js'),
+    style: await load('rewrite/create.js'),
   };
 }
 
@@ -79,14 +79,14 @@ export function stages(build: Build, dir: string, lines: number, rounds: number)
 
 /** The whole work once, on a join that remembers nothing yet. CPU in microseconds. */
 export function oneRound(
-  { codec, flowIndex, waiting: wait, logFormat, replace }: Build,
+  { codec, flowIndex, waiting: wait, logFormat, style: { createStyle } }: Build,
   log: Buffer,
   feed: Buffer,
 ) {
   const format = logFormat.compileLogFormat(WORKLOAD_FORMAT);
   const index = new flowIndex.FlowIndex();
   const waiting = new wait.PendingBlocks<undefined>(index, { maxWaitMs: 60_000, maxBytes: Infinity });
-  const style = new replace.ReplaceStyle();
+  const style = createStyle('replace', format);
   const decoder = new codec.RecordDecoder();
   const spent = { decode: 0, index: 0, parse: 0, match: 0, rewrite: 0, records: 0, resolved: 0 };
   let mark = cpuMicros();

@@ -24,7 +24,7 @@ function parsed(format: LogFormat, line: string | Buffer): ParsedLine {
 const LEFT_ALONE: Partial<Record<FormatName, RegExp>> = {
   // $uri can break lines.
   'uri-none': /./,
-  bare: /^redirect (to|after|twice|by)|^X-Accel|^no upstream$|^name does not|^broken req|^not HTTP|^connection without|^hostile: (agent that (looks|goes)|agent with|host)/,
+  bare: /^hostile: (agent that looks|agent with|host)/,
   'bare-last': /^redirect (to|after|twice|by)|^X-Accel|^hostile: agent that goes on/,
   bars: /^hostile: target with an address/,
 };
@@ -74,11 +74,11 @@ function compare(result: ParsedLine, { name, format, bytes }: CapturedLine, trut
     column('upstream_header_time', 1000),
     where,
   );
-  assert.deepEqual(
-    result.attempts.map((a) => a.responseMs),
-    column('upstream_response_time', 1000),
-    where,
-  );
+  const took = result.attempts.map((a) => a.responseMs);
+  // In "bare", text that may go on with ` : ` follows: then the addresses alone are certain.
+  if (format !== 'bare' || took.some((ms) => ms !== undefined) || !truth.upstream_addr.includes(' : ')) {
+    assert.deepEqual(took, column('upstream_response_time', 1000), where);
+  }
   assert.deepEqual(
     result.attempts.map((a) => a.status),
     column('upstream_status', 1),
@@ -133,7 +133,8 @@ describe('upstream lists', () => {
     const format = compileLogFormat('$upstream_addr $http_a');
     assert.equal(parsed(format, '10.0.0.1:80 :x').attempts.length, 1);
     assert.equal(parsed(format, '10.0.0.1:80 :').attempts.length, 1);
-    assert.equal(parse(format, '10.0.0.1:80 : x'), 'format');
+    assert.equal(parsed(format, '10.0.0.1:80 : x').attempts.length, 1);
+    assert.equal(parse(format, '10.0.0.1:80 : 10.0.0.2:80 x'), 'format');
   });
 
   it('out of step keep the addresses and nothing else', () => {
@@ -221,9 +222,6 @@ describe('the text of a log format', () => {
       '$status$upstream_addr',
       /nothing between \$status and \$upstream_addr/,
     ],
-    ['lets a list run into what follows', '$upstream_addr, $status', /\$upstream_addr is followed by “, ”/],
-    ['lets an address run into what follows', '$upstream_addr-$status', /\$upstream_addr is followed by “-”/],
-    ['lets a list run into text', '$upstream_addr,$http_a', /\$upstream_addr is followed by “,”/],
     ['has an open quote', "'$upstream_addr", /opening ' without its closing one/],
     ['has text after a quote', "'$upstream_addr'x", /right after a closing '/],
     ['has a lone dollar sign', '$upstream_addr $ x', /“\$ x”.* is no variable/],

@@ -8,6 +8,7 @@ import type { Observation } from '../../src/model/feed.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
 import { Pipeline } from '../../src/pipeline.ts';
 import { ReplaceStyle } from '../../src/rewrite/replace.ts';
+import { Style } from '../../src/rewrite/style.ts';
 
 const T0 = 1_764_837_843_000;
 const format = compileLogFormat(
@@ -43,7 +44,7 @@ function start() {
     },
     parse: (bytes, from, to) => format.parse(bytes, from, to),
     index,
-    style: new ReplaceStyle(),
+    style: new Style(new ReplaceStyle()),
     write: async (chunks, end) => void written.push([Buffer.concat(chunks).toString(), end?.offset]),
     requestTick() {},
     onSettled() {},

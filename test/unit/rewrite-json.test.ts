@@ -63,12 +63,14 @@ describe('style json', () => {
       'nginx.upstream_status': '502, 200',
       'nginx.upstream_bytes_sent': '0, 98',
       'nginx.upstream_bytes_received': '0, 160',
-      'k8s.pod.name': 'cart-0',
-      'k8s.namespace.name': 'shop',
-      'k8s.node.name': 'n1',
-      'k8s.service.name': 'cart',
+      'destination.address': '10.244.0.64',
+      'destination.port': 8080,
+      'destination.k8s.pod.name': 'cart-0',
+      'destination.k8s.namespace.name': 'shop',
+      'destination.k8s.node.name': 'n1',
+      'service.peer.name': 'cart',
       'realpod.attempts': [
-        { upstream: '10.96.0.1:80', reason: 'no-flow' },
+        { upstream: '10.96.0.1:80', status: 502, seconds: 0.001, reason: 'no-flow' },
         {
           upstream: '10.96.0.1:80',
           ip: '10.244.0.64',
@@ -77,6 +79,8 @@ describe('style json', () => {
           namespace: 'shop',
           node: 'n1',
           service: 'cart',
+          status: 200,
+          seconds: 0.002,
           evidence: 'request-id',
         },
       ],
@@ -85,7 +89,38 @@ describe('style json', () => {
 
   it('names no pod where the attempt that answered was not resolved', () => {
     const json = render('"$upstream_addr"', '"10.96.0.1:80, 10.96.0.1:80"', [CART, { reason: 'ambiguous' }]);
-    assert.equal(json['k8s.pod.name'], undefined);
+    assert.equal(json['destination.k8s.pod.name'], undefined);
+    assert.equal(json['destination.address'], undefined);
+  });
+
+  it('names the pod that nginx addressed itself, where the feed knows it', () => {
+    const line = '"10.244.0.64:8080"';
+    const name = { pod: 'cart-0', namespace: 'shop', node: '', service: 'cart' };
+    const named = render('"$upstream_addr"', line, [{ reason: 'direct', name }]);
+    assert.equal(named['destination.k8s.pod.name'], 'cart-0');
+    assert.equal(named['destination.port'], 8080);
+    assert.deepEqual(named['realpod.attempts'], [
+      {
+        upstream: '10.244.0.64:8080',
+        pod: 'cart-0',
+        namespace: 'shop',
+        service: 'cart',
+        reason: 'direct',
+      },
+    ]);
+    const unnamed = render('"$upstream_addr"', line, [{ reason: 'direct' }]);
+    assert.equal(unnamed['destination.address'], '10.244.0.64');
+    assert.equal(unnamed['destination.k8s.pod.name'], undefined);
+  });
+
+  it('gives the ids of nginx’s own span as those of a log record', () => {
+    const json = render(
+      '$upstream_addr $otel_trace_id $otel_span_id',
+      '- 4bf92f3577b34da6a3ce929d0e0e4736 00f067aa0ba902b7',
+      [],
+    );
+    assert.equal(json.trace_id, '4bf92f3577b34da6a3ce929d0e0e4736');
+    assert.equal(json.span_id, '00f067aa0ba902b7');
   });
 
   it('splits requests as the conventions ask', () => {
@@ -184,7 +219,7 @@ describe('style json', () => {
 
 describe('attribute names', () => {
   it('are those of the semantic conventions, none deprecated, or say whose they are', () => {
-    const own = /^(nginx|realpod)\.|^(timestamp|body)$/;
+    const own = /^(nginx|realpod|destination\.k8s)\.|^(timestamp|body|trace_id|span_id)$/;
     const names = [
       ...Object.keys(ATTRIBUTES).map((variable) => attributeOf(variable).name),
       ...['http_x_request_id', 'sent_http_content_type', 'upstream_addr'].map((v) => attributeOf(v).name),
@@ -193,7 +228,9 @@ describe('attribute names', () => {
     ];
     for (const name of names) {
       const stability = stabilityOf(name);
-      if (own.test(name)) assert.equal(stability, undefined, name);
+      // What follows it in the conventions, server.service.name, would be the service that wrote the log here.
+      if (name === 'service.peer.name') assert.equal(stability, 'deprecated');
+      else if (own.test(name)) assert.equal(stability, undefined, name);
       else assert.match(stability ?? 'unknown', /^(stable|development)$/, name);
     }
     assert.ok(names.filter((name) => stabilityOf(name) === 'stable').length > 15);

@@ -139,7 +139,35 @@ describe('style replace', () => {
   });
 });
 
+describe('an address that the format has twice', () => {
+  const twice = compileLogFormat('$upstream_addr "$http_user_agent" up=$upstream_addr $status');
+
+  it('is replaced in both places, attempt by attempt', () => {
+    const line = '10.96.0.1:80, 10.96.0.1:81 "10.96.0.1:80" up=10.96.0.1:80, 10.96.0.1:81 200\n';
+    assert.equal(
+      render('replace', twice, line, (_, k) => (k === 0 ? left() : found('10.244.0.64'))),
+      '10.96.0.1:80, 10.244.0.64:8080 "10.96.0.1:80" up=10.96.0.1:80, 10.244.0.64:8080 200\n',
+    );
+  });
+
+  it('stays where the two say different things, as nginx never writes', () => {
+    const line = '10.96.0.1:80 "a" up=10.96.0.2:80 200\n';
+    assert.equal(
+      render('replace', twice, line, () => found('10.244.0.64')),
+      line,
+    );
+  });
+});
+
 describe('style annotate', () => {
+  it('names the pod of a direct address', () => {
+    const name = PODS['10.244.0.64']!;
+    assert.equal(
+      render('annotate', format, '200 "10.244.0.64:80" "a"\n', () => ({ reason: 'direct', name })),
+      '200 "10.244.0.64:80" "a" pod=shop/cart-0 evidence=-:direct\n',
+    );
+  });
+
   it('says pod and evidence of each attempt at the end of the line', () => {
     const outcomes = [
       [found('10.244.0.64')],

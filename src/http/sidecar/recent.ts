@@ -3,6 +3,7 @@ import type { Attempt } from '../../model/line.ts';
 import { isResolved, type Outcome, type PodName } from '../../model/outcome.ts';
 import type { Parse } from '../../pipeline.ts';
 import { ReplaceStyle } from '../../rewrite/replace.ts';
+import { Style } from '../../rewrite/style.ts';
 import type { LineFilter } from './line-filter.ts';
 import type { ShownBlock } from './shown.ts';
 
@@ -52,7 +53,7 @@ interface KeptBlock extends Omit<ShownBlock, 'lines'> {
 export class RecentLines {
   readonly #maxBytes: number;
   readonly #parse: Parse;
-  readonly #replace = new ReplaceStyle();
+  readonly #replace = new Style(new ReplaceStyle());
   #blocks: KeptBlock[] = [];
   #bytes = 0;
 

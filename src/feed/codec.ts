@@ -22,6 +22,7 @@ export function encodeRecord(record: Observation, seq: number): string {
       const flow = `${head},"src":"${record.src}","sport":${record.sport}${dialled},"ip":"${record.ip}","port":${record.port}`;
       if (record.kind === 'open')
         return `${flow},"via":"${record.via}"${record.preexisting ? ',"preexisting":true' : ''}${record.kernelTime ? ',"kernelTime":true' : ''}${sinceOf(record)}}\n`;
+      if (record.kind === 'response') return `${flow},"via":"${record.via}"}\n`;
       if (record.kind === 'unreadable')
         return `${flow},"protocol":"${record.protocol}","via":"${record.via}"}\n`;
       if (record.kind === 'close') return `${flow},"via":"${record.via}"${endOf(record)}}\n`;
@@ -112,6 +113,7 @@ export function decodeRecord(line: string): FeedRecord | undefined | string {
     case 'open':
     case 'close':
     case 'request':
+    case 'response':
       return isFlow(record) ? (value as FeedRecord) : `incomplete ${record.kind}: ${line.slice(0, 120)}`;
     case 'unreadable':
       return isFlow(record) && isProtocol(record.protocol)

@@ -3,6 +3,7 @@ import type {
   FeedRecord,
   OpenRecord,
   RequestRecord,
+  ResponseRecord,
   Source,
   TickRecord,
 } from '../model/feed.ts';
@@ -18,6 +19,7 @@ const literal = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text))
 const OPEN = literal('{"kind":"open","seq":');
 const CLOSE = literal('{"kind":"close","seq":');
 const REQUEST = literal('{"kind":"request","seq":');
+const RESPONSE = literal('{"kind":"response","seq":');
 const TICK = literal('{"kind":"tick","seq":');
 const T = literal(',"t":');
 const SRC = literal(',"src":"');
@@ -75,6 +77,12 @@ export class RecordScanner {
       this.#expect(END);
       return tick;
     }
+    if (this.#skip(RESPONSE)) {
+      const record = this.#flow('response', this.#whole(), this.#time()) as ResponseRecord;
+      record.via = this.#via();
+      this.#expect(END);
+      return record;
+    }
     if (this.#skip(OPEN)) return this.#open();
     if (this.#skip(CLOSE)) {
       const record = this.#flow('close', this.#whole(), this.#time()) as CloseRecord;
@@ -110,7 +118,7 @@ export class RecordScanner {
     return record;
   }
 
-  #flow(kind: 'open' | 'close' | 'request', seq: number, t: number): FeedRecord {
+  #flow(kind: 'open' | 'close' | 'request' | 'response', seq: number, t: number): FeedRecord {
     this.#expect(SRC);
     const src = this.#cached();
     this.#expect(SPORT);

@@ -123,6 +123,14 @@ export interface UnreadableRecord extends Flow {
   protocol: UnreadableProtocol;
 }
 
+/** The answer to a request on this connection was over, at `t` at the latest; in the order of the wire among the tap's records. */
+export interface ResponseRecord extends Flow {
+  kind: 'response';
+  seq: number;
+  t: number;
+  via: Source;
+}
+
 /** Everything that happened up to `t` has been sent. The event behind a record lies between the tick before it and its `t`. */
 export interface TickRecord {
   kind: 'tick';
@@ -159,6 +167,7 @@ export type FeedRecord =
   | OpenRecord
   | CloseRecord
   | RequestRecord
+  | ResponseRecord
   | UnreadableRecord
   | TickRecord
   | GapRecord

@@ -195,6 +195,8 @@ const RECORDS: Observation[] = [
     singleSegment: true,
     ...FLOW,
   },
+  { kind: 'response', t: 1_795_418_146_481, via: 'tap', ...FLOW },
+  { kind: 'unreadable', t: 1_795_418_146_481, via: 'tap', protocol: 'http2', ...FLOW },
   { kind: 'tick', t: 1_795_418_146_482 },
   { kind: 'gap', t: 1_795_418_146_482, from: 1_795_418_146_000, source: 'tap', lost: 3 },
   { kind: 'name', t: 1, ip: FLOW.ip, pod: 'cart-0', namespace: 'shop', node: 'n', service: 'cart' },
@@ -219,7 +221,7 @@ function feed(input: Buffer): void {
     const { seq, ...observation } = record;
     // Addresses and names are taken as the helper gives them.
     const { kind } = record;
-    const flow = kind === 'open' || kind === 'close' || kind === 'request' ? record : undefined;
+    const flow = 'src' in record ? record : undefined;
     const named = [kind === 'name' ? record.ip : '', flow?.src ?? '', flow?.ip ?? '', flow?.vip ?? ''];
     if (named.some((text) => text !== '' && canonicalIp(text) !== text)) continue;
     const again = decodeRecord(encodeRecord(observation as Observation, seq).trimEnd());

@@ -21,6 +21,8 @@ const RECORDS: Observation[] = [
   { kind: 'open', t: T0 + 0.001, ...FLOW, via: 'conntrack', preexisting: true },
   { kind: 'open', t: T0 + 0.999, ...UNDIALLED, src: 'fd00:10:244::70', via: 'kernel-log' },
   { kind: 'close', t: 0, ...FLOW, via: 'conntrack' },
+  { kind: 'response', t: T0 + 0.125, ...FLOW, via: 'tap' },
+  { kind: 'response', t: T0, ...UNDIALLED, via: 'tap' },
   { kind: 'request', t: T0 + 0.25, ...UNDIALLED, via: 'tap' },
   {
     kind: 'request',

@@ -1,16 +1,17 @@
 /**
- * Resolves at the first SIGTERM or SIGINT, or when `signal` aborts. A second signal ends the process as it would have
- * without this.
+ * Resolves at the first of `names`, or when `signal` aborts. A second signal ends the process as it would have without
+ * this. A sidecar reopens its outputs at SIGHUP, so only commands that belong to a terminal add it.
  */
-export function untilSignal(signal?: AbortSignal): Promise<string> {
+export function untilSignal(
+  signal?: AbortSignal,
+  names: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT'],
+): Promise<string> {
   return new Promise((resolve) => {
     const done = (name: NodeJS.Signals): void => {
-      process.off('SIGTERM', done);
-      process.off('SIGINT', done);
+      for (const each of names) process.off(each, done);
       resolve(name);
     };
-    process.on('SIGTERM', done);
-    process.on('SIGINT', done);
+    for (const each of names) process.on(each, done);
     signal?.addEventListener('abort', () => resolve('request'), { once: true });
   });
 }

@@ -1,4 +1,4 @@
-import { appendFile, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { appendFile, mkdtemp, readFile, rename, rm, stat, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -8,45 +8,66 @@ import { readOptions } from '../config/read.ts';
 import { Feed } from '../feed/feed.ts';
 import { createApp, listen } from '../http/app.ts';
 import { addFeedRoutes } from '../http/helper/feed-routes.ts';
+import type { PodsAnswer } from '../http/sidecar/answers.ts';
 import { canonicalIp } from '../parse/address.ts';
 import { compileLogFormat } from '../parse/log-format.ts';
 import { runSidecar } from '../sidecar.ts';
 import { untilSignal } from '../signals.ts';
+import { lookOf } from '../terminal/table.ts';
 import {
+  expectedLines,
   movedInTime,
   RecordedNames,
   type Recording,
-  ReplayedCapture,
   readRecording,
   startOf,
 } from './recording.ts';
+import { ReplayedCapture } from './replay.ts';
+import { linePair, podTable, resultOf, resultText } from './show.ts';
 
 const FOLDER = new URL('../../demo/', import.meta.url);
 const STEP_MS = 20;
-/** How long it takes until all is up and the play begins (ms). */
-const SOON_MS = 500;
-/** After the recording's end: how often the feed says that nothing has happened (ms). */
-const QUIET_MS = 1_000;
-/** How long after the recording's end the last lines may take to come out (ms of recorded time). */
-const PATIENCE_MS = 3_000;
-/** Pairs of lines that are shown; the rest only counts. */
+/** How long the last lines may take to come out once everything has been played (ms). */
+const PATIENCE_MS = 15_000;
+/** How long a line may wait for its evidence: a busy machine delays the play itself. */
+const MAX_WAIT = '10s';
+/** Pairs of lines that are shown; the others only count. */
 const SHOWN_LINES = 12;
+/** Bytes of the log at which the repeating play rotates it, so that a demo left running fills no disk. */
+const ROTATE_AT = 4 * 1024 * 1024;
+/** The page alone sends many requests. */
+const ROOMY = { connectionsPerSource: 20, requestsPerSecond: 5_000 };
 
-/** `realpod demo`: a recorded run through the real feed and the real sidecar. Needs no rights and no network. */
+interface Stage {
+  recorded: Recording;
+  /** The recording in the times of this moment. */
+  recording: Recording;
+  capture: ReplayedCapture;
+  /** nginx's log, and the enriched one. */
+  paths: { before: string; after: string };
+  stop: AbortSignal;
+}
+
+/**
+ * `realpod demo`: a recorded run through the real feed and the real sidecar. Needs no rights and no network. Exit 1
+ * unless every line that the recording can name comes out with its pod.
+ */
 export async function runDemo(options: Options): Promise<number> {
-  const stopped = untilSignal();
+  const stop = new AbortController();
+  void untilSignal(undefined, ['SIGTERM', 'SIGINT', 'SIGHUP']).then(() => stop.abort());
+  // The reader of the output, or the terminal, may go at any time.
+  const onError = (): void => stop.abort();
+  process.stdout.on('error', onError);
+  process.stderr.on('error', onError);
   const folder = await mkdtemp(join(tmpdir(), 'realpod-demo-'));
   try {
-    return await replay(folder, options, stopped);
+    return await replay(folder, options, stop.signal);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
 }
 
-/** The page alone asks for much. */
-const ROOMY = { connectionsPerSource: 20, requestsPerSecond: 5_000 };
-
-async function replay(folder: string, options: Options, stopped: Promise<string>): Promise<number> {
+async function replay(folder: string, options: Options, stop: AbortSignal): Promise<number> {
   const say = (text: string): void => void process.stdout.write(`${text}\n`);
   const once = options.flag('once') || !process.stdout.isTTY;
   const speed = options.bytes('speed');
@@ -56,11 +77,10 @@ async function replay(folder: string, options: Options, stopped: Promise<string>
     const line = format.parse(bytes, start, end);
     return typeof line === 'string' ? undefined : line.endMs;
   });
-  // The page and the figures are about the last minutes, so the recording is played as if it was of this moment: at its
-  // end, where it is played faster, so that no line comes from the future.
+  // Played faster than it was recorded, it has to begin in the past: no record may come before its own time.
   const begin = startOf(recorded.records);
-  const hurried = Math.max(0, (recorded.lines.at(-1)!.at - begin) * (1 - 1 / speed));
-  const recording = movedInTime(recorded, Date.now() + SOON_MS - hurried - begin);
+  const hurried = (endOf(recorded) - begin) * (1 - 1 / speed);
+  const recording = movedInTime(recorded, Date.now() - hurried - begin);
   const feed = new Feed(Date.now);
   const capture = new ReplayedCapture(recording.records, feed);
   const names = new RecordedNames(recording.records);
@@ -76,49 +96,44 @@ async function replay(folder: string, options: Options, stopped: Promise<string>
   });
   const helperPort = await listen(helper, '127.0.0.1', 0);
   const src = recording.records.find((record) => 'src' in record);
-  const before = join(folder, 'access.log');
-  const after = join(folder, 'enriched.log');
+  const paths = { before: join(folder, 'access.log'), after: join(folder, 'enriched.log') };
   const port = await freePort();
   const ending = new AbortController();
   const sidecar = runSidecar(
     readOptions(
       COMMANDS.find((command) => command.name === 'sidecar')!,
       [
-        ...['--access-log', before, '--output', after, '--log-format', formatText],
+        ...['--access-log', paths.before, '--output', paths.after, '--log-format', formatText],
         ...['--helper', `http://127.0.0.1:${helperPort}`, '--listen', `127.0.0.1:${port}`],
-        ...['--source-address', src && 'src' in src ? src.src : '127.0.0.1'],
+        ...['--source-address', src && 'src' in src ? src.src : '127.0.0.1', '--max-wait', MAX_WAIT],
       ],
       {},
     ),
     ending.signal,
   );
-  const interrupted = { aborted: false };
-  void stopped.then(() => {
-    interrupted.aborted = true;
-  });
   try {
     const page = `http://127.0.0.1:${port}/`;
     say(
       `realpod demo: ${recording.lines.length} lines that nginx wrote in front of two Services, and what the node's kernel`,
     );
-    say(
-      'saw meanwhile, replayed at their own pace, with the time of this moment, through the real helper feed and the',
-    );
-    say('real sidecar.');
+    say('saw meanwhile, played again as of now, through the real helper feed and the real sidecar.');
     if (!once) say(`Open ${page} in a browser to see the pods: one is slow, one fails.`);
     say('');
-    await until(() => feed.stats.readers > 0);
-    const enriched = await play(recording, capture, { before, after }, speed, interrupted, say);
-    say(summary(recording, enriched));
+    await until(() => feed.stats.readers > 0 || stop.aborted);
+    const stage = { recorded, recording, capture, paths, stop };
+    const enriched = await play(stage, speed, say);
+    if (stop.aborted) return 0;
+    const result = resultOf(recording, expectedLines(recording), enriched);
+    say(`${resultText(result)}\n`);
+    const pods = (await (await fetch(`${page}pods?window=900`)).json()) as PodsAnswer;
+    say(podTable(pods.pods, lookOf(process.stdout, process.env)));
     const url = `${page}lookup?port=${capture.lastPort}`;
     say(`$ curl '${url}'\n${JSON.stringify(await (await fetch(url)).json(), undefined, 2)}`);
-    if (!once && !interrupted.aborted) {
-      say(`\nIt goes on answering: the page is ${page}. Ctrl-C ends it.`);
-      const quiet = setInterval(() => capture.quiet(Date.now()), QUIET_MS);
-      await stopped;
-      clearInterval(quiet);
+    if (!once) {
+      say(`\nThe recording now repeats, for the page: ${page}  Ctrl-C ends it.`);
+      await repeat(stage);
     }
-    return enriched.length === recording.lines.length || interrupted.aborted ? 0 : 1;
+    return result.wrong === 0 && result.missing === 0 ? 0 : 1;
   } finally {
     ending.abort();
     await sidecar;
@@ -127,43 +142,81 @@ async function replay(folder: string, options: Options, stopped: Promise<string>
   }
 }
 
-/** Writes the log and delivers the feed at the recorded pace, and shows some lines as they come out. */
+/** Plays the recording once at `speed` and shows some lines as they come out. Resolves with the enriched lines. */
 async function play(
-  { lines }: Recording,
-  capture: ReplayedCapture,
-  paths: { before: string; after: string },
+  { recording, capture, paths, stop }: Stage,
   speed: number,
-  stop: { readonly aborted: boolean },
   say: (text: string) => void,
 ): Promise<string[]> {
-  const begun = performance.now();
+  const { lines, records } = recording;
+  const look = lookOf(process.stdout, process.env);
   const stride = Math.max(1, Math.floor(lines.length / SHOWN_LINES));
-  const end = Math.max(capture.endsAt, lines.at(-1)?.at ?? 0) + PATIENCE_MS;
+  const begin = startOf(records);
+  const begun = performance.now();
+  let playedAt = Infinity;
   let written = 0;
   let enriched: string[] = [];
   for (let shown = 0; !stop.aborted && enriched.length < lines.length; ) {
-    const now = capture.startsAt + (performance.now() - begun) * speed;
-    if (now > end) break;
+    const elapsed = performance.now() - begun;
+    if (elapsed > playedAt + PATIENCE_MS) break;
+    const now = Math.min(begin + elapsed * speed, Date.now());
     capture.advance(now);
-    const due: Buffer[] = [];
-    while (written < lines.length && lines[written]!.at <= now) due.push(lines[written++]!.bytes);
-    if (due.length > 0) await appendFile(paths.before, Buffer.concat(due));
-    enriched = (await readFile(paths.after, 'utf8').catch(() => '')).split('\n').slice(0, -1);
+    written = await append(paths.before, lines, written, now);
+    if (capture.finished && written === lines.length) playedAt = Math.min(playedAt, elapsed);
+    enriched = (await readFile(paths.after, 'latin1').catch(() => '')).split('\n').slice(0, -1);
     for (; shown < enriched.length; shown += stride) {
-      say(`nginx    ${lines[shown]!.bytes.toString().trimEnd()}\nrealpod  ${enriched[shown]}\n`);
+      say(linePair(lines[shown]!.bytes.toString('latin1').trimEnd(), enriched[shown]!, look));
     }
-    await delay(STEP_MS);
+    await delay(STEP_MS, undefined, { signal: stop }).catch(() => {});
+  }
+  // What the recording has after its last line.
+  while (!stop.aborted && !capture.finished) {
+    capture.advance(Math.min(begin + (performance.now() - begun) * speed, Date.now()));
+    await delay(STEP_MS, undefined, { signal: stop }).catch(() => {});
   }
   return enriched;
 }
 
-function summary({ lines }: Recording, enriched: readonly string[]): string {
-  const named = enriched.filter((line, i) => line !== lines[i]?.bytes.toString().trimEnd()).length;
-  return `${lines.length} lines in, ${enriched.length} out; ${named} now name the pod that answered.\n`;
+/** Plays the recording over and over at its own pace until `stop` aborts. */
+async function repeat({ recorded, capture, paths, stop }: Stage): Promise<void> {
+  for (let pass = 1; !stop.aborted; pass++) {
+    const begin = Date.now();
+    capture.closeAll(begin);
+    await rotate(paths);
+    const { records, lines } = movedInTime(recorded, begin - startOf(recorded.records), pass);
+    capture.load(records);
+    capture.skipBeginning();
+    for (let written = 0; !stop.aborted && !(capture.finished && written === lines.length); ) {
+      const now = Date.now();
+      capture.advance(now);
+      written = await append(paths.before, lines, written, now);
+      await delay(STEP_MS, undefined, { signal: stop }).catch(() => {});
+    }
+  }
+}
+
+/** Writes the lines from `next` on that are due by `now`; resolves with the first that is not. */
+async function append(path: string, lines: Recording['lines'], next: number, now: number): Promise<number> {
+  let end = next;
+  while (end < lines.length && lines[end]!.at <= now) end++;
+  if (end > next) await appendFile(path, Buffer.concat(lines.slice(next, end).map(({ bytes }) => bytes)));
+  return end;
+}
+
+/** All lines have come out, so nothing is lost with the old ones. */
+async function rotate({ before, after }: Stage['paths']): Promise<void> {
+  if ((await stat(before)).size < ROTATE_AT) return;
+  await rename(before, `${before}.1`);
+  await truncate(after);
+}
+
+/** Recorded time of the last record or line, ms since the epoch. */
+function endOf({ records, lines }: Recording): number {
+  return Math.max(records.at(-1)?.t ?? 0, lines.at(-1)?.at ?? 0);
 }
 
 async function until(condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 500 && !condition(); i++) await delay(10);
+  for (let i = 0; i < 3_000 && !condition(); i++) await delay(10);
 }
 
 async function freePort(): Promise<number> {

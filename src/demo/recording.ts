@@ -1,15 +1,20 @@
 import { readFile } from 'node:fs/promises';
-import type { Capture, CaptureSink, Subscription } from '../capture/capture.ts';
 import { decodeRecord } from '../feed/codec.ts';
-import type { FeedCapture } from '../feed/feed.ts';
-import type { FeedRecord, NameRecord, Observation } from '../model/feed.ts';
+import type { FeedRecord, NameRecord, RequestRecord } from '../model/feed.ts';
 import type { PodName } from '../model/outcome.ts';
+import { formatHostPort } from '../parse/address.ts';
 
-/** What a recording has to offer: a helper's feed and the access log of the same time. */
+/** A helper's feed and the access log of the same time. */
 export interface Recording {
   records: FeedRecord[];
-  /** Each line with its newline, and when nginx wrote it (ms since the epoch). */
-  lines: { at: number; bytes: Buffer }[];
+  lines: RecordedLine[];
+}
+
+export interface RecordedLine {
+  /** When nginx wrote it, ms since the epoch. */
+  at: number;
+  /** With its newline. */
+  bytes: Buffer;
 }
 
 /** Reads `access.log` and `feed.ndjson` of a folder; `lineTime` says when a line was written. */
@@ -46,29 +51,79 @@ export function startOf(records: readonly FeedRecord[]): number {
 
 /** `[23/Nov/2026:05:43:47 +0000]`, `$time_local` of the recording, whose zone is UTC. */
 const TIME_LOCAL = /\[\d\d\/\w{3}\/\d{4}:\d\d:\d\d:\d\d \+0000\]/;
+/** How much of a request id tells the passes of a recording apart, in hex digits. */
+const PASS_DIGITS = 6;
 
-/** The recording as if it had been made `byMs` later: the times of all records, and those that nginx wrote. */
-export function movedInTime({ records, lines }: Recording, byMs: number): Recording {
+/**
+ * The recording as if it had been made `byMs` later: the times of all records, and those that nginx wrote. From the
+ * second pass on the request ids differ too, as no id occurs twice in real traffic.
+ */
+export function movedInTime({ records, lines }: Recording, byMs: number, pass = 0): Recording {
   const by = Math.round(byMs);
+  const ids = new Map<string, string>();
+  for (const record of records) {
+    if (record.kind === 'request' && record.id !== undefined) ids.set(record.id, idOfPass(record.id, pass));
+  }
   return {
-    records: records.map((record) => ({
-      ...record,
-      t: record.t + by,
-      ...(record.kind === 'gap' && record.from !== undefined ? { openedAfter: record.from + by } : {}),
-    })),
+    records: records.map((record) => movedRecord(record, by, ids)),
     lines: lines.map(({ at, bytes }) => {
       const moved = bytes
         .toString('latin1')
         .replace(TIME_LOCAL, `[${timeLocal(at + by)}]`)
-        .replace((at / 1000).toFixed(3), ((at + by) / 1000).toFixed(3));
+        .replace((at / 1000).toFixed(3), ((at + by) / 1000).toFixed(3))
+        .replace(/"([0-9a-f]{32})"/, (whole, id: string) => (ids.has(id) ? `"${ids.get(id)}"` : whole));
       return { at: at + by, bytes: Buffer.from(moved, 'latin1') };
     }),
   };
 }
 
+function movedRecord(record: FeedRecord, by: number, ids: ReadonlyMap<string, string>): FeedRecord {
+  const moved = { ...record, t: record.t + by };
+  if (moved.kind === 'gap' && moved.from !== undefined) moved.from += by;
+  if (moved.kind === 'open' && moved.openedAfter !== undefined) moved.openedAfter += by;
+  if (moved.kind === 'close' && moved.endedBefore !== undefined) moved.endedBefore += by;
+  if (moved.kind === 'request' && moved.id !== undefined) moved.id = ids.get(moved.id) ?? moved.id;
+  return moved;
+}
+
+function idOfPass(id: string, pass: number): string {
+  if (pass === 0) return id;
+  return id.slice(0, -PASS_DIGITS) + (pass % 16 ** PASS_DIGITS).toString(16).padStart(PASS_DIGITS, '0');
+}
+
 function timeLocal(ms: number): string {
   const [, day, month, year, time] = /^\w+, (\d+) (\w+) (\d+) ([\d:]+)/.exec(new Date(ms).toUTCString())!;
   return `${day}/${month}/${year}:${time} +0000`;
+}
+
+/**
+ * Each line as it has to come out, by what the node's kernel saw: the pod that each request with the line's id was sent
+ * to. Undefined where the recording does not hold as many requests with that id as the line has attempts.
+ */
+export function expectedLines({ records, lines }: Recording): (string | undefined)[] {
+  const requests = new Map<string, RequestRecord[]>();
+  for (const record of records) {
+    if (record.kind !== 'request' || record.id === undefined || record.update) continue;
+    const same = requests.get(record.id);
+    if (same) same.push(record);
+    else requests.set(record.id, [record]);
+  }
+  return lines.map(({ bytes }) => {
+    const line = bytes.toString('latin1').trimEnd();
+    const id = /"([0-9a-f]{32})"/.exec(line)?.[1];
+    const sent = id === undefined ? undefined : requests.get(id);
+    if (!sent) return undefined;
+    let done = '';
+    let rest = line;
+    for (const { vip, vport, ip, port } of sent) {
+      const dialled = vip === undefined ? undefined : formatHostPort(vip, vport ?? 0);
+      const at = dialled === undefined ? -1 : rest.indexOf(dialled);
+      if (dialled === undefined || at < 0) return undefined;
+      done += rest.slice(0, at) + formatHostPort(ip, port);
+      rest = rest.slice(at + dialled.length);
+    }
+    return done + rest;
+  });
 }
 
 /** The names that a recording gives to addresses. */
@@ -90,77 +145,5 @@ export class RecordedNames {
   history(ip: string): Omit<NameRecord, 'seq'>[] {
     const name = this.lookup(ip);
     return name ? [{ kind: 'name', t: 0, ip, ...name }] : [];
-  }
-}
-
-/**
- * Plays recorded records into a feed in place of the kernel: what came before the first watermark is what a new
- * reader is given, the rest comes at the recorded pace, with the recorded times.
- */
-export class ReplayedCapture implements FeedCapture, Pick<Capture, 'lookup'> {
-  readonly #sink: CaptureSink;
-  readonly #beginning: FeedRecord[];
-  readonly #rest: FeedRecord[];
-  /** Source port of the last request that was played, 0 before. */
-  lastPort = 0;
-  #next = 0;
-  #batch: Observation[] = [];
-
-  constructor(records: readonly FeedRecord[], sink: CaptureSink) {
-    const first = records.findIndex((record) => record.kind === 'tick');
-    this.#beginning = records.slice(0, first);
-    this.#rest = records.slice(first);
-    this.#sink = sink;
-  }
-
-  /** Recorded time of the first watermark, ms since the epoch. */
-  get startsAt(): number {
-    return startOf(this.#rest);
-  }
-
-  get endsAt(): number {
-    return this.#rest.at(-1)?.t ?? 0;
-  }
-
-  /** Delivers everything up to the recorded time `t`. */
-  advance(t: number): void {
-    for (let record = this.#rest[this.#next]; record && record.t <= t; record = this.#rest[++this.#next]) {
-      if (record.kind === 'tick') this.#sink.batch(this.#batch.splice(0), record.t);
-      else if (record.kind !== 'name') this.#batch.push(record);
-      if (record.kind === 'request') this.lastPort = record.sport;
-    }
-  }
-
-  /** After the recording's end: nothing more has happened up to `t`. */
-  quiet(t: number): void {
-    this.#sink.batch([], t);
-  }
-
-  async subscribe(): Promise<Subscription> {
-    const completeSince: Subscription['completeSince'] = {};
-    for (const record of this.#beginning) if (record.kind === 'gap') completeSince[record.source] = record.t;
-    const flows: Subscription['flows'] = [];
-    for (const record of this.#beginning) if (record.kind === 'open') flows.push(record);
-    return { flows, completeSince };
-  }
-
-  unsubscribe(): void {}
-
-  readPromptly(): void {}
-
-  async flush(): Promise<void> {}
-
-  /** The connections that the recording shows on this port. */
-  async lookup(src: string, sport: number): ReturnType<Capture['lookup']> {
-    const all = [...this.#beginning, ...this.#rest.slice(0, this.#next)];
-    return all
-      .filter((record) => record.kind === 'open')
-      .filter((record) => record.src === src && record.sport === sport)
-      .map(({ t, preexisting, ...flow }) => ({
-        ...flow,
-        from: t,
-        preexisting: preexisting === true,
-        ended: false,
-      }));
   }
 }

@@ -4,12 +4,20 @@ import https from 'node:https';
 import type { FeedRecord } from '../model/feed.ts';
 import { RecordDecoder } from './codec.ts';
 
-/** A helper sends at least a watermark a second; without anything for this long (ms) the connection is given up. */
+/** A helper sends at least one watermark a second. A connection without a byte for this long (ms) is closed. */
 const SILENCE_MS = 5_000;
 const CONNECT_MS = 3_000;
 const MIN_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 2_000;
-/** When a reader that got only one of its addresses asks for all again, and then ever more rarely (ms). */
+/**
+ * A record may be dated this much (ms) after this machine's clock. Helper and sidecar share the node's clock, so more
+ * means that the clock was set back, or that the helper's is wrong. A watermark from the future would make every line
+ * look older than it is, and what was set by it would last until the clock gets there.
+ */
+const MAX_AHEAD_MS = 10;
+/** A feed that brings records for this long (ms) is good, and the next failure is tried again soon. */
+const STEADY_MS = 2_000;
+/** Where the helper allowed only one address: first interval before asking for all again, and the longest (ms). */
 const ASK_FOR_ALL_MS = 15_000;
 const ASK_FOR_ALL_AT_MOST_MS = 600_000;
 
@@ -17,7 +25,7 @@ export interface ReaderStats {
   connected: boolean;
   /** Times a feed was begun. */
   connects: number;
-  /** Attempts that came to nothing, and feeds that broke. */
+  /** Connections that failed, and feeds that broke off. */
   failures: number;
   records: number;
   bytes: number;
@@ -26,7 +34,7 @@ export interface ReaderStats {
 }
 
 export interface FeedSource {
-  /** Asks for a watermark not before this moment, soon. Cheap to call often: one request is under way at a time. */
+  /** Requests a watermark of this moment or later. Cheap to call often: one request is under way at a time. */
   requestTick(): void;
   stop(): void;
   readonly stats: Readonly<ReaderStats>;
@@ -44,16 +52,23 @@ export interface ReaderOptions extends FeedHandlers {
   url: URL;
   /** nginx's own addresses. */
   addresses: readonly string[];
-  /** File with a bearer token, read again for each connection as kubelet renews it. */
+  /** File with a bearer token. Read for each connection, as kubelet renews it. */
   tokenFile: string | undefined;
-  /** Ask for openings with times as exact as can be. */
+  /** Ask the helper for precise times of connection opens. */
   prompt?: boolean;
   clock: () => number;
 }
 
-/** Pulls the feed of a helper over HTTP, for ever: comes back after every failure, from where it was. */
+/** Pulls the feed of a helper over HTTP until `stop()`. After a failure it connects again and resumes at its cursor. */
 export function readFeed(options: ReaderOptions): FeedSource {
   return new Puller(options);
+}
+
+/** How far the latest of the records is dated after `now` (ms); negative where none is. */
+function aheadOf(records: readonly FeedRecord[], now: number): number {
+  let latest = -Infinity;
+  for (const { t } of records) if (t > latest) latest = t;
+  return latest - now;
 }
 
 class Puller implements FeedSource {
@@ -67,7 +82,7 @@ class Puller implements FeedSource {
   };
   readonly #options: ReaderOptions;
   readonly #agent: http.Agent;
-  /** Those asked for: all of nginx's, or where the helper refuses that the one that is spoken from. */
+  /** All of nginx's addresses, or, where the helper refuses them, the one that this connection comes from. */
   #addresses: readonly string[];
   #askAgain: NodeJS.Timeout | undefined;
   #cursor: number | undefined;
@@ -78,7 +93,7 @@ class Puller implements FeedSource {
   #ticking = false;
   #stopped = false;
   #lastNotice = '';
-  /** Why the connection under way is being given up. */
+  /** Why the current connection is being closed. */
   #why: string | undefined;
 
   constructor(options: ReaderOptions) {
@@ -170,19 +185,29 @@ class Puller implements FeedSource {
     this.stats.connects++;
     this.#notice('info', `reading the feed of ${this.#options.url.origin}`);
     const decoder = new RecordDecoder();
+    const begunAt = this.#options.clock();
     this.#watch(response);
     response.on('data', (chunk: Buffer) => {
       this.stats.bytes += chunk.length;
       this.stats.lastAt = this.#options.clock();
       const { records, error } = decoder.push(chunk);
+      const ahead = aheadOf(records, this.stats.lastAt);
+      if (ahead > MAX_AHEAD_MS) {
+        // None of them is used: nothing that is dated ahead may ever get into the join.
+        this.#cursor = undefined;
+        this.#giveUp(
+          `its clock is ${Math.round(ahead)} ms ahead of this one; synchronise the clocks of helper and sidecar`,
+        );
+        return;
+      }
       if (records.length > 0) {
-        this.#backoff = MIN_BACKOFF_MS;
+        if (this.stats.lastAt - begunAt >= STEADY_MS) this.#backoff = MIN_BACKOFF_MS;
         this.stats.records += records.length;
         this.#cursor = records[records.length - 1]!.seq;
         this.#options.onRecords(records);
       }
       if (error !== undefined) {
-        // What follows cannot be told apart any more; a fresh start says what is missing.
+        // The record boundaries are lost. A fresh start reports what is missing as a gap.
         this.#cursor = undefined;
         this.#giveUp(`the feed is damaged: ${error}`);
       }
@@ -201,7 +226,7 @@ class Puller implements FeedSource {
         clearTimeout(this.#askAgain);
         this.#addresses = all;
         this.#cursor = undefined;
-        this.#giveUp('it now gives all addresses, beginning anew');
+        this.#giveUp('the helper now serves all addresses; restarting the feed');
       }).then((request) => {
         request.setTimeout(CONNECT_MS, () => request.destroy());
         request.once('error', () => {});
@@ -216,7 +241,7 @@ class Puller implements FeedSource {
     this.#request?.destroy();
   }
 
-  /** A refusal's body says why. A helper that gives each reader only its own address is asked for that alone. */
+  /** Reads the reason in the body. Where the helper serves each reader its own address only, asks for that one. */
   #refused(response: http.IncomingMessage): void {
     const own = response.socket.localAddress?.replace(/^::ffff:/, '');
     const chunks: Buffer[] = [];
@@ -231,13 +256,13 @@ class Puller implements FeedSource {
         const { error } = JSON.parse(message) as { error?: { message?: string; next?: string } };
         if (error?.message) message = `${error.message}; ${error.next ?? ''}`;
       } catch {
-        // Not a helper's answer; its text is all there is to say.
+        // The answer is no helper's: its text is shown as it is.
       }
       const alone = response.statusCode === 403 && own !== undefined && this.#addresses.length > 1;
       if (alone) {
         this.#options.onNotice(
           'info',
-          `the helper gives each reader only its own address: asking for ${own} alone, not for ${this.#addresses.join(', ')}`,
+          `the helper serves each reader its own address only: asking for ${own} instead of ${this.#addresses.join(', ')}`,
         );
         this.#addresses = [own];
         this.#askForAll();
@@ -263,9 +288,9 @@ class Puller implements FeedSource {
     this.stats.failures++;
     this.#notice(
       'warn',
-      `no feed from ${this.#options.url.origin} (${why}); until it is back, nothing is known of new connections`,
+      `no feed from ${this.#options.url.origin} (${why}); until it is back, no new connection is known`,
     );
-    // Half fixed, half random, so that the sidecars of a node do not all come at once when its helper is back.
+    // Half fixed, half random: the sidecars of a node must not all reconnect at the same moment.
     const delay = this.#backoff * (0.5 + Math.random() / 2);
     this.#backoff = Math.min(this.#backoff * 2, MAX_BACKOFF_MS);
     this.#retry = setTimeout(() => void this.#connect(), delay);

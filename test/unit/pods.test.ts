@@ -11,6 +11,7 @@ import { findOutliers } from '../../src/http/sidecar/outlier.ts';
 import { PodWindow, SLOT_MS, SLOTS, type Tally } from '../../src/http/sidecar/pod-window.ts';
 import { PodTable } from '../../src/http/sidecar/pods.ts';
 import type { PendingBlock } from '../../src/join/pending.ts';
+import type { ParsedLine } from '../../src/model/line.ts';
 import { isResolved, type Outcome, type PodName } from '../../src/model/outcome.ts';
 import { settledDemo } from './serve-demo.ts';
 
@@ -156,7 +157,7 @@ function tally(requests: number, errors: number, times: readonly number[]): Tall
 const usual = [3, 4, 5, 4, 3, 6, 5, 20, 4, 3, 5, 90, 4, 3, 5, 4, 6, 5, 4, 3];
 /** What each is marked for. Each is an object of its own, also where a test names one twice. */
 const kinds = (pods: readonly Tally[]) =>
-  findOutliers(pods.map((pod) => ({ ...pod }))).map((found) => found.map(({ kind }) => kind).join());
+  findOutliers(pods.map((pod) => ({ ...pod }))).map(({ outlier }) => outlier.map(({ kind }) => kind).join());
 
 test('pods alike are not marked, at any number of requests', () => {
   for (const requests of [1, 20, 100, 1_000, 100_000]) {
@@ -180,13 +181,68 @@ test('the pod whose errors grow is marked from some point on, and its siblings n
 
 test('what is said of a slow pod is what sets it furthest apart', () => {
   const found = (times: readonly number[], siblings: readonly number[]) =>
-    findOutliers([tally(400, 0, times), tally(400, 0, siblings), tally(400, 0, siblings)])[0]![0]!;
+    findOutliers([tally(400, 0, times), tally(400, 0, siblings), tally(400, 0, siblings)])[0]!.outlier[0]!;
   // Its every request is slow, and hardly one is slower than the siblings' slowest.
   const everySlow = found([...Array<number>(19).fill(150), 320], [...Array<number>(18).fill(25), 100, 140]);
   assert.ok(everySlow.share > 0.9 && everySlow.slowMs! < 80, JSON.stringify(everySlow));
   // One in five is slow, and the others are as the siblings'.
   const someSlow = found([...Array<number>(16).fill(25), 400, 400, 400, 400], Array<number>(20).fill(25));
   assert.equal(someSlow.share, 0.2);
+});
+
+test('what stands out is one sentence with the pod’s own figure and its siblings’', () => {
+  const texts = (pods: Tally[]) => findOutliers(pods)[0]!.outlier.map(({ text }) => text);
+  const good = tally(400, 0, [20, 21, 22]);
+  assert.deepEqual(texts([tally(400, 0, [128]), good, good]), [
+    '6.6 × slower than its siblings: p95 158 ms, theirs 24 ms',
+  ]);
+  assert.deepEqual(texts([tally(400, 100, [20, 21, 22]), good, good]), [
+    '25 % of its requests fail, none of its siblings’',
+  ]);
+});
+
+test('an odd pod with too few requests is called that, not passed over in silence', () => {
+  const few = (pods: Tally[]) => findOutliers(pods.map((pod) => ({ ...pod }))).map(({ tooFew }) => tooFew);
+  const good = tally(400, 0, usual);
+  assert.deepEqual(few([tally(12, 6, usual), good, good]), [true, false, false]);
+  assert.deepEqual(few([tally(24, 4, usual), good, good]), [true, false, false], 'four errors of 24');
+  assert.deepEqual(few([tally(400, 100, usual), good, good]), [false, false, false], 'it is marked');
+  assert.deepEqual(few([tally(5, 5, usual)]), [false], 'a pod alone has nothing to be compared with');
+  assert.deepEqual(few([tally(0, 0, usual), good]), [false, false]);
+});
+
+test('attempts without a pod count in the upstream’s share, and each upstream has their reason', () => {
+  const { blocks, end } = settledDemo();
+  const pods = new PodTable(() => undefined);
+  const spoilt = blocks.map((block, b) => ({
+    ...block,
+    outcomes: block.outcomes.map((each) =>
+      each.map((outcome) =>
+        b % 4 === 0 ? outcome : ({ reason: b === 1 ? 'late' : 'ambiguous' } as Outcome),
+      ),
+    ),
+  }));
+  for (const block of spoilt) pods.add(block, end);
+  const recent = pods.unresolved.recent(end, SLOTS);
+  assert.equal(recent.length, 2);
+  const attempts = blocks.reduce((sum, { outcomes }) => sum + outcomes.flat().length, 0);
+  const found = [...pods.all(end)].reduce((sum, { requests }) => sum + requests, 0);
+  assert.equal(recent.reduce((sum, { requests }) => sum + requests, 0) + found, attempts);
+  for (const { reason } of recent) assert.equal(reason, 'ambiguous');
+  assert.deepEqual(pods.unresolved.recent(end + GONE_MS, SLOTS), []);
+});
+
+test('the number of upstreams with attempts without a pod is bounded, and what goes beyond is counted', () => {
+  const { blocks, end } = settledDemo();
+  const line = blocks[0]!.lines[0]!;
+  const pods = new PodTable(() => undefined);
+  const parsed = line.parsed as ParsedLine;
+  for (let n = 0; n < 250; n++) {
+    const attempts = [{ ...parsed.attempts[0]!, ip: `10.2.0.${n}` }];
+    const lines = [{ ...line, parsed: { ...parsed, attempts } as unknown as ParsedLine }];
+    pods.add({ lines, outcomes: [[{ reason: 'no-flow' }]], readAt: end }, end);
+  }
+  assert.equal(pods.unresolved.counters.refused, 50);
 });
 
 test('the pod whose times grow is marked from twice and 10 ms on', () => {

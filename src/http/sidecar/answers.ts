@@ -25,6 +25,7 @@ export interface PodAnswer {
     p99Ms: number | null;
   };
   outlier: Outlier[];
+  tooFew: boolean;
   series?: Series;
 }
 
@@ -37,6 +38,19 @@ export interface PodsAnswer {
   seriesFrom?: number;
   seriesStepMs?: number;
   pods: PodAnswer[];
+  unresolved: UnresolvedAnswer[];
+}
+
+/** The attempts to one dialled address that no pod is known for. */
+export interface UnresolvedAnswer {
+  upstream: string;
+  service: string;
+  namespace: string;
+  requests: number;
+  errors: number;
+  rate: number;
+  share: number;
+  reason: string;
 }
 
 /** `/status` */

@@ -1,6 +1,6 @@
 import { isResolved } from '../../model/outcome.ts';
 import { formatHostPort } from '../../parse/address.ts';
-import type { NameAt } from './pods.ts';
+import type { NameAt } from './name-at.ts';
 import type { ShownBlock } from './shown.ts';
 
 export interface LineQuery {

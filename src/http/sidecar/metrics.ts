@@ -203,6 +203,11 @@ function addPodMetrics(metrics: Metrics, { pods, stream }: View, clock: () => nu
     'Requests not counted for their pod, as too many pods are.',
     () => pods.counters.refused,
   );
+  metrics.counter(
+    'realpod_upstreams_refused_total',
+    'Attempts without a pod that the page leaves out, as too many upstreams have some.',
+    () => pods.unresolved.counters.refused,
+  );
   metrics.gauge('realpod_stream_clients', 'Readers of the live lines.', () => stream.clients);
   metrics.counter(
     'realpod_stream_skipped_total',

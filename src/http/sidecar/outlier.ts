@@ -10,6 +10,15 @@ export interface Outlier {
   siblings: number;
   /** For `latency`: what counts as slow, ms. */
   slowMs?: number;
+  /** One sentence for people, without the pod's name. */
+  text: string;
+}
+
+/** What the comparison of a pod with its siblings found. */
+export interface Finding {
+  outlier: Outlier[];
+  /** It cannot be told whether the pod stands out: it, or all of its siblings, had too few requests, or too few bad ones. */
+  tooFew: boolean;
 }
 
 /** Requests that a pod must have had to be marked, and to count as a sibling. */
@@ -34,27 +43,34 @@ const SLOW_MORE_MS = 10;
  * another. It must be higher by enough to matter and by more than chance explains (binomial). Slow is what takes more
  * than twice the siblings' median p95, and 10 ms more, or, for half of the requests, more than twice their median p50.
  */
-export function findOutliers(pods: readonly Tally[]): Outlier[][] {
+export function findOutliers(pods: readonly Tally[]): Finding[] {
   const counted = pods.filter((pod) => pod.requests >= MIN_REQUESTS);
   return pods.map((pod) => {
     const siblings = counted.filter((other) => other !== pod);
-    if (pod.requests < MIN_REQUESTS || siblings.length === 0) return [];
+    // A pod without requests, or without siblings, has nothing to be compared.
+    if (pod.requests === 0 || pods.length === 1) return { outlier: [], tooFew: false };
+    if (pod.requests < MIN_REQUESTS || siblings.length === 0) return { outlier: [], tooFew: true };
     const found = [byErrors(pod, siblings), byLatency(pod, siblings)];
-    return found.filter((outlier) => outlier !== undefined);
+    const outlier = found.filter((each) => typeof each === 'object');
+    return { outlier, tooFew: outlier.length === 0 && found.includes('too-few') };
   });
 }
 
-function byErrors(pod: Tally, siblings: readonly Tally[]): Outlier | undefined {
+function byErrors(pod: Tally, siblings: readonly Tally[]): Outlier | Verdict {
   const usual = median(siblings.map(({ errors, requests }) => errors / requests));
-  if (!standsOut(pod.errors, pod.requests, usual, MIN_MORE, average(siblings))) return undefined;
-  return { kind: 'errors', share: pod.errors / pod.requests, siblings: usual };
+  const verdict = standsOut(pod.errors, pod.requests, usual, MIN_MORE, average(siblings));
+  if (verdict !== 'yes') return verdict;
+  const share = pod.errors / pod.requests;
+  const text = `${percent(share)} of its requests fail, ${usual === 0 ? 'none' : percent(usual)} of its siblings’`;
+  return { kind: 'errors', share, siblings: usual, text };
 }
 
-function byLatency(pod: Tally, siblings: readonly Tally[]): Outlier | undefined {
+function byLatency(pod: Tally, siblings: readonly Tally[]): Outlier | Verdict {
   const timed = siblings.filter(({ latency }) => total(latency) >= MIN_REQUESTS);
   const own = total(pod.latency);
-  if (own < MIN_REQUESTS || timed.length === 0) return undefined;
+  if (own < MIN_REQUESTS || timed.length === 0) return 'no';
   const found: Outlier[] = [];
+  let tooFew = false;
   for (const [q, more] of [
     [0.95, MIN_MORE],
     [0.5, 0.5],
@@ -63,13 +79,38 @@ function byLatency(pod: Tally, siblings: readonly Tally[]): Outlier | undefined 
     const slowMs = Math.round(reference * SLOW_TIMES + SLOW_MORE_MS);
     const usual = median(timed.map(({ latency }) => countFrom(latency, slowMs) / total(latency)));
     const slow = countFrom(pod.latency, slowMs);
-    if (standsOut(slow, own, usual, more, average(timed))) {
-      found.push({ kind: 'latency', share: slow / own, siblings: usual, slowMs });
-    }
+    const verdict = standsOut(slow, own, usual, more, average(timed));
+    if (verdict === 'too-few') tooFew = true;
+    if (verdict !== 'yes') continue;
+    found.push({ kind: 'latency', share: slow / own, siblings: usual, slowMs, text: slower(pod, timed) });
   }
   // The more telling of both, which sets it further apart.
-  return found.sort((a, b) => b.share - b.siblings - (a.share - a.siblings))[0];
+  const [first] = found.sort((a, b) => b.share - b.siblings - (a.share - a.siblings));
+  return first ?? (tooFew ? 'too-few' : 'no');
 }
+
+/** `6 × slower than its siblings: p50 130 ms, theirs 21 ms`, by the quantile that differs most. */
+function slower(pod: Tally, siblings: readonly Tally[]): string {
+  let worst = { times: 0, text: '' };
+  for (const [name, q] of [
+    ['p50', 0.5],
+    ['p95', 0.95],
+  ] as const) {
+    const own = quantile(pod.latency, q) ?? 0;
+    const theirs = Math.round(median(siblings.map(({ latency }) => quantile(latency, q) ?? 0)));
+    const times = own / Math.max(1, theirs);
+    if (times <= worst.times) continue;
+    const factor = times >= 10 ? times.toFixed(0) : times.toFixed(1).replace('.0', '');
+    worst = {
+      times,
+      text: `${factor} × slower than its siblings: ${name} ${own} ms, theirs ${theirs} ms`,
+    };
+  }
+  return worst.text;
+}
+
+/** `too-few`: the share is far above the siblings', and chance can still explain it. */
+type Verdict = 'yes' | 'no' | 'too-few';
 
 /** Whether `marked` of `requests` is more than the siblings' share by enough to matter and not by chance. */
 function standsOut(
@@ -78,13 +119,18 @@ function standsOut(
   usual: number,
   more: number,
   siblingRequests: number,
-): boolean {
+): Verdict {
   const share = marked / requests;
-  if (marked < MIN_MARKS || share < usual + more || share < usual * MIN_TIMES) return false;
+  if (share < usual + more || share < usual * MIN_TIMES) return 'no';
+  if (marked < MIN_MARKS) return 'too-few';
   // Siblings that show none may have a small share all the same: that of one more request.
   const assumed = Math.max(usual, 1 / (siblingRequests + 1));
   const sigma = Math.sqrt(assumed * (1 - assumed) * (1 / requests + 1 / siblingRequests));
-  return share - usual >= MIN_SIGMA * sigma;
+  return share - usual >= MIN_SIGMA * sigma ? 'yes' : 'too-few';
+}
+
+function percent(share: number): string {
+  return `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
 }
 
 function average(pods: readonly Tally[]): number {

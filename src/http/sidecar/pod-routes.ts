@@ -1,7 +1,7 @@
 import type { App } from '../app.ts';
 import type { PodAnswer, PodsAnswer } from './answers.ts';
 import { quantile } from './latency.ts';
-import { findOutliers, type Outlier } from './outlier.ts';
+import { type Finding, findOutliers } from './outlier.ts';
 import { SLOT_MS, SLOTS, type Tally } from './pod-window.ts';
 import type { PodFigures } from './pods.ts';
 import { PODS, query } from './schemas.ts';
@@ -40,12 +40,17 @@ export function addPodRoutes(app: App, { pods }: View, clock: () => number): voi
       const begin = Math.max((Math.floor(now / SLOT_MS) - slots + 1) * SLOT_MS, pods.since);
       const seconds = Math.max(1, (now - begin) / 1000);
       const shown: PodAnswer[] = [];
+      const unresolved = pods.unresolved.recent(now, slots);
+      const resolved = new Map<string, number>();
       for (const group of byUpstream(pods.all(now))) {
         const tallies = group.map((pod) => pod.window.sum(now, slots));
-        const outliers = findOutliers(tallies);
-        const all = tallies.reduce((sum, { requests }) => sum + requests, 0);
+        const findings = findOutliers(tallies);
+        const { upstream } = group[0]!;
+        const found = tallies.reduce((sum, { requests }) => sum + requests, 0);
+        resolved.set(upstream, found);
+        const all = found + (unresolved.find((each) => each.upstream === upstream)?.requests ?? 0);
         const rows = group.map((pod, i) => ({
-          ...figures(pod, tallies[i]!, outliers[i]!, seconds, all),
+          ...figures(pod, tallies[i]!, findings[i]!, seconds, all),
           ...(series ? { series: pod.window.series(now) } : {}),
         }));
         shown.push(...rows.sort((a, b) => b.recent.requests - a.recent.requests || (a.ip < b.ip ? -1 : 1)));
@@ -59,6 +64,11 @@ export function addPodRoutes(app: App, { pods }: View, clock: () => number): voi
           ? { seriesFrom: (Math.floor(now / SLOT_MS) - SLOTS + 1) * SLOT_MS, seriesStepMs: SLOT_MS }
           : {}),
         pods: shown,
+        unresolved: unresolved.map((each) => ({
+          ...each,
+          rate: each.requests / seconds,
+          share: each.requests / (each.requests + (resolved.get(each.upstream) ?? 0)),
+        })),
       };
     },
   );
@@ -77,7 +87,7 @@ function byUpstream(pods: Iterable<PodFigures>): PodFigures[][] {
 function figures(
   pod: PodFigures,
   tally: Tally,
-  outlier: Outlier[],
+  { outlier, tooFew }: Finding,
   seconds: number,
   upstreamRequests: number,
 ): PodAnswer {
@@ -104,5 +114,6 @@ function figures(
       p99Ms: quantile(latency, 0.99),
     },
     outlier,
+    tooFew,
   };
 }

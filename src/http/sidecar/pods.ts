@@ -3,7 +3,9 @@ import type { Attempt, ParsedLine } from '../../model/line.ts';
 import { isResolved, type Outcome, type PodName } from '../../model/outcome.ts';
 import { formatHostPort } from '../../parse/address.ts';
 import { SECONDS_BOUNDS, secondsBucket } from './latency.ts';
+import type { NameAt } from './name-at.ts';
 import { PodWindow, SLOT_MS, SLOTS } from './pod-window.ts';
+import { UnresolvedTable } from './unresolved.ts';
 
 /** Pods that are told apart. Beyond, requests to further ones are only counted, until one has been idle long enough. */
 const MAX_PODS = 1_000;
@@ -14,8 +16,6 @@ const LOOK_EVERY_MS = 1_000;
 
 /** Classes of response status as they are counted; index 0: none was logged, as of a request that the client gave up. */
 export const STATUS_CLASSES = ['none', '1xx', '2xx', '3xx', '4xx', '5xx'] as const;
-
-export type NameAt = (ip: string, at: number) => PodName | undefined;
 
 /** What one pod answered through one dialled address. */
 export interface PodFigures {
@@ -55,6 +55,8 @@ export class PodTable {
   timedBy: 'upstream_response_time' | 'request_time' | undefined;
   /** Time of the earliest line that was counted, ms since the epoch. */
   since = Infinity;
+  /** The attempts that led to no known pod. */
+  readonly unresolved: UnresolvedTable;
   readonly #nameAt: NameAt;
   readonly #byIp = new Map<string, PodFigures[]>();
   #size = 0;
@@ -62,6 +64,7 @@ export class PodTable {
 
   constructor(nameAt: NameAt) {
     this.#nameAt = nameAt;
+    this.unresolved = new UnresolvedTable(nameAt);
   }
 
   get size(): number {
@@ -95,9 +98,13 @@ export class PodTable {
     else if (outcome.reason === 'direct') {
       pod = this.#pod(attempt, this.#nameAt(attempt.ip, at), attempt, at, now);
     }
-    if (!pod) return;
     const status = statusOf(line, k);
     const error = status !== undefined && status >= 500;
+    if (!isResolved(outcome) && outcome.reason !== 'direct') {
+      if (outcome.reason !== 'not-ip') this.unresolved.add(attempt, outcome.reason, at, error, now);
+      return;
+    }
+    if (!pod) return;
     const ms = this.#time(line, attempt);
     if (at < this.since) this.since = at;
     pod.lastAt = Math.max(pod.lastAt, at);

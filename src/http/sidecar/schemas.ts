@@ -106,6 +106,7 @@ const OUTLIER = object(
     share: number('the share of its requests that failed, or were slow (0 to 1)'),
     siblings: number('the same of the other pods: their median'),
     slowMs: number('latency: what counts as slow, ms'),
+    text: text("one sentence for people, without the pod's name"),
   },
   ['slowMs'],
 );
@@ -126,13 +127,14 @@ export const POD = object(
       requests: integer('requests within the window'),
       errors: integer('of these, answers of 500 and above'),
       rate: number('requests a second'),
-      share: number("share of the upstream's requests (0 to 1)"),
+      share: number("share of the upstream's attempts, also those without a pod (0 to 1)"),
       errorRate: number('share of errors (0 to 1)'),
       p50Ms: orNull(number('median of the upstream time, ms; null: none is logged')),
       p95Ms: orNull(number('95th percentile, ms')),
       p99Ms: orNull(number('99th percentile, ms')),
     }),
     outlier: list(OUTLIER, 'by what it stands out from the other pods of the upstream; empty: it does not'),
+    tooFew: flag('too few requests to tell whether it stands out from the other pods of the upstream'),
     series: object({
       requests: list({ type: 'integer' }, 'requests of each step'),
       errors: list({ type: 'integer' }, 'errors of each step'),
@@ -141,6 +143,17 @@ export const POD = object(
   },
   ['series'],
 );
+
+const UNRESOLVED = object({
+  upstream: text('what nginx dialled'),
+  service: text('the Service; empty where it is not known'),
+  namespace: text('its namespace; empty where it is not known'),
+  requests: integer('attempts that realpod could not give to a pod'),
+  errors: integer('of these, answers of 500 and above'),
+  rate: number('attempts a second'),
+  share: number("share of the upstream's attempts (0 to 1)"),
+  reason: text('the reason that most of them have'),
+});
 
 export const PODS = object(
   {
@@ -153,6 +166,7 @@ export const PODS = object(
     seriesFrom: number('begin of the first step of `series`, ms since the epoch'),
     seriesStepMs: integer('length of a step of `series`'),
     pods: list(POD, 'busiest first within each upstream'),
+    unresolved: list(UNRESOLVED, 'attempts without a pod within the window, by upstream'),
   },
   ['seriesFrom', 'seriesStepMs'],
 );

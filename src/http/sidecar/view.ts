@@ -1,7 +1,8 @@
 import type { PendingBlock } from '../../join/pending.ts';
 import type { Parse } from '../../pipeline.ts';
 import { LineStream } from './line-stream.ts';
-import { type NameAt, PodTable } from './pods.ts';
+import type { NameAt } from './name-at.ts';
+import { PodTable } from './pods.ts';
 import { RecentLines } from './recent.ts';
 
 /** What people look at, kept up to date as lines leave. */

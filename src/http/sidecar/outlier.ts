@@ -45,10 +45,11 @@ const SLOW_MORE_MS = 10;
  */
 export function findOutliers(pods: readonly Tally[]): Finding[] {
   const counted = pods.filter((pod) => pod.requests >= MIN_REQUESTS);
+  const active = pods.filter((pod) => pod.requests > 0).length;
   return pods.map((pod) => {
     const siblings = counted.filter((other) => other !== pod);
     // A pod without requests, or without siblings, has nothing to be compared.
-    if (pod.requests === 0 || pods.length === 1) return { outlier: [], tooFew: false };
+    if (pod.requests === 0 || active === 1) return { outlier: [], tooFew: false };
     if (pod.requests < MIN_REQUESTS || siblings.length === 0) return { outlier: [], tooFew: true };
     const found = [byErrors(pod, siblings), byLatency(pod, siblings)];
     const outlier = found.filter((each) => typeof each === 'object');

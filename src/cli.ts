@@ -1,95 +1,83 @@
 #!/usr/bin/env node
-import { COMMANDS } from './config/commands.ts';
+import { createRequire } from 'node:module';
+import { COMMAND, COMMANDS } from './config/commands.ts';
+import { unknownVariables } from './config/environment.ts';
 import { helpText } from './config/help.ts';
-import { UsageError } from './config/option.ts';
-import type { Options } from './config/options.ts';
+import { type Command, type Options, UsageError } from './config/option.ts';
 import { readOptions } from './config/read.ts';
-import type { DoctorOptions } from './doctor/command.ts';
-import type { InjectCommandOptions } from './inject/command.ts';
 
-async function main(argv: readonly string[]): Promise<number> {
-  const [name, ...rest] = argv;
-  if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
-    process.stdout.write(helpText(COMMANDS.find((command) => command.name === rest[0])));
-    return name === undefined ? 2 : 0;
-  }
-  const command = COMMANDS.find((spec) => spec.name === name);
-  if (!command) throw new UsageError(`there is no command ${name}; see realpod --help`);
-  if (rest.includes('--help') || rest.includes('-h')) {
-    process.stdout.write(helpText(command));
-    return 0;
-  }
-  const options = readOptions(command, rest, process.env);
-  // Each command's code is loaded when it is asked for: a sidecar must not pay for a helper's packages.
-  switch (command.name) {
-    case 'sidecar':
-      return (await import('./sidecar.ts')).runSidecar(options);
-    case 'helper':
-      return (await import('./helper.ts')).runHelper(options);
-    case 'doctor':
-      return (await import('./doctor/command.ts')).run(doctorOptions(options));
-    case 'inject':
-      return (await import('./inject/command.ts')).runInject(injectOptions(options));
-    case 'enrich':
-      return (await import('./enrich/command.ts')).runEnrich(
-        options,
-        process.stdin,
-        process.stdout,
-        process.stderr,
-      );
-    case 'record': {
-      const { recordOptions, runRecord } = await import('./enrich/record.ts');
-      const { untilSignal } = await import('./signals.ts');
-      return runRecord(recordOptions(options), untilSignal(), say);
-    }
-    case 'lookup': {
-      const { lookOf } = await import('./terminal/table.ts');
-      const look = lookOf(process.stdout, process.env);
-      return (await import('./terminal/lookup.ts')).runLookup(options, process.stdout, look);
-    }
-    case 'tail': {
-      const { lookOf } = await import('./terminal/table.ts');
-      const { untilSignal } = await import('./signals.ts');
-      const ending = new AbortController();
-      void untilSignal().then(() => ending.abort());
-      const look = lookOf(process.stdout, process.env);
-      return (await import('./terminal/tail.ts')).runTail(options, process.stdout, look, say, ending.signal);
-    }
-    default:
-      return (await import('./demo/command.ts')).runDemo(options);
-  }
+/** Runs one command with what stands behind its name; resolves with the exit code. */
+type Run = (argv: readonly string[]) => Promise<number>;
+
+function runner<C extends Command>(command: C, run: (options: Options<C>) => Promise<number>): Run {
+  return (argv) => run(readOptions(command, argv, process.env));
 }
 
 const say = (text: string): void => void process.stderr.write(`realpod: ${text}\n`);
 
-function doctorOptions(options: Options): DoctorOptions {
-  const [input] = options.positionals;
-  if (input === undefined && process.stdin.isTTY) {
-    throw new UsageError('give a configuration file, or: nginx -T | realpod doctor');
-  }
-  const requestIdField = options.optional('request-id-field')?.replace(/^\$/, '');
-  const localPortField = options.optional('local-port-field')?.replace(/^\$/, '');
-  return {
-    input: input ?? '-',
-    fix: options.flag('fix'),
-    requestIdHeader: options.text('request-id-header'),
-    color: process.stdout.isTTY === true,
-    ...(requestIdField === undefined ? {} : { requestIdField }),
-    ...(localPortField === undefined ? {} : { localPortField }),
-  };
-}
+/** Each command's code is loaded when it runs: a sidecar must not pay for a helper's packages. */
+const RUN: Readonly<Record<keyof typeof COMMAND, Run>> = {
+  sidecar: runner(COMMAND.sidecar, async (options) => (await import('./sidecar.ts')).runSidecar(options)),
+  helper: runner(COMMAND.helper, async (options) => (await import('./helper.ts')).runHelper(options)),
+  doctor: runner(COMMAND.doctor, async ({ argument, ...options }) => {
+    if (argument === undefined && process.stdin.isTTY) {
+      throw new UsageError('give a configuration file, or: nginx -T | realpod doctor');
+    }
+    const { lookOf } = await import('./terminal/table.ts');
+    const { color } = lookOf(process.stdout, process.env);
+    return (await import('./doctor/command.ts')).run({ ...options, input: argument ?? '-', color });
+  }),
+  inject: runner(COMMAND.inject, async ({ argument, ...options }) => {
+    if (argument === undefined && process.stdin.isTTY) {
+      throw new UsageError('give a manifest, or: realpod inject < deployment.yaml');
+    }
+    return (await import('./inject/command.ts')).runInject({ ...options, file: argument ?? '-' });
+  }),
+  enrich: runner(COMMAND.enrich, async (options) =>
+    (await import('./enrich/command.ts')).runEnrich(options, process.stdin, process.stdout, process.stderr),
+  ),
+  record: runner(COMMAND.record, async (options) => {
+    const { runRecord } = await import('./enrich/record.ts');
+    const { untilSignal } = await import('./signals.ts');
+    const { stderrLog } = await import('./log.ts');
+    return runRecord(options, untilSignal(), stderrLog('record', options.log));
+  }),
+  lookup: runner(COMMAND.lookup, async (options) => {
+    const { lookOf } = await import('./terminal/table.ts');
+    const look = lookOf(process.stdout, process.env);
+    return (await import('./terminal/lookup.ts')).runLookup(options, process.stdout, look);
+  }),
+  tail: runner(COMMAND.tail, async (options) => {
+    const { lookOf } = await import('./terminal/table.ts');
+    const { untilSignal } = await import('./signals.ts');
+    const ending = new AbortController();
+    void untilSignal().then(() => ending.abort());
+    const look = lookOf(process.stdout, process.env);
+    return (await import('./terminal/tail.ts')).runTail(options, process.stdout, look, say, ending.signal);
+  }),
+  demo: runner(COMMAND.demo, async (options) => (await import('./demo/command.ts')).runDemo(options)),
+};
 
-function injectOptions(options: Options): InjectCommandOptions {
-  const [file] = options.positionals;
-  if (file === undefined && process.stdin.isTTY) {
-    throw new UsageError('give a manifest, or: realpod inject < deployment.yaml');
+const isCommand = (name: string): name is keyof typeof COMMAND => Object.hasOwn(COMMAND, name);
+
+async function main(argv: readonly string[]): Promise<number> {
+  const [name, ...rest] = argv;
+  if (name === '--version' || name === '-V') {
+    const { version } = createRequire(import.meta.url)('../package.json') as { version: string };
+    process.stdout.write(`realpod ${version}\n`);
+    return 0;
   }
-  return {
-    file: file ?? '-',
-    container: options.optional('container'),
-    image: options.text('image'),
-    logVolumeSize: options.text('log-volume-size'),
-  };
+  if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
+    process.stdout.write(helpText(COMMANDS.find((command) => command.name === rest[0])));
+    return name === undefined ? 2 : 0;
+  }
+  if (!isCommand(name)) throw new UsageError(`there is no command ${name}; see realpod --help`);
+  if (rest.includes('--help') || rest.includes('-h')) {
+    process.stdout.write(helpText(COMMAND[name]));
+    return 0;
+  }
+  for (const warning of unknownVariables(process.env, COMMANDS)) say(warning);
+  return RUN[name](rest);
 }
 
 main(process.argv.slice(2)).then(
@@ -97,9 +85,7 @@ main(process.argv.slice(2)).then(
     process.exitCode = code;
   },
   (error: unknown) => {
-    const known = error instanceof UsageError;
-    const message = error instanceof Error ? error.message : String(error);
-    process.stderr.write(`realpod: ${message}\n`);
-    process.exitCode = known ? 2 : 1;
+    say(error instanceof Error ? error.message : String(error));
+    process.exitCode = error instanceof UsageError ? 2 : 1;
   },
 );

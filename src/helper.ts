@@ -1,10 +1,10 @@
 import { CaptureError } from './capture/error.ts';
 import { inCluster, openApi } from './cluster/api.ts';
-import { type AuthMode, createAuthorizer } from './cluster/authorize.ts';
+import { createAuthorizer } from './cluster/authorize.ts';
 import { createNames } from './cluster/names.ts';
 import { createReviewer } from './cluster/token.ts';
-import { UsageError } from './config/option.ts';
-import type { Options } from './config/options.ts';
+import type { HelperOptions } from './config/commands.ts';
+import { nameOf, UsageError } from './config/option.ts';
 import type { Feed } from './feed/feed.ts';
 import { type App, listen } from './http/app.ts';
 import { type Cluster, createHelperApp } from './http/helper/app.ts';
@@ -13,8 +13,8 @@ import { untilSignal } from './signals.ts';
 import { type Captured, startCapture } from './start-capture.ts';
 
 /** `realpod helper`: runs until SIGTERM or SIGINT. */
-export async function runHelper(options: Options): Promise<number> {
-  const log = stderrLog('helper');
+export async function runHelper(options: HelperOptions): Promise<number> {
+  const log = stderrLog('helper', options.log);
   const stopped = untilSignal();
   let captured: Captured | undefined;
   let cluster: Cluster | undefined;
@@ -25,7 +25,7 @@ export async function runHelper(options: Options): Promise<number> {
     cluster = await joinCluster(options, feed, log);
     feed.connect(capture, cluster.names);
     app = createHelperApp(captured, cluster, log);
-    const { host, port } = options.listen('listen');
+    const { host, port } = options.listen;
     log('info', `serving the feed on port ${await listen(app, host, port)}`);
     log('info', `ending on ${await stopped}`);
     return 0;
@@ -41,23 +41,23 @@ export async function runHelper(options: Options): Promise<number> {
 }
 
 /** One line for people, without a stack: these are conditions of the machine. */
-function whyNot(error: unknown, options: Options): string {
+function whyNot(error: unknown, options: HelperOptions): string {
   const message = error instanceof Error ? error.message : String(error);
   if (error instanceof CaptureError) return message;
   if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') {
-    return `${options.text('listen')} is in use by another process; choose another with --listen`;
+    return `${nameOf(options, 'listen')}: port ${options.listen.port} is in use by another process; choose another`;
   }
   return message;
 }
 
-async function joinCluster(options: Options, feed: Feed, log: Log): Promise<Cluster> {
-  const kubeconfig = options.optional('kubeconfig');
+async function joinCluster(options: HelperOptions, feed: Feed, log: Log): Promise<Cluster> {
+  const kubeconfig = options.kubeconfig;
   const within = kubeconfig !== undefined || inCluster();
-  const mode = (options.optional('auth') ?? (inCluster() ? 'token' : 'source-ip')) as AuthMode;
+  const mode = options.auth ?? (inCluster() ? 'token' : 'source-ip');
   if (!within) {
     if (mode === 'token') {
       throw new UsageError(
-        '--auth token: needs a cluster to verify tokens; give --kubeconfig, or --auth source-ip',
+        `${nameOf(options, 'auth')}: token needs a cluster to verify tokens; give --kubeconfig, or --auth source-ip`,
       );
     }
     return {

@@ -6,8 +6,8 @@ export type Log = (level: Level, message: string) => void;
 const REPEAT_MS = 60_000;
 const MAX_REMEMBERED = 200;
 
-/** One line a message on stderr, as stdout belongs to the enriched lines. */
-export function stderrLog(component: string): Log {
+/** One line a message on stderr, as stdout belongs to the enriched lines. `json`: an object a line. */
+export function stderrLog(component: string, form: 'text' | 'json'): Log {
   const said = new Map<string, number>();
   return (level, message) => {
     const now = Date.now();
@@ -15,7 +15,17 @@ export function stderrLog(component: string): Log {
     if (last !== undefined && Math.abs(now - last) < REPEAT_MS) return;
     if (said.size >= MAX_REMEMBERED) said.clear();
     said.set(message, now);
-    const line = message.replace(/[\r\n]+/g, ' ');
-    process.stderr.write(`${new Date(now).toISOString()} ${level.toUpperCase()} ${component}: ${line}\n`);
+    process.stderr.write(`${lineOf(form, new Date(now).toISOString(), level, component, message)}\n`);
   };
+}
+
+export function lineOf(
+  form: 'text' | 'json',
+  time: string,
+  level: Level,
+  component: string,
+  message: string,
+): string {
+  if (form === 'json') return JSON.stringify({ time, level, component, message });
+  return `${time} ${level.toUpperCase()} ${component}: ${message.replace(/[\r\n]+/g, ' ')}`;
 }

@@ -2,9 +2,9 @@ import { accessSync, constants } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ownAddresses } from './addresses.ts';
+import type { SidecarOptions } from './config/commands.ts';
 import { logFormatOf } from './config/format.ts';
-import { UsageError } from './config/option.ts';
-import type { Options } from './config/options.ts';
+import { nameOf } from './config/option.ts';
 import { type FeedHandlers, type FeedSource, readFeed } from './feed/client.ts';
 import { readEmbeddedFeed } from './feed/embedded.ts';
 import { FollowError, openFollower } from './follow/follower.ts';
@@ -15,10 +15,9 @@ import { View } from './http/sidecar/view.ts';
 import { Timing } from './inferred/timing.ts';
 import { FlowIndex } from './join/index/flow-index.ts';
 import { type Log, stderrLog } from './log.ts';
-import { canonicalIp } from './parse/address.ts';
 import type { LogFormat } from './parse/log-format.ts';
 import { type Parse, Pipeline } from './pipeline.ts';
-import { createStyle, type StyleName } from './rewrite/create.ts';
+import { createStyle } from './rewrite/create.ts';
 import { untilSignal } from './signals.ts';
 import type { Captured } from './start-capture.ts';
 import { openSink, SinkError } from './write/sink.ts';
@@ -32,15 +31,14 @@ const MAX_RECENT_BYTES = 2 * 1024 * 1024;
 const NO_FEED = { connected: false, connects: 0, failures: 0, records: 0, bytes: 0, lastAt: 0 };
 
 /** `realpod sidecar`: runs until SIGTERM or SIGINT, or until `end` aborts, then writes what is in hand. */
-export async function runSidecar(options: Options, end?: AbortSignal): Promise<number> {
-  const log = stderrLog('sidecar');
+export async function runSidecar(options: SidecarOptions, end?: AbortSignal): Promise<number> {
+  const log = stderrLog('sidecar', options.log);
   const format = logFormatOf(options);
   for (const warning of format.warnings) log('warn', warning);
-  const helper = helperOf(options);
-  const addresses = addressesOf(options);
+  const addresses = options.sourceAddress.length > 0 ? options.sourceAddress : ownAddresses();
   const stopped = untilSignal(end);
   try {
-    return await run(options, format, helper, addresses, stopped, log);
+    return await run(options, format, addresses, stopped, log);
   } catch (error) {
     if (error instanceof FollowError || error instanceof SinkError) {
       log('error', error.message);
@@ -51,27 +49,25 @@ export async function runSidecar(options: Options, end?: AbortSignal): Promise<n
 }
 
 async function run(
-  options: Options,
+  options: SidecarOptions,
   format: LogFormat,
-  helper: URL | 'embedded',
-  addresses: string[],
+  addresses: readonly string[],
   stopped: Promise<string>,
   log: Log,
 ): Promise<number> {
   const clock = Date.now;
-  const accessLog = options.text('access-log');
-  const outputs = options.list('output');
+  const { accessLog, output: outputs, helper } = options;
   const young = new YoungGeneration();
   const index = new FlowIndex();
-  const timing = options.text('evidence') === 'inferred' ? new Timing() : undefined;
+  const timing = options.evidence === 'inferred' ? new Timing() : undefined;
   const parse: Parse = (bytes, start, end) => format.parse(bytes, start, end);
   const view = new View(MAX_RECENT_BYTES, (ip, at) => index.names.at(ip, at), clock, parse);
-  const reclaimer = options.flag('reclaim')
+  const reclaimer = options.reclaim
     ? (await import('./write/reclaim.ts')).openReclaimer(accessLog, { onNotice: log })
     : undefined;
   const sink = await openSink({
     outputs,
-    state: options.optional('state') ?? stateBeside(outputs, accessLog),
+    state: options.state ?? stateBeside(outputs, accessLog),
     log: accessLog,
     onNotice: log,
     onCheckpoint: (position) => reclaimer?.advance(position),
@@ -84,7 +80,7 @@ async function run(
     parse,
     index,
     timing,
-    style: createStyle(options.text('style') as StyleName, format),
+    style: createStyle(options.style, format),
     write: (chunks, end) => sink.write(chunks, end),
     requestTick: () => feed?.requestTick(),
     onSettled(block) {
@@ -92,7 +88,7 @@ async function run(
       young.tune(clock());
     },
     limits: {
-      maxWaitMs: options.duration('max-wait'),
+      maxWaitMs: options.maxWait,
       maxBytes: MAX_WAITING_BYTES,
       maxUnwrittenBytes: MAX_UNWRITTEN_BYTES,
     },
@@ -128,12 +124,15 @@ async function run(
   process.on('SIGHUP', reopen);
   let captured: Captured | undefined;
   try {
-    const { host, port } = options.listen('listen');
+    const { host, port } = options.listen;
     await listen(app, host, port).then(
       (bound) => log('info', `answering on port ${bound}`),
       // The log matters more than the look-ups: without a port, lines still flow.
       (error: Error) =>
-        log('error', `cannot listen on ${options.text('listen')}: ${error.message}; no look-ups, no metrics`),
+        log(
+          'error',
+          `${nameOf(options, 'listen')}: cannot listen: ${error.message}; no look-ups, no metrics`,
+        ),
     );
     const running = pipeline.run();
     const ended = running.then(
@@ -155,7 +154,7 @@ async function run(
         url: helper,
         addresses,
         prompt: timing !== undefined,
-        tokenFile: options.optional('token-file'),
+        tokenFile: options.tokenFile,
         clock,
         ...handlers,
       });
@@ -180,38 +179,6 @@ async function run(
     process.off('SIGUSR1', reopen);
     process.off('SIGHUP', reopen);
   }
-}
-
-function helperOf(options: Options): URL | 'embedded' {
-  const text = options.text('helper');
-  if (text === 'embedded') return text;
-  const hostIp = process.env.HOST_IP;
-  if (text.includes('$HOST_IP') && !hostIp) {
-    throw new UsageError(
-      '--helper: HOST_IP is not set; give it from status.hostIP, or --helper URL, or --helper embedded',
-    );
-  }
-  const host = hostIp?.includes(':') ? `[${hostIp}]` : (hostIp ?? '');
-  let url: URL;
-  try {
-    url = new URL(text.replace('$HOST_IP', host));
-  } catch {
-    throw new UsageError(`--helper: ${text} is neither a URL such as http://10.0.0.5:9797 nor embedded`);
-  }
-  if (url.protocol !== 'http:' && url.protocol !== 'https:') {
-    throw new UsageError(`--helper: ${text} is neither an http nor an https URL`);
-  }
-  return url;
-}
-
-function addressesOf(options: Options): string[] {
-  const given = options.list('source-address');
-  if (given.length === 0) return ownAddresses();
-  return given.map((text) => {
-    const address = canonicalIp(text);
-    if (address === undefined) throw new UsageError(`--source-address: ${text} is not an IP address`);
-    return address;
-  });
 }
 
 /** Beside the first file; with stdout alone beside the log, or nowhere if nothing can be written there. */

@@ -1,9 +1,8 @@
-import type { Capture, CaptureOptions } from './capture/capture.ts';
+import type { Capture } from './capture/capture.ts';
 import { createCapture } from './capture/create.ts';
-import type { Options } from './config/options.ts';
+import type { CaptureOptions } from './config/commands.ts';
 import { Feed } from './feed/feed.ts';
 import type { Log } from './log.ts';
-import type { Source } from './model/feed.ts';
 
 /** Connections kept at a time over all subscribed pods. About 600 bytes each. */
 const MAX_FLOWS = 200_000;
@@ -16,20 +15,20 @@ export interface Captured {
 }
 
 /** Rejects with CaptureError where this machine or its rights do not allow it, and with UsageError. */
-export async function startCapture(options: Options, log: Log): Promise<Captured> {
+export async function startCapture(options: CaptureOptions, log: Log): Promise<Captured> {
   const feed = new Feed(Date.now);
   const capture = createCapture(
     {
-      sources: options.list('sources') as Source[],
-      tap: options.text('tap') as CaptureOptions['tap'],
-      tapGroup: options.number('tap-group'),
-      snaplen: options.bytes('tap-snaplen'),
-      requestIdHeader: options.text('request-id-header'),
-      paths: !options.flag('no-paths'),
-      receiveBufferBytes: options.bytes('receive-buffer'),
+      sources: options.sources,
+      tap: options.tap,
+      tapGroup: options.tapGroup,
+      snaplen: options.tapSnaplen,
+      requestIdHeader: options.requestIdHeader,
+      paths: !options.noPaths,
+      receiveBufferBytes: options.receiveBuffer,
       maxFlows: MAX_FLOWS,
-      kernelLog: options.text('kernel-log'),
-      logRule: options.flag('log-rule'),
+      kernelLog: options.kernelLog,
+      logRule: options.logRule,
       log,
     },
     feed,

@@ -1,311 +1,201 @@
+/** The table of options. Help, docs/options.md, the environment and the types of what commands get come from it. */
 import { DEFAULT_LOG_FORMAT } from '../parse/log-format.ts';
-import type { CommandSpec, OptionSpec } from './option.ts';
+import {
+  address,
+  bytes,
+  count,
+  duration,
+  flag,
+  header,
+  helperAt,
+  listening,
+  oneOf,
+  short,
+  someOf,
+  text,
+  url,
+  variable,
+} from './kinds.ts';
+import type { Command, Options } from './option.ts';
 
-const SIDECAR: readonly OptionSpec[] = [
-  {
-    name: 'access-log',
-    kind: 'text',
-    value: 'PATH',
-    fallback: '/var/log/nginx/access.log',
-    meaning: 'the log to follow; may not exist yet',
-  },
-  {
-    name: 'log-format',
-    kind: 'text',
-    value: 'STRING',
-    fallback: DEFAULT_LOG_FORMAT,
-    meaning: "the text of nginx's log_format, or combined; escape=json and escape=none understood",
-  },
-  {
-    name: 'output',
-    kind: 'text',
-    value: 'PATH',
-    fallback: '-',
-    repeatable: true,
-    meaning: 'where enriched lines go; - is stdout',
-  },
-  {
-    name: 'style',
-    kind: { oneOf: ['replace', 'annotate', 'json'] },
-    fallback: 'replace',
-    meaning:
-      'replace: only the addresses differ; annotate: and pod=… evidence=… at the end; json: one object a line',
-  },
-  {
-    name: 'helper',
-    kind: 'text',
-    value: 'URL|embedded',
-    fallback: 'http://$HOST_IP:9797',
-    meaning: 'where the feed is pulled from; embedded: read the kernel in this process',
-  },
-  {
-    name: 'source-address',
-    kind: 'text',
-    value: 'IP',
-    repeatable: true,
-    meaning: "nginx's own addresses (default: those of this network namespace)",
-  },
-  {
-    name: 'evidence',
-    kind: { oneOf: ['exact', 'inferred'] },
-    fallback: 'exact',
-    meaning: 'inferred also accepts timing',
-  },
-  {
-    name: 'request-id-field',
-    kind: 'variable',
-    value: 'NAME',
-    fallback: 'request_id',
-    meaning: 'the log variable that carries the request id',
-  },
-  {
-    name: 'local-port-field',
-    kind: 'variable',
-    value: 'NAME',
-    meaning: "the log variable that carries the upstream connection's local port",
-  },
-  {
-    name: 'max-wait',
-    kind: 'duration',
-    value: 'DURATION',
-    fallback: '2s',
-    meaning: 'how long a line may wait for its evidence; then it is written as it is',
-  },
-  {
-    name: 'listen',
-    kind: 'listen',
-    value: 'ADDR:PORT',
-    fallback: ':9798',
-    meaning: 'lookup API, metrics, page',
-  },
-  {
-    name: 'state',
-    kind: 'text',
-    value: 'PATH',
-    meaning: 'checkpoint (default: beside the output; with stdout alone, beside the log)',
-  },
-  {
-    name: 'reclaim',
-    kind: 'flag',
-    meaning: 'give consumed bytes of the access log back to the file system (hole punching)',
-  },
-  { name: 'token-file', kind: 'text', value: 'PATH', meaning: 'bearer token for the helper' },
-];
+const MESSAGES = {
+  log: oneOf('text', 'json').or('text', "form of realpod's own messages on stderr"),
+};
 
-const sidecarOptions = (...names: string[]): OptionSpec[] =>
-  SIDECAR.filter(({ name }) => names.includes(name));
+/** How a log is read and written, by the sidecar and offline. */
+const LINES = {
+  logFormat: text.or(
+    DEFAULT_LOG_FORMAT,
+    "the text of nginx's log_format, or combined; escape=json and escape=none understood",
+    'STRING',
+  ),
+  style: oneOf('replace', 'annotate', 'json').or(
+    'replace',
+    'replace: only the addresses differ; annotate: and pod=… evidence=… at the end; json: one object a line',
+  ),
+  evidence: oneOf('exact', 'inferred').or('exact', 'inferred also accepts timing'),
+  requestIdField: variable.or('request_id', 'the log variable that carries the request id'),
+  localPortField: variable.unset("the log variable that carries the upstream connection's local port"),
+};
 
-const SIDECAR_URL: OptionSpec = {
-  name: 'sidecar',
-  kind: 'text',
-  value: 'URL',
-  fallback: 'http://127.0.0.1:9798',
-  meaning: 'the sidecar to ask, such as one behind kubectl port-forward POD 9798',
+const FEED = {
+  sourceAddress: address.list(undefined, "nginx's own addresses (default: those of this network namespace)"),
+  tokenFile: text.unset('bearer token for the helper', 'PATH'),
 };
 
 /** What an embedded helper shares with a helper of its own. */
-const CAPTURE: readonly OptionSpec[] = [
-  {
-    name: 'sources',
-    kind: { someOf: ['conntrack', 'tap', 'kernel-log'] },
-    value: 'LIST',
-    fallback: 'conntrack,tap',
-    meaning: 'any of conntrack, tap, kernel-log',
-  },
-  { name: 'tap-group', kind: 'port-number', value: 'N', fallback: '9797', meaning: 'NFLOG group' },
-  {
-    name: 'tap-snaplen',
-    kind: 'bytes',
-    value: 'BYTES',
-    fallback: '1024',
-    meaning: "how much of a request's first packet is copied",
-  },
-  {
-    name: 'tap',
-    kind: { oneOf: ['request', 'headers'] },
-    fallback: 'request',
-    meaning: 'headers copies no payload at all, only TCP headers',
-  },
-  {
-    name: 'no-paths',
-    kind: 'flag',
-    meaning: 'keep the targets of requests out of the feed',
-  },
-  {
-    name: 'request-id-header',
-    kind: 'header',
-    value: 'NAME',
-    fallback: 'X-Request-ID',
-    meaning: 'the header that carries the request id',
-  },
-  {
-    name: 'kernel-log',
-    kind: 'text',
-    value: 'PATH',
-    fallback: '/dev/kmsg',
-    meaning: 'or a syslog file such as /var/log/kern.log',
-  },
-  {
-    name: 'log-rule',
-    kind: 'flag',
-    meaning: 'keep one LOG rule of its own, in its own table, for the subscribed pods',
-  },
-  {
-    name: 'receive-buffer',
-    kind: 'bytes',
-    value: 'BYTES',
-    fallback: '16777216',
-    meaning: 'receive buffer of each netlink socket',
-  },
-];
+const CAPTURE = {
+  sources: someOf('conntrack', 'tap', 'kernel-log').or('conntrack,tap', 'any of conntrack, tap, kernel-log'),
+  tapGroup: short.or('9797', 'NFLOG group'),
+  tapSnaplen: bytes.or('1024', "how much of a request's first packet is copied"),
+  tap: oneOf('request', 'headers').or('request', 'headers copies no payload at all, only TCP headers'),
+  noPaths: flag('keep the targets of requests out of the feed'),
+  requestIdHeader: header.or('X-Request-ID', 'the header that carries the request id'),
+  kernelLog: text.or('/dev/kmsg', 'or a syslog file such as /var/log/kern.log', 'PATH'),
+  logRule: flag('keep one LOG rule of its own, in its own table, for the subscribed pods'),
+  receiveBuffer: bytes.or('16777216', 'receive buffer of each netlink socket'),
+};
 
-const HELPER: readonly OptionSpec[] = [
-  { name: 'listen', kind: 'listen', value: 'ADDR:PORT', fallback: ':9797', meaning: 'feed, lookup, metrics' },
-  ...CAPTURE,
-  {
-    name: 'auth',
-    kind: { oneOf: ['token', 'source-ip', 'none'] },
-    meaning: 'who may read which records (default: token in a cluster, else source-ip)',
+const SIDECAR = {
+  name: 'sidecar',
+  summary: 'follow the access log, join, rewrite, serve the lookup API',
+  options: {
+    accessLog: text.or('/var/log/nginx/access.log', 'the log to follow; may not exist yet', 'PATH'),
+    output: text.list('-', 'where enriched lines go; - is stdout', 'PATH'),
+    ...LINES,
+    helper: helperAt.or(
+      'http://$HOST_IP:9797',
+      'where the feed is pulled from; embedded: read the kernel in this process',
+    ),
+    ...FEED,
+    maxWait: duration.or('2s', 'how long a line may wait for its evidence; then it is written as it is'),
+    listen: listening.or(':9798', 'lookup API, metrics, page'),
+    state: text.unset('checkpoint (default: beside the output; with stdout alone, beside the log)', 'PATH'),
+    reclaim: flag('give consumed bytes of the access log back to the file system (hole punching)'),
+    ...MESSAGES,
+    ...CAPTURE,
   },
-  {
-    name: 'kubeconfig',
-    kind: 'text',
-    value: 'PATH',
-    meaning: 'names for addresses (default: in-cluster, else none)',
-  },
-];
+  embedded: Object.keys(CAPTURE),
+} satisfies Command;
 
-export const COMMANDS: readonly CommandSpec[] = [
-  {
-    name: 'sidecar',
-    summary: 'follow the access log, join, rewrite, serve the lookup API',
-    options: [
-      ...SIDECAR,
-      ...CAPTURE.map((spec) => ({ ...spec, meaning: `${spec.meaning} (embedded helper)` })),
-    ],
+const HELPER = {
+  name: 'helper',
+  summary: 'the node helper: kernel and Kubernetes API → feed',
+  options: {
+    listen: listening.or(':9797', 'feed, lookup, metrics'),
+    ...CAPTURE,
+    auth: oneOf('token', 'source-ip', 'none').unset(
+      'who may read which records (default: token in a cluster, else source-ip)',
+    ),
+    kubeconfig: text.unset('names for addresses (default: in-cluster, else none)', 'PATH'),
+    ...MESSAGES,
   },
-  { name: 'helper', summary: 'the node helper: kernel and Kubernetes API → feed', options: HELPER },
-  {
-    name: 'doctor',
-    summary: 'what evidence an nginx configuration can reach, and the lines to add',
-    positionals: ['[FILE]'],
-    options: [
-      { name: 'fix', kind: 'flag', meaning: 'print a patch instead of the report' },
-      {
-        name: 'request-id-field',
-        kind: 'variable',
-        value: 'NAME',
-        meaning: 'the log variable that carries the request id (default: found)',
-      },
-      {
-        name: 'request-id-header',
-        kind: 'header',
-        value: 'NAME',
-        fallback: 'X-Request-ID',
-        meaning: 'the header that carries the request id',
-      },
-      {
-        name: 'local-port-field',
-        kind: 'variable',
-        value: 'NAME',
-        meaning: "the log variable that carries the upstream connection's local port",
-      },
-    ],
+} satisfies Command;
+
+const DOCTOR = {
+  name: 'doctor',
+  summary: 'what evidence an nginx configuration can reach, and the lines to add',
+  argument: '[FILE]',
+  options: {
+    fix: flag('print a patch instead of the report'),
+    requestIdField: variable.unset('the log variable that carries the request id (default: found)'),
+    requestIdHeader: header.or('X-Request-ID', 'the header that carries the request id'),
+    localPortField: LINES.localPortField,
   },
-  {
-    name: 'inject',
-    summary: 'Kubernetes YAML in, the same YAML with the sidecar added out',
-    positionals: ['[FILE]'],
-    options: [
-      {
-        name: 'container',
-        kind: 'text',
-        value: 'NAME',
-        meaning: 'the nginx container (default: found by its image)',
-      },
-      {
-        name: 'image',
-        kind: 'text',
-        value: 'IMAGE',
-        fallback: 'ghcr.io/realpod/sidecar:0.1.0',
-        meaning: "the sidecar's image",
-      },
-      {
-        name: 'log-volume-size',
-        kind: 'text',
-        value: 'QUANTITY',
-        fallback: '1Gi',
-        meaning: 'size limit of the log volume',
-      },
-    ],
+} satisfies Command;
+
+const INJECT = {
+  name: 'inject',
+  summary: 'Kubernetes YAML in, the same YAML with the sidecar added out',
+  argument: '[FILE]',
+  options: {
+    container: text.unset('the nginx container (default: found by its image)', 'NAME'),
+    image: text.or('ghcr.io/realpod/sidecar:0.1.0', "the sidecar's image", 'IMAGE'),
+    logVolumeSize: text.or('1Gi', 'size limit of the log volume', 'QUANTITY'),
   },
-  {
-    name: 'enrich',
-    summary: 'a finished access log (FILE or stdin, gzip or not) + a recorded feed → enriched log on stdout',
-    positionals: ['[FILE]'],
-    options: [
-      { name: 'feed', kind: 'text', value: 'PATH', meaning: 'what realpod record kept, gzip or not' },
-      ...sidecarOptions('log-format', 'style', 'evidence', 'request-id-field', 'local-port-field'),
-      { name: 'gzip', kind: 'flag', meaning: 'compress what is written' },
-    ],
+} satisfies Command;
+
+const ENRICH = {
+  name: 'enrich',
+  summary: 'a finished access log (FILE or stdin, gzip or not) + a recorded feed → enriched log on stdout',
+  argument: '[FILE]',
+  options: {
+    feed: text.needed('what realpod record kept, gzip or not', 'PATH'),
+    ...LINES,
+    gzip: flag('compress what is written'),
   },
-  {
-    name: 'record',
-    summary: "keep a helper's feed in a file, for realpod enrich",
-    options: [
-      { name: 'helper', kind: 'text', value: 'URL', meaning: 'the helper, such as http://10.0.0.5:9797' },
-      ...sidecarOptions('source-address', 'token-file'),
-      {
-        name: 'output',
-        kind: 'text',
-        value: 'PATH',
-        fallback: 'feed.ndjson',
-        meaning: 'a new file; compressed where it ends in .gz',
-      },
-    ],
+} satisfies Command;
+
+const RECORD = {
+  name: 'record',
+  summary: "keep a helper's feed in a file, for realpod enrich",
+  options: {
+    helper: url('http://10.0.0.5:9797').needed('the helper, such as http://10.0.0.5:9797'),
+    ...FEED,
+    output: text.or('feed.ndjson', 'a new file; compressed where it ends in .gz', 'PATH'),
+    ...MESSAGES,
   },
-  {
-    name: 'lookup',
-    summary: 'which pod was behind source port PORT, asked of a running sidecar',
-    positionals: ['PORT'],
-    options: [
-      {
-        name: 'time',
-        kind: 'text',
-        value: 'T',
-        meaning: 'ISO 8601, or seconds or milliseconds since the epoch (default: now)',
-      },
-      {
-        name: 'upstream',
-        kind: 'text',
-        value: 'ADDR:PORT',
-        meaning: 'only connections to this address, as in $upstream_addr',
-      },
-      SIDECAR_URL,
-    ],
+} satisfies Command;
+
+const SIDECAR_URL = url('http://127.0.0.1:9798').or(
+  'http://127.0.0.1:9798',
+  'the sidecar to ask, such as one behind kubectl port-forward POD 9798',
+);
+
+const LOOKUP = {
+  name: 'lookup',
+  summary: 'which pod was behind source port PORT, asked of a running sidecar',
+  argument: 'PORT',
+  options: {
+    time: text.unset('ISO 8601, or seconds or milliseconds since the epoch (default: now)', 'T'),
+    upstream: text.unset('only connections to this address, as in $upstream_addr', 'ADDR:PORT'),
+    sidecar: SIDECAR_URL,
   },
-  {
-    name: 'tail',
-    summary: 'the enriched lines of a running sidecar, as they leave',
-    options: [
-      {
-        name: 'pod',
-        kind: 'text',
-        value: 'POD',
-        meaning: "a pod's name, its beginning up to a dash, or its address",
-      },
-      { name: 'status', kind: 'text', value: 'STATUS', meaning: 'three digits, or a class such as 5xx' },
-      { name: 'path', kind: 'text', value: 'TEXT', meaning: 'text that the path contains' },
-      { name: 'last', kind: 'text', value: 'N', fallback: '10', meaning: 'begin with the N youngest lines' },
-      SIDECAR_URL,
-    ],
+} satisfies Command;
+
+const TAIL = {
+  name: 'tail',
+  summary: 'the enriched lines of a running sidecar, as they leave',
+  options: {
+    pod: text.unset("a pod's name, its beginning up to a dash, or its address", 'POD'),
+    status: text.unset('three digits, or a class such as 5xx', 'STATUS'),
+    path: text.unset('text that the path contains'),
+    last: short.or('10', 'begin with the N youngest lines'),
+    sidecar: SIDECAR_URL,
   },
-  {
-    name: 'demo',
-    summary: 'a recorded run through the real feed and sidecar: no root, no cluster',
-    options: [
-      { name: 'once', kind: 'flag', meaning: 'end by itself (also without a terminal)' },
-      { name: 'speed', kind: 'bytes', value: 'N', fallback: '1', meaning: 'times the recorded pace' },
-    ],
+} satisfies Command;
+
+const DEMO = {
+  name: 'demo',
+  summary: 'a recorded run through the real feed and sidecar: no root, no cluster',
+  options: {
+    once: flag('end by itself (also without a terminal)'),
+    speed: count.or('1', 'times the recorded pace'),
   },
-];
+} satisfies Command;
+
+export const COMMAND = {
+  sidecar: SIDECAR,
+  helper: HELPER,
+  doctor: DOCTOR,
+  inject: INJECT,
+  enrich: ENRICH,
+  record: RECORD,
+  lookup: LOOKUP,
+  tail: TAIL,
+  demo: DEMO,
+};
+
+export const COMMANDS: readonly Command[] = Object.values(COMMAND);
+
+export type SidecarOptions = Options<typeof SIDECAR>;
+export type HelperOptions = Options<typeof HELPER>;
+export type DoctorOptions = Options<typeof DOCTOR>;
+export type InjectOptions = Options<typeof INJECT>;
+export type EnrichOptions = Options<typeof ENRICH>;
+export type RecordOptions = Options<typeof RECORD>;
+export type LookupOptions = Options<typeof LOOKUP>;
+export type TailOptions = Options<typeof TAIL>;
+export type DemoOptions = Options<typeof DEMO>;
+/** What `sidecar --helper embedded` and `helper` both have. */
+export type CaptureOptions = Pick<HelperOptions, keyof typeof CAPTURE>;

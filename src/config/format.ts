@@ -1,17 +1,24 @@
 import { compileLogFormat, type LogFormat, LogFormatError } from '../parse/log-format.ts';
-import { UsageError } from './option.ts';
-import type { Options } from './options.ts';
+import { nameOf, UsageError } from './option.ts';
 
-/** The log format that `--log-format`, `--request-id-field` and `--local-port-field` ask for; throws UsageError. */
-export function logFormatOf(options: Options): LogFormat {
-  const variable = (name: string): string | undefined => options.optional(name)?.replace(/^\$/, '');
+interface FormatOptions {
+  readonly logFormat: string;
+  readonly requestIdField: string;
+  readonly localPortField: string | undefined;
+  readonly given: { readonly logFormat?: string };
+}
+
+/** The log format that `--log-format`, `--request-id-field` and `--local-port-field` give; throws UsageError. */
+export function logFormatOf(options: FormatOptions): LogFormat {
   try {
-    return compileLogFormat(options.text('log-format'), {
-      requestIdField: variable('request-id-field'),
-      localPortField: variable('local-port-field'),
+    return compileLogFormat(options.logFormat, {
+      requestIdField: options.requestIdField,
+      localPortField: options.localPortField,
     });
   } catch (error) {
-    if (error instanceof LogFormatError) throw new UsageError(`--log-format: ${error.message}`);
+    if (error instanceof LogFormatError) {
+      throw new UsageError(`${nameOf(options, 'logFormat')}: ${error.message}`);
+    }
     throw error;
   }
 }

@@ -1,20 +1,33 @@
 import { COMMANDS } from './commands.ts';
-import type { CommandSpec, OptionKind } from './option.ts';
+import { type Command, type Option, optionName } from './option.ts';
 
-export function helpText(command: CommandSpec | undefined): string {
+const ENVIRONMENT = 'is also a variable: --max-wait is REALPOD_MAX_WAIT; the command line wins.';
+
+export function helpText(command: Command | undefined): string {
   if (!command) {
     const rows = COMMANDS.map(({ name, summary }) => `  ${name.padEnd(10)} ${summary}`);
-    return `realpod: the pod that really answered, in nginx's access log\n\nusage: realpod COMMAND [OPTIONS]\n\n${rows.join('\n')}\n\nrealpod COMMAND --help lists a command's options. Each is also REALPOD_OPTION_NAME; the command line wins.\n`;
+    return `realpod: the pod that really answered, in nginx's access log\n\nusage: realpod COMMAND [OPTIONS]\n\n${rows.join('\n')}\n\nrealpod COMMAND --help lists a command's options; realpod --version prints the version. Each option\n${ENVIRONMENT}\n`;
   }
-  const rows = command.options.map((spec) => {
-    const head = `  --${spec.name}${spec.value ? ` ${spec.value}` : valueHint(spec.kind)}`;
-    const tail = `${spec.repeatable ? '; repeatable' : ''}${spec.fallback === undefined ? '' : ` [${spec.fallback}]`}`;
-    return `${head.padEnd(32)} ${spec.meaning}${tail}`;
-  });
-  const positionals = (command.positionals ?? []).map((name) => ` ${name}`).join('');
-  return `realpod ${command.name}: ${command.summary}\n\nusage: realpod ${command.name}${positionals} [OPTIONS]\n\n${rows.join('\n')}\n\nEach option is also REALPOD_OPTION_NAME; the command line wins.\n`;
+  const [own, embedded] = optionGroups(command);
+  const more = embedded.length === 0 ? '' : `\n\nwith --helper embedded also:\n\n${rowsOf(embedded)}`;
+  const argument = command.argument === undefined ? '' : ` ${command.argument}`;
+  return `realpod ${command.name}: ${command.summary}\n\nusage: realpod ${command.name}${argument} [OPTIONS]\n\n${rowsOf(own)}${more}\n\nEach option ${ENVIRONMENT}\n`;
 }
 
-function valueHint(kind: OptionKind): string {
-  return typeof kind === 'object' && 'oneOf' in kind ? ` ${kind.oneOf.join('|')}` : '';
+type Row = [key: string, option: Option<unknown>];
+
+/** The command's own options, and those that count with `--helper embedded` only. */
+export function optionGroups({ options, embedded = [] }: Command): [own: Row[], embedded: Row[]] {
+  const rows = Object.entries(options);
+  return [rows.filter(([key]) => !embedded.includes(key)), rows.filter(([key]) => embedded.includes(key))];
+}
+
+function rowsOf(rows: readonly Row[]): string {
+  return rows
+    .map(([key, { value, fallback, repeatable, meaning }]) => {
+      const head = `  ${optionName(key)}${value === '' ? '' : ` ${value}`}`;
+      const tail = `${repeatable ? '; repeatable' : ''}${fallback === undefined ? '' : ` [${fallback}]`}`;
+      return `${head.padEnd(32)} ${meaning}${tail}`;
+    })
+    .join('\n');
 }

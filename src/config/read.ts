@@ -1,106 +1,90 @@
 import { parseArgs } from 'node:util';
-import type { CommandSpec, OptionSpec } from './option.ts';
-import { UsageError } from './option.ts';
-import { Options, type Values } from './options.ts';
-import { parseBytes, parseDuration, parseListen } from './values.ts';
+import {
+  type Command,
+  environmentName,
+  type Option,
+  type Options,
+  optionName,
+  UsageError,
+} from './option.ts';
+
+interface Given {
+  texts: readonly string[];
+  /** The name that the value came by; undefined: the default, or nothing. */
+  by: string | undefined;
+}
 
 /**
  * Reads a command's options: command line first, then `REALPOD_…`, then the default. Throws UsageError with one line
- * that names the option and what it takes.
+ * that names the option or the variable, and what it takes.
  */
-export function readOptions(command: CommandSpec, argv: readonly string[], env: NodeJS.ProcessEnv): Options {
+export function readOptions<C extends Command>(
+  command: C,
+  argv: readonly string[],
+  env: NodeJS.ProcessEnv,
+): Options<C> {
+  const { values: written, argument } = commandLine(command, argv);
+  const values: Record<string, unknown> = {};
+  const given: Record<string, string> = {};
+  for (const [key, option] of Object.entries(command.options)) {
+    const { texts, by } = written.get(key) ?? environment(key, option, env) ?? fallback(option);
+    try {
+      values[key] = option.read(texts, env);
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      const separator = error.message === 'is needed' ? ' ' : ': ';
+      throw new UsageError(`${by ?? optionName(key)}${separator}${error.message}`);
+    }
+    if (by !== undefined) given[key] = by;
+  }
+  // Each value was read by the option of its key, which gives its type.
+  return { ...values, argument, given } as Options<C>;
+}
+
+function commandLine(
+  command: Command,
+  argv: readonly string[],
+): { values: Map<string, Given>; argument: string | undefined } {
+  const byName = new Map(Object.keys(command.options).map((key) => [optionName(key).slice(2), key]));
+  const fail = (message: string): never => {
+    throw new UsageError(`${message}; see realpod ${command.name} --help`);
+  };
   let parsed: ReturnType<typeof parseArgs>;
   try {
     parsed = parseArgs({
       args: [...argv],
       strict: true,
-      allowPositionals: (command.positionals?.length ?? 0) > 0,
+      allowPositionals: command.argument !== undefined,
       options: Object.fromEntries(
-        command.options.map((spec) => [
-          spec.name,
-          { type: spec.kind === 'flag' ? 'boolean' : 'string', multiple: spec.repeatable === true },
+        [...byName].map(([name, key]) => [
+          name,
+          { type: command.options[key]?.flag ? 'boolean' : 'string', multiple: true },
         ]),
       ),
     });
   } catch (error) {
-    const [message] = (error as Error).message.split(/\. |\n/, 1);
-    throw new UsageError(`${message}; see realpod ${command.name} --help`);
+    const [message] = (error instanceof Error ? error.message : String(error)).split(/\. |\n/, 1);
+    return fail(message ?? '');
   }
-  const values: Values = {};
-  for (const spec of command.options) {
-    const given = parsed.values[spec.name] as Values[string];
-    values[spec.name] = check(spec, given ?? fromEnvironment(spec, env) ?? fallback(spec));
+  const [argument, surplus] = parsed.positionals;
+  if (surplus !== undefined) fail(`${surplus}: one ${command.argument} is enough`);
+  const values = new Map<string, Given>();
+  for (const [name, key] of byName) {
+    const value = parsed.values[name];
+    if (value === undefined) continue;
+    const texts = (Array.isArray(value) ? value : [value]).map(String);
+    values.set(key, { texts, by: optionName(key) });
   }
-  return new Options(values, parsed.positionals);
+  return { values, argument };
 }
 
-function fallback(spec: OptionSpec): Values[string] {
-  if (spec.kind === 'flag') return false;
-  if (spec.fallback === undefined) return spec.repeatable ? [] : undefined;
-  return spec.repeatable ? [spec.fallback] : spec.fallback;
-}
-
-export function environmentName(spec: OptionSpec): string {
-  return `REALPOD_${spec.name.toUpperCase().replaceAll('-', '_')}`;
-}
-
-function fromEnvironment(spec: OptionSpec, env: NodeJS.ProcessEnv): Values[string] {
-  const name = environmentName(spec);
-  const text = env[name];
+function environment(key: string, option: Option<unknown>, env: NodeJS.ProcessEnv): Given | undefined {
+  const by = environmentName(key);
+  const text = env[by];
   if (text === undefined || text === '') return undefined;
-  if (spec.kind === 'flag') {
-    if (/^(1|true|yes|on)$/i.test(text)) return true;
-    if (/^(0|false|no|off)$/i.test(text)) return false;
-    throw new UsageError(`${name}: ${text} is neither true nor false`);
-  }
-  return spec.repeatable ? text.split(',').map((part) => part.trim()) : text;
+  return { texts: option.repeatable ? text.split(',').map((part) => part.trim()) : [text], by };
 }
 
-function check(spec: OptionSpec, value: Values[string]): Values[string] {
-  if (Array.isArray(value)) {
-    for (const item of value) checkText(spec, item);
-  } else if (typeof value === 'string') {
-    checkText(spec, value);
-  }
-  return value;
-}
-
-function checkText(spec: OptionSpec, text: string): void {
-  const wrong = (what: string): never => {
-    throw new UsageError(`--${spec.name}: ${text === '' ? 'nothing given' : text} is not ${what}`);
-  };
-  const { kind } = spec;
-  if (typeof kind === 'object') {
-    const known = 'oneOf' in kind ? kind.oneOf : kind.someOf;
-    const given = 'oneOf' in kind ? [text] : text.split(',');
-    if (!given.every((item) => known.includes(item))) {
-      wrong(`${'oneOf' in kind ? 'one of' : 'a comma-separated list of'} ${known.join(', ')}`);
-    }
-    return;
-  }
-  switch (kind) {
-    case 'duration':
-      if (parseDuration(text) === undefined) wrong('a duration such as 500ms, 2s or 1m');
-      break;
-    case 'bytes':
-      if (parseBytes(text) === undefined) wrong('a whole number of at least 1, such as 1024 or 16Mi');
-      break;
-    case 'port-number':
-      if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) wrong('a number from 0 to 65535');
-      break;
-    case 'listen':
-      if (!parseListen(text)) wrong('an address and port such as :9797, 127.0.0.1:9797 or [::1]:9797');
-      break;
-    case 'header':
-      if (!/^[A-Za-z0-9-]{1,64}$/.test(text)) wrong('the name of a header');
-      break;
-    case 'variable':
-      if (!/^\$?[a-zA-Z0-9_]{1,64}$/.test(text)) wrong('the name of an nginx variable');
-      break;
-    case 'text':
-      if (text === '') wrong('a value');
-      break;
-    case 'flag':
-      break;
-  }
+function fallback(option: Option<unknown>): Given {
+  return { texts: option.fallback === undefined ? [] : [option.fallback], by: undefined };
 }

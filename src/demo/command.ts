@@ -2,8 +2,7 @@ import { appendFile, mkdtemp, readFile, rename, rm, stat, truncate } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { COMMANDS } from '../config/commands.ts';
-import type { Options } from '../config/options.ts';
+import { COMMAND, type DemoOptions } from '../config/commands.ts';
 import { readOptions } from '../config/read.ts';
 import { Feed } from '../feed/feed.ts';
 import { createApp, listen } from '../http/app.ts';
@@ -52,7 +51,7 @@ interface Stage {
  * `realpod demo`: a recorded run through the real feed and the real sidecar. Needs no rights and no network. Exit 1
  * unless every line that the recording can name comes out with its pod.
  */
-export async function runDemo(options: Options): Promise<number> {
+export async function runDemo(options: DemoOptions): Promise<number> {
   const stop = new AbortController();
   void untilSignal(undefined, ['SIGTERM', 'SIGINT', 'SIGHUP']).then(() => stop.abort());
   // The reader of the output, or the terminal, may go at any time.
@@ -67,10 +66,10 @@ export async function runDemo(options: Options): Promise<number> {
   }
 }
 
-async function replay(folder: string, options: Options, stop: AbortSignal): Promise<number> {
+async function replay(folder: string, options: DemoOptions, stop: AbortSignal): Promise<number> {
   const say = (text: string): void => void process.stdout.write(`${text}\n`);
-  const once = options.flag('once') || !process.stdout.isTTY;
-  const speed = options.bytes('speed');
+  const once = options.once || !process.stdout.isTTY;
+  const speed = options.speed;
   const formatText = (await readFile(new URL('log_format', FOLDER), 'utf8')).trim();
   const format = compileLogFormat(formatText);
   const recorded = await readRecording(FOLDER, (bytes, start, end) => {
@@ -101,7 +100,7 @@ async function replay(folder: string, options: Options, stop: AbortSignal): Prom
   const ending = new AbortController();
   const sidecar = runSidecar(
     readOptions(
-      COMMANDS.find((command) => command.name === 'sidecar')!,
+      COMMAND.sidecar,
       [
         ...['--access-log', paths.before, '--output', paths.after, '--log-format', formatText],
         ...['--helper', `http://127.0.0.1:${helperPort}`, '--listen', `127.0.0.1:${port}`],

@@ -12,11 +12,11 @@ export interface DoctorOptions {
   /** Print a patch instead of the report. */
   fix: boolean;
   /** Log variable that carries the id, without `$`. Undefined: `request_id`, or what this nginx sends instead. */
-  requestIdField?: string;
+  requestIdField?: string | undefined;
   /** Default: `X-Request-ID`. */
-  requestIdHeader?: string;
+  requestIdHeader?: string | undefined;
   /** Log variable that carries the upstream's local port, without `$`. */
-  localPortField?: string;
+  localPortField?: string | undefined;
   color: boolean;
 }
 
@@ -90,9 +90,9 @@ export async function run(options: DoctorOptions, io: DoctorIo = processIo): Pro
   try {
     const sources = await load(options, io);
     const names: DoctorNames = {
-      field: (options.requestIdField ?? 'request_id').replace(/^\$/, ''),
+      field: options.requestIdField ?? 'request_id',
       header: options.requestIdHeader ?? 'X-Request-ID',
-      ...(options.localPortField ? { localPortField: options.localPortField.replace(/^\$/, '') } : {}),
+      ...(options.localPortField ? { localPortField: options.localPortField } : {}),
     };
     const explicit = options.requestIdField !== undefined;
     const diagnosis = examine(sources, names, explicit);

@@ -3,12 +3,12 @@ import { access, constants } from 'node:fs/promises';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
+import type { EnrichOptions } from '../config/commands.ts';
 import { logFormatOf } from '../config/format.ts';
 import { UsageError } from '../config/option.ts';
-import type { Options } from '../config/options.ts';
 import { OFFLINE, Timing } from '../inferred/timing.ts';
 import { FlowIndex } from '../join/index/flow-index.ts';
-import { createStyle, type StyleName } from '../rewrite/create.ts';
+import { createStyle } from '../rewrite/create.ts';
 import { enrich, newProgress, OFFLINE_LIMITS, OFFLINE_TIMING_LIMITS, type Progress } from './enrich.ts';
 import { decompressed } from './gzip.ts';
 
@@ -19,13 +19,12 @@ const SHOW_EVERY_MS = 500;
  * is written in either case.
  */
 export async function runEnrich(
-  options: Options,
+  options: EnrichOptions,
   stdin: AsyncIterable<Buffer> & { isTTY?: boolean },
   stdout: Writable,
   stderr: Writable & { isTTY?: boolean },
 ): Promise<number> {
-  const feedPath = options.text('feed');
-  const [logPath] = options.positionals;
+  const { feed: feedPath, argument: logPath } = options;
   if (logPath === undefined && stdin.isTTY) {
     throw new UsageError('give a log: realpod enrich --feed FEED < access.log');
   }
@@ -39,9 +38,9 @@ export async function runEnrich(
     log: decompressed(logPath === undefined ? stdin : createReadStream(logPath)),
     feed: decompressed(createReadStream(feedPath)),
     format,
-    style: createStyle(options.text('style') as StyleName, format),
+    style: createStyle(options.style, format),
     index,
-    timing: options.text('evidence') === 'inferred' ? new Timing(OFFLINE_TIMING_LIMITS, OFFLINE) : undefined,
+    timing: options.evidence === 'inferred' ? new Timing(OFFLINE_TIMING_LIMITS, OFFLINE) : undefined,
     progress,
   });
   const timer = stderr.isTTY
@@ -49,7 +48,7 @@ export async function runEnrich(
     : undefined;
   let failed: string | undefined;
   try {
-    if (options.flag('gzip')) await pipeline(enriched, createGzip(), stdout);
+    if (options.gzip) await pipeline(enriched, createGzip(), stdout);
     else await pipeline(enriched, stdout);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;

@@ -4,60 +4,33 @@ import type { Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import { ownAddresses } from '../addresses.ts';
-import { UsageError } from '../config/option.ts';
-import type { Options } from '../config/options.ts';
+import type { RecordOptions } from '../config/commands.ts';
+import { nameOf, UsageError } from '../config/option.ts';
 import { type FeedSource, readFeed } from '../feed/client.ts';
 import { encodeRecord } from '../feed/codec.ts';
-import { canonicalIp } from '../parse/address.ts';
+import type { Log } from '../log.ts';
 
 /** Text that the disk has not taken (bytes). Beyond, the recording ends: one with a hole that nothing tells of is worse. */
 const MAX_UNWRITTEN = 64 * 1024 * 1024;
 /** A watermark is asked for this often (ms), so that a recording that is cut short ends soon after its last line. */
 const TICK_EVERY_MS = 1_000;
 
-export interface RecordOptions {
-  helper: URL;
-  addresses: readonly string[];
-  tokenFile: string | undefined;
-  /** A path; compressed where it ends in `.gz`. */
-  output: string;
-}
-
-/** What `realpod record` was asked for. Throws UsageError. */
-export function recordOptions(options: Options): RecordOptions {
-  const text = options.text('helper');
-  const helper = URL.canParse(text) ? new URL(text) : undefined;
-  if (!helper || !/^https?:$/.test(helper.protocol)) {
-    throw new UsageError(`--helper: ${text} is not a URL such as http://10.0.0.5:9797`);
-  }
-  const addresses = options.list('source-address').map((given) => {
-    const address = canonicalIp(given);
-    if (address === undefined) throw new UsageError(`--source-address: ${given} is not an IP address`);
-    return address;
-  });
-  return {
-    helper,
-    addresses: addresses.length > 0 ? addresses : ownAddresses(),
-    tokenFile: options.optional('token-file'),
-    output: options.text('output'),
-  };
-}
-
 /**
  * `realpod record`: keeps a helper's feed in a file until `stopped` resolves. 0, or 1 when the file could not be written.
  * `onBatch` is called with the number of records kept so far.
  */
 export async function runRecord(
-  { helper, addresses, tokenFile, output }: RecordOptions,
+  options: RecordOptions,
   stopped: Promise<unknown>,
-  say: (text: string) => void,
+  log: Log,
   onBatch: (records: number) => void = () => {},
 ): Promise<number> {
+  const { helper, sourceAddress, tokenFile, output } = options;
   const handle = await open(output, 'wx').catch((error: NodeJS.ErrnoException) => {
     throw new UsageError(
       error.code === 'EEXIST'
-        ? `--output: ${output} exists; give another name or remove it`
-        : `--output: ${error.message}`,
+        ? `${nameOf(options, 'output')}: ${output} exists; give another name or remove it`
+        : `${nameOf(options, 'output')}: ${error.message}`,
     );
   });
   const file = createWriteStream('', { fd: handle });
@@ -72,7 +45,7 @@ export async function runRecord(
   file.once('error', (error) => fail(error.message));
   const feed: FeedSource = readFeed({
     url: helper,
-    addresses,
+    addresses: sourceAddress.length > 0 ? sourceAddress : ownAddresses(),
     tokenFile,
     // For `enrich --evidence inferred`: who records does not know yet what it will be asked.
     prompt: true,
@@ -85,7 +58,7 @@ export async function runRecord(
       onBatch(records);
       if (target.writableLength + file.writableLength > MAX_UNWRITTEN) fail('the disk does not keep up');
     },
-    onNotice: (_, text) => say(text),
+    onNotice: log,
   });
   const ticking = setInterval(() => feed.requestTick(), TICK_EVERY_MS);
   const why = await Promise.race([failed, stopped.then(() => undefined)]);
@@ -95,13 +68,13 @@ export async function runRecord(
     target.end();
     const error = await finished(file).catch((reason: Error) => reason);
     if (!(error instanceof Error)) {
-      say(`${records} records in ${output}`);
+      log('info', `${records} records in ${output}`);
       return 0;
     }
-    say(`${output}: ${error.message}; the recording is not whole`);
+    log('error', `${output}: ${error.message}; the recording is not whole`);
     return 1;
   }
-  say(`${output}: ${why}; the recording ends here`);
+  log('error', `${output}: ${why}; the recording ends here`);
   target.destroy();
   file.destroy();
   return 1;

@@ -1,16 +1,16 @@
 import type { Writable } from 'node:stream';
+import type { LookupOptions } from '../config/commands.ts';
 import { UsageError } from '../config/option.ts';
-import type { Options } from '../config/options.ts';
 import type { LookupMatch } from '../http/sidecar/lookup.ts';
 import { formatHostPort } from '../parse/address.ts';
-import { ask, sidecarUrl } from './sidecar-client.ts';
+import { ask } from './sidecar-client.ts';
 import { type Look, table } from './table.ts';
 
 const HEAD = ['POD', 'NAMESPACE', 'NODE', 'ADDRESS', 'DIALLED', 'OPENED', 'CLOSED', 'SEEN BY'];
 
 /** `realpod lookup PORT`: the pods behind a source port, one a line. Rejects with SidecarError where there is none. */
-export async function runLookup(options: Options, stdout: Writable, look: Look): Promise<number> {
-  const [port] = options.positionals;
+export async function runLookup(options: LookupOptions, stdout: Writable, look: Look): Promise<number> {
+  const { argument: port } = options;
   if (port === undefined || !/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65_535) {
     throw new UsageError(
       port === undefined
@@ -18,10 +18,10 @@ export async function runLookup(options: Options, stdout: Writable, look: Look):
         : `${port} is not a port from 1 to 65535`,
     );
   }
-  const response = await ask(sidecarUrl(options.text('sidecar')), 'lookup', {
+  const response = await ask(options.sidecar, 'lookup', {
     port,
-    time: options.optional('time'),
-    upstream: options.optional('upstream'),
+    time: options.time,
+    upstream: options.upstream,
   });
   const { matches } = (await response.json()) as { matches: LookupMatch[] };
   stdout.write(table(HEAD, matches.map(row), look));

@@ -1,14 +1,7 @@
-import { UsageError } from '../config/option.ts';
 import type { ErrorBody } from '../http/errors.ts';
 
 /** The sidecar gave no answer, or refused. `message` is one line that says what to do. */
 export class SidecarError extends Error {}
-
-export function sidecarUrl(text: string): URL {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url && /^https?:$/.test(url.protocol)) return url;
-  throw new UsageError(`--sidecar: ${text} is not a URL such as http://127.0.0.1:9798`);
-}
 
 /** A successful response; rejects with SidecarError. */
 export async function ask(

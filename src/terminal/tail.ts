@@ -1,10 +1,10 @@
 import type { Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Options } from '../config/options.ts';
+import type { TailOptions } from '../config/commands.ts';
 import type { ShownLine } from '../http/sidecar/recent.ts';
 import { formatHostPort } from '../parse/address.ts';
 import { serverEvents } from './event-stream.ts';
-import { ask, SidecarError, sidecarUrl } from './sidecar-client.ts';
+import { ask, SidecarError } from './sidecar-client.ts';
 import { type Color, type Look, paint, printable } from './table.ts';
 
 const RETRY_MS = 1_000;
@@ -14,19 +14,15 @@ const RETRY_MS = 1_000;
  * each; in a pipe the enriched line itself and nothing else.
  */
 export async function runTail(
-  options: Options,
+  options: TailOptions,
   stdout: Writable,
   look: Look,
   say: (text: string) => void,
   stop: AbortSignal,
 ): Promise<number> {
-  const sidecar = sidecarUrl(options.text('sidecar'));
-  const wanted = {
-    pod: options.optional('pod'),
-    status: options.optional('status'),
-    path: options.optional('path'),
-  };
-  let last = options.text('last');
+  const { sidecar, pod, status, path } = options;
+  const wanted = { pod, status, path };
+  let last = String(options.last);
   const ending = new AbortController();
   stop.addEventListener('abort', () => ending.abort(), { once: true });
   stdout.on('error', () => ending.abort());

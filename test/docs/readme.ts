@@ -5,7 +5,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { COMMANDS } from '../../src/config/commands.ts';
-import type { OptionSpec } from '../../src/config/option.ts';
+import { optionGroups } from '../../src/config/help.ts';
+import { type Option, optionName } from '../../src/config/option.ts';
 import {
   ATTRIBUTES,
   type AttributeType,
@@ -26,23 +27,27 @@ export const GENERATED = [
 
 const cell = (text: string): string => text.replaceAll('|', '\\|');
 
-function row(spec: OptionSpec): string {
-  const value =
-    spec.value ?? (typeof spec.kind === 'object' && 'oneOf' in spec.kind ? spec.kind.oneOf.join('|') : '');
-  const fallback = spec.fallback === undefined ? '' : `\`${cell(spec.fallback)}\``;
+function row([key, { value, fallback, meaning, repeatable }]: [string, Option<unknown>]): string {
   // The article's format is too long for a table.
-  const shown = spec.name === 'log-format' ? "the article's, see `--help`" : fallback;
-  return `| \`--${spec.name}${value === '' ? '' : ` ${cell(value)}`}\` | ${shown} | ${cell(spec.meaning)}${spec.repeatable ? '; repeatable' : ''} |`;
+  const shown =
+    key === 'logFormat'
+      ? "the article's, see `--help`"
+      : fallback === undefined
+        ? ''
+        : `\`${cell(fallback)}\``;
+  return `| \`${optionName(key)}${value === '' ? '' : ` ${cell(value)}`}\` | ${shown} | ${cell(meaning)}${repeatable ? '; repeatable' : ''} |`;
 }
 
 function options(): string {
-  return COMMANDS.map(({ name, summary, options: specs, positionals }) => {
-    const own = specs.filter((spec) => !spec.meaning.endsWith('(embedded helper)'));
+  return COMMANDS.map((command) => {
+    const [own, embedded] = optionGroups(command);
+    const first = embedded[0]?.[0];
     const note =
-      own.length < specs.length
-        ? '\nWith `--helper embedded` also the options of `helper` from `--sources` on.\n'
-        : '';
-    const head = `**\`realpod ${[name, ...(positionals ?? [])].join(' ')}\`**: ${summary}\n`;
+      first === undefined
+        ? ''
+        : `\nWith \`--helper embedded\` also the options of \`helper\` from \`${optionName(first)}\` to \`${optionName(embedded.at(-1)![0])}\`.\n`;
+    const name = [command.name, command.argument].filter(Boolean).join(' ');
+    const head = `## \`realpod ${name}\`\n\n${command.summary}\n`;
     return `${head}\n| option | default | meaning |\n| --- | --- | --- |\n${own.map(row).join('\n')}\n${note}`;
   }).join('\n');
 }

@@ -147,7 +147,7 @@ test('a chosen id field is used as it is', async () => {
   const files = http(
     'server { proxy_set_header X-Request-ID $request_id; location / { proxy_pass http://x; } }',
   );
-  const { code, out } = await doctor(files, { requestIdField: '$http_x_request_id' });
+  const { code, out } = await doctor(files, { requestIdField: 'http_x_request_id' });
   assert.equal(code, 1);
   assert.match(
     out,

@@ -7,8 +7,9 @@ import { join } from 'node:path';
 import { Readable, Writable } from 'node:stream';
 import { test } from 'node:test';
 import { gunzipSync, gzipSync } from 'node:zlib';
+import { COMMAND } from '../../src/config/commands.ts';
 import { UsageError } from '../../src/config/option.ts';
-import { Options } from '../../src/config/options.ts';
+import { readOptions } from '../../src/config/read.ts';
 import { runEnrich } from '../../src/enrich/command.ts';
 import { enrich, newProgress, OFFLINE_LIMITS } from '../../src/enrich/enrich.ts';
 import { decompressed } from '../../src/enrich/gzip.ts';
@@ -136,20 +137,8 @@ function inFolder(work: (folder: string) => Promise<void>): () => Promise<void> 
   };
 }
 
-const options = (feed: string, more: Record<string, string | boolean> = {}, positionals: string[] = []) =>
-  new Options(
-    {
-      feed,
-      'log-format': demoFormatText,
-      style: 'replace',
-      gzip: false,
-      'request-id-field': 'request_id',
-      'local-port-field': undefined,
-      evidence: 'exact',
-      ...more,
-    },
-    positionals,
-  );
+const options = (feed: string, ...more: string[]) =>
+  readOptions(COMMAND.enrich, ['--feed', feed, '--log-format', demoFormatText, ...more], {});
 
 test(
   'the command reads stdin or a file, and compresses when asked to',
@@ -160,7 +149,7 @@ test(
     writeFileSync(log, demoLog);
     const [plain, packed, said] = [new Sink(), new Sink(), new Sink()];
     assert.equal(await runEnrich(options(feed), Readable.from([demoLog]), plain, said), 0);
-    assert.equal(await runEnrich(options(feed, { gzip: true }, [log]), Readable.from([]), packed, said), 0);
+    assert.equal(await runEnrich(options(feed, '--gzip', log), Readable.from([]), packed, said), 0);
     assert.equal(plain.bytes.toString('latin1'), whole.text);
     assert.deepEqual(gunzipSync(packed.bytes), plain.bytes);
     assert.equal(said.bytes.toString(), '', 'nothing is said in a pipe');
@@ -185,8 +174,8 @@ test(
     const old = Buffer.from(
       '10.0.0.1 - - [04/Dec/2015:07:27:17 +0000] "GET /test HTTP/1.1" 200 10.105.148.194:10000 40 "-" "curl/7.81.0" "-"\n',
     );
-    const format = { 'log-format': DEFAULT_LOG_FORMAT };
-    assert.equal(await runEnrich(options(feed, format), Readable.from([old]), new Sink(), other), 0);
+    const format = ['--log-format', DEFAULT_LOG_FORMAT];
+    assert.equal(await runEnrich(options(feed, ...format), Readable.from([old]), new Sink(), other), 0);
     assert.match(other.bytes.toString(), /nothing was resolved; the feed covers/);
   }),
 );
@@ -201,10 +190,11 @@ test(
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     try {
-      const helper = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+      const helper = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
       for (const name of ['feed.ndjson', 'feed.ndjson.gz']) {
         const output = join(folder, name);
-        const parts = { helper, addresses: ['10.244.0.70'], tokenFile: undefined, output };
+        const argv = ['--helper', helper, '--source-address', '10.244.0.70', '--output', output];
+        const parts = readOptions(COMMAND.record, argv, {});
         let stop: () => void = () => {};
         const stopped = new Promise<void>((resolve) => {
           stop = resolve;
@@ -213,7 +203,7 @@ test(
         const recording = runRecord(
           parts,
           stopped,
-          (text) => said.push(text),
+          (_, text) => said.push(text),
           (records) => {
             if (records === demoRecords.length) stop();
           },

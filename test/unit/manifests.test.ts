@@ -11,7 +11,8 @@ import { parse, parseAllDocuments } from 'yaml';
 import { openApi } from '../../src/cluster/api.ts';
 import { createNames } from '../../src/cluster/names.ts';
 import { createReviewer } from '../../src/cluster/token.ts';
-import { COMMANDS } from '../../src/config/commands.ts';
+import { COMMAND, COMMANDS } from '../../src/config/commands.ts';
+import { environmentName } from '../../src/config/option.ts';
 import { readOptions } from '../../src/config/read.ts';
 import { INJECT_DEFAULTS, inject } from '../../src/inject/inject.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
@@ -190,10 +191,9 @@ test('the kernel-log Component adds the device, the source and the privilege tha
   assert.equal((helper!.securityContext as { privileged?: boolean }).privileged, true);
   assert.deepEqual(volumes, [{ name: 'kmsg', hostPath: { path: '/dev/kmsg', type: 'CharDevice' } }]);
   const env = Object.fromEntries(helper!.env.map(({ name, value }) => [name, value]));
-  const command = COMMANDS.find(({ name }) => name === 'helper')!;
-  const options = readOptions(command, [], env);
-  assert.deepEqual(options.list('sources'), ['conntrack', 'tap', 'kernel-log']);
-  assert.equal(options.text('kernel-log'), '/dev/kmsg');
+  const options = readOptions(COMMAND.helper, [], env);
+  assert.deepEqual(options.sources, ['conntrack', 'tap', 'kernel-log']);
+  assert.equal(options.kernelLog, '/dev/kmsg');
 });
 
 test('the arguments and the option ConfigMaps of the manifests are options that exist', { skip }, () => {
@@ -208,8 +208,8 @@ test('the arguments and the option ConfigMaps of the manifests are options that 
   ] as const) {
     const command = COMMANDS.find((each) => each.name === name);
     assert.ok(command, `no command ${name}`);
-    readOptions(command, argv, env);
-    const known = command.options.map((each) => `REALPOD_${each.name.toUpperCase().replaceAll('-', '_')}`);
+    readOptions(command, argv, { HOST_IP: '10.0.0.5', ...env });
+    const known = Object.keys(command.options).map(environmentName);
     for (const variable of Object.keys(env)) assert.ok(known.includes(variable), variable);
   }
 });

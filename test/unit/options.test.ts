@@ -1,56 +1,125 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { COMMANDS } from '../../src/config/commands.ts';
-import { UsageError } from '../../src/config/option.ts';
-import { environmentName, readOptions } from '../../src/config/read.ts';
+import { COMMAND, COMMANDS } from '../../src/config/commands.ts';
+import { unknownVariables } from '../../src/config/environment.ts';
+import { environmentName, optionName, UsageError } from '../../src/config/option.ts';
+import { readOptions } from '../../src/config/read.ts';
 import { parseBytes, parseDuration, parseListen } from '../../src/config/values.ts';
+import { lineOf } from '../../src/log.ts';
 
-const sidecar = COMMANDS.find(({ name }) => name === 'sidecar')!;
-const helper = COMMANDS.find(({ name }) => name === 'helper')!;
+const NODE = { HOST_IP: '10.0.0.5' };
 const cli = fileURLToPath(new URL('../../src/cli.ts', import.meta.url));
+
+const ownEnvironment = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => !name.startsWith('REALPOD_')),
+);
 
 function run(args: string[], env: NodeJS.ProcessEnv = {}) {
   return spawnSync(process.execPath, ['--import', 'tsx', cli, ...args], {
     encoding: 'utf8',
-    env: { ...process.env, HOST_IP: '', ...env },
+    env: { ...ownEnvironment, HOST_IP: '', ...env },
     input: '',
   });
 }
 
 test('without anything given, the documented defaults hold', () => {
-  const options = readOptions(sidecar, [], {});
-  assert.equal(options.text('access-log'), '/var/log/nginx/access.log');
-  assert.deepEqual(options.list('output'), ['-']);
-  assert.equal(options.text('style'), 'replace');
-  assert.equal(options.text('helper'), 'http://$HOST_IP:9797');
-  assert.equal(options.text('evidence'), 'exact');
-  assert.equal(options.text('request-id-field'), 'request_id');
-  assert.equal(options.optional('local-port-field'), undefined);
-  assert.equal(options.duration('max-wait'), 2_000);
-  assert.deepEqual(options.listen('listen'), { host: '::', port: 9798 });
-  assert.equal(options.flag('reclaim'), false);
-  const node = readOptions(helper, [], {});
-  assert.deepEqual(node.list('sources'), ['conntrack', 'tap']);
-  assert.equal(node.number('tap-group'), 9797);
-  assert.equal(node.bytes('tap-snaplen'), 1024);
-  assert.equal(node.text('request-id-header'), 'X-Request-ID');
-  assert.equal(node.optional('auth'), undefined);
+  const options = readOptions(COMMAND.sidecar, [], { HOST_IP: 'fd00::5' });
+  assert.equal(options.accessLog, '/var/log/nginx/access.log');
+  assert.deepEqual(options.output, ['-']);
+  assert.equal(options.style, 'replace');
+  assert.equal(options.helper.toString(), 'http://[fd00::5]:9797/');
+  assert.equal(options.evidence, 'exact');
+  assert.equal(options.requestIdField, 'request_id');
+  assert.equal(options.localPortField, undefined);
+  assert.equal(options.maxWait, 2_000);
+  assert.deepEqual(options.listen, { host: '::', port: 9798 });
+  assert.equal(options.reclaim, false);
+  assert.equal(options.log, 'text');
+  assert.deepEqual(options.given, {});
+  const node = readOptions(COMMAND.helper, [], {});
+  assert.deepEqual(node.sources, ['conntrack', 'tap']);
+  assert.equal(node.tapGroup, 9797);
+  assert.equal(node.tapSnaplen, 1024);
+  assert.equal(node.requestIdHeader, 'X-Request-ID');
+  assert.equal(node.auth, undefined);
 });
 
 test('the command line wins over the environment, and the environment over the default', () => {
-  const env = { REALPOD_MAX_WAIT: '5s', REALPOD_OUTPUT: '/a,/b', REALPOD_RECLAIM: 'true' };
-  const options = readOptions(sidecar, ['--max-wait', '1s'], env);
-  assert.equal(options.duration('max-wait'), 1_000);
-  assert.deepEqual(options.list('output'), ['/a', '/b']);
-  assert.equal(options.flag('reclaim'), true);
+  const env = { ...NODE, REALPOD_MAX_WAIT: '5s', REALPOD_OUTPUT: '/a,/b', REALPOD_RECLAIM: 'true' };
+  const options = readOptions(COMMAND.sidecar, ['--max-wait', '1s'], env);
+  assert.equal(options.maxWait, 1_000);
+  assert.deepEqual(options.output, ['/a', '/b']);
+  assert.equal(options.reclaim, true);
+  assert.deepEqual(options.given, {
+    maxWait: '--max-wait',
+    output: 'REALPOD_OUTPUT',
+    reclaim: 'REALPOD_RECLAIM',
+  });
 });
 
 test('every option can be given in the environment', () => {
   for (const { options } of COMMANDS) {
-    for (const spec of options) assert.match(environmentName(spec), /^REALPOD_[A-Z_]+$/);
+    for (const key of Object.keys(options)) assert.match(environmentName(key), /^REALPOD_[A-Z_]+$/);
   }
+});
+
+test('an error names the variable where the value came from one', () => {
+  const wrong: Record<string, RegExp> = {
+    REALPOD_MAX_WAIT: /^REALPOD_MAX_WAIT: soon is not a duration/,
+    REALPOD_STYLE: /^REALPOD_STYLE: soon is not one of replace, annotate, json$/,
+    REALPOD_RECLAIM: /^REALPOD_RECLAIM: soon is neither true nor false$/,
+    REALPOD_SOURCE_ADDRESS: /^REALPOD_SOURCE_ADDRESS: soon is not an IP address$/,
+    REALPOD_HELPER: /^REALPOD_HELPER: soon is not an http/,
+  };
+  for (const [name, message] of Object.entries(wrong)) {
+    assert.throws(() => readOptions(COMMAND.sidecar, [], { ...NODE, [name]: 'soon' }), { message });
+  }
+  const { status, stderr } = run(['sidecar'], { ...NODE, REALPOD_LOG_FORMAT: '$remote_addr' });
+  assert.equal(status, 2);
+  assert.match(stderr, /^realpod: REALPOD_LOG_FORMAT: .*upstream_addr/);
+});
+
+test('a variable that no command reads is named with the nearest that exists', () => {
+  const env = {
+    REALPOD_MAXWAIT: '5s',
+    REALPOD_ACCES_LOG: '/x',
+    REALPOD_NOTHING_LIKE_IT: '1',
+    REALPOD_STYLE: 'json',
+    REALPOD_WEBHOOK_SERVICE_HOST: '10.96.0.7',
+    REALPOD_WEBHOOK_PORT_443_TCP_ADDR: '10.96.0.7',
+    REALPOD_PORT: 'tcp://10.96.0.7:443',
+    PATH: '/bin',
+  };
+  assert.deepEqual(unknownVariables(env, COMMANDS), [
+    'REALPOD_ACCES_LOG is no option and is ignored; did you mean REALPOD_ACCESS_LOG?',
+    'REALPOD_MAXWAIT is no option and is ignored; did you mean REALPOD_MAX_WAIT?',
+    'REALPOD_NOTHING_LIKE_IT is no option and is ignored',
+  ]);
+  assert.match(
+    run(['lookup'], { REALPOD_SIDECARS: 'x' }).stderr,
+    /^realpod: REALPOD_SIDECARS .*REALPOD_SIDECAR\?\n/,
+  );
+});
+
+test('--version and -V print the version of the package', () => {
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  for (const option of ['--version', '-V']) {
+    assert.deepEqual([run([option]).stdout, run([option]).status], [`realpod ${version}\n`, 0]);
+  }
+});
+
+test('messages are lines for people or objects for programs', () => {
+  const time = '2026-01-01T00:00:00.000Z';
+  assert.equal(lineOf('text', time, 'warn', 'sidecar', 'a\nb'), `${time} WARN sidecar: a b`);
+  assert.deepEqual(JSON.parse(lineOf('json', time, 'warn', 'sidecar', 'a\nb')), {
+    time,
+    level: 'warn',
+    component: 'sidecar',
+    message: 'a\nb',
+  });
 });
 
 test('each wrong value is refused with one line that names the option', () => {
@@ -70,13 +139,12 @@ test('each wrong value is refused with one line that names the option', () => {
   ];
   for (const [name, value] of wrong) {
     assert.throws(
-      () => readOptions(sidecar, [name, value], {}),
+      () => readOptions(COMMAND.sidecar, [name, value], NODE),
       (error: Error) =>
         error instanceof UsageError && error.message.startsWith(`${name}: `) && !error.message.includes('\n'),
       `${name} ${value}`,
     );
   }
-  assert.throws(() => readOptions(sidecar, [], { REALPOD_RECLAIM: 'perhaps' }), UsageError);
 });
 
 test('the program refuses what it does not understand with exit code 2 and one line', () => {
@@ -85,9 +153,11 @@ test('the program refuses what it does not understand with exit code 2 and one l
     [['sidecar', '--colour', 'red'], /--colour/],
     [['sidecar', '--style'], /--style/],
     [['sidecar', 'extra'], /extra/],
+    [['doctor', 'a', 'b'], /b: one \[FILE\] is enough/],
+    [['enrich'], /--feed is needed/],
     [['sidecar'], /--helper: HOST_IP is not set/],
-    [['sidecar', '--helper', 'nowhere'], /--helper: nowhere is neither a URL/],
-    [['sidecar', '--helper', 'ftp://x'], /--helper: ftp:\/\/x is neither an http/],
+    [['sidecar', '--helper', 'nowhere'], /--helper: nowhere is not an http/],
+    [['sidecar', '--helper', 'ftp://x'], /--helper: ftp:\/\/x is not an http/],
     [
       ['sidecar', '--helper', 'http://127.0.0.1:1', '--source-address', 'me'],
       /--source-address: me is not an IP/,
@@ -111,10 +181,9 @@ test('--help lists every option with its default', () => {
   for (const { name, options } of COMMANDS) {
     const { status, stdout } = run([name, '--help']);
     assert.equal(status, 0);
-    for (const option of options) {
-      assert.ok(stdout.includes(`--${option.name}`), `${name} --help lacks --${option.name}`);
-      if (option.fallback !== undefined)
-        assert.ok(stdout.includes(`[${option.fallback}]`), `${name} --${option.name}`);
+    for (const [key, { fallback }] of Object.entries(options)) {
+      assert.ok(stdout.includes(optionName(key)), `${name} --help lacks ${optionName(key)}`);
+      if (fallback !== undefined) assert.ok(stdout.includes(`[${fallback}]`), `${name} ${optionName(key)}`);
     }
   }
 });

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { Writable } from 'node:stream';
 import { test } from 'node:test';
+import { COMMAND } from '../../src/config/commands.ts';
 import { UsageError } from '../../src/config/option.ts';
-import { Options } from '../../src/config/options.ts';
+import { readOptions } from '../../src/config/read.ts';
 import { listen } from '../../src/http/app.ts';
 import type { ShownLine } from '../../src/http/sidecar/recent.ts';
 import { serverEvents } from '../../src/terminal/event-stream.ts';
@@ -27,19 +28,11 @@ class Sink extends Writable {
   }
 }
 
-const options = (values: Record<string, string>, ...positionals: string[]) =>
-  new Options(
-    {
-      time: undefined,
-      upstream: undefined,
-      pod: undefined,
-      status: undefined,
-      path: undefined,
-      last: '10',
-      ...values,
-    },
-    positionals,
-  );
+const args = (values: Record<string, string>): string[] =>
+  Object.entries(values).flatMap(([name, value]) => [`--${name}`, value]);
+const lookupOptions = (values: Record<string, string>, ...port: string[]) =>
+  readOptions(COMMAND.lookup, [...args(values), ...port], {});
+const tailOptions = (values: Record<string, string>) => readOptions(COMMAND.tail, args(values), {});
 
 async function withSidecar(
   work: (sidecar: string, served: ReturnType<typeof servedDemo>) => Promise<void>,
@@ -58,8 +51,8 @@ test('a port is answered in columns for people and in tabs for programs', () =>
     const [line] = (await app.inject({ url: '/lines?limit=1' })).json().lines as [ShownLine];
     const { sport, ip, port, pod } = line.attempts[0]!;
     const [pipe, terminal] = [new Sink(), new Sink()];
-    assert.equal(await runLookup(options({ sidecar }, String(sport)), pipe, PIPE), 0);
-    assert.equal(await runLookup(options({ sidecar }, String(sport)), terminal, COLORED), 0);
+    assert.equal(await runLookup(lookupOptions({ sidecar }, String(sport)), pipe, PIPE), 0);
+    assert.equal(await runLookup(lookupOptions({ sidecar }, String(sport)), terminal, COLORED), 0);
     const cells = pipe.text.trimEnd().split('\t');
     assert.equal(cells.length, 8);
     assert.deepEqual([cells[0], cells[3]], [pod, `${ip}:${port}`]);
@@ -70,17 +63,17 @@ test('a port is answered in columns for people and in tabs for programs', () =>
 
 test('a bad port, a refusal and a sidecar that is away are each one line that says what to do', () =>
   withSidecar(async (sidecar) => {
-    for (const port of ['0', '65536', 'x', '-1']) {
-      await assert.rejects(runLookup(options({ sidecar }, port), new Sink(), PIPE), UsageError);
+    for (const port of ['0', '65536', 'x']) {
+      await assert.rejects(runLookup(lookupOptions({ sidecar }, port), new Sink(), PIPE), UsageError);
     }
-    await assert.rejects(runLookup(options({ sidecar }), new Sink(), PIPE), /give a source port/);
-    await assert.rejects(runLookup(options({ sidecar: 'nowhere' }, '80'), new Sink(), PIPE), UsageError);
+    await assert.rejects(runLookup(lookupOptions({ sidecar }), new Sink(), PIPE), /give a source port/);
+    assert.throws(() => lookupOptions({ sidecar: 'nowhere' }, '80'), UsageError);
     await assert.rejects(
-      runLookup(options({ sidecar, time: 'noon' }, '80'), new Sink(), PIPE),
+      runLookup(lookupOptions({ sidecar, time: 'noon' }, '80'), new Sink(), PIPE),
       (error) => error instanceof SidecarError && /time: noon/.test(error.message),
     );
     await assert.rejects(
-      runLookup(options({ sidecar: 'http://127.0.0.1:1' }, '80'), new Sink(), PIPE),
+      runLookup(lookupOptions({ sidecar: 'http://127.0.0.1:1' }, '80'), new Sink(), PIPE),
       (error) => error instanceof SidecarError && /--sidecar URL/.test(error.message),
     );
   }));
@@ -101,7 +94,7 @@ test('tail in a pipe gives the enriched lines of the pod that was asked for, and
       if (out.text.length >= wanted.length) ending.abort();
     };
     const said: string[] = [];
-    const asked = options({ sidecar, pod, last: '5' });
+    const asked = tailOptions({ sidecar, pod, last: '5' });
     assert.equal(await runTail(asked, out, PIPE, (text) => said.push(text), ending.signal), 0);
     assert.equal(out.text, wanted);
     assert.deepEqual(said, []);
@@ -110,12 +103,12 @@ test('tail in a pipe gives the enriched lines of the pod that was asked for, and
 test('tail ends with an error where no sidecar answers at the beginning, or it refuses', () =>
   withSidecar(async (sidecar) => {
     const { signal } = new AbortController();
-    const away = options({ sidecar: 'http://127.0.0.1:1' });
+    const away = tailOptions({ sidecar: 'http://127.0.0.1:1' });
     await assert.rejects(
       runTail(away, new Sink(), PIPE, () => {}, signal),
       SidecarError,
     );
-    const wrong = options({ sidecar, status: '9xx' });
+    const wrong = tailOptions({ sidecar, status: '9xx' });
     await assert.rejects(
       runTail(wrong, new Sink(), PIPE, () => {}, signal),
       /status/,

@@ -116,6 +116,10 @@ export interface CaptureStats {
 /** Counters since the start. Every message lands in one of the first five; every record of a subscriber in one of the next. */
 export interface KernelLogStats {
   messages: number;
+  /** Lines of a syslog file that are another program's. */
+  notKernel: number;
+  /** Lines of a syslog file whose layout is not known. */
+  unknownLayout: number;
   notRecords: number;
   notTcp: number;
   notOpening: number;

@@ -161,7 +161,11 @@ function kernelLog(input: Buffer): void {
   const text = input.toString('latin1');
   const record = parseKmsg(text);
   const line = parseSyslogLine(text, 1_795_418_146_480);
-  for (const candidate of [text, record?.text, line && 'text' in line ? String(line.text) : undefined]) {
+  for (const candidate of [
+    text,
+    record?.text,
+    typeof line !== 'string' && 'text' in line ? line.text : undefined,
+  ]) {
     if (candidate === undefined) continue;
     const parsed = parseLogRecord(candidate);
     if (typeof parsed === 'string') continue;

@@ -41,7 +41,15 @@ class World {
       watch() {},
       read: async () => {
         if (this.failure) throw this.failure;
-        const reading = { messages: [], lost: 0, incomplete: false, completeUntil: this.now, ...this.next };
+        const reading = {
+          messages: [],
+          lost: 0,
+          incomplete: false,
+          notKernel: 0,
+          unknownLayout: 0,
+          completeUntil: this.now,
+          ...this.next,
+        };
         this.next = {};
         return reading;
       },

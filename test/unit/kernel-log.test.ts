@@ -115,7 +115,9 @@ test('rsyslog files tell the same records as the ring', () => {
   const openings = (lines: readonly string[]) =>
     lines
       .map((line) => parseSyslogLine(line, now))
-      .map((line) => (line && 'text' in line ? parseLogRecord(line.text) : 'not-a-record'))
+      .map((line) =>
+        typeof line !== 'string' && 'text' in line ? parseLogRecord(line.text) : 'not-a-record',
+      )
       .filter((record) => typeof record !== 'string')
       .map(describe);
   const ring = TEXTS.map(parseLogRecord)
@@ -132,31 +134,98 @@ test('rsyslog files tell the same records as the ring', () => {
 test('a syslog line is dated as precisely as it says', () => {
   const now = Date.parse('2026-11-23T06:00:00Z');
   const iso = parseSyslogLine(fixture('iso.log')[0]!, now);
-  assert.ok(iso && 'text' in iso);
+  assert.ok(typeof iso !== 'string' && 'text' in iso);
   assert.equal(iso.at, Date.parse('2026-11-23T05:14:19.969Z'));
   assert.equal(iso.step, 1);
   const rfc = parseSyslogLine(fixture('rfc3164.log')[0]!, now);
-  assert.ok(rfc && 'text' in rfc);
+  assert.ok(typeof rfc !== 'string' && 'text' in rfc);
   assert.equal(rfc.at, new Date(2026, 10, 23, 5, 14, 19).getTime());
   assert.equal(rfc.step, 1000);
   // Read after New Year, the line is of the year before.
   const read = new Date(2027, 0, 1, 0, 0, 5).getTime();
   const december = parseSyslogLine(fixture('rfc3164.log')[0]!.replace('Nov 23', 'Dec 31'), read);
-  assert.ok(december && 'text' in december);
+  assert.ok(typeof december !== 'string' && 'text' in december);
   assert.equal(december.at, new Date(2026, 11, 31, 5, 14, 19).getTime());
 });
 
 test('lines that are not the kernel’s are no messages, and what journald missed is counted', () => {
   const now = Date.now();
   const line = fixture('rfc3164.log')[0]!;
-  assert.equal(parseSyslogLine(line.replace(' kernel: ', ' sshd[1]: '), now), undefined);
-  assert.equal(parseSyslogLine('', now), undefined);
-  assert.equal(parseSyslogLine('Nov', now), undefined);
-  assert.equal(parseSyslogLine(line.replace('Nov 23', 'Nov 99'), now), undefined);
+  assert.equal(parseSyslogLine(line.replace(' kernel: ', ' sshd[1]: '), now), 'not-kernel');
+  assert.equal(parseSyslogLine('', now), 'unknown-layout');
+  assert.equal(parseSyslogLine('Nov', now), 'unknown-layout');
+  assert.equal(parseSyslogLine(line.replace('Nov 23', 'Nov 99'), now), 'unknown-layout');
   assert.deepEqual(
     parseSyslogLine('Nov 23 05:14:19 node systemd-journald[245]: Missed 12 kernel messages', now),
     { missed: 12 },
   );
+});
+
+/** One record behind each form of line, as public logs show the forms. */
+const RECORD =
+  'IN= OUT=cni0 SRC=10.244.0.70 DST=10.244.0.64 LEN=60 TOS=0x00 PREC=0x00 TTL=64 ID=59709 DF PROTO=TCP SPT=33454 DPT=10000 WINDOW=64860 RES=0x00 SYN URGP=0 ';
+const DAY = new Date(2026, 10, 23, 5, 14, 19).getTime();
+const FORMS: [form: string, head: string, at: number, step: number][] = [
+  // RSYSLOG_SyslogProtocol23Format, as in a bug report on fs/smb to the kernel's lists (2024-04-10).
+  [
+    'RFC 5424',
+    '<4>1 2026-11-23T05:14:19.163826-07:00 T01 kernel - - - [25523.801864] be: ',
+    Date.parse('2026-11-23T12:14:19.163Z'),
+    1,
+  ],
+  // A space behind the priority: the kernel's netdev list, on bonding (2020-11-19).
+  [
+    'RFC 5424 with a space',
+    '<6> 1 2026-11-23T05:14:19.111549+01:00 LABNBS5A kernel - - - [  153.655776] ',
+    Date.parse('2026-11-23T04:14:19.111Z'),
+    1,
+  ],
+  [
+    'RFC 5424 with structured data',
+    '<4>1 2026-11-23T05:14:19Z node kernel - - [a@1 b="x \\"] y"][c@2] be: ',
+    Date.parse('2026-11-23T05:14:19Z'),
+    1000,
+  ],
+  ['RFC 5424 without a time', '<4>1 - node kernel - - - be: ', Number.NaN, 0],
+  ['journalctl -o short-precise', 'Nov 23 05:14:19.123456 node kernel: be: ', DAY + 123, 1],
+  [
+    'journalctl -o short-iso',
+    '2026-11-23T05:14:19+0100 node kernel: be: ',
+    Date.parse('2026-11-23T04:14:19Z'),
+    1000,
+  ],
+  // Alpine's BusyBox: a wiki's page on its init system.
+  ['BusyBox syslogd', 'Nov 23 05:14:19 alpine kern.warn kernel: [  152.014434] be: ', DAY, 1000],
+  ['BusyBox syslogd -S', 'Nov 23 05:14:19 kernel: [  152.014434] be: ', DAY, 1000],
+  // libreCMC's and OpenWrt's documentation of logread.
+  ['logread of OpenWrt', 'Mon Nov 23 05:14:19 2026 kern.warn kernel: [34592.938265] be: ', DAY, 1000],
+  ['klogd', '<4>[34592.938265] be: ', Number.NaN, 0],
+];
+
+for (const [form, head, at, step] of FORMS) {
+  test(`a line is read in the form of ${form}`, () => {
+    const line = parseSyslogLine(head + RECORD, DAY + 60_000);
+    assert.ok(typeof line !== 'string' && 'text' in line, String(line));
+    assert.deepEqual([line.at, line.step], [at, step]);
+    const record = parseLogRecord(line.text);
+    assert.ok(typeof record !== 'string', String(record));
+    assert.equal(describe(record), '10.244.0.70 33454 > 10.244.0.64 10000');
+  });
+}
+
+test('what another program writes is not taken for the kernel’s, whatever it says', () => {
+  for (const head of [
+    '<12>1 2026-11-23T05:14:19Z node kernel - - - ',
+    '<4>1 2026-11-23T05:14:19Z node app - - - kernel: ',
+    'Nov 23 05:14:19 node app[7]: kernel: ',
+    'Nov 23 05:14:19 node app: kernel: ',
+    'Nov 23 05:14:19 node user.notice kernel: ',
+    'Nov 23 05:14:19 app: kernel: ',
+    'Nov 23 05:14:19 node kern.warn app: kernel: ',
+    '<14>[34592.938265] ',
+  ]) {
+    assert.equal(parseSyslogLine(head + RECORD, DAY), 'not-kernel', head);
+  }
 });
 
 test('a record of the ring gives number, stamp and text; what a process wrote is not the kernel’s', () => {

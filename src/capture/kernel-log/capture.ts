@@ -1,15 +1,15 @@
 /**
  * The source `kernel-log`: connections learned from iptables LOG records.
  *
- * A record carries nginx's port and an address that is the pod's after DNAT, and the Service's before; which of the two
- * it is, the record does not say (neither hook nor chain is in it, and rules may be anywhere). So conntrack is asked for
- * the connection that this address answers: only a pod after DNAT answers one, and with it comes the address that was
- * dialled. An address that was dialled, and answers nothing, is no pod: such a record is not told. What conntrack does
- * not know, as the connection is masqueraded or its port has gone on to another, is told without the dialled address:
- * no line can be resolved by it, but another can be kept from being resolved wrongly.
+ * A record carries nginx's port and an address: the pod's after DNAT, the Service's before it. The record does not say
+ * which of the two (it has neither hook nor chain, and rules may be anywhere). So the source asks conntrack for a connection
+ * whose reply tuple begins with this address: only a pod after DNAT has one, and the answer has the ClusterIP, too. An
+ * address that is the destination of an original tuple only is no pod, and its record is dropped. Where conntrack knows no
+ * connection (it is masqueraded, or its port is used by another by now), the record goes on without a ClusterIP: it
+ * resolves no line, but can keep another line from a wrong pod.
  *
- * Nothing tells a connection's end, and rules may log some pods' connections only. So what comes from here says of a
- * time shortly after `t` who answered, and nothing of later.
+ * LOG records never report the end of a connection, and rules may log the connections of some pods only. A record
+ * therefore identifies the backend only for requests shortly after `t`.
  */
 
 import type { Flow, Observation } from '../../model/feed.ts';
@@ -25,9 +25,9 @@ import type { KernelMessage, KernelMessageSource, MessageReading } from './messa
 import type { LogRecord } from './record.ts';
 import { parseLogRecord } from './record.ts';
 
-/** A packet is logged before its connection is entered in conntrack's table: ask once more after this time (ms). */
+/** The kernel logs a packet before it enters the connection in conntrack's table: ask again after this time (ms). */
 const ASK_AGAIN_MS = 5;
-/** Connections looked up for one reading. Beyond, records are dropped and counted as lost. */
+/** Limit of connections looked up for one reading. Further records are dropped and counted as lost. */
 const MOST_LOOKUPS = 2_000;
 /** Wall and monotonic clock may drift apart this far between two readings before it counts as a step (ms). */
 const KERNEL_LOG_CLOCK_STEP_MS = 500;
@@ -37,9 +37,9 @@ const SUBSCRIBED_MS = 50;
 /** What the source reads and asks. */
 export interface KernelLog {
   source: KernelMessageSource;
-  /** The connection that the record's destination answers (dialled.ts). */
+  /** The connection whose reply tuple begins with the record's destination (conntrack/lookup.ts). */
   answeredBy(record: LogRecord): Promise<Required<Flow> | undefined>;
-  /** Its destination is what was dialled. */
+  /** Whether the record's destination is a ClusterIP: the destination of an original tuple. */
   isVip(record: LogRecord): Promise<boolean>;
 }
 
@@ -58,7 +58,7 @@ export class LoggedCapture implements Capture {
   readonly #options: KernelLogOptions;
   readonly #sink: CaptureSink;
   readonly #addresses = new Set<string>();
-  /** What the other sources have brought since the last delivery, and their watermark. */
+  /** Observations of the other sources since the last delivery, and their watermark. */
   #pending: Observation[] = [];
   #innerWatermark = Number.NEGATIVE_INFINITY;
   #completeUntil: number;
@@ -227,13 +227,15 @@ export class LoggedCapture implements Capture {
     return opens;
   }
 
-  /** The connections of subscribers that the messages tell of, each once. */
+  /** The connections of subscribers in the messages, each once. */
   #records(reading: MessageReading): [LogRecord, number][] {
     const { kernelLog: stats } = this;
     const seen = new Set<string>();
     const records: [LogRecord, number][] = [];
     stats.messages += reading.messages.length;
     stats.lost += reading.lost;
+    stats.notKernel += reading.notKernel;
+    stats.unknownLayout += reading.unknownLayout;
     for (const message of reading.messages) {
       const record = this.#record(message);
       if (record === undefined) continue;
@@ -278,6 +280,8 @@ export class LoggedCapture implements Capture {
 function newStats(): KernelLogStats {
   return {
     messages: 0,
+    notKernel: 0,
+    unknownLayout: 0,
     notRecords: 0,
     notTcp: 0,
     notOpening: 0,

@@ -88,7 +88,14 @@ export class KmsgSource implements KernelMessageSource {
 
   async read(): Promise<MessageReading> {
     const completeUntil = this.#clock();
-    const reading: MessageReading = { messages: [], lost: 0, incomplete: false, completeUntil };
+    const reading: MessageReading = {
+      messages: [],
+      lost: 0,
+      incomplete: false,
+      notKernel: 0,
+      unknownLayout: 0,
+      completeUntil,
+    };
     const end = await this.#readAll((bytes) => this.#take(bytes, reading));
     // What is left over was logged before now: only what has been read is certain.
     if (end === 'more') reading.completeUntil = reading.messages.at(-1)?.t ?? Number.NEGATIVE_INFINITY;

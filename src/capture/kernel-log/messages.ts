@@ -11,6 +11,9 @@ export interface MessageReading {
   /** Messages known to be missing since the reading before; 0 with `incomplete`: their number is not known. */
   lost: number;
   incomplete: boolean;
+  /** Lines of a syslog file that are another program's, and lines whose layout is not known. */
+  notKernel: number;
+  unknownLayout: number;
   /** What was logged up to here has been read, ms since the epoch. */
   completeUntil: number;
 }

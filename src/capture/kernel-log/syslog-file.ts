@@ -8,29 +8,35 @@ import { parseSyslogLine } from './syslog-line.ts';
 
 /** How long a message may take from the kernel into the file (ms). What takes longer comes after its watermark. */
 export const SYSLOG_LAG_MS = 500;
-/** A stamp this far from the time of reading is of another time zone, or a clock that is wrong (ms). */
+/** A stamp further than this from the time of reading is of another time zone, or of a wrong clock (ms). */
 const PLAUSIBLE_MS = 60_000;
 const MAX_LINE_BYTES = 8192;
-/** Messages read and not taken. Beyond it, further ones are dropped and counted as lost. */
+/** How much of a line that cannot be read is shown. */
+const SHOWN_BYTES = 120;
+/** Limit of messages that wait to be read. Further ones are dropped and counted as lost. */
 const MAX_WAITING = 16_384;
 
 const NEWLINE = 0x0a;
 
-/** The daemon's own losses do not show, except where journald tells them. */
+type Notice = (level: 'info' | 'warn' | 'error', text: string) => void;
+
+/** What the daemon itself loses does not show, except where journald writes it down. */
 export class SyslogFile implements KernelMessageSource {
   readonly #clock: WallClock;
   readonly #follower: Follower;
+  readonly #path: string;
+  readonly #notice: Notice;
   #reading: MessageReading = newReading();
+  /** Whether a line of a known layout was read, or the operator knows that none was. */
+  #layoutKnown = false;
   #failure: CaptureError | undefined;
   #wake: (() => void) | undefined;
 
   /** From the present end of the file on. Throws `CaptureError`. */
-  constructor(
-    path: string,
-    clock: WallClock,
-    onNotice: (level: 'info' | 'warn' | 'error', text: string) => void,
-  ) {
+  constructor(path: string, clock: WallClock, onNotice: Notice) {
     this.#clock = clock;
+    this.#path = path;
+    this.#notice = onNotice;
     try {
       this.#follower = openFollower(path, {
         resume: endOf(path, clock()),
@@ -69,8 +75,13 @@ export class SyslogFile implements KernelMessageSource {
       const newline = bytes.indexOf(NEWLINE, start);
       const end = newline < 0 ? bytes.length : newline;
       const line = parseSyslogLine(bytes.toString('latin1', start, end), readAt);
+      if (line === 'unknown-layout') this.#unknownLayout(bytes, start, end);
+      else this.#layoutKnown = true;
       start = end + 1;
-      if (line === undefined) continue;
+      if (typeof line === 'string') {
+        if (line === 'not-kernel') reading.notKernel++;
+        continue;
+      }
       if ('missed' in line || reading.messages.length >= MAX_WAITING) {
         reading.lost += 'missed' in line ? line.missed : 1;
         reading.incomplete = true;
@@ -78,6 +89,19 @@ export class SyslogFile implements KernelMessageSource {
         reading.messages.push({ text: line.text, t: boundedTime(line.at + line.step, readAt) });
       }
     }
+  }
+
+  /** Says it once, before any line was understood: then nothing of this file can be read. */
+  #unknownLayout(bytes: Buffer, start: number, end: number): void {
+    if (start === end) return;
+    this.#reading.unknownLayout++;
+    if (this.#layoutKnown) return;
+    this.#layoutKnown = true;
+    const line = bytes.toString('latin1', start, Math.min(end, start + SHOWN_BYTES));
+    this.#notice(
+      'warn',
+      `${this.#path}: the layout of its lines is not known, so connections in it go unseen; --kernel-log /dev/kmsg needs none. A line: ${JSON.stringify(line)}`,
+    );
   }
 
   watch(wake: () => void): void {
@@ -93,7 +117,7 @@ export class SyslogFile implements KernelMessageSource {
     return reading;
   }
 
-  /** Stamps are the daemon's, and checked against the time of reading. */
+  /** The stamps are the daemon's and are compared with the time of reading. */
   clockSet(): void {}
 
   close(): void {
@@ -103,10 +127,10 @@ export class SyslogFile implements KernelMessageSource {
 }
 
 function newReading(): MessageReading {
-  return { messages: [], lost: 0, incomplete: false, completeUntil: 0 };
+  return { messages: [], lost: 0, incomplete: false, completeUntil: 0, notKernel: 0, unknownLayout: 0 };
 }
 
-/** `latest`: the stamp's latest meaning. */
+/** `latest`: the last instant that the stamp can mean; NaN where there is none. */
 function boundedTime(latest: number, readAt: number): number {
   return latest <= readAt && latest > readAt - PLAUSIBLE_MS ? latest : readAt;
 }

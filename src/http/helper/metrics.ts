@@ -46,6 +46,8 @@ export function helperMetrics({
       ['tap-not-http', capture.tapNotHttp],
       ['unreadable', capture.unreadable],
       ['tap-repeated', capture.tapRepeated],
+      ['kernel-log-unknown-layout', kernelLog?.unknownLayout ?? 0],
+      ['kernel-log-not-kernel', kernelLog?.notKernel ?? 0],
       ['kernel-log-not-a-record', kernelLog?.notRecords ?? 0],
       ['kernel-log-not-tcp', kernelLog?.notTcp ?? 0],
       ['kernel-log-not-opening', kernelLog?.notOpening ?? 0],

@@ -1,4 +1,3 @@
-import type { Attempt } from '../model/line.ts';
 import { countsAllow, mayBeInPieces } from './byte-counts.ts';
 import {
   type Backend,
@@ -9,10 +8,12 @@ import {
   type TappedRequest,
 } from './index/connection.ts';
 import type { FlowIndex } from './index/flow-index.ts';
-import type { Window } from './window.ts';
+import type { Query } from './query.ts';
 
 /** Requests looked at for one attempt where no id selects them. With more in the window, the attempt is left alone. */
 export const MAX_LOOKED_AT = 512;
+/** A connection that opened this short a time before the line was read may be about to carry its first request (ms). */
+const NEW_CONNECTION_GRACE_MS = 100;
 /** Events of one source may be handed over this much out of order (ms). */
 const DISORDER_MS = 5_000;
 
@@ -50,57 +51,95 @@ export class Candidates {
   }
 }
 
-/**
- * Visits the connections that may have carried the attempt: of its Service and of those whose Service is not known,
- * or only those on its local port where the line has it.
- */
-export function connectionsIn(
+/** The query's Service, and the connections whose Service is not known: they may have gone through any. */
+export function groupsOf({ service }: Query, index: FlowIndex): readonly Service[] {
+  return service ? [service, index.unknown] : [index.unknown];
+}
+
+/** Visits the connections that may have carried the attempt, until the visitor returns false. */
+export function visitConnections(
+  query: Query,
   index: FlowIndex,
-  service: Service | undefined,
-  attempt: Attempt,
-  window: Window,
   visit: (connection: Connection) => boolean,
 ): void {
+  const { service, attempt, window } = query;
   if (typeof attempt.localPort === 'number') {
     for (const connection of index.onPort(attempt.localPort)) {
       if (connection.service !== service && connection.service !== index.unknown) continue;
-      if (fits(connection, attempt, window) && !visit(connection)) return;
+      if (fits(connection, query) && !visit(connection)) return;
     }
     return;
   }
-  for (const group of service ? [service, index.unknown] : [index.unknown]) {
+  for (const group of groupsOf(query, index)) {
     for (const connection of group.open) {
-      if (fits(connection, attempt, window) && !visit(connection)) return;
+      if (fits(connection, query) && !visit(connection)) return;
     }
     for (let i = group.closed.length - 1; i >= group.closedHead; i--) {
       const connection = group.closed[i]!;
       if (connection.closeTo < window.answeredAfter - LINGER_MS - DISORDER_MS) break;
-      if (fits(connection, attempt, window) && !visit(connection)) return;
+      if (fits(connection, query) && !visit(connection)) return;
     }
   }
 }
 
-/** Connections whose requests cannot be read: any of them may have carried the attempt, whatever else was seen. */
-export function addUnreadable(
-  index: FlowIndex,
-  service: Service | undefined,
-  attempt: Attempt,
-  window: Window,
-  candidates: Candidates,
-): void {
-  for (const group of service ? [service, index.unknown] : [index.unknown]) {
-    if (group.unreadableKnownSince > window.answeredAfter && group.unreadableKnownSince !== -Infinity)
+/** The connections from the attempt's local port that may have carried it. */
+export function connectionsOnPort(query: Query, index: FlowIndex): Candidates {
+  const alive = new Candidates();
+  visitConnections(query, index, (connection) => {
+    // An attempt that never connected was on a connection of its own.
+    if (query.sent !== 'no' || connection.openTo >= query.window.begin) alive.add(connection);
+    return !alive.several;
+  });
+  return alive;
+}
+
+/** Adds the connections whose requests cannot be read: any of them may have carried the attempt, whatever else was seen. */
+export function addUnreadable(query: Query, index: FlowIndex, candidates: Candidates): void {
+  const { answeredAfter } = query.window;
+  for (const group of groupsOf(query, index)) {
+    if (group.unreadableKnownSince > answeredAfter && group.unreadableKnownSince !== -Infinity)
       candidates.several = true;
     let looked = 0;
     for (const connection of group.unreadable) {
       if (++looked > MAX_LOOKED_AT) candidates.several = true;
       if (candidates.several) return;
-      if (fits(connection, attempt, window)) candidates.add(connection);
+      if (fits(connection, query)) candidates.add(connection);
     }
   }
 }
 
-export function fits(connection: Connection, attempt: Attempt, window: Window): boolean {
+/**
+ * Adds connections that opened and carried no request, as those of an attempt that was not sent, or of one whose packets
+ * the tap did not see. Returns whether one of them opened so recently that its request may be in the next batch.
+ *
+ * `dialedAfter`: leaves out connections that opened before, ms since the epoch.
+ */
+export function addUnusedConnections(
+  query: Query,
+  dialedAfter: number,
+  index: FlowIndex,
+  candidates: Candidates,
+): boolean {
+  const { window } = query;
+  let young = false;
+  for (const group of groupsOf(query, index)) {
+    let looked = 0;
+    for (const connection of group.connectionsWithoutRequest) {
+      if (++looked > MAX_LOOKED_AT) candidates.several = true;
+      // Open before the record began: its requests may have come before, so it says nothing about a line without times.
+      if (connection.openFrom === -Infinity && window.begin === -Infinity) continue;
+      if (connection.openTo < dialedAfter || !fits(connection, query)) continue;
+      candidates.add(connection);
+      if (connection.closeTo === Infinity && connection.openTo > window.end - NEW_CONNECTION_GRACE_MS)
+        young = true;
+      else if (candidates.several) return false;
+    }
+  }
+  return candidates.several && young;
+}
+
+/** Whether the connection was there when the attempt ran, on the attempt's local port where the line has it. */
+export function fits(connection: Connection, { attempt, window }: Query): boolean {
   return (
     connection.openFrom <= window.end &&
     servedUntil(connection) >= window.answeredAfter &&
@@ -108,22 +147,17 @@ export function fits(connection: Connection, attempt: Attempt, window: Window): 
   );
 }
 
-/** Whether the sighting may be the attempt's request, as far as time, port, Service and size tell. */
-export function mayBe(
-  sighting: TappedRequest,
-  service: Service | undefined,
-  attempt: Attempt,
-  window: Window,
-): boolean {
-  const { connection } = sighting;
+/** Whether the request may be the attempt's, as far as time, port, Service and size tell. */
+export function mayBe(request: TappedRequest, { service, attempt, window }: Query): boolean {
+  const { connection } = request;
   if (connection.service !== service && connection.service.vip !== undefined) return false;
-  if (sighting.from > window.end || sighting.to < window.begin) return false;
+  if (request.from > window.end || request.to < window.begin) return false;
   // What follows a body or a change of protocol may look like a request and be none.
-  const certain = sighting.singleSegment && !mayBeInPieces(sighting, attempt);
-  if (certain && sighting.endedBy < window.endedAfter) return false;
+  const certain = request.singleSegment && !mayBeInPieces(request, attempt);
+  if (certain && request.endedBy < window.endedAfter) return false;
   if (typeof attempt.localPort === 'number' && attempt.localPort !== connection.sport) return false;
-  if (sighting.received !== undefined) return countsAllow(sighting, attempt);
-  if (typeof attempt.bytesSent !== 'number' || sighting.bytes === undefined) return true;
+  if (request.received !== undefined) return countsAllow(request, attempt);
+  if (typeof attempt.bytesSent !== 'number' || request.bytes === undefined) return true;
   // A request that fits its packet has exactly its size; the first packet of another holds no more than was sent in all.
-  return sighting.singleSegment ? sighting.bytes === attempt.bytesSent : sighting.bytes <= attempt.bytesSent;
+  return request.singleSegment ? request.bytes === attempt.bytesSent : request.bytes <= attempt.bytesSent;
 }

@@ -28,6 +28,11 @@ export class Coverage {
     return this.#gaps.has(source);
   }
 
+  /** The kernel's log is the only source of connections. */
+  get hasOnlyLogRecords(): boolean {
+    return !this.has('conntrack') && this.has('kernel-log');
+  }
+
   sources(): Source[] {
     return [...this.#gaps.keys()];
   }

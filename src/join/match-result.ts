@@ -1,11 +1,11 @@
 import type { Outcome } from '../model/outcome.ts';
 import type { TappedRequest } from './index/connection.ts';
 
-/** The outcomes, in step with the line's attempts, and what the index may learn from them (`FlowIndex.learn`). */
+/** The outcomes, in step with the line's attempts, and what the index may learn from them (`FlowIndex.markMatched`). */
 export interface Match {
-  outcomes: Outcome[];
-  /** Sightings that belong to this line. */
-  matched: readonly TappedRequest[];
-  /** Connections just opened may yet turn out not to be meant; with the next watermark the line can be settled. */
-  retryAtNextWatermark: boolean;
+  readonly outcomes: Outcome[];
+  /** Requests that belong to this line. */
+  readonly matched: readonly TappedRequest[];
+  /** Connections that opened just now may still turn out to be others': ask again with the next watermark. */
+  readonly retryAtNextWatermark: boolean;
 }

@@ -1,58 +1,92 @@
 import type { ParsedLine } from '../model/line.ts';
-import type { Outcome } from '../model/outcome.ts';
-import type { Service, TappedRequest } from './index/connection.ts';
+import { isResolved, type Outcome } from '../model/outcome.ts';
+import type { TappedRequest } from './index/connection.ts';
 import type { FlowIndex } from './index/flow-index.ts';
 import type { Match } from './match-result.ts';
-import { matchByElimination } from './rules/only-candidate.ts';
-import { matchById } from './rules/request-id.ts';
-import { attemptWindows, ranAcrossClockRollback, wasCarried } from './window.ts';
+import { type Query, queriesOf, type Rule, type Verdict } from './query.ts';
+import { matchByByteCounts } from './rules/byte-counts.ts';
+import { matchByLogRecord } from './rules/log-record.ts';
+import { matchByRequestId, requestsFor } from './rules/request-id.ts';
+import { matchByRequestWindow } from './rules/request-window.ts';
+import { matchBySoleBackend } from './rules/sole-backend.ts';
+import { matchBySourcePort } from './rules/source-port.ts';
+import { ranAcrossClockRollback } from './window.ts';
 
 const NONE: readonly TappedRequest[] = [];
+const NOT_IP: Outcome = { reason: 'not-ip' };
+const GAP: Outcome = { reason: 'gap' };
+const AMBIGUOUS: Verdict = { outcome: { reason: 'ambiguous' }, final: true };
+
+/**
+ * The kinds of evidence, strongest first. The first that claims a pod wins; a final verdict ends the search. Where none
+ * claims one, the reason of the first that had something to say stands. docs/evidence.md has each assumption with the
+ * observation that refutes it.
+ *
+ * | rule | assumes |
+ * | --- | --- |
+ * | request-id | every request on the wire with this id was seen; nginx wrote it, or whatever a client can have written is a candidate too |
+ * | source-port | every connection from this port was seen |
+ * | log-record | the kernel logged the connection that opened for this attempt |
+ * | sole-backend | every connection to the Service that can have been open was seen |
+ * | byte-counts | the counts of the Service's lines are those of the wire (`CountTrust`) |
+ * | request-window | every request to the Service in the window was seen, whoever sent it |
+ */
+const RULES: readonly Rule[] = [
+  matchByRequestId,
+  matchBySourcePort,
+  matchByLogRecord,
+  unlessIdWasNotSeen(matchBySoleBackend),
+  unlessIdWasNotSeen(matchByByteCounts),
+  unlessIdWasNotSeen(matchByRequestWindow),
+];
 
 /**
  * Which pod served each attempt of a line.
  *
  * One idea: take every connection and request that could have served the attempt, drop those that contradict the
- * line, and if all that remain lead to one pod, and the record is whole over that time, that is the pod. Everything
+ * line, and if all that remain lead to one pod, and the record is complete over that time, that is the pod. Everything
  * here errs towards keeping a candidate: one too many leaves a line as it was, one too few can name a wrong pod.
  *
  * `readAt`: when the line was read, ms since the epoch.
  */
 export function matchLine(line: ParsedLine, readAt: number, index: FlowIndex): Match {
-  const { attempts } = line;
-  const windows = attemptWindows(line, readAt, index.lineClock);
-  const outcomes = new Array<Outcome>(attempts.length);
-  const match: Match = { outcomes, matched: NONE, retryAtNextWatermark: false };
+  const queries = queriesOf(line, readAt, index);
+  const outcomes = new Array<Outcome>(queries.length);
   const mistimed = ranAcrossClockRollback(line, index.coverage.repeatedUntil);
-  for (let k = 0; k < attempts.length; k++) {
-    const attempt = attempts[k]!;
-    if (attempt.kind !== 'ip') {
-      outcomes[k] = { reason: 'not-ip' };
+  let matched = NONE;
+  let retryAtNextWatermark = false;
+  for (let k = 0; k < queries.length; k++) {
+    const query = queries[k];
+    if (query === undefined || mistimed) {
+      outcomes[k] = query === undefined ? NOT_IP : GAP;
       continue;
     }
-    if (mistimed) {
-      outcomes[k] = { reason: 'gap' };
-      continue;
+    let chosen: Verdict | undefined;
+    for (const rule of RULES) {
+      const verdict = rule(query, index);
+      if (!verdict) continue;
+      retryAtNextWatermark ||= verdict.retryAtNextWatermark === true;
+      const ends = verdict.final || isResolved(verdict.outcome);
+      if (ends || !chosen) chosen = verdict;
+      if (ends) break;
     }
-    const service = index.service(attempt.ip, attempt.port);
-    if (!outcomes[k] && line.id !== undefined && typeof attempt.localPort !== 'number') {
-      matchById(line, k, windows, service, index, match);
-    }
-    const byId = outcomes[k];
-    if (byId && ('evidence' in byId || byId.reason === 'ambiguous' || byId.reason === 'direct')) continue;
-    const byElimination = matchByElimination(line, k, windows[k]!, readAt, service, index, match);
-    if (!byId && 'evidence' in byElimination && hidesItsId(line, k, service))
-      outcomes[k] = { reason: 'ambiguous' };
-    else outcomes[k] = byId && 'reason' in byElimination ? byId : byElimination;
+    outcomes[k] = chosen!.outcome;
+    if (chosen!.matched) matched = [...matched, chosen!.matched];
   }
-  return match;
+  return { outcomes, matched, retryAtNextWatermark };
 }
 
-/**
- * The line has an id, the Service's requests carry ids, and this id was not among them. Its request was not seen, so the
- * requests that were seen say nothing about it, however few they are.
- */
-function hidesItsId(line: ParsedLine, k: number, service: Service | undefined): boolean {
-  if (line.id === undefined || service === undefined || !service.carriesIds) return false;
-  return typeof line.attempts[k]!.localPort !== 'number' && wasCarried(line, k) !== 'no';
+/** The rule concludes from the requests or connections that were seen, so it may not claim a line whose request was not. */
+function unlessIdWasNotSeen(rule: Rule): Rule {
+  return (query, index) => {
+    const verdict = rule(query, index);
+    return verdict && isResolved(verdict.outcome) && lacksItsRequest(query) ? AMBIGUOUS : verdict;
+  };
+}
+
+/** The line has an id, the requests of its Service carry ids, and none of them carried this one. */
+function lacksItsRequest(query: Query): boolean {
+  const { line, service, attempt, carried } = query;
+  if (line.id === undefined || typeof attempt.localPort === 'number' || carried === 'no') return false;
+  return service?.carriesIds === true && requestsFor(query).length === 0;
 }

@@ -125,7 +125,7 @@ export class PendingBlocks<Tag> {
   /** With a watermark not before this, all evidence of the line is there. */
   #lineNeeds(parsed: ParsedLine | UnparsedReason, readAt: number): number {
     if (typeof parsed === 'string' || parsed.attempts.length === 0) return -Infinity;
-    return lineEnd(parsed, readAt, this.#index.counted ? COUNTED_SLACK_MS : 0);
+    return lineEnd(parsed, readAt, this.#index.counted.active ? COUNTED_SLACK_MS : 0);
   }
 
   /** Settles and hands out, in order, the blocks that need not wait any longer at `now`. */

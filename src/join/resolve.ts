@@ -1,17 +1,14 @@
 import type { Flow } from '../model/feed.ts';
-import type { Attempt } from '../model/line.ts';
 import type { Evidence, Outcome, Resolved } from '../model/outcome.ts';
 import type { Candidates } from './candidates.ts';
 import type { Connection, Service } from './index/connection.ts';
 import type { FlowIndex } from './index/flow-index.ts';
-import { UNTIMED_MS, type Window } from './window.ts';
+import type { Query } from './query.ts';
+import { UNTIMED_MS } from './window.ts';
 
 /** Whether every connection that was alive in the window was seen, and is still remembered. */
-export function sawAllConnections(
-  index: FlowIndex,
-  service: Service | undefined,
-  { answeredAfter, end }: Window,
-): boolean {
+export function sawAllConnections({ service, window }: Query, index: FlowIndex): boolean {
+  const { answeredAfter, end } = window;
   const from = answeredAfter === -Infinity ? end - UNTIMED_MS : answeredAfter;
   const since = Math.max(
     service === undefined ? index.servicesKnownSince : knownSince(service),
@@ -20,7 +17,7 @@ export function sawAllConnections(
   return since < from && index.coverage.isComplete('conntrack', from, end);
 }
 
-/** Where all connections that were forgotten led to the backend that all the others lead to, nothing was forgotten. */
+/** Where all forgotten connections led to the one backend that the others lead to, forgetting them changes nothing. */
 function knownSince(service: Service): number {
   if (
     service.backends.size === 1 &&
@@ -33,15 +30,15 @@ function knownSince(service: Service): number {
 }
 
 /**
- * The same for connections that carried no request. `earliest`: since when that is asked for where the line does not
- * say how long it took.
+ * The same for connections that carried no request. `earliest`: since when they have to be known where the line does not
+ * say how long it took, ms since the epoch.
  */
 export function sawAllUnusedConnections(
+  { service, window }: Query,
   index: FlowIndex,
-  service: Service | undefined,
-  { answeredAfter, end }: Window,
   earliest: number,
 ): boolean {
+  const { answeredAfter, end } = window;
   const timed = answeredAfter !== -Infinity;
   const since = Math.max(
     service?.withoutRequestKnownSince ?? index.servicesKnownSince,
@@ -54,16 +51,16 @@ export function sawAllUnusedConnections(
 }
 
 /**
- * Whether every request of the window was seen, and is still remembered if it can be the one meant: what its record
- * says to have been over before `lastedUntil` cannot. `untimedFrom` as above.
+ * True if every request in the window was seen and none that may match was forgotten: a request whose exchange ended
+ * before `lastedUntil` cannot match. `untimedFrom`: since when requests have to be known where the line has no times.
  */
 export function sawAllRequests(
+  { service, window }: Query,
   index: FlowIndex,
-  service: Service | undefined,
-  { begin, end }: Window,
   untimedFrom: number,
   lastedUntil: number,
 ): boolean {
+  const { begin, end } = window;
   const timed = begin !== -Infinity;
   const since = Math.max(
     service?.requestsKnownSince ?? index.servicesKnownSince,
@@ -75,42 +72,40 @@ export function sawAllRequests(
   );
 }
 
-/** The one backend that remains, if the record is `whole`; else why there is none. */
+/** The one backend that remains, if the record is `complete`; otherwise the reason why there is none. */
 export function resolve(
-  attempt: Attempt,
-  remaining: Candidates,
-  whole: boolean,
-  window: Window,
+  { attempt, window }: Query,
   index: FlowIndex,
+  remaining: Candidates,
+  complete: boolean,
   evidence: Evidence,
 ): Outcome {
   const backend = remaining.sole;
-  if (backend && whole) {
+  if (backend && complete) {
+    if (backend.ip === attempt.ip && backend.port === attempt.port) return { reason: 'direct' };
     const { ip, port } = backend;
-    // Of a Service's only backend not all connections were looked at.
+    // Not all connections of a Service with one backend were visited.
     const all = evidence !== 'sole-backend';
     const first = all ? remaining.firstOpened : -Infinity;
     const last = all ? remaining.lastOpened : window.end;
     const name = index.names.of(ip, first, last, window.end);
-    if (ip === attempt.ip && port === attempt.port)
-      return name ? { reason: 'direct', name } : { reason: 'direct' };
     const resolved: Resolved = { evidence, ip, port };
     if (name) resolved.name = name;
     const only = remaining.only;
     if (only && all) resolved.flow = flowOf(only);
     return resolved;
   }
-  if (!whole) return { reason: window.end > index.coverage.watermark ? 'late' : 'gap' };
+  if (!complete) return { reason: window.end > index.coverage.watermark ? 'late' : 'gap' };
   return { reason: remaining.several ? 'ambiguous' : 'no-flow' };
 }
 
-/** As the outcomes of all its lines share it. */
+/** One object for all outcomes of the connection. */
 function flowOf(connection: Connection): Flow {
   if (connection.flow === undefined) {
     const { src, sport, service, backend } = connection;
     const { vip, vport } = service;
-    const dialled = vip === undefined || vport === undefined ? {} : { vip, vport };
-    connection.flow = { src, sport, ...dialled, ip: backend.ip, port: backend.port };
+    const dialed = vip === undefined || vport === undefined ? {} : { vip, vport };
+    connection.flow = { src, sport, ...dialed, ip: backend.ip, port: backend.port };
   }
   return connection.flow;
 }

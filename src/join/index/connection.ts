@@ -1,5 +1,4 @@
 import type { Flow, OpenRecord, RequestRecord, UnreadableRecord } from '../../model/feed.ts';
-import { CountTrust } from '../count-trust.ts';
 import type { FifoEntry } from './fifo-list.ts';
 
 /** What the join remembers: connections, the requests seen on them, and the Services they were dialled through. */
@@ -33,9 +32,6 @@ export interface Connection extends FifoEntry<Connection> {
   unreadable: boolean;
   /** Its ends, once an outcome has told them. */
   flow: Flow | undefined;
-  /** Where requests are told by byte counts: the one before `latest`, and the youngest that may hold another. */
-  previous: TappedRequest | undefined;
-  mayHoldAnother: TappedRequest | undefined;
 }
 
 /** As its first record told of it: opened after `openFrom` (ms since the epoch; -Infinity if not known), and by then. */
@@ -57,8 +53,6 @@ export function newConnection(
     overBy: Infinity,
     latest: undefined,
     midStream: undefined,
-    previous: undefined,
-    mayHoldAnother: undefined,
     unreadable: false,
     flow: undefined,
     order: undefined,
@@ -84,14 +78,6 @@ export function clampTimesTo(connection: Connection, t: number): void {
   connection.openTo = t;
   if (connection.closeTo !== Infinity) connection.closeTo = t;
   if (connection.overBy !== Infinity) connection.overBy = t;
-}
-
-/** How long a request that may hold another one is kept in mind after it was over (ms). */
-export const HIDDEN_KEPT_MS = 60_000;
-
-/** Until when the connection's youngest unclear request may have held another one, ms since the epoch. */
-export function mayHoldAnotherUntil(connection: Connection): number {
-  return Math.min(connection.mayHoldAnother?.endedBy ?? Infinity, servedUntil(connection));
 }
 
 /** A request seen on the wire, at an instant in [from, to]. */
@@ -178,10 +164,6 @@ export interface Service {
   idsBeforeHost: boolean;
   /** When a request without an id header was seen last: the location that sends it lets a client's own pass. */
   lastWithoutIdAt: number;
-  /** Its connections with an `unclear` request, in the order of those. */
-  readonly withHiddenRequest: Set<Connection>;
-  /** Whether its lines' byte counts are those of the wire. */
-  readonly counts: CountTrust;
   /** Its connections whose requests cannot be read, in the order in which that was seen. */
   readonly unreadable: Set<Connection>;
   /** Unreadable connections that may have served a request before this time may be forgotten, ms since the epoch. */
@@ -213,8 +195,6 @@ export function newService(vip: string | undefined, vport: number | undefined): 
     requestsWithRepeatedId: new Map(),
     idsBeforeHost: false,
     lastWithoutIdAt: -Infinity,
-    withHiddenRequest: new Set(),
-    counts: new CountTrust(),
     unreadable: new Set(),
     unreadableKnownSince: -Infinity,
     carriesIds: false,

@@ -11,14 +11,13 @@ import {
   type Backend,
   type Connection,
   clampTimesTo,
-  HIDDEN_KEPT_MS,
-  mayHoldAnotherUntil,
   newConnection,
   newTappedRequest,
   type Service,
   servedUntil,
   type TappedRequest,
 } from './connection.ts';
+import { CountedRequests } from './counted-requests.ts';
 import { FifoList } from './fifo-list.ts';
 import { LoggedOpens } from './logged-opens.ts';
 import { Names } from './names.ts';
@@ -58,6 +57,7 @@ export class FlowIndex {
   readonly coverage = new Coverage();
   readonly lineClock = new LineClock();
   readonly logged = new LoggedOpens();
+  readonly counted = new CountedRequests();
   readonly names: Names;
   readonly counters = { records: 0, forgottenConnections: 0, forgottenSightings: 0 };
   readonly #limits: IndexLimits;
@@ -67,7 +67,6 @@ export class FlowIndex {
   readonly #byPort = new Map<number, Connection[]>();
   readonly #closed = new FifoList<Connection>();
   readonly #sightings: RequestTable;
-  #counted = false;
 
   constructor(limits: IndexLimits = DEFAULT_LIMITS) {
     this.#limits = limits;
@@ -126,11 +125,6 @@ export class FlowIndex {
   /** Connections that may have gone through any Service, as what they dialled is not known. */
   get unknown(): Service {
     return this.#services.unknown;
-  }
-
-  /** Requests are told by byte counts (`--tap headers`). */
-  get counted(): boolean {
-    return this.#counted;
   }
 
   /** Since when on a Service that is not in the index is known not to have been dialled. */
@@ -266,11 +260,7 @@ export class FlowIndex {
     } else {
       service.connectionsWithoutRequest.delete(connection);
     }
-    if (record.received !== undefined) {
-      this.#counted = true;
-      connection.previous = latest;
-      if (!sighting.singleSegment) this.#mayHold(sighting, latest);
-    }
+    if (record.received !== undefined) this.counted.add(sighting, latest, this.coverage.watermark);
     this.#sightings.add(sighting);
     if (connection.closeTo !== Infinity) this.#sightings.end(sighting);
   }
@@ -326,32 +316,14 @@ export class FlowIndex {
   #countAgain(record: RequestRecord): void {
     const samePort = this.onPort(record.sport);
     for (let i = samePort.length - 1; i >= 0; i--) {
-      const { src, backend, latest, previous } = samePort[i]!;
+      const { src, backend, latest } = samePort[i]!;
       if (latest?.received === undefined || src !== record.src) continue;
       if (backend.ip !== record.ip || backend.port !== record.port) continue;
       latest.sent = record.sent;
       latest.received = record.received;
       latest.reset = record.reset === true;
-      if (latest.singleSegment && !record.singleSegment) {
-        latest.singleSegment = false;
-        this.#mayHold(latest, previous);
-      }
+      if (!record.singleSegment) this.counted.grew(latest, this.coverage.watermark);
       return;
-    }
-  }
-
-  /** The request may hold another one, and be the rest of the one before it: where bytes are counted. */
-  #mayHold(sighting: TappedRequest, before: TappedRequest | undefined): void {
-    const { connection } = sighting;
-    const { withHiddenRequest } = connection.service;
-    if (before) before.singleSegment = false;
-    if (sighting.first) return;
-    connection.mayHoldAnother = sighting;
-    withHiddenRequest.delete(connection);
-    withHiddenRequest.add(connection);
-    for (const oldest of withHiddenRequest) {
-      if (mayHoldAnotherUntil(oldest) > this.coverage.watermark - HIDDEN_KEPT_MS) break;
-      withHiddenRequest.delete(oldest);
     }
   }
 
@@ -391,7 +363,7 @@ export class FlowIndex {
     if (service.forgottenBackend === undefined) service.forgottenBackend = backend;
     else if (service.forgottenBackend !== backend) service.forgottenBackend = null;
     service.connectionsWithoutRequest.delete(connection);
-    service.withHiddenRequest.delete(connection);
+    this.counted.forget(connection);
     if (service.unreadable.delete(connection))
       service.unreadableKnownSince = Math.max(service.unreadableKnownSince, servedUntil(connection));
     const samePort = this.#byPort.get(sport) ?? [];

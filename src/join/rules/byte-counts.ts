@@ -1,93 +1,75 @@
-import type { Attempt } from '../../model/line.ts';
-import type { Outcome } from '../../model/outcome.ts';
 import { countsAgree, hasCounts, mayHold } from '../byte-counts.ts';
-import { Candidates, fits, mayBe } from '../candidates.ts';
-import {
-  HIDDEN_KEPT_MS,
-  mayHoldAnotherUntil,
-  type Service,
-  type TappedRequest,
-} from '../index/connection.ts';
+import { addUnreadable, Candidates, fits, groupsOf, mayBe } from '../candidates.ts';
+import type { TappedRequest } from '../index/connection.ts';
+import { HIDDEN_KEPT_MS } from '../index/counted-requests.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
-import type { Match } from '../match-result.ts';
+import type { Query, Verdict } from '../query.ts';
 import { resolve, sawAllRequests } from '../resolve.ts';
-import { UNTIMED_MS, type Window } from '../window.ts';
+import { UNTIMED_MS } from '../window.ts';
 
-/** Requests looked at for one attempt. With more in the window, it is left alone. */
+/** Requests visited for one attempt. With more in the window, it is left alone. */
 const MAX_COUNTED = 4_096;
 /**
- * Where requests are told by byte counts: how much later than the line says one is still looked at (ms). Covers an nginx
- * whose clock moves only now and then (`timer_resolution`).
+ * Where requests are matched by byte counts: how much later than the line says one is still looked for (ms). Covers an
+ * nginx whose clock moves only now and then (`timer_resolution`).
  */
 export const COUNTED_SLACK_MS = 100;
 
 /**
- * By the requests in the window where only TCP headers are seen: by what was sent and received. The like of each line has to be on the wire;
- * where it is not, counts are no evidence, for a while (`CountTrust`).
+ * By the requests in the window where only TCP headers are seen: by the bytes sent and received. Every line has to have a
+ * request with its counts on the wire; where one has none, counts are no evidence for a while (`CountTrust`, which learns
+ * here from each line).
  */
-export function matchByCounts(
-  attempt: Attempt,
-  narrow: Window,
-  readAt: number,
-  service: Service | undefined,
-  index: FlowIndex,
-  match: Match,
-): Outcome | undefined {
-  if (!service || !hasCounts(attempt)) return undefined;
-  const window = { ...narrow, end: Math.max(narrow.end, Math.min(readAt, narrow.end + COUNTED_SLACK_MS)) };
-  if (!sawAllRequests(index, service, window, window.end - UNTIMED_MS, window.answeredAfter))
-    return undefined;
+export function matchByByteCounts(given: Query, index: FlowIndex): Verdict | undefined {
+  const { service, attempt, readAt, carried } = given;
+  if (carried !== 'yes' || !index.counted.active || !service || !hasCounts(attempt)) return undefined;
+  const { end } = given.window;
+  const window = { ...given.window, end: Math.max(end, Math.min(readAt, end + COUNTED_SLACK_MS)) };
+  const query: Query = { ...given, window };
+  if (!sawAllRequests(query, index, window.end - UNTIMED_MS, window.answeredAfter)) return undefined;
   const remaining = new Candidates();
   let only: TappedRequest | undefined;
   let candidates = 0;
   let looked = 0;
   let agreed = false;
   let reset = false;
-  for (const group of [service, index.unknown]) {
+  for (const group of groupsOf(query, index)) {
     for (let i = group.requests.length - 1; i >= 0; i--) {
-      const sighting = group.requests[i]!;
-      if (sighting.to < window.begin) break;
+      const request = group.requests[i]!;
+      if (request.to < window.begin) break;
       if (++looked > MAX_COUNTED) return undefined;
-      if (sighting.forgotten || !mayBe(sighting, service, attempt, window)) continue;
-      agreed ||= countsAgree(sighting, attempt);
-      reset ||= sighting.reset;
-      remaining.add(sighting.connection);
+      if (request.forgotten || !mayBe(request, query)) continue;
+      agreed ||= countsAgree(request, attempt);
+      reset ||= request.reset;
+      remaining.add(request.connection);
       candidates++;
-      only = sighting;
+      only = request;
     }
   }
-  // nginx has read less than came where it gave up in the middle: no disagreement.
-  if (agreed || !reset) service.counts.seen(agreed, window.end);
-  unseen(attempt, window, service, index, remaining);
-  if (!remaining.backend || !agreed || !service.counts.trusts(window.begin)) return undefined;
-  const outcome = resolve(attempt, remaining, true, window, index, 'request-window');
-  if ('evidence' in outcome && candidates === 1) match.matched = [...match.matched, only!];
-  return outcome;
+  const trust = index.counted.trust(service);
+  // nginx has read less than was sent where it gave up in the middle: that is no disagreement.
+  if (agreed || !reset) trust.seen(agreed, window.end);
+  addUnreadable(query, index, remaining);
+  addHidden(query, index, remaining);
+  if (!remaining.backend || !agreed || !trust.trusts(window.begin)) return undefined;
+  const outcome = resolve(query, index, remaining, true, 'request-window');
+  return { outcome, matched: 'evidence' in outcome && candidates === 1 ? only : undefined };
 }
 
-/** Connections whose youngest requests may hold the attempt's. */
-function unseen(
-  attempt: Attempt,
-  window: Window,
-  service: Service,
-  index: FlowIndex,
-  remaining: Candidates,
-): void {
-  // What is over for longer is not remembered.
-  if (window.begin < index.coverage.watermark - HIDDEN_KEPT_MS) remaining.several = true;
-  for (const group of [service, index.unknown]) {
+/** Adds the connections whose youngest requests may hold the attempt's. */
+function addHidden(query: Query, index: FlowIndex, remaining: Candidates): void {
+  const { window, attempt } = query;
+  const { counted, coverage } = index;
+  // Requests that were over before that are not remembered.
+  if (window.begin < coverage.watermark - HIDDEN_KEPT_MS) remaining.several = true;
+  for (const group of groupsOf(query, index)) {
     let looked = 0;
-    for (const connection of group.withHiddenRequest) {
+    for (const connection of counted.withHidden(group)) {
       if (++looked > MAX_COUNTED) remaining.several = true;
       if (remaining.several) return;
-      const { mayHoldAnother } = connection;
-      if (
-        !mayHoldAnother ||
-        mayHoldAnotherUntil(connection) < window.begin ||
-        !mayHold(mayHoldAnother, attempt)
-      )
-        continue;
-      if (fits(connection, attempt, window)) remaining.add(connection);
+      const hiding = counted.hiding(connection);
+      if (!hiding || counted.hidesUntil(connection) < window.begin || !mayHold(hiding, attempt)) continue;
+      if (fits(connection, query)) remaining.add(connection);
     }
   }
 }

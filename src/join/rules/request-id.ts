@@ -1,16 +1,21 @@
-import type { Attempt, ParsedLine } from '../../model/line.ts';
-import { addUnreadable, Candidates, fits, MAX_LOOKED_AT, mayBe } from '../candidates.ts';
+import type { ParsedLine } from '../../model/line.ts';
+import {
+  addUnreadable,
+  addUnusedConnections,
+  Candidates,
+  groupsOf,
+  MAX_LOOKED_AT,
+  mayBe,
+} from '../candidates.ts';
 import type { Service, TappedRequest } from '../index/connection.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
-import type { Match } from '../match-result.ts';
+import { orderedAssignments } from '../ordered-assignments.ts';
+import type { GroupRequests, Query, Verdict } from '../query.ts';
 import { resolve, sawAllRequests, sawAllUnusedConnections } from '../resolve.ts';
-import { type Window, wasCarried } from '../window.ts';
+import type { Window } from '../window.ts';
 
-/** Where the line has no times: how long before the first sighting of its id the record has to be whole (ms). */
+/** Where the line has no times: how long before the first request with its id the record has to be complete (ms). */
 const BEFORE_SEEN_MS = 250;
-/** A connection that opened this short a time before the line was read may be about to carry its first request (ms). */
-const NEW_CONNECTION_GRACE_MS = 100;
-
 /** The longest that a connect takes (ms): Linux gives its SYN up after 127 s, nginx by default after 60. */
 const CONNECT_MS = 130_000;
 /** How long a location that sets no id is reckoned with after its last request without one (ms). */
@@ -19,213 +24,120 @@ const WITHOUT_ID_KEPT_MS = 3_600_000;
 const NONE: readonly TappedRequest[] = [];
 
 /**
- * By the id on the wire, for all attempts on the same address together: they were sent one after another, so with the
- * sightings in the order of the wire only order-keeping assignments are possible. Leaves outcomes unset where the id
- * was not seen.
+ * By the id on the wire, for all attempts on the same address together: nginx sends them one after another, so with the
+ * requests in the order of the wire only order-keeping assignments are possible.
  */
-export function matchById(
-  line: ParsedLine,
-  first: number,
-  windows: readonly Window[],
-  service: Service | undefined,
-  index: FlowIndex,
-  match: Match,
-): void {
-  let sighting = index.requestsWithId(line.id!);
-  if (!sighting) return;
-  const group = attemptsOnSameAddress(line, first);
+export function matchByRequestId(query: Query, index: FlowIndex): Verdict | undefined {
+  const { line, attempt, window, service, group, carried } = query;
+  if (line.id === undefined || typeof attempt.localPort === 'number') return undefined;
+  if (group.requests === undefined) group.requests = requestsOf(line.id, group.queries, index) ?? null;
+  if (group.requests === null) return undefined;
+  const { seen, complete } = group.requests;
+  const requests = requestsFor(query);
+  if (requests.length === 0) return undefined;
+  const remaining = new Candidates();
+  for (const request of requests) remaining.add(request.connection);
+  addWithoutReadableId(line.id, query, index, remaining);
+  if (mayBeClients(requests, service, window)) {
+    for (const each of groupsOf(query, index)) addFitting(each.requests, query, remaining, line);
+  }
+  const certain = carried === 'yes';
+  const earliest = seen[0]!.from - BEFORE_SEEN_MS;
+  let retryAtNextWatermark = false;
+  if (!certain && !remaining.several) {
+    // An attempt that perhaps was not sent was on a connection that opened for it and carried nothing. The request with
+    // its id is another's then, such as a mirror's, which began at the same time and took no longer than a connect can.
+    // Without this bound one refused connection would contradict every later line that has no times.
+    const dialedAfter = Math.max(window.begin, seen[0]!.from - CONNECT_MS * group.queries.length);
+    retryAtNextWatermark = addUnusedConnections(query, dialedAfter, index, remaining);
+  }
+  const sawAll = complete && (certain || sawAllUnusedConnections(query, index, earliest));
+  const outcome = resolve(query, index, remaining, sawAll, 'request-id');
+  const resolved = 'evidence' in outcome;
+  return {
+    outcome,
+    final: resolved || outcome.reason === 'ambiguous' || outcome.reason === 'direct',
+    matched: resolved && requests.length === 1 ? requests[0] : undefined,
+    retryAtNextWatermark,
+  };
+}
+
+/** The requests with the line's id that may be this attempt's. */
+export function requestsFor({ group, place, carried }: Query): readonly TappedRequest[] {
+  if (!group.requests) return NONE;
+  const { seen, possible } = group.requests;
+  return possible ? possible[place]! : carried === 'no' ? NONE : seen;
+}
+
+/** The requests with this id that fit an attempt of the group; undefined where none does. */
+function requestsOf(id: string, queries: readonly Query[], index: FlowIndex): GroupRequests | undefined {
   let seen: TappedRequest[] | undefined;
-  for (; sighting; sighting = sighting.older) {
-    for (const k of group) {
-      if (!mayBe(sighting, service, line.attempts[k]!, windows[k]!)) continue;
-      if (seen) seen.push(sighting);
-      else seen = [sighting];
+  for (let request = index.requestsWithId(id); request; request = request.older) {
+    for (const query of queries) {
+      if (!mayBe(request, query)) continue;
+      if (seen) seen.push(request);
+      else seen = [request];
       break;
     }
   }
-  if (!seen) return;
+  if (!seen) return undefined;
   seen.reverse();
-  // One sighting that is missing shifts all the others of an assignment. A line without times is taken to have had
-  // none before the first that was seen, other than those forgotten: ids are not repeated just before a gap's end.
+  // One request that was missed shifts all the others of an assignment. A line without times is taken to have had none
+  // before the first that was seen, other than those forgotten: ids are not repeated just before a gap's end.
   const earliest = seen[0]!.from - BEFORE_SEEN_MS;
-  let whole = true;
-  for (const k of group)
-    whole &&= sawAllRequests(index, service, windows[k]!, earliest, windows[k]!.endedAfter);
-  // One that is not to be read may be any of the group's, and shifts the others, too.
-  const readable = group.length === 1 || noneUnreadable(line, group, windows, service, index);
-  // All that was seen fits some attempt of the group: where it has one, that one.
-  const possible =
-    group.length === 1
-      ? undefined
-      : readable
-        ? assignments(line, group, seen, service, windows)
-        : fitting(line, group, seen, service, windows);
-  for (let i = 0; i < group.length; i++) {
-    const k = group[i]!;
-    const attempt = line.attempts[k]!;
-    const window = windows[k]!;
-    const sightings = possible ? possible[i]! : wasCarried(line, k) === 'no' ? NONE : seen;
-    if (sightings.length === 0 || match.outcomes[k]) continue;
-    const remaining = new Candidates();
-    for (const s of sightings) remaining.add(s.connection);
-    withoutReadableId(line.id!, attempt, window, service, index, remaining);
-    if (mayBeClients(sightings, service, window)) {
-      if (service) addFitting(service.requests, attempt, window, service, remaining, line);
-      addFitting(index.unknown.requests, attempt, window, service, remaining, line);
-    }
-    const certain = wasCarried(line, k) === 'yes';
-    if (!certain && !remaining.several) {
-      const dialledAfter = Math.max(window.begin, seen[0]!.from - CONNECT_MS * group.length);
-      addUnusedConnections(attempt, window, dialledAfter, service, index, remaining, match);
-    }
-    const outcome = resolve(
-      attempt,
-      remaining,
-      whole && (certain || sawAllUnusedConnections(index, service, window, earliest)),
-      window,
-      index,
-      'request-id',
-    );
-    match.outcomes[k] = outcome;
-    if ('evidence' in outcome && sightings.length === 1) {
-      match.matched = match.matched.length === 0 ? sightings : [...match.matched, sightings[0]!];
-    }
-  }
-}
-
-const ONLY_FIRST: readonly number[] = [0];
-
-/** Indexes of the attempts that went to the same address as the attempt `first`. */
-function attemptsOnSameAddress({ attempts }: ParsedLine, first: number): readonly number[] {
-  if (attempts.length === 1) return ONLY_FIRST;
-  const target = attempts[first]!;
-  const group: number[] = [];
-  for (let k = 0; k < attempts.length; k++) {
-    const attempt = attempts[k]!;
-    if (attempt.kind === 'ip' && attempt.ip === target.ip && attempt.port === target.port) group.push(k);
-  }
-  return group;
-}
-
-function noneUnreadable(
-  line: ParsedLine,
-  group: readonly number[],
-  windows: readonly Window[],
-  service: Service | undefined,
-  index: FlowIndex,
-): boolean {
+  let complete = true;
+  for (const query of queries) complete &&= sawAllRequests(query, index, earliest, query.window.endedAfter);
+  if (queries.length === 1) return { seen, complete, possible: undefined };
+  // A request without a readable id may be any of the group's, and shifts the others, too.
   const unreadable = new Candidates();
-  for (const k of group)
-    withoutReadableId(line.id!, line.attempts[k]!, windows[k]!, service, index, unreadable);
-  return unreadable.none;
-}
-
-/** For each attempt of the group, the sightings that fit it. */
-function fitting(
-  line: ParsedLine,
-  group: readonly number[],
-  seen: readonly TappedRequest[],
-  service: Service | undefined,
-  windows: readonly Window[],
-): (readonly TappedRequest[])[] {
-  return group.map((k) => seen.filter((s) => mayBe(s, service, line.attempts[k]!, windows[k]!)));
-}
-
-/** For each attempt of the group, the sightings that some order-keeping assignment of all attempts gives it. */
-function assignments(
-  line: ParsedLine,
-  group: readonly number[],
-  seen: readonly TappedRequest[],
-  service: Service | undefined,
-  windows: readonly Window[],
-): (readonly TappedRequest[])[] {
-  const n = group.length;
-  const m = seen.length;
-  const fit = (i: number, j: number): boolean =>
-    mayBe(seen[j]!, service, line.attempts[group[i]!]!, windows[group[i]!]!);
-  const sent = group.map((k) => wasCarried(line, k));
-  // before[i][j]: attempts < i can all be accounted for with sightings < j. after[i][j]: attempts >= i with sightings >= j.
-  const before = grid(n, m);
-  const after = grid(n, m);
-  for (let i = 0; i <= n; i++) {
-    for (let j = 0; j <= m; j++) {
-      before[i]![j] =
-        i === 0 ||
-        (sent[i - 1] !== 'yes' && before[i - 1]![j]!) ||
-        (j > 0 &&
-          (before[i]![j - 1]! || (sent[i - 1] !== 'no' && before[i - 1]![j - 1]! && fit(i - 1, j - 1))));
-    }
-  }
-  for (let i = n; i >= 0; i--) {
-    for (let j = m; j >= 0; j--) {
-      after[i]![j] =
-        i === n ||
-        (sent[i] !== 'yes' && after[i + 1]![j]!) ||
-        (j < m && (after[i]![j + 1]! || (sent[i] !== 'no' && after[i + 1]![j + 1]! && fit(i, j))));
-    }
-  }
-  return group.map((_, i) =>
-    seen.filter((_s, j) => sent[i] !== 'no' && before[i]![j]! && after[i + 1]![j + 1]! && fit(i, j)),
-  );
-}
-
-function grid(n: number, m: number): boolean[][] {
-  return Array.from({ length: n + 1 }, () => new Array<boolean>(m + 1).fill(false));
+  for (const query of queries) addWithoutReadableId(id, query, index, unreadable);
+  const possible = unreadable.none
+    ? orderedAssignments(queries, seen)
+    : queries.map((query) => seen.filter((request) => mayBe(request, query)));
+  return { seen, complete, possible };
 }
 
 /**
  * nginx may forward the id in some locations only, so a request without a readable id in the window may be the one
- * meant, and the sightings with the id an auth_request's or a mirror's. Its target proves nothing, as nginx may have
+ * meant, and the requests with the id an auth_request's or a mirror's. Its target proves nothing, as nginx may have
  * rewritten it. The same goes for requests with this very id that are too many to be told apart.
  */
-function withoutReadableId(
-  id: string,
-  attempt: Attempt,
-  window: Window,
-  service: Service | undefined,
-  index: FlowIndex,
-  remaining: Candidates,
-): void {
-  addUnreadable(index, service, attempt, window, remaining);
-  const { unknown } = index;
-  if (service) {
-    addFitting(service.requestsWithoutId, attempt, window, service, remaining);
-    addFitting(service.requestsWithRepeatedId.get(id) ?? NONE, attempt, window, service, remaining);
+function addWithoutReadableId(id: string, query: Query, index: FlowIndex, remaining: Candidates): void {
+  addUnreadable(query, index, remaining);
+  for (const group of groupsOf(query, index)) {
+    addFitting(group.requestsWithoutId, query, remaining);
+    addFitting(group.requestsWithRepeatedId.get(id) ?? NONE, query, remaining);
   }
-  addFitting(unknown.requestsWithoutId, attempt, window, service, remaining);
-  addFitting(unknown.requestsWithRepeatedId.get(id) ?? NONE, attempt, window, service, remaining);
 }
 
 /** With `line`, only those whose id a client may have written. */
 function addFitting(
   others: readonly TappedRequest[],
-  attempt: Attempt,
-  window: Window,
-  service: Service | undefined,
+  query: Query,
   remaining: Candidates,
   line?: ParsedLine,
 ): void {
   let looked = 0;
   for (let i = others.length - 1; i >= 0; i--) {
     const other = others[i]!;
-    if (other.to < window.begin) break;
+    if (other.to < query.window.begin) break;
     if (++looked > MAX_LOOKED_AT) remaining.several = true;
     if (remaining.several) return;
     if (other.forgotten || (line && !mayHaveClientsId(other, line))) continue;
-    if (mayBe(other, service, attempt, window)) remaining.add(other.connection);
+    if (mayBe(other, query)) remaining.add(other.connection);
   }
 }
 
-/** Whether an id may be one that a client has written: passed on by a location that sets none, or in a body in chunks. */
+/** Whether a client may have written the id: passed on by a location that sets none, or in a body in chunks. */
 function mayBeClients(
-  sightings: readonly TappedRequest[],
+  requests: readonly TappedRequest[],
   service: Service | undefined,
   window: Window,
 ): boolean {
   const passes =
     service !== undefined &&
     (service.idsBeforeHost || window.end - service.lastWithoutIdAt < WITHOUT_ID_KEPT_MS);
-  for (const { idBeforeHost, afterChunks } of sightings)
+  for (const { idBeforeHost, afterChunks } of requests)
     if (afterChunks || (passes && !idBeforeHost)) return true;
   return false;
 }
@@ -236,38 +148,4 @@ function mayBeClients(
  */
 function mayHaveClientsId({ idBeforeHost, matched, id }: TappedRequest, line: ParsedLine): boolean {
   return !idBeforeHost && (!matched || id === line.id);
-}
-
-/**
- * An attempt that perhaps never sent its request was on a connection that opened for it and carried none. One that
- * opened just now is more likely to get its request with the next batch.
- *
- * `dialledAfter`: not before. What was seen with the id is then another's, that of a mirror for one, which dialled at the
- * same time and did not take longer than a connect can. Without this bound one refused connection would speak against
- * every later line that has no times.
- */
-export function addUnusedConnections(
-  attempt: Attempt,
-  window: Window,
-  dialledAfter: number,
-  service: Service | undefined,
-  index: FlowIndex,
-  remaining: Candidates,
-  match: Match,
-): void {
-  let young = false;
-  for (const group of service ? [service, index.unknown] : [index.unknown]) {
-    let looked = 0;
-    for (const connection of group.connectionsWithoutRequest) {
-      if (++looked > MAX_LOOKED_AT) remaining.several = true;
-      // Open before the record began: its requests may have come before, and it tells nothing of a line without times.
-      if (connection.openFrom === -Infinity && window.begin === -Infinity) continue;
-      if (connection.openTo < dialledAfter || !fits(connection, attempt, window)) continue;
-      remaining.add(connection);
-      if (connection.closeTo === Infinity && connection.openTo > window.end - NEW_CONNECTION_GRACE_MS)
-        young = true;
-      else if (remaining.several) return;
-    }
-  }
-  if (remaining.several && young) match.retryAtNextWatermark = true;
 }

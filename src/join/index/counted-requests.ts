@@ -1,0 +1,97 @@
+import { CountTrust } from '../count-trust.ts';
+import { type Connection, type Service, servedUntil, type TappedRequest } from './connection.ts';
+
+/** How long a request that may hold another one is kept after it was over (ms). */
+export const HIDDEN_KEPT_MS = 60_000;
+
+const NONE: ReadonlySet<Connection> = new Set();
+
+interface ConnectionCounts {
+  /** The request before the youngest one. */
+  previous: TappedRequest | undefined;
+  /** The youngest request that may hold another one. */
+  hiding: TappedRequest | undefined;
+}
+
+interface ServiceCounts {
+  /** Its connections with a request that may hold another one, in the order of those. */
+  readonly withHidden: Set<Connection>;
+  readonly trust: CountTrust;
+}
+
+/**
+ * What byte counts add to the requests of the index (`--tap headers`). Only TCP headers are seen, so where one request ends
+ * and the next begins is not certain: a request may hold another one.
+ */
+export class CountedRequests {
+  readonly #connections = new WeakMap<Connection, ConnectionCounts>();
+  readonly #services = new WeakMap<Service, ServiceCounts>();
+  #active = false;
+
+  /** A request with byte counts was seen, so requests are matched by them. */
+  get active(): boolean {
+    return this.#active;
+  }
+
+  trust(service: Service): CountTrust {
+    return this.#of(service).trust;
+  }
+
+  withHidden(service: Service): ReadonlySet<Connection> {
+    return this.#services.get(service)?.withHidden ?? NONE;
+  }
+
+  /** The connection's youngest request that may hold another one. */
+  hiding(connection: Connection): TappedRequest | undefined {
+    return this.#connections.get(connection)?.hiding;
+  }
+
+  /** Until when that request may have held another one, ms since the epoch. */
+  hidesUntil(connection: Connection): number {
+    return Math.min(this.hiding(connection)?.endedBy ?? Infinity, servedUntil(connection));
+  }
+
+  /** `request` began on its connection, after `previous`. */
+  add(request: TappedRequest, previous: TappedRequest | undefined, watermark: number): void {
+    this.#active = true;
+    const counts = this.#connections.get(request.connection);
+    if (counts) counts.previous = previous;
+    else this.#connections.set(request.connection, { previous, hiding: undefined });
+    if (!request.singleSegment) this.#mayHold(request, previous, watermark);
+  }
+
+  /** The request has more bytes than one segment, which was not known before. */
+  grew(request: TappedRequest, watermark: number): void {
+    if (!request.singleSegment) return;
+    request.singleSegment = false;
+    this.#mayHold(request, this.#connections.get(request.connection)?.previous, watermark);
+  }
+
+  forget(connection: Connection): void {
+    this.#services.get(connection.service)?.withHidden.delete(connection);
+  }
+
+  /** The request may hold another one, and be the rest of the one before it. */
+  #mayHold(request: TappedRequest, previous: TappedRequest | undefined, watermark: number): void {
+    const { connection } = request;
+    if (previous) previous.singleSegment = false;
+    if (request.first) return;
+    this.#connections.get(connection)!.hiding = request;
+    const { withHidden } = this.#of(connection.service);
+    withHidden.delete(connection);
+    withHidden.add(connection);
+    for (const oldest of withHidden) {
+      if (this.hidesUntil(oldest) > watermark - HIDDEN_KEPT_MS) break;
+      withHidden.delete(oldest);
+    }
+  }
+
+  #of(service: Service): ServiceCounts {
+    let counts = this.#services.get(service);
+    if (!counts) {
+      counts = { withHidden: new Set(), trust: new CountTrust() };
+      this.#services.set(service, counts);
+    }
+    return counts;
+  }
+}

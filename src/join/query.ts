@@ -1,0 +1,89 @@
+import type { Attempt, ParsedLine } from '../model/line.ts';
+import type { Outcome } from '../model/outcome.ts';
+import type { Service, TappedRequest } from './index/connection.ts';
+import type { FlowIndex } from './index/flow-index.ts';
+import { attemptWindows, type Sent, type Window, wasCarried, wasSent } from './window.ts';
+
+/** What a rule is asked: which pod served this attempt. */
+export interface Query {
+  readonly line: ParsedLine;
+  /** When the line was read, ms since the epoch; Infinity for a finished log. */
+  readonly readAt: number;
+  readonly attempt: Attempt;
+  readonly window: Window;
+  /** Undefined where no record names the address that nginx dialed. */
+  readonly service: Service | undefined;
+  /** Whether an answer shows that the request was on the wire (`wasSent`), or the bytes that were taken (`wasCarried`). */
+  readonly sent: Sent;
+  readonly carried: Sent;
+  /** The attempts of the line on the same address, and which of them this is. */
+  readonly group: Group;
+  readonly place: number;
+}
+
+/** Attempts of one line on one address. nginx makes them one after another, so their requests are on the wire in this order. */
+export interface Group {
+  readonly queries: Query[];
+  /** Found once for all of them (`rules/request-id.ts`): null where the id was not seen, undefined before that is known. */
+  requests: GroupRequests | null | undefined;
+}
+
+/** The requests with the line's id that may belong to a group. */
+export interface GroupRequests {
+  /** In the order of the wire. */
+  readonly seen: readonly TappedRequest[];
+  /** No request of the group's windows was missed. */
+  readonly complete: boolean;
+  /** For each attempt those that may be its own, in step with the group. Undefined for one attempt: all of them. */
+  readonly possible: readonly (readonly TappedRequest[])[] | undefined;
+}
+
+/** What a rule found. A rule that has nothing to say about an attempt returns undefined instead. */
+export interface Verdict {
+  readonly outcome: Outcome;
+  /** No later rule may claim a pod: what was seen contradicts every pod, or the address is the pod's own. */
+  readonly final?: boolean;
+  /** The one request that belongs to the attempt. */
+  readonly matched?: TappedRequest | undefined;
+  /** Connections that opened just now may still turn out to be others': with the next watermark the answer may be clear. */
+  readonly retryAtNextWatermark?: boolean;
+}
+
+/** One kind of evidence. Precedence and assumptions of all of them stand in match.ts. */
+export type Rule = (query: Query, index: FlowIndex) => Verdict | undefined;
+
+/** One query for each attempt of the line; undefined where the attempt has no address. */
+export function queriesOf(line: ParsedLine, readAt: number, index: FlowIndex): (Query | undefined)[] {
+  const { attempts } = line;
+  const windows = attemptWindows(line, readAt, index.lineClock);
+  const queries = new Array<Query | undefined>(attempts.length);
+  let groups: Map<string, Group> | undefined;
+  for (let k = 0; k < attempts.length; k++) {
+    const attempt = attempts[k]!;
+    if (attempt.kind !== 'ip') continue;
+    let group: Group | undefined;
+    if (attempts.length > 1) {
+      groups ??= new Map();
+      const address = `${attempt.ip} ${attempt.port}`;
+      group = groups.get(address);
+      if (!group) {
+        group = { queries: [], requests: undefined };
+        groups.set(address, group);
+      }
+    } else group = { queries: [], requests: undefined };
+    const query: Query = {
+      line,
+      readAt,
+      attempt,
+      window: windows[k]!,
+      service: index.service(attempt.ip, attempt.port),
+      sent: wasSent(line, k),
+      carried: wasCarried(line, k),
+      group,
+      place: group.queries.length,
+    };
+    group.queries.push(query);
+    queries[k] = query;
+  }
+  return queries;
+}

@@ -1,12 +1,19 @@
 #!/bin/sh
-# Runs the sidecar and starts it again when it ends by itself. A container that ends, of a native sidecar too, makes its
-# pod unready until it is back, and in CrashLoopBackOff for minutes: nginx would leave its Services for a log's sake.
+# Runs `realpod sidecar` and starts it again when it fails. A container that ends, of a native sidecar too, makes its pod
+# unready until it is back, and in CrashLoopBackOff for minutes: nginx would leave its Services for a log's sake.
+# Other commands run once. So does a sidecar with bad options (status 2): only a new container gets other ones.
+case " $* " in
+  *" --help "* | *" -h "*) exec realpod "$@" ;;
+  " sidecar "*) ;;
+  *) exec realpod "$@" ;;
+esac
 child=
 stopping=
+failed=
 trap 'stopping=1; kill -TERM "$child" 2>/dev/null' TERM INT
 trap 'kill -USR1 "$child" 2>/dev/null' USR1
 trap 'kill -HUP "$child" 2>/dev/null' HUP
-while :; do
+while [ -z "$stopping" ]; do
   realpod "$@" &
   child=$!
   while :; do
@@ -15,10 +22,15 @@ while :; do
     # wait also returns for a signal; then the child still runs.
     kill -0 "$child" 2>/dev/null || break
   done
-  [ -z "$stopping" ] || exit "$status"
-  echo "realpod: ended with status $status, starting again in ${REALPOD_RESTART_SECONDS:-5} s" >&2
-  sleep "${REALPOD_RESTART_SECONDS:-5}" &
+  if [ -n "$stopping" ] || [ "$status" = 2 ]; then exit "$status"; fi
+  now=$(date +%s)
+  seconds=0
+  # Each start costs CPU that nginx may need: only the first failure of a minute is followed by one at once.
+  if [ -n "$failed" ] && [ $((now - failed)) -lt 60 ]; then seconds=${REALPOD_RESTART_SECONDS:-5}; fi
+  failed=$now
+  echo "realpod: ended with status $status, starting again in $seconds s" >&2
+  [ "$seconds" != 0 ] || continue
+  sleep "$seconds" &
   child=$!
   wait "$child"
-  [ -z "$stopping" ] || exit 0
 done

@@ -11,10 +11,14 @@ import { WatermarkPoller } from './watermark-poller.ts';
 
 const NEWLINE = 0x0a;
 
+/** How often lines that wait for a lost feed look whether it is still expected back (ms). */
+const LOOK_FOR_FEED_MS = 50;
 /** A clock that shows this much less than it, or the feed's watermark, showed before was set back (ms). */
 const ROLLBACK_MS = 10;
 
 export type Parse = (bytes: Buffer, start: number, end: number) => ParsedLine | UnparsedReason;
+
+export type FeedState = 'read' | 'returning' | 'away';
 
 export interface PipelineParts {
   follower: Pick<Follower, 'next' | 'hasten'>;
@@ -27,6 +31,8 @@ export interface PipelineParts {
   write(chunks: readonly Buffer[], end: LogPosition | undefined): Promise<void>;
   /** Requests a watermark of this moment from the feed. */
   requestTick(): void;
+  /** `returning`: it was lost a moment ago and is expected back. Default: `read`. */
+  feedState?(): FeedState;
   /** Lines as they leave, for the recent lines, the pods' figures and the page. */
   onSettled(block: PendingBlock<unknown>): void;
   limits: PendingLimits & {
@@ -61,6 +67,8 @@ export class Pipeline {
   #wake: (() => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
   readonly #poller: WatermarkPoller;
+  /** No more lines come. */
+  #ending = false;
   /** The last reading of the clock, ms since the epoch. */
   #now = -Infinity;
 
@@ -98,9 +106,11 @@ export class Pipeline {
         if (this.#failed !== undefined) throw this.#failed;
       }
       this.#poller.end();
+      this.#ending = true;
       while (this.pending.blocks > 0 && this.#failed === undefined) {
         const left = (this.pending.deadline ?? 0) - clock();
-        if (left > 0) await this.#progress();
+        // Without a feed nothing more can come for them.
+        if (left > 0 && this.#feedState === 'read') await this.#progress();
         else this.settle();
       }
       await this.#writing;
@@ -122,11 +132,23 @@ export class Pipeline {
     const now = this.#parts.clock();
     this.#checkClock(now);
     this.#poller.arrived(this.#parts.index.coverage.watermark);
-    const settled = this.pending.take(now);
+    const settled = this.pending.take(this.#patience(now));
     if (settled.length > 0) this.#poller.resetBackOff();
     for (const block of settled) this.#emit(block);
     this.#schedule();
     this.#wake?.();
+  }
+
+  get #feedState(): FeedState {
+    return this.#parts.feedState?.() ?? 'read';
+  }
+
+  /** The time that lines' deadlines are compared with: while the feed is expected back none of them is over. */
+  #patience(now: number): number {
+    const state = this.#feedState;
+    if (state === 'read') return now;
+    if (this.#ending) return Infinity;
+    return state === 'returning' ? -Infinity : now;
   }
 
   /**
@@ -209,12 +231,13 @@ export class Pipeline {
     if (deadline === undefined) return;
     const { clock, limits } = this.#parts;
     if (this.#timer === undefined) {
+      const least = this.#feedState === 'returning' ? LOOK_FOR_FEED_MS : 1;
       this.#timer = setTimeout(
         () => {
           this.#timer = undefined;
           this.settle();
         },
-        Math.min(Math.max(1, deadline - clock()), limits.maxWaitMs),
+        Math.min(Math.max(least, deadline - clock()), Math.max(least, limits.maxWaitMs)),
       );
     }
     this.#poller.schedule();

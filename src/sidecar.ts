@@ -20,17 +20,19 @@ import { type Parse, Pipeline } from './pipeline.ts';
 import { createStyle } from './rewrite/create.ts';
 import { untilSignal } from './signals.ts';
 import type { Captured } from './start-capture.ts';
-import { openSink, SinkError } from './write/sink.ts';
+import { openSink } from './write/open-sink.ts';
+import { ReadyFile } from './write/ready-file.ts';
+import { SinkError } from './write/sink.ts';
 
 /** A line that waits costs several times its bytes. At 20,000 lines a second without a helper this is most of a second. */
 const MAX_WAITING_BYTES = 4 * 1024 * 1024;
-/** How long what is in hand may take to be written at the end (ms). */
+/** How long pending lines may take to be written at the end (ms). */
 const DRAIN_MS = 3_500;
 const MAX_UNWRITTEN_BYTES = 1 * 1024 * 1024;
 const MAX_RECENT_BYTES = 2 * 1024 * 1024;
 const NO_FEED = { connected: false, connects: 0, failures: 0, records: 0, bytes: 0, lastAt: 0 };
 
-/** `realpod sidecar`: runs until SIGTERM or SIGINT, or until `end` aborts, then writes what is in hand. */
+/** `realpod sidecar`: runs until SIGTERM or SIGINT, or until `end` aborts, then flushes pending lines. */
 export async function runSidecar(options: SidecarOptions, end?: AbortSignal): Promise<number> {
   const log = stderrLog('sidecar', options.log);
   const format = logFormatOf(options);
@@ -65,16 +67,18 @@ async function run(
   const reclaimer = options.reclaim
     ? (await import('./write/reclaim.ts')).openReclaimer(accessLog, { onNotice: log })
     : undefined;
+  const ready = new ReadyFile(options.readyFile, log);
+  let feed: FeedSource | undefined;
   const sink = await openSink({
     outputs,
     state: options.state ?? stateBeside(outputs, accessLog),
     log: accessLog,
     onNotice: log,
     onCheckpoint: (position) => reclaimer?.advance(position),
+    feed: () => feed?.resumePoint,
     clock,
   });
   const follower = openFollower(accessLog, { resume: sink.resume, onNotice: log, clock });
-  let feed: FeedSource | undefined;
   const pipeline: Pipeline = new Pipeline({
     follower,
     parse,
@@ -83,6 +87,7 @@ async function run(
     style: createStyle(options.style, format),
     write: (chunks, end) => sink.write(chunks, end),
     requestTick: () => feed?.requestTick(),
+    feedState: () => (feed?.stats.connected ? 'read' : feed?.returning ? 'returning' : 'away'),
     onSettled(block) {
       view.add(block);
       young.tune(clock());
@@ -100,6 +105,7 @@ async function run(
         index.apply(record);
         timing?.apply(record);
       }
+      ready.write();
       pipeline.advance();
     },
     onNotice: log,
@@ -155,15 +161,16 @@ async function run(
         addresses,
         prompt: timing !== undefined,
         tokenFile: options.tokenFile,
+        resume: sink.resumeFeed,
         clock,
         ...handlers,
       });
     }
     const first = await Promise.race([stopped, ended]);
-    if (typeof first === 'string') log('info', `ending on ${first}: writing what is in hand`);
+    if (typeof first === 'string') log('info', `received ${first}: flushing pending lines`);
     follower.stop();
     await Promise.race([running, delay(DRAIN_MS, undefined, { ref: false })]);
-    // An output that takes nothing is given up here: what it did not take is read again after the next start.
+    // A blocked output is given up here: what it did not take is read again after the next start.
     await sink.close();
     await running.catch((error: unknown) => {
       if (!(error instanceof SinkError && error.code === 'CLOSED')) throw error;

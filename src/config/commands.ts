@@ -72,6 +72,7 @@ const SIDECAR = {
     listen: listening.or(':9798', 'lookup API, metrics, page'),
     state: text.unset('checkpoint (default: beside the output; with stdout alone, beside the log)', 'PATH'),
     reclaim: flag('give consumed bytes of the access log back to the file system (hole punching)'),
+    readyFile: text.unset('created once the feed of the helper is read, removed at the start', 'PATH'),
     ...MESSAGES,
     ...CAPTURE,
   },

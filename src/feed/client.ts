@@ -2,7 +2,9 @@ import { readFile } from 'node:fs/promises';
 import http from 'node:http';
 import https from 'node:https';
 import type { FeedRecord } from '../model/feed.ts';
+import { INSTANCE_HEADER, type ResumePoint } from '../model/resume-point.ts';
 import { RecordDecoder } from './codec.ts';
+import { ResumePoints } from './resume-points.ts';
 
 /** A helper sends at least one watermark a second. A connection without a byte for this long (ms) is closed. */
 const SILENCE_MS = 5_000;
@@ -17,6 +19,10 @@ const MAX_BACKOFF_MS = 2_000;
 const MAX_AHEAD_MS = 10;
 /** A feed that brings records for this long (ms) is good, and the next failure is tried again soon. */
 const STEADY_MS = 2_000;
+/** How long after it was lost a feed is expected back any moment: a helper that is restarted or replaced takes seconds. */
+const RETURN_MS = 10_000;
+/** Upper limit of the back-off as long as it is. */
+const RETURN_BACKOFF_MS = 200;
 /** Where the helper allowed only one address: first interval before asking for all again, and the longest (ms). */
 const ASK_FOR_ALL_MS = 15_000;
 const ASK_FOR_ALL_AT_MOST_MS = 600_000;
@@ -37,6 +43,10 @@ export interface FeedSource {
   /** Requests a watermark of this moment or later. Cheap to call often: one request is under way at a time. */
   requestTick(): void;
   stop(): void;
+  /** Whether the feed was lost a moment ago and is expected back: lines may wait for it. */
+  readonly returning: boolean;
+  /** Where a later process may begin to read, while that is known. */
+  readonly resumePoint: ResumePoint | undefined;
   readonly stats: Readonly<ReaderStats>;
 }
 
@@ -56,6 +66,8 @@ export interface ReaderOptions extends FeedHandlers {
   tokenFile: string | undefined;
   /** Ask the helper for precise times of connection opens. */
   prompt?: boolean;
+  /** Where an earlier process of this sidecar stood. */
+  resume?: ResumePoint | undefined;
   clock: () => number;
 }
 
@@ -86,6 +98,10 @@ class Puller implements FeedSource {
   #addresses: readonly string[];
   #askAgain: NodeJS.Timeout | undefined;
   #cursor: number | undefined;
+  #instance: string | undefined;
+  readonly #points = new ResumePoints();
+  /** Until when the feed is expected back, ms of the monotonic clock. */
+  #returnsBy = -Infinity;
   #backoff = MIN_BACKOFF_MS;
   #request: http.ClientRequest | undefined;
   #retry: NodeJS.Timeout | undefined;
@@ -99,9 +115,19 @@ class Puller implements FeedSource {
   constructor(options: ReaderOptions) {
     this.#options = options;
     this.#addresses = options.addresses;
+    // The helper of an earlier process was there a moment ago.
+    if (options.resume) this.#returnsBy = performance.now() + RETURN_MS;
     const { Agent } = options.url.protocol === 'https:' ? https : http;
     this.#agent = new Agent({ keepAlive: true, maxSockets: 2, timeout: 60_000 });
     void this.#connect();
+  }
+
+  get returning(): boolean {
+    return !this.stats.connected && performance.now() < this.#returnsBy;
+  }
+
+  get resumePoint(): ResumePoint | undefined {
+    return this.#points.oldest;
   }
 
   requestTick(): void {
@@ -158,9 +184,8 @@ class Puller implements FeedSource {
 
   async #connect(): Promise<void> {
     if (this.#stopped) return;
-    const cursor = this.#cursor === undefined ? '' : `&after=${this.#cursor}`;
     const prompt = this.#options.prompt ? '&prompt=true' : '';
-    const query = `${cursor}${prompt}`.replace('&', '?');
+    const query = `${this.#start()}${prompt}`.replace('&', '?');
     const request = await this.#send(`/v1/feed${query}`, this.#addresses, (response) =>
       this.#receive(response),
     );
@@ -176,6 +201,15 @@ class Puller implements FeedSource {
     request.once('close', () => this.#ended(this.#why ?? 'the connection was closed'));
   }
 
+  /** Where the feed is to begin, as parameters. */
+  #start(): string {
+    const instance = this.#instance === undefined ? '' : `&instance=${encodeURIComponent(this.#instance)}`;
+    if (this.#cursor !== undefined) return `&after=${this.#cursor}${instance}`;
+    const { resume } = this.#options;
+    if (!resume || this.#addresses !== this.#options.addresses) return '';
+    return `&after=${resume.after}&instance=${encodeURIComponent(resume.instance)}&since=${resume.since}`;
+  }
+
   #receive(response: http.IncomingMessage): void {
     if (response.statusCode !== 200) {
       this.#refused(response);
@@ -183,6 +217,11 @@ class Puller implements FeedSource {
     }
     this.stats.connected = true;
     this.stats.connects++;
+    const instance = response.headers[INSTANCE_HEADER];
+    // Another process numbers its records anew.
+    if (this.#instance !== undefined && instance !== this.#instance) this.#cursor = undefined;
+    this.#instance = typeof instance === 'string' ? instance : undefined;
+    this.#points.connected(this.#instance);
     this.#notice('info', `reading the feed of ${this.#options.url.origin}`);
     const decoder = new RecordDecoder();
     const begunAt = this.#options.clock();
@@ -194,7 +233,7 @@ class Puller implements FeedSource {
       const ahead = aheadOf(records, this.stats.lastAt);
       if (ahead > MAX_AHEAD_MS) {
         // None of them is used: nothing that is dated ahead may ever get into the join.
-        this.#cursor = undefined;
+        this.#forgetCursor();
         this.#giveUp(
           `its clock is ${Math.round(ahead)} ms ahead of this one; synchronise the clocks of helper and sidecar`,
         );
@@ -203,12 +242,13 @@ class Puller implements FeedSource {
       if (records.length > 0) {
         if (this.stats.lastAt - begunAt >= STEADY_MS) this.#backoff = MIN_BACKOFF_MS;
         this.stats.records += records.length;
-        this.#cursor = records[records.length - 1]!.seq;
+        this.#cursor = youngest(records, this.#cursor);
         this.#options.onRecords(records);
+        this.#points.read(records, this.#cursor ?? 0, this.#options.clock());
       }
       if (error !== undefined) {
         // The record boundaries are lost. A fresh start reports what is missing as a gap.
-        this.#cursor = undefined;
+        this.#forgetCursor();
         this.#giveUp(`the feed is damaged: ${error}`);
       }
     });
@@ -225,7 +265,7 @@ class Puller implements FeedSource {
         if (response.statusCode !== 200) return;
         clearTimeout(this.#askAgain);
         this.#addresses = all;
-        this.#cursor = undefined;
+        this.#forgetCursor();
         this.#giveUp('the helper now serves all addresses; restarting the feed');
       }).then((request) => {
         request.setTimeout(CONNECT_MS, () => request.destroy());
@@ -234,6 +274,11 @@ class Puller implements FeedSource {
       this.#askForAll(Math.min(afterMs * 2, ASK_FOR_ALL_AT_MOST_MS));
     }, afterMs);
     this.#askAgain.unref();
+  }
+
+  #forgetCursor(): void {
+    this.#cursor = undefined;
+    this.#points.connected(undefined);
   }
 
   #giveUp(why: string): void {
@@ -258,6 +303,8 @@ class Puller implements FeedSource {
       } catch {
         // The answer is no helper's: its text is shown as it is.
       }
+      // It is there and refuses: waiting for it would only delay lines.
+      if (response.statusCode! < 500) this.#returnsBy = -Infinity;
       const alone = response.statusCode === 403 && own !== undefined && this.#addresses.length > 1;
       if (alone) {
         this.#options.onNotice(
@@ -282,6 +329,7 @@ class Puller implements FeedSource {
   }
 
   #ended(why: string): void {
+    if (this.stats.connected) this.#returnsBy = performance.now() + RETURN_MS;
     this.stats.connected = false;
     clearTimeout(this.#watchdog);
     if (this.#stopped) return;
@@ -292,7 +340,7 @@ class Puller implements FeedSource {
     );
     // Half fixed, half random: the sidecars of a node must not all reconnect at the same moment.
     const delay = this.#backoff * (0.5 + Math.random() / 2);
-    this.#backoff = Math.min(this.#backoff * 2, MAX_BACKOFF_MS);
+    this.#backoff = Math.min(this.#backoff * 2, this.returning ? RETURN_BACKOFF_MS : MAX_BACKOFF_MS);
     this.#retry = setTimeout(() => void this.#connect(), delay);
   }
 
@@ -301,4 +349,11 @@ class Puller implements FeedSource {
     this.#lastNotice = text;
     this.#options.onNotice(level, text);
   }
+}
+
+/** The cursor after these records. Those that are sent outside the sequence have `seq` 0. */
+function youngest(records: readonly FeedRecord[], before: number | undefined): number | undefined {
+  let cursor = before ?? 0;
+  for (const { seq } of records) if (seq > cursor) cursor = seq;
+  return cursor === 0 ? undefined : cursor;
 }

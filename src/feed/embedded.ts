@@ -28,6 +28,9 @@ export async function readEmbeddedFeed(options: EmbeddedOptions): Promise<FeedSo
   let ticking = false;
   return {
     stats,
+    // It lives and ends with this process.
+    returning: false,
+    resumePoint: undefined,
     requestTick() {
       if (ticking) return;
       ticking = true;

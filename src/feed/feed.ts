@@ -1,7 +1,10 @@
-import type { Capture, CaptureSink, Subscription } from '../capture/capture.ts';
+import { randomUUID } from 'node:crypto';
+import type { Capture, CaptureSink, SnapshotObservation, Subscription } from '../capture/capture.ts';
 import type { NameRecord, Observation, Source } from '../model/feed.ts';
 import type { PodName } from '../model/outcome.ts';
+import type { ResumePoint } from '../model/resume-point.ts';
 import { encodeRecord } from './codec.ts';
+import { isLasting, openedBefore } from './replay.ts';
 import { Ring } from './ring.ts';
 
 export interface FeedLimits {
@@ -14,7 +17,7 @@ export interface FeedLimits {
   readers: number;
   /** Readers of one address: a pod's sidecars, and those that are on their way out. */
   readersPerAddress: number;
-  /** Addresses whose name one reader is told of. */
+  /** Addresses whose names one reader gets. */
   namesPerReader: number;
 }
 
@@ -59,14 +62,19 @@ export interface NameLookup {
 
 export type FeedCapture = Pick<Capture, 'subscribe' | 'unsubscribe' | 'flush' | 'readPromptly'>;
 
+/** The `seq` of records outside the sequence, such as a reader's first ones. No reader can go on from there. */
+const NO_CURSOR = 0;
+
 /** What a request for the feed can come to. */
 export type Opened = { reader: Reader } | { refused: 'readers' };
 
 /**
- * One ordered sequence of records from all sources, handed to each reader for its own addresses only. `seq` goes on
- * across restarts of the helper, as it begins with the clock, so a cursor of an earlier life is never held for valid.
+ * One ordered sequence of records from all sources, handed to each reader for its own addresses only. `seq` begins with
+ * the clock, so that the cursor of an earlier process is too small, and is answered with a fresh start.
  */
 export class Feed implements CaptureSink {
+  /** Which process this is: a cursor is good for no other. */
+  readonly instance = randomUUID();
   readonly stats = { records: 0, bytes: 0, readers: 0, freshStarts: 0, resumed: 0, gaps: 0 };
   readonly #limits: FeedLimits;
   readonly #clock: () => number;
@@ -126,11 +134,13 @@ export class Feed implements CaptureSink {
 
   /**
    * Begins to hand over the records of these addresses: those after the cursor if they are all still held, else a
-   * `gap` for each source, the connections that are open, and what follows. `prompt`: it deduces from event times.
+   * `gap` for each source, the connections that are open, and what follows. A reader with a ResumePoint remembers
+   * nothing of before: it first gets a `gap` up to that point for each source, and the connections that were open
+   * there. `prompt`: it deduces from event times.
    */
   async open(
     addresses: readonly string[],
-    after: number | undefined,
+    from: number | ResumePoint | undefined,
     write: Write,
     prompt = false,
   ): Promise<Opened> {
@@ -149,33 +159,62 @@ export class Feed implements CaptureSink {
       wantsTick: false,
       close: () => this.#close(reader),
     };
-    if (after !== undefined && this.#holds(reader.addresses, after)) {
+    if (typeof from === 'number' && this.#holds(reader.addresses, from)) {
       this.stats.resumed++;
       for (const address of reader.addresses) this.#join(address, reader);
-      for (const { ip, t, text } of this.#ring.after(after, reader.addresses)) {
-        if (ip !== '') this.#introduce(reader, ip, t);
-        reader.pending += text;
-      }
+      this.#replay(reader, from);
     } else {
-      this.stats.freshStarts++;
+      const point = typeof from === 'object' && from.instance === this.instance ? from : undefined;
+      // Before the addresses are joined: those that are watched only from now on are not held.
+      const held = point !== undefined && this.#holds(reader.addresses, point.after);
       // Kept in `#watched` while the kernel is asked, so that a second reader's leaving does not end the watch.
       for (const address of reader.addresses) this.#join(address, reader);
-      const { flows, completeSince } = await this.#subscribe(reader);
-      for (const [source, since] of Object.entries(completeSince) as [Source, number][]) {
-        // An address that is watched already: what was told before goes to no new reader.
-        const t = Math.max(since, this.#watermark);
-        reader.pending += encodeRecord({ kind: 'gap', t, source }, this.#seq);
-      }
-      for (const flow of flows) {
-        this.#introduce(reader, flow.ip, flow.t);
-        if (flow.vip !== undefined) this.#introduce(reader, flow.vip, flow.t);
-        reader.pending += encodeRecord(flow, this.#seq);
-      }
+      const subscription = await this.#subscribe(reader);
+      // Records may have been dropped meanwhile.
+      if (held && this.#holds(reader.addresses, point.after)) this.#resume(reader, point, subscription);
+      else this.#begin(reader, subscription);
     }
     this.#readers.add(reader);
     this.#readersChanged();
     this.#send(reader, this.#clock());
     return { reader };
+  }
+
+  #begin(reader: OpenReader, { flows, completeSince }: Subscription): void {
+    this.stats.freshStarts++;
+    for (const [source, since] of Object.entries(completeSince) as [Source, number][]) {
+      // An address that is watched already: what was sent before goes to no new reader.
+      const t = Math.max(since, this.#watermark);
+      reader.pending += encodeRecord({ kind: 'gap', t, source }, NO_CURSOR);
+    }
+    for (const flow of flows) this.#introduceFlow(reader, flow);
+  }
+
+  #resume(reader: OpenReader, { after, since }: ResumePoint, { flows, completeSince }: Subscription): void {
+    this.stats.resumed++;
+    for (const source of Object.keys(completeSince) as Source[]) {
+      reader.pending += encodeRecord({ kind: 'gap', t: since, source }, NO_CURSOR);
+    }
+    const texts: string[] = [];
+    for (const { text } of this.#ring.after(after, reader.addresses)) texts.push(text);
+    for (const flow of openedBefore(texts, flows, since)) this.#introduceFlow(reader, flow);
+    // What was found out about those connections before still holds.
+    for (const { seq, text } of this.#ring.after(NO_CURSOR, reader.addresses))
+      if (seq <= after && isLasting(text)) reader.pending += text;
+    this.#replay(reader, after);
+  }
+
+  #introduceFlow(reader: OpenReader, flow: SnapshotObservation): void {
+    this.#introduce(reader, flow.ip, flow.t);
+    if (flow.vip !== undefined) this.#introduce(reader, flow.vip, flow.t);
+    reader.pending += encodeRecord(flow, NO_CURSOR);
+  }
+
+  #replay(reader: OpenReader, after: number): void {
+    for (const { ip, t, text } of this.#ring.after(after, reader.addresses)) {
+      if (ip !== '') this.#introduce(reader, ip, t);
+      reader.pending += text;
+    }
   }
 
   /** Reads what the kernel holds now; readers of these addresses get a watermark not before the time of this call. */
@@ -215,16 +254,16 @@ export class Feed implements CaptureSink {
     for (const reader of this.#readers) reader.pending += text;
   }
 
-  /** Says what `ip` is and was called, ahead of the first record that is about it, which is of time `t`. */
+  /** Sends the names that `ip` has and had, ahead of the first record that is about it, which is of time `t`. */
   #introduce(reader: OpenReader, ip: string, t: number): void {
     if (!this.#names || reader.named.has(ip)) return;
     if (reader.named.size >= this.#limits.namesPerReader) reader.named.clear();
     reader.named.add(ip);
     let known = '';
-    for (const record of this.#names.history(ip)) known += encodeRecord(record, this.#seq);
-    // A reader of an earlier life of this helper may know a name that holds no more.
+    for (const record of this.#names.history(ip)) known += encodeRecord(record, NO_CURSOR);
+    // A reader of an earlier helper may remember a name that no longer holds.
     const none = { pod: '', namespace: '', node: '', service: '' };
-    reader.pending += known || encodeRecord({ kind: 'name', t, ip, ...none }, this.#seq);
+    reader.pending += known || encodeRecord({ kind: 'name', t, ip, ...none }, NO_CURSOR);
   }
 
   #send(reader: OpenReader, now: number): void {

@@ -100,7 +100,7 @@ export class Ring {
   }
 
   /** All records after `seq` that concern one of the addresses. */
-  *after(seq: number, addresses: ReadonlySet<string>): Generator<Pick<Entry, 'ip' | 't' | 'text'>> {
+  *after(seq: number, addresses: ReadonlySet<string>): Generator<Omit<Entry, 'src'>> {
     const wanted = new Set([0]);
     for (const address of addresses) wanted.add(this.#numbers.get(address) ?? 0);
     for (const { seqs, times, sources, backends, ends, bytes, count } of this.#parts) {
@@ -108,7 +108,7 @@ export class Ring {
       for (let i = 0; i < count; i++) {
         if (seqs[i]! <= seq || !wanted.has(sources[i]!)) continue;
         const text = bytes.toString('utf8', i === 0 ? 0 : ends[i - 1]!, ends[i]!);
-        yield { ip: this.#addresses[backends[i]!]!, t: times[i]!, text };
+        yield { seq: seqs[i]!, ip: this.#addresses[backends[i]!]!, t: times[i]!, text };
       }
     }
   }

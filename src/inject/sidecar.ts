@@ -6,12 +6,21 @@ export const TOKEN_VOLUME = 'realpod-token';
 export const LOG_DIRECTORY = '/var/log/nginx';
 const TOKEN_DIRECTORY = '/var/run/secrets/realpod';
 
-/** Creates the log so that the sidecar may give its consumed bytes back, and keeps nginx's errors on its stderr. */
+/**
+ * Creates the log so that the sidecar may give its consumed bytes back, and keeps nginx's errors on its stderr. nginx
+ * starts when this has ended: when the feed is read, so that its first requests are seen, or after 10 s. Where nginx has
+ * logged already only this container starts again.
+ */
 const PREPARE = [
   `cd ${LOG_DIRECTORY} || exit 0`,
   'umask 0',
   'touch access.log',
   'if [ ! -e error.log ]; then ln -s /dev/stderr error.log; fi',
+  'n=0',
+  'while [ -w . ] && [ ! -s access.log ] && [ ! -e .realpod-ready ] && [ $n -lt 100 ]; do',
+  '  n=$((n+1))',
+  '  sleep 0.1',
+  'done',
   'exit 0',
 ].join('\n');
 
@@ -36,6 +45,7 @@ export function sidecarContainer(image: string, log: VolumeMount, prepare: boole
       'sidecar',
       `--access-log=${LOG_DIRECTORY}/access.log`,
       `--state=${LOG_DIRECTORY}/.realpod-state`,
+      `--ready-file=${LOG_DIRECTORY}/.realpod-ready`,
       '--reclaim',
       `--token-file=${TOKEN_DIRECTORY}/token`,
     ],

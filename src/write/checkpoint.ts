@@ -1,9 +1,21 @@
 import { createHash } from 'node:crypto';
-import { closeSync, fstatSync, openSync, readFileSync, renameSync, unlinkSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
 import { type LogPosition, parseLogPosition } from '../follow/position.ts';
+import { parseResumePoint, type ResumePoint } from '../model/resume-point.ts';
 import type { OutputMark } from './output.ts';
 
 const VERSION = 1;
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = constants;
 
 /** A file output as a checkpoint knows it. `tail`: hash of the bytes before `length`. */
 export interface SavedOutput {
@@ -20,6 +32,8 @@ export interface Checkpoint {
   log: string;
   source: LogPosition;
   outputs: readonly SavedOutput[];
+  /** Where to go on reading the helper's feed. */
+  feed?: ResumePoint | undefined;
 }
 
 export function hashTail(tail: Buffer): string {
@@ -38,7 +52,9 @@ export function saved(mark: OutputMark): SavedOutput {
 export function writeCheckpoint(path: string, checkpoint: Checkpoint): void {
   const beside = `${path}.new`;
   const text = Buffer.from(`${JSON.stringify({ realpod: 'checkpoint', version: VERSION, ...checkpoint })}\n`);
-  const fd = openSync(beside, 'w', 0o644);
+  // Others may write to the directory too: what they put there is replaced, never written through.
+  rmSync(beside, { force: true });
+  const fd = openSync(beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644);
   try {
     let done = 0;
     while (done < text.length) done += writeSync(fd, text, done);
@@ -58,7 +74,7 @@ export function readCheckpoint(
 ): Checkpoint | { none: true } | { unusable: string } {
   let text: string;
   try {
-    const fd = openSync(path, 'r');
+    const fd = openSync(path, O_RDONLY | O_NOFOLLOW);
     try {
       if (!fstatSync(fd).isFile()) return { unusable: 'is not a regular file' };
       text = readFileSync(fd, 'utf8');
@@ -87,7 +103,7 @@ export function readCheckpoint(
     return { unusable: 'is damaged (a field is missing or wrong)' };
   }
   if (value.log !== log) return { unusable: `belongs to another log, ${value.log}` };
-  return { log, source, outputs };
+  return { log, source, outputs, feed: parseResumePoint(value.feed) };
 }
 
 function isSavedOutput(value: unknown): value is SavedOutput {

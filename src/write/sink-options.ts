@@ -2,6 +2,7 @@ import { statSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import type { LogPosition } from '../follow/position.ts';
 import { rotatedKind } from '../follow/rotation.ts';
+import type { ResumePoint } from '../model/resume-point.ts';
 
 /** `info`: worth knowing; `warn`: nothing lost; `error`: lines are, or may be, missing. `text` is one line for people. */
 export type OnNotice = (level: 'info' | 'warn' | 'error', text: string) => void;
@@ -14,6 +15,8 @@ export interface SinkOptions {
   /** The access log that is followed; a checkpoint of another one is not used. */
   log: string;
   onNotice?: OnNotice;
+  /** Where a later process may go on reading the feed; asked at each checkpoint. */
+  feed?: () => ResumePoint | undefined;
   /** Called after each checkpoint (without a state file: each write) with what is not needed any more, for the reclaimer. */
   onCheckpoint?: (position: LogPosition) => void;
   /** Wall clock, ms since the epoch. */

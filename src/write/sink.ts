@@ -1,16 +1,16 @@
-import { renameSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { canResume } from '../follow/log-directory.ts';
-import { beginning, type LogPosition } from '../follow/position.ts';
-import { type Checkpoint, readCheckpoint, saved, writeCheckpoint } from './checkpoint.ts';
-import { cutBack } from './cut-back.ts';
-import { Output, type OutputMark } from './output.ts';
-import { checkPaths, type OnNotice, SinkError, type SinkOptions, type SinkStats } from './sink-options.ts';
+import type { LogPosition } from '../follow/position.ts';
+import type { ResumePoint } from '../model/resume-point.ts';
+import { type Checkpoint, saved, writeCheckpoint } from './checkpoint.ts';
+import type { Output, OutputMark } from './output.ts';
+import { SinkError, type SinkOptions, type SinkStats } from './sink-options.ts';
 
 export * from './sink-options.ts';
 
-/** Each replaces a file, which some file systems answer only when its bytes are on the disk. */
-const CHECKPOINT_EVERY_MS = 1_000;
+/** Lines written to stdout after the last checkpoint come again after a SIGKILL: at most those of this long. */
+const CHECKPOINT_EVERY_MS = 200;
+/** Some file systems replace a file only when its bytes are on the disk: checkpoints take at most this share of the time. */
+const CHECKPOINT_SHARE = 1 / 50;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5000;
 const FULL_PIPE_MS = 5;
@@ -22,6 +22,8 @@ const CLOSE_MS = 2000;
 export class Sink {
   /** Where to go on reading: the last checkpoint's position, or the beginning. */
   readonly resume: LogPosition;
+  /** Where to go on reading the helper's feed, if the last checkpoint says so. */
+  readonly resumeFeed: ResumePoint | undefined;
   readonly stats: SinkStats;
   readonly #options: SinkOptions;
   readonly #log: string;
@@ -37,11 +39,20 @@ export class Sink {
   #commit: { source: LogPosition; marks: OutputMark[] };
   #dirty = true;
   #checkpointed = Number.NEGATIVE_INFINITY;
+  #everyMs = CHECKPOINT_EVERY_MS;
+  #state: string | undefined;
   #timer: NodeJS.Timeout | undefined;
   #reported = new Map<string, number>();
 
-  constructor(options: SinkOptions, outputs: Output[], resume: LogPosition, stats: SinkStats) {
+  constructor(
+    options: SinkOptions,
+    outputs: Output[],
+    { source: resume, feed }: Pick<Checkpoint, 'source' | 'feed'>,
+    stats: SinkStats,
+  ) {
     this.#options = options;
+    this.#state = options.state;
+    this.resumeFeed = feed;
     this.#log = resolve(options.log);
     this.#clock = options.clock ?? Date.now;
     this.#outputs = outputs;
@@ -63,7 +74,7 @@ export class Sink {
       for (const output of [...this.#outputs]) await this.#writeTo(output, chunks);
       this.stats.writes++;
       for (const chunk of chunks) this.stats.bytes += chunk.length;
-      this.#midBlock = end === undefined && this.#options.state !== undefined;
+      this.#midBlock = end === undefined && this.#state !== undefined;
       if (end) this.#committed(end);
       if (end && this.#reopenWanted.length > 0) await this.#reopen();
     });
@@ -95,7 +106,7 @@ export class Sink {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.checkpoint();
-    if (hangs) this.#notice('warn', 'an output takes nothing; closing without it');
+    if (hangs) this.#notice('warn', 'an output is blocked; closing without flushing it');
     else for (const output of this.#outputs) output.close();
     this.#outputs = [];
     for (const done of this.#reopenWanted.splice(0)) done();
@@ -137,7 +148,7 @@ export class Sink {
       try {
         rest = after(rest, await output.put(rest));
         retryMs = FIRST_RETRY_MS;
-        if (this.stats.stalled > 0) this.#notice('info', `${output.name}: takes lines again`);
+        if (this.stats.stalled > 0) this.#notice('info', `${output.name}: is writable again`);
         this.stats.stalled = 0;
         continue;
       } catch (error) {
@@ -145,7 +156,7 @@ export class Sink {
       }
       if (code === 'EPIPE') return this.#drop(output);
       if (this.#closing)
-        throw new SinkError('CLOSED', `${output.name}: closed while it takes nothing (${code})`);
+        throw new SinkError('CLOSED', `${output.name}: closed while it is blocked (${code})`);
       // A pipe that somebody made non-blocking: full, not broken.
       if (code === 'EAGAIN') {
         await this.#delay(FULL_PIPE_MS);
@@ -186,18 +197,18 @@ export class Sink {
   }
 
   #committed(source: LogPosition): void {
-    if (this.#options.state === undefined) {
+    if (this.#state === undefined) {
       this.#options.onCheckpoint?.(source);
       return;
     }
-    // A file that was begun is told at once: the one before it may be deleted any time, and no position in it could then be found again.
+    // A new file is recorded at once: the one before it may be deleted any time, and a position in it would then be lost.
     const before = this.#commit.source;
     const begun = before.ino !== source.ino || before.older !== source.older || before.offset === 0;
     this.#commit = { source, marks: this.#marks() };
     this.#dirty = true;
-    const due = this.#checkpointed + CHECKPOINT_EVERY_MS - this.#clock();
+    const due = this.#checkpointed + this.#everyMs - this.#clock();
     if (due <= 0 || begun) this.checkpoint();
-    else this.#timer ??= setTimeout(() => this.checkpoint(), Math.min(due, CHECKPOINT_EVERY_MS));
+    else this.#timer ??= setTimeout(() => this.checkpoint(), Math.min(due, this.#everyMs));
   }
 
   #marks(): OutputMark[] {
@@ -211,11 +222,17 @@ export class Sink {
   checkpoint(): string | undefined {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    const path = this.#options.state;
+    const path = this.#state;
     if (!this.#dirty || path === undefined) return undefined;
     const { source, marks } = this.#commit;
-    const checkpoint: Checkpoint = { log: this.#log, source, outputs: marks.map(saved) };
+    const checkpoint: Checkpoint = {
+      log: this.#log,
+      source,
+      outputs: marks.map(saved),
+      feed: this.#options.feed?.(),
+    };
     this.#checkpointed = this.#clock();
+    const begun = performance.now();
     try {
       writeCheckpoint(path, checkpoint);
     } catch (error) {
@@ -228,10 +245,19 @@ export class Sink {
       if (!this.#closing) this.#timer = setTimeout(() => this.checkpoint(), LAST_RETRY_MS);
       return code ?? 'unknown error';
     }
+    this.#everyMs = Math.max(CHECKPOINT_EVERY_MS, (performance.now() - begun) / CHECKPOINT_SHARE);
     this.#dirty = false;
     this.stats.checkpoints++;
     this.#options.onCheckpoint?.(source);
     return undefined;
+  }
+
+  /** From now on there is no state file, and what is written needs no checkpoint. */
+  dropCheckpoint(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#state = undefined;
+    this.#midBlock = false;
   }
 
   #complain(about: string, text: string): void {
@@ -261,78 +287,4 @@ function remedy(code: string | undefined): string {
   if (code === 'ENOSPC' || code === 'EDQUOT') return 'Free space on that volume';
   if (code === 'EROFS') return 'Mount that volume writable';
   return 'Look at that volume';
-}
-
-/**
- * Opens the outputs, cuts them back to the last checkpoint, and says where to go on reading.
- * Rejects with SinkError OPEN for a path that cannot be an output or a state file.
- */
-export async function openSink(options: SinkOptions): Promise<Sink> {
-  const notice = options.onNotice ?? (() => {});
-  checkPaths(options);
-  const stats: SinkStats = {
-    bytes: 0,
-    writes: 0,
-    retries: 0,
-    stalled: 0,
-    reopens: 0,
-    checkpoints: 0,
-    checkpointFailures: 0,
-    cutBytes: 0,
-  };
-  const outputs: Output[] = [];
-  for (const path of options.outputs) {
-    try {
-      outputs.push(await Output.open(path));
-    } catch (error) {
-      for (const output of outputs) output.close();
-      throw new SinkError('OPEN', `--output ${path}: cannot be opened (${(error as Error).message})`);
-    }
-  }
-  const checkpoint = loadCheckpoint(options, notice);
-  const source = checkpoint?.source ?? beginning((options.clock ?? Date.now)());
-  const midLine = source.midLine || source.older.some((older) => older.midLine);
-  // If the log cannot be read on from there (deleted or truncated while nobody read), what was written after the checkpoint could not be written again.
-  const again = canResume(options.log, source);
-  for (const output of outputs) {
-    const known = again ? checkpoint?.outputs.find((one) => one.path === output.path) : undefined;
-    const { cut, doubt } = known ? cutBack(output, known) : { cut: 0 };
-    stats.cutBytes += cut;
-    if (doubt !== undefined) notice('warn', doubt);
-    if (!output.endsWhole && !midLine) {
-      notice('warn', `${output.path}: ends in the middle of a line; a newline is added`);
-      await output.put([Buffer.from('\n')]);
-    }
-  }
-  const sink = new Sink(options, outputs, source, stats);
-  const code = sink.checkpoint();
-  if (code !== undefined && code !== 'ENOSPC' && code !== 'EDQUOT') {
-    await sink.close();
-    throw new SinkError(
-      'OPEN',
-      `--state ${options.state}: cannot be written (${code}); name a file in a writable directory`,
-    );
-  }
-  return sink;
-}
-
-/** An unusable checkpoint is set aside, never used and never overwritten: reading begins again, so lines may come twice but none is lost. */
-function loadCheckpoint({ state, log }: SinkOptions, notice: OnNotice): Checkpoint | undefined {
-  if (state === undefined) return undefined;
-  const read = readCheckpoint(state, resolve(log));
-  if ('none' in read) return undefined;
-  if (!('unusable' in read)) return read;
-  try {
-    renameSync(state, `${state}.unusable`);
-  } catch (error) {
-    throw new SinkError(
-      'OPEN',
-      `--state ${state} ${read.unusable} and cannot be set aside (${(error as Error).message})`,
-    );
-  }
-  notice(
-    'warn',
-    `--state ${state} ${read.unusable}. Set aside as ${state}.unusable; reading the log from its beginning, so lines may be in the output twice`,
-  );
-  return undefined;
 }

@@ -10,7 +10,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { LogReader } from '../../src/follow/reader.ts';
-import { openSink, type Sink } from '../../src/write/sink.ts';
+import { openSink } from '../../src/write/open-sink.ts';
+import type { Sink } from '../../src/write/sink.ts';
 import { LogWorld } from './log-world.ts';
 import { Random } from './random.ts';
 

@@ -1,6 +1,6 @@
 /** What the sidecar does with a log, without the join: follow, write, checkpoint. Killed by its parent. */
 import { openFollower } from '../../src/follow/follower.ts';
-import { openSink } from '../../src/write/sink.ts';
+import { openSink } from '../../src/write/open-sink.ts';
 
 const [log, output, state] = process.argv.slice(2) as [string, string, string];
 const sink = await openSink({

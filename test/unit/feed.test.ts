@@ -4,7 +4,8 @@ import type { Subscription } from '../../src/capture/capture.ts';
 import { decodeRecord, encodeRecord, RecordDecoder } from '../../src/feed/codec.ts';
 import { FEED_LIMITS, Feed } from '../../src/feed/feed.ts';
 import { Names } from '../../src/join/index/names.ts';
-import type { FeedRecord, Observation } from '../../src/model/feed.ts';
+import type { FeedRecord, Flow, Observation } from '../../src/model/feed.ts';
+import type { ResumePoint } from '../../src/model/resume-point.ts';
 
 const NGINX = '10.244.0.70';
 const OTHER = '10.244.0.71';
@@ -26,6 +27,15 @@ const request = (src: string, t: number, id: string): Observation => ({
   method: 'GET',
   path: '/a"b\\c\u00e9',
   bytes: 120,
+});
+
+const flow = (sport: number): Flow => ({
+  src: NGINX,
+  sport,
+  vip: '10.105.148.194',
+  vport: 10000,
+  ip: BACKEND,
+  port: 10000,
 });
 
 const open = (src: string, sport: number): Subscription['flows'][number] => ({
@@ -69,7 +79,7 @@ function start(limits: Partial<typeof FEED_LIMITS> = {}) {
       history: (ip) => (ip === BACKEND ? [{ kind: 'name', t: T0 - 60_000, ip, ...CART }] : []),
     },
   );
-  const read = async (addresses: string[], after?: number) => {
+  const read = async (addresses: string[], after?: number | ResumePoint) => {
     const records: FeedRecord[] = [];
     const decoder = new RecordDecoder();
     const opened = await feed.open(addresses, after, (text) => {
@@ -130,6 +140,87 @@ test('a reader that comes back in time goes on where it was, without a gap', asy
   assert.ok(again.records[1]?.kind === 'request' && again.records[1].id === 'two');
   assert.deepEqual(state.unsubscribed, []);
   again.reader.close();
+  feed.close();
+});
+
+test('a reader that remembers nothing goes on from a point: a gap up to it, what was open there, what followed', async () => {
+  const { feed, read } = start();
+  const first = await read([NGINX]);
+  feed.batch([request(NGINX, T0 + 1, 'one')], T0 + 1);
+  const after = first.records.at(-1)!.seq;
+  first.reader.close();
+  const t = T0 + 2;
+  const followed: Observation[] = [
+    { kind: 'close', t, via: 'conntrack', ...flow(40_001) },
+    { kind: 'open', t, via: 'conntrack', ...flow(40_002) },
+    request(NGINX, T0 + 3, 'two'),
+  ];
+  feed.batch(followed, T0 + 3);
+  const point = { instance: feed.instance, after, since: T0 + 1.5 };
+  const again = await read([NGINX], point);
+  assert.equal(kinds(again.records), 'gap gap name name open open open close open request tick');
+  const gaps = again.records.filter((record) => record.kind === 'gap');
+  assert.deepEqual(
+    gaps.map(({ source, t, from }) => [source, t, from]),
+    [
+      ['conntrack', T0 + 1.5, undefined],
+      ['tap', T0 + 1.5, undefined],
+    ],
+  );
+  const opens = again.records.filter((record) => record.kind === 'open');
+  // 40001 ended since then, 33454 carried a request, 40000 is open now. 40002 was opened since then: only its record comes.
+  assert.deepEqual(
+    opens.map(({ sport, preexisting }) => [sport, preexisting]),
+    [
+      [40_001, true],
+      [33_454, true],
+      [40_000, true],
+      [40_002, undefined],
+    ],
+  );
+  again.reader.close();
+  feed.close();
+});
+
+test('a reader that remembers nothing gets to know which of its connections cannot be read', async () => {
+  const { feed, read } = start();
+  const first = await read([NGINX]);
+  feed.batch([{ kind: 'unreadable', t: T0 + 1, via: 'tap', protocol: 'http2', ...flow(40_000) }], T0 + 1);
+  const after = first.records.at(-1)!.seq;
+  first.reader.close();
+  const again = await read([NGINX], { instance: feed.instance, after, since: T0 + 1 });
+  assert.equal(kinds(again.records), 'gap gap name name open unreadable tick');
+  feed.close();
+});
+
+test('a point of another helper, or one that is no longer held, is answered with a fresh start', async () => {
+  const { feed, read } = start({ ringBytes: 600 });
+  const first = await read([NGINX]);
+  const after = first.records.at(-1)!.seq;
+  const other = await read([NGINX], { instance: 'another', after, since: T0 - 9 });
+  assert.ok(other.records[0]?.kind === 'gap' && other.records[0].t >= T0 - 5);
+  for (let i = 0; i < 10; i++) feed.batch([request(NGINX, T0 + i, `id-${i}`)], T0 + i);
+  const late = await read([NGINX], { instance: feed.instance, after, since: T0 - 9 });
+  assert.ok(late.records[0]?.kind === 'gap' && late.records[0].t === T0 + 9);
+  assert.equal(feed.stats.resumed, 0);
+  feed.close();
+});
+
+test('records outside the sequence have no cursor, so that a feed cut among them is not taken up behind them', async () => {
+  const { feed, read } = start();
+  const { records } = await read([NGINX]);
+  assert.deepEqual(
+    records.map(({ kind, seq }) => [kind, seq > 0]),
+    [
+      ['gap', false],
+      ['gap', false],
+      ['name', false],
+      ['name', false],
+      ['open', false],
+    ],
+  );
+  feed.batch([request(NGINX, T0 + 1, 'one')], T0 + 1);
+  assert.ok(records.at(-1)!.seq > 0);
   feed.close();
 });
 

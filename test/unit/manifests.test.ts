@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -354,7 +354,8 @@ test('the sidecar’s container outlives a sidecar that ends, hands on signals, 
   );
   chmodSync(program, 0o755);
   const child = spawn(join(root, 'k8s/stay-up.sh'), ['sidecar', '--style=json'], {
-    env: { PATH: `${here}:${process.env.PATH}`, REALPOD_RESTART_SECONDS: '0' },
+    // The first failure of a minute is followed by a start at once.
+    env: { PATH: `${here}:${process.env.PATH}`, REALPOD_RESTART_SECONDS: '3600' },
     stdio: ['ignore', 'pipe', 'ignore'],
   });
   context.after(() => child.kill('SIGKILL'));
@@ -369,6 +370,68 @@ test('the sidecar’s container outlives a sidecar that ends, hands on signals, 
   assert.equal(await ended, 0);
 });
 
+test('the sidecar’s container waits from the second failure within a minute on', async (context) => {
+  const here = folder(context);
+  const program = join(here, 'realpod');
+  writeFileSync(program, '#!/bin/sh\necho started; exit 3\n');
+  chmodSync(program, 0o755);
+  const child = spawn(join(root, 'k8s/stay-up.sh'), ['sidecar'], {
+    env: { PATH: `${here}:${process.env.PATH}`, REALPOD_RESTART_SECONDS: '3600' },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  context.after(() => child.kill('SIGKILL'));
+  const said: string[] = [];
+  for await (const line of createInterface(child.stderr)) {
+    said.push(line.replace(/^realpod: ended with status 3, starting again in /, ''));
+    if (said.length === 2) child.kill('SIGTERM');
+  }
+  assert.deepEqual(said, ['0 s', '3600 s']);
+});
+
+test('help, other commands and bad options end the container', (context) => {
+  const here = folder(context);
+  const program = join(here, 'realpod');
+  writeFileSync(program, '#!/bin/sh\ncase $* in *bad*) exit 2 ;; esac\n');
+  chmodSync(program, 0o755);
+  const status = (...args: string[]): number | null =>
+    spawnSync(join(root, 'k8s/stay-up.sh'), args, {
+      env: { PATH: `${here}:${process.env.PATH}` },
+      timeout: 10_000,
+    }).status;
+  assert.equal(status('sidecar', '--help'), 0);
+  assert.equal(status('doctor', 'nginx.conf'), 0);
+  assert.equal(status('sidecar', '--bad'), 2);
+});
+
+test('nginx’s start waits until the feed is read, for ten seconds at most, and not where nginx runs already', (context) => {
+  const patch = parse(readFileSync(join(root, 'k8s/sidecar/sidecar.yaml'), 'utf8'));
+  const [{ args, lifecycle }] = patch.spec.template.spec.initContainers;
+  const [, , script] = lifecycle.postStart.exec.command as string[];
+  assert.ok(args.includes('--ready-file=/var/log/nginx/.realpod-ready'));
+  const here = folder(context);
+  const naps = join(here, 'naps');
+  const sleep = join(here, 'sleep');
+  const run = (): number => {
+    rmSync(naps, { force: true });
+    const path = `${here}:${process.env.PATH}`;
+    execFileSync('/bin/sh', ['-c', script!.replaceAll('/var/log/nginx', join(here, 'log'))], {
+      env: { PATH: path },
+    });
+    return existsSync(naps) ? readFileSync(naps, 'utf8').length : 0;
+  };
+  mkdirSync(join(here, 'log'));
+  // A sleep of the test's own, that only counts.
+  writeFileSync(sleep, `#!/bin/sh\n[ "$1" = 0.1 ] && printf . >> ${naps}\n`);
+  chmodSync(sleep, 0o755);
+  assert.equal(run(), 100);
+  writeFileSync(sleep, `#!/bin/sh\nprintf . >> ${naps}\ntouch ${here}/log/.realpod-ready\n`);
+  assert.equal(run(), 1);
+  assert.equal(run(), 0);
+  rmSync(join(here, 'log/.realpod-ready'));
+  writeFileSync(join(here, 'log/access.log'), 'a line\n');
+  assert.equal(run(), 0);
+});
+
 test('the log is created writable for the sidecar, errors go to nginx’s stderr, and a second start changes nothing', (context) => {
   const here = folder(context);
   const patch = parse(readFileSync(join(root, 'k8s/sidecar/sidecar.yaml'), 'utf8'));
@@ -377,6 +440,7 @@ test('the log is created writable for the sidecar, errors go to nginx’s stderr
     execFileSync('/bin/sh', ['-c', script.replaceAll('/var/log/nginx', here)]);
     return execFileSync('stat', ['-c', '%a %N', 'access.log', 'error.log'], { cwd: here, encoding: 'utf8' });
   };
+  writeFileSync(join(here, '.realpod-ready'), '');
   const first = run();
   assert.match(first, /^666 .*access\.log.*\n.*error\.log.* -> .*\/dev\/stderr/);
   assert.equal(run(), first);

@@ -6,7 +6,7 @@ import type { LogPosition } from '../../src/follow/position.ts';
 import { FlowIndex } from '../../src/join/index/flow-index.ts';
 import type { Observation } from '../../src/model/feed.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
-import { Pipeline } from '../../src/pipeline.ts';
+import { type FeedState, Pipeline } from '../../src/pipeline.ts';
 import { ReplaceStyle } from '../../src/rewrite/replace.ts';
 import { Style } from '../../src/rewrite/style.ts';
 
@@ -32,6 +32,7 @@ function start() {
   const index = new FlowIndex();
   const written: [text: string, offset: number | undefined][] = [];
   let now = T0;
+  let state: FeedState = 'read';
   let give: ((block: LogBlock | undefined) => void) | undefined;
   const asked = { hasten: 0 };
   const pipeline = new Pipeline({
@@ -47,6 +48,7 @@ function start() {
     style: new Style(new ReplaceStyle()),
     write: async (chunks, end) => void written.push([Buffer.concat(chunks).toString(), end?.offset]),
     requestTick() {},
+    feedState: () => state,
     onSettled() {},
     limits: { maxWaitMs: 2_000, maxBytes: 1e6, maxUnwrittenBytes: 1e6 },
     clock: () => now,
@@ -67,6 +69,10 @@ function start() {
     written,
     feed,
     read,
+    pipeline,
+    state: (next: FeedState) => {
+      state = next;
+    },
     at: (time: number) => {
       now = time;
     },
@@ -112,3 +118,60 @@ test('a line whose evidence was there before its reading waits with the others o
   assert.deepEqual(written, [[text, 200]]);
   await end();
 });
+
+test('lines wait beyond --max-wait for a feed that is expected back, and leave late once it is not', async () => {
+  const world = start();
+  world.state('returning');
+  await world.read(line('one', T0), 1);
+  world.at(T0 + 9_000);
+  world.pipeline.settle();
+  assert.deepEqual(world.written, []);
+  world.state('away');
+  world.pipeline.settle();
+  await turn();
+  assert.equal(world.written.length, 1);
+  assert.deepEqual(world.pipeline.counters.reasons, { late: 1 });
+  await world.end();
+});
+
+test('a feed that comes back settles the lines that waited for it', async () => {
+  const world = start();
+  world.state('returning');
+  world.at(T0 + 100);
+  await world.read(line('one', T0 + 50), 1);
+  world.at(T0 + 4_000);
+  world.state('read');
+  const { vip, vport } = FLOW;
+  world.feed(
+    { kind: 'gap', t: T0, source: 'tap' },
+    { kind: 'gap', t: T0, source: 'conntrack' },
+    { kind: 'open', t: T0 + 10, via: 'conntrack', ...FLOW, ip: '10.244.0.64' },
+    {
+      kind: 'request',
+      t: T0 + 49.5,
+      via: 'tap',
+      ...FLOW,
+      vip,
+      vport,
+      ip: '10.244.0.64',
+      id: 'one',
+      singleSegment: true,
+    },
+    { kind: 'tick', t: T0 + 4_000 },
+  );
+  await turn();
+  assert.match(world.written[0]![0], /^10\.244\.0\.64:10000 /);
+  await world.end();
+});
+
+for (const state of ['returning', 'away'] as const) {
+  test(`at the end lines do not wait for a feed that is ${state}`, async () => {
+    const world = start();
+    world.state(state);
+    await world.read(line('one', T0), 1);
+    assert.deepEqual(world.written, []);
+    // The clock of this world stands still: only giving up on the feed lets them go.
+    await world.end();
+    assert.equal(world.written.length, 1);
+  });
+}

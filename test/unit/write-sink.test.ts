@@ -4,11 +4,13 @@ import {
   appendFileSync,
   copyFileSync,
   existsSync,
+  lstatSync,
   mkdtempSync,
   readFileSync,
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -17,7 +19,8 @@ import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import type { LogPosition } from '../../src/follow/position.ts';
 import { LogReader } from '../../src/follow/reader.ts';
-import { openSink, type Sink, type SinkError, type SinkOptions } from '../../src/write/sink.ts';
+import { openSink } from '../../src/write/open-sink.ts';
+import type { Sink, SinkError, SinkOptions } from '../../src/write/sink.ts';
 
 let dir: string;
 let log: string;
@@ -231,7 +234,7 @@ test('closing gives up on an output that takes nothing', async () => {
 
 test('a stdout pipe without reader: going on with the file, or an error when it was the only output', async () => {
   const script = `
-    import { openSink } from ${JSON.stringify(resolve('src/write/sink.ts'))};
+    import { openSink } from ${JSON.stringify(resolve('src/write/open-sink.ts'))};
     const sink = await openSink({ outputs: process.argv.slice(1), log: ${JSON.stringify(log)}, onNotice: (level, text) => console.error(level, text) });
     process.stdin.once('data', async () => {
       try {
@@ -296,4 +299,54 @@ test('paths that cannot be an output or a state file are refused with a clear li
     );
   }
   assert.equal(existsSync(join(dir, 'none')), false);
+});
+
+test('a state file where this process may not write: it is said, lines are written, and no checkpoint is', async () => {
+  // Nobody may create files there, root included: a log volume that belongs to another user.
+  const sink = await open({ state: '/sys/kernel/realpod-state' });
+  assert.match(notices.join('\n'), /cannot be written \(E(ACCES|PERM|ROFS)\); going on without a checkpoint/);
+  await pass(sink, 'one\ntwo\n');
+  await sink.close();
+  assert.equal(readFileSync(out, 'utf8'), 'one\ntwo\n');
+  assert.equal(sink.stats.checkpoints, 0);
+});
+
+test('a link where the checkpoint is written is replaced, not followed', async () => {
+  const victim = join(dir, 'victim');
+  writeFileSync(victim, 'precious');
+  symlinkSync(victim, `${state}.new`);
+  symlinkSync(victim, state);
+  const sink = await open();
+  await pass(sink, 'one\n');
+  await sink.close();
+  assert.equal(readFileSync(victim, 'utf8'), 'precious');
+  assert.equal(lstatSync(state).isFile(), true);
+});
+
+test('the place in the feed is kept with the place in the log', async () => {
+  const point = { instance: 'a', after: 7, since: 1_764_837_843_000.5 };
+  const sink = await open({ feed: () => point });
+  await pass(sink, 'one\n');
+  await sink.close();
+  const again = await open();
+  assert.deepEqual(again.resumeFeed, point);
+  await again.close();
+  writeFileSync(state, readFileSync(state, 'utf8').replace('"after":7', '"after":-7'));
+  const damaged = await open();
+  assert.equal(damaged.resumeFeed, undefined);
+  assert.notEqual(damaged.resume.ino, '');
+  await damaged.close();
+});
+
+test('what is written within 200 ms of a checkpoint waits for the next one', async () => {
+  const sink = await open();
+  const at = await pass(sink, 'one\n');
+  const before = sink.stats.checkpoints;
+  now += 100;
+  await sink.write([Buffer.from('two\n')], { ...at, offset: 8 });
+  assert.equal(sink.stats.checkpoints, before);
+  now += 5_000;
+  await sink.write([Buffer.from('three\n')], { ...at, offset: 14 });
+  assert.equal(sink.stats.checkpoints, before + 1);
+  await sink.close();
 });

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import type { Capture } from '../../capture/capture.ts';
 import type { Feed, NameLookup } from '../../feed/feed.ts';
+import { INSTANCE_HEADER, type ResumePoint } from '../../model/resume-point.ts';
 import { type App, HttpError, type Request } from '../app.ts';
 
 /**
@@ -40,6 +41,9 @@ export interface FeedRoutes {
 interface FeedQuery {
   src: string[];
   after?: number;
+  /** With `since`: the reader remembers nothing of what was before `after` (`ResumePoint`). */
+  instance?: string;
+  since?: number;
   prompt?: boolean;
 }
 
@@ -50,6 +54,18 @@ interface LookupQuery {
 }
 
 const srcSchema = { type: 'array', items: { type: 'string' }, minItems: 1, maxItems: MAX_ADDRESSES };
+
+/** Where a reader begins: undefined for a fresh start. */
+function startOf({ after, instance, since }: FeedQuery, own: string): number | ResumePoint | undefined {
+  if (after === undefined) return undefined;
+  // The schema lets infinity pass.
+  if (!Number.isSafeInteger(after) || (since !== undefined && !Number.isFinite(since))) {
+    throw new HttpError(400, 'bad-parameter', 'after: is no cursor', 'give the seq of a record');
+  }
+  // A clock that was set back can give a new process the numbers of an earlier one.
+  if (instance !== undefined && instance !== own) return undefined;
+  return since === undefined ? after : { instance: own, after, since };
+}
 
 /** `/v1/feed`, `/v1/watermark` and `/v1/lookup`: what a sidecar asks of the helper. */
 export function addFeedRoutes(app: App, routes: FeedRoutes): void {
@@ -92,6 +108,8 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
           properties: {
             src: srcSchema,
             after: { type: 'integer', minimum: 0 },
+            instance: { type: 'string', maxLength: 64 },
+            since: { type: 'number' },
             prompt: { type: 'boolean' },
           },
         },
@@ -99,11 +117,8 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
     },
     async (request, reply) => {
       const addresses = await admit(request, request.query.src);
-      const { after, prompt } = request.query;
-      // The schema lets infinity pass.
-      if (after !== undefined && !Number.isSafeInteger(after)) {
-        throw new HttpError(400, 'bad-parameter', 'after: is no cursor', 'give the seq of a record');
-      }
+      const { prompt } = request.query;
+      const from = startOf(request.query, feed.instance);
       const { raw } = reply;
       let gone = raw.destroyed;
       raw.once('close', () => {
@@ -111,7 +126,11 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
       });
       const begin = (): void => {
         if (raw.headersSent) return;
-        raw.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
+        raw.writeHead(200, {
+          'content-type': 'application/x-ndjson',
+          'cache-control': 'no-store',
+          [INSTANCE_HEADER]: feed.instance,
+        });
         raw.flushHeaders();
       };
       const write = (text: string): void => {
@@ -122,7 +141,7 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
           raw.destroy();
         }
       };
-      const opened = await feed.open(addresses, after, write, prompt);
+      const opened = await feed.open(addresses, from, write, prompt);
       if ('refused' in opened) {
         throw new HttpError(
           503,

@@ -1,0 +1,54 @@
+import type { SnapshotObservation } from '../capture/capture.ts';
+import type { Flow } from '../model/feed.ts';
+import { decodeRecord } from './codec.ts';
+
+/**
+ * The connections that were open at a place in the feed, given the records after it (`texts`, in order) and what is open
+ * at their end (`flows`): those whose first record is not their opening. One that ended since then may have served a
+ * request until it ended, so it has to be known too.
+ *
+ * `since`: an upper bound of the openings, ms since the epoch.
+ */
+export function openedBefore(
+  texts: Iterable<string>,
+  flows: readonly SnapshotObservation[],
+  since: number,
+): SnapshotObservation[] {
+  const openedAfter = new Set<string>();
+  const before = new Map<string, Flow>();
+  for (const text of texts) {
+    const record = decodeRecord(text);
+    if (typeof record === 'string' || record === undefined) continue;
+    if (record.kind === 'tick' || record.kind === 'gap' || record.kind === 'name') continue;
+    if (record.via === 'kernel-log') continue;
+    const key = keyOf(record);
+    if (openedAfter.has(key) || before.has(key)) continue;
+    if (record.kind === 'open' && !record.preexisting) openedAfter.add(key);
+    else before.set(key, record);
+  }
+  const unreadable: SnapshotObservation[] = [];
+  for (const flow of flows) {
+    const key = keyOf(flow);
+    if (openedAfter.has(key)) continue;
+    if (flow.kind === 'unreadable') unreadable.push(flow);
+    else before.set(key, flow);
+  }
+  return [...[...before.values()].map((flow) => preexisting(flow, since)), ...unreadable];
+}
+
+/** Whether a record, as text, says something of a connection that holds until its end. */
+export function isLasting(text: string): boolean {
+  return text.startsWith('{"kind":"unreadable"');
+}
+
+function preexisting(flow: Flow | SnapshotObservation, since: number): SnapshotObservation {
+  if ('kind' in flow && flow.kind === 'open') return { ...flow, t: since, preexisting: true };
+  const { src, sport, vip, vport, ip, port } = flow;
+  const dialled = vip === undefined || vport === undefined ? {} : { vip, vport };
+  const open = { kind: 'open', t: since, via: 'conntrack', preexisting: true } as const;
+  return { ...open, src, sport, ...dialled, ip, port };
+}
+
+function keyOf({ src, sport, vip, vport, ip, port }: Flow): string {
+  return `${src} ${sport} ${vip ?? ''} ${vport ?? ''} ${ip} ${port}`;
+}

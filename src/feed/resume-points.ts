@@ -1,0 +1,42 @@
+import type { FeedRecord } from '../model/feed.ts';
+import type { ResumePoint } from '../model/resume-point.ts';
+
+/**
+ * How old the point is that is handed out (ms), if the feed has been read for so long. A line that is read after a
+ * restart is settled only if its request began after the point's `since`: this covers requests that take as long.
+ */
+const AGE_MS = 10_000;
+const STEP_MS = 1_000;
+
+/** Places in the feed of one helper where a later process may begin to read again. */
+export class ResumePoints {
+  /** Oldest first: at most AGE_MS / STEP_MS and two. */
+  #points: { after: number; since: number; at: number }[] = [];
+  #instance: string | undefined;
+  /** The latest time of any record so far, ms since the epoch. */
+  #latest = -Infinity;
+
+  /** The feed of this helper begins, or goes on. Undefined: it does not say which it is. */
+  connected(instance: string | undefined): void {
+    if (instance !== this.#instance) this.#points = [];
+    this.#instance = instance;
+  }
+
+  /** Records that have come. `cursor`: the youngest `seq` up to here; `now`: ms since the epoch. */
+  read(records: readonly FeedRecord[], cursor: number, now: number): void {
+    // No event is after its record's time, so whatever is later than all these times is still to come.
+    for (const { kind, t } of records) if (kind !== 'name' && t > this.#latest) this.#latest = t;
+    if (this.#instance === undefined || cursor <= 0 || this.#latest === -Infinity) return;
+    const last = this.#points.at(-1);
+    if (last && Math.abs(now - last.at) < STEP_MS) return;
+    // Times on the wire are rounded to microseconds.
+    this.#points.push({ after: cursor, since: this.#latest + 0.001, at: now });
+    while (this.#points.length > 1 && Math.abs(now - this.#points[1]!.at) >= AGE_MS) this.#points.shift();
+  }
+
+  get oldest(): ResumePoint | undefined {
+    const point = this.#points[0];
+    if (!point || this.#instance === undefined) return undefined;
+    return { instance: this.#instance, after: point.after, since: point.since };
+  }
+}

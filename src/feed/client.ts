@@ -103,6 +103,8 @@ class Puller implements FeedSource {
   /** Until when the feed is expected back, ms of the monotonic clock. */
   #returnsBy = -Infinity;
   #backoff = MIN_BACKOFF_MS;
+  /** The feed under way has brought records for STEADY_MS. */
+  #steady = false;
   #request: http.ClientRequest | undefined;
   #retry: NodeJS.Timeout | undefined;
   #watchdog: NodeJS.Timeout | undefined;
@@ -240,7 +242,10 @@ class Puller implements FeedSource {
         return;
       }
       if (records.length > 0) {
-        if (this.stats.lastAt - begunAt >= STEADY_MS) this.#backoff = MIN_BACKOFF_MS;
+        if (this.stats.lastAt - begunAt >= STEADY_MS) {
+          this.#backoff = MIN_BACKOFF_MS;
+          this.#steady = true;
+        }
         this.stats.records += records.length;
         this.#cursor = youngest(records, this.#cursor);
         this.#options.onRecords(records);
@@ -329,7 +334,8 @@ class Puller implements FeedSource {
   }
 
   #ended(why: string): void {
-    if (this.stats.connected) this.#returnsBy = performance.now() + RETURN_MS;
+    if (this.#steady) this.#returnsBy = performance.now() + RETURN_MS;
+    this.#steady = false;
     this.stats.connected = false;
     clearTimeout(this.#watchdog);
     if (this.#stopped) return;

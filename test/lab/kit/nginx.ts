@@ -33,7 +33,7 @@ export async function startNginx(
   scene: Scene,
   pod: Pod,
   dir: string,
-  options: { workers: number; http: string; main?: string },
+  options: { workers: number; http: string; main?: string; env?: NodeJS.ProcessEnv },
 ): Promise<Nginx> {
   mkdirSync(dir, { recursive: true });
   const conf = join(dir, 'nginx.conf');
@@ -58,7 +58,8 @@ ${options.http}
 }
 `,
   );
-  const child = scene.spawnIn(pod, 'nginx', ['-e', errorLog, '-c', conf, '-g', 'daemon off;']);
+  const args = ['-e', errorLog, '-c', conf, '-g', 'daemon off;'];
+  const child = scene.spawnIn(pod, 'nginx', args, options.env ? { env: options.env } : {});
   await until(`nginx in ${pod.name}`, () => {
     if (child.exitCode !== null)
       throw new Error(`lab: nginx in ${pod.name} ended: ${readFileSync(errorLog, 'utf8').trim()}`);
@@ -94,6 +95,8 @@ export interface FrontOptions {
   main?: string;
   /** Parameters of access_log, such as `buffer=32k flush=1s`. */
   logParameters?: string;
+  /** Environment of nginx, added to the lab's. */
+  env?: NodeJS.ProcessEnv;
   /** Leave out `proxy_set_header X-Request-ID`. */
   withoutIdHeader?: boolean;
 }
@@ -131,8 +134,8 @@ ${locations.join('\n')}
 
 export async function startFront(scene: Scene, pod: Pod, dir: string, options: FrontOptions): Promise<Nginx> {
   const http = frontHttp(scene, dir, options);
-  const main = options.main ? { main: options.main } : {};
-  return startNginx(scene, pod, dir, { workers: options.workers ?? 1, http, ...main });
+  const { main, env, workers = 1 } = options;
+  return startNginx(scene, pod, dir, { workers, http, ...(main ? { main } : {}), ...(env ? { env } : {}) });
 }
 
 /** Sizes in bytes that `…/size/N` serves. */
@@ -174,13 +177,17 @@ ${statuses.map((code) => `    location ~ /status/${code}$ { return ${code}; }`).
   }`;
 }
 
-/** Starts the fast backend in every pod of the scene, on these ports. */
-export async function startBackends(scene: Scene, ports: readonly number[]): Promise<Nginx[]> {
+/** Starts the fast backend in these pods, on these ports. Default: in every pod of the scene. */
+export async function startBackends(
+  scene: Scene,
+  ports: readonly number[],
+  pods: readonly Pod[] = scene.pods,
+): Promise<Nginx[]> {
   const files = join(scene.dir, 'files');
   mkdirSync(files, { recursive: true });
   for (const size of SIZES) writeFileSync(join(files, String(size)), Buffer.alloc(size, 'x'));
   return Promise.all(
-    scene.pods.map((pod) => {
+    pods.map((pod) => {
       const dir = join(scene.dir, pod.name);
       return startNginx(scene, pod, dir, { workers: 1, http: backendHttp(dir, files, ports) });
     }),

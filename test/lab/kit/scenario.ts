@@ -48,7 +48,9 @@ export function dropLines(bytes: Buffer, count: number): Buffer {
 export function podLogs(scene: Scene): string[] {
   return scene.pods
     .flatMap(({ name }) =>
-      ['served.log', 'odd-served.log', 'protocol-served.log'].map((log) => join(scene.dir, name, log)),
+      ['served.log', 'odd-served.log', 'protocol-served.log', 'both-served.log'].map((log) =>
+        join(scene.dir, name, log),
+      ),
     )
     .filter((path) => existsSync(path));
 }

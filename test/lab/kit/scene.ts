@@ -32,6 +32,8 @@ export interface ServiceSpec {
   targetPort: number;
   /** Indexes of the backend pods behind it. */
   pods: readonly number[];
+  /** Whether a process with the node's own network (hostNetwork) is behind it too, at `UPLINK_IP`. */
+  onNode?: boolean;
   clusterIp?: string;
   nodePort?: number;
   externalIps?: readonly string[];
@@ -202,10 +204,10 @@ export async function createScene(options: SceneOptions = {}): Promise<Scene> {
             name: `default/${s.name}:http`,
             clusterIp: s.clusterIp,
             port: s.port,
-            endpoints: s.pods.map((i) => ({
-              ip: family === 6 ? pods[i]!.ip6 : pods[i]!.ip,
-              port: s.targetPort,
-            })),
+            endpoints: [
+              ...s.pods.map((i) => (family === 6 ? pods[i]!.ip6 : pods[i]!.ip)),
+              ...(s.onNode ? [UPLINK_IP] : []),
+            ].map((ip) => ({ ip, port: s.targetPort })),
             nodePort: s.nodePort,
             externalIps: s.externalIps,
             affinitySeconds: s.affinitySeconds,

@@ -6,7 +6,13 @@ import { FRONT_PORT, PATIENCE } from './nginx.ts';
 import type { RawResult, Session } from './raw.ts';
 import type { Pod, RunOptions, Scene } from './scene.ts';
 
-type LabProgram = 'load.ts' | 'odd-backend.ts' | 'protocol-backend.ts' | 'raw.ts' | 'api-server.ts';
+type LabProgram =
+  | 'load.ts'
+  | 'odd-backend.ts'
+  | 'protocol-backend.ts'
+  | 'both-backend.ts'
+  | 'raw.ts'
+  | 'api-server.ts';
 
 /** Arguments that make `node` run one of the lab's own programs. */
 export function labProgram(name: LabProgram, ...args: string[]): string[] {
@@ -85,6 +91,15 @@ export function startOdd(
 ): Promise<void> {
   const log = podLog(scene, pod, 'odd-served.log');
   return startBackend(scene, pod, 'odd-backend.ts', [String(port), log, String(slowestMs), String(failing)]);
+}
+
+/** Starts the backend of HTTP/1 and HTTP/2 on one port in every pod; resolves when all listen. */
+export async function startBoth(scene: Scene, port: number): Promise<void> {
+  await Promise.all(
+    scene.pods.map((pod) =>
+      startBackend(scene, pod, 'both-backend.ts', [String(port), podLog(scene, pod, 'both-served.log')]),
+    ),
+  );
 }
 
 export interface ProtocolPorts {

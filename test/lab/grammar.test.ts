@@ -8,6 +8,7 @@ import { compare } from './kit/check.ts';
 import { STREAM } from './kit/formats.ts';
 import type { LoadPlan } from './kit/load.ts';
 import { startBackends } from './kit/nginx.ts';
+import { nginxUnderTest } from './kit/nginx-build.ts';
 import { caughtUp, startHelper, startSidecar } from './kit/product.ts';
 import { labCanRun } from './kit/requirements.ts';
 import { writeResults } from './kit/results.ts';
@@ -289,7 +290,9 @@ describe("nginx's upstream grammar", {
       )
       .join('\n');
     const file = join(scene.dir, 'stream.log');
-    const main = `load_module ${STREAM_MODULE};
+    // Debian builds it as a module of its own.
+    const module = nginxUnderTest().name === 'debian' ? `load_module ${STREAM_MODULE};` : '';
+    const main = `${module}
 stream {
   log_format lab '${STREAM}';
   access_log ${file} lab;

@@ -2,6 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { DEBIAN, type NginxBuild, nginxUnderTest } from './nginx-build.ts';
 import { endChild, type Pod, type Scene } from './scene.ts';
 
 export const FRONT_PORT = 8080;
@@ -33,7 +34,7 @@ export async function startNginx(
   scene: Scene,
   pod: Pod,
   dir: string,
-  options: { workers: number; http: string; main?: string; env?: NodeJS.ProcessEnv },
+  options: { workers: number; http: string; main?: string; build?: NginxBuild; env?: NodeJS.ProcessEnv },
 ): Promise<Nginx> {
   mkdirSync(dir, { recursive: true });
   const conf = join(dir, 'nginx.conf');
@@ -58,8 +59,9 @@ ${options.http}
 }
 `,
   );
-  const args = ['-e', errorLog, '-c', conf, '-g', 'daemon off;'];
-  const child = scene.spawnIn(pod, 'nginx', args, options.env ? { env: options.env } : {});
+  const { command } = options.build ?? DEBIAN;
+  const args = ['-p', dir, '-e', errorLog, '-c', conf, '-g', 'daemon off;'];
+  const child = scene.spawnIn(pod, command, args, options.env ? { env: options.env } : {});
   await until(`nginx in ${pod.name}`, () => {
     if (child.exitCode !== null)
       throw new Error(`lab: nginx in ${pod.name} ended: ${readFileSync(errorLog, 'utf8').trim()}`);
@@ -99,6 +101,8 @@ export interface FrontOptions {
   env?: NodeJS.ProcessEnv;
   /** Leave out `proxy_set_header X-Request-ID`. */
   withoutIdHeader?: boolean;
+  /** Default: the build that REALPOD_NGINX names. */
+  build?: NginxBuild;
 }
 
 const quote = (text: string) => `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
@@ -134,8 +138,9 @@ ${locations.join('\n')}
 
 export async function startFront(scene: Scene, pod: Pod, dir: string, options: FrontOptions): Promise<Nginx> {
   const http = frontHttp(scene, dir, options);
-  const { main, env, workers = 1 } = options;
-  return startNginx(scene, pod, dir, { workers, http, ...(main ? { main } : {}), ...(env ? { env } : {}) });
+  const { main, env, workers = 1, build = nginxUnderTest() } = options;
+  const more = { ...(main === undefined ? {} : { main }), ...(env ? { env } : {}) };
+  return startNginx(scene, pod, dir, { workers, http, build, ...more });
 }
 
 /** Sizes in bytes that `…/size/N` serves. */

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { arch, cpus, release } from 'node:os';
 import type { Comparison } from './check.ts';
+import { nginxUnderTest } from './nginx-build.ts';
 import { LAB_PATH } from './requirements.ts';
 
 /** One scenario's figures. */
@@ -97,7 +98,7 @@ export function writeSection(
   const machine = [
     `Linux ${release().split('-')[0]} ${arch()}, ${cpus().length} CPUs`,
     `Node ${process.version}`,
-    version('sh', ['-c', 'nginx -v 2>&1']).replace('nginx version: ', ''),
+    version('sh', ['-c', `${nginxUnderTest().command} -v 2>&1`]).replace('nginx version: ', ''),
     version('iptables', ['-V']),
     version('nft', ['-v']),
   ].join('; ');

@@ -1,16 +1,16 @@
 import { CaptureError } from './capture/error.ts';
-import { inCluster, openApi } from './cluster/api.ts';
+import { inCluster, openApi, opening } from './cluster/api.ts';
 import { createAuthorizer } from './cluster/authorize.ts';
 import { createNames } from './cluster/names.ts';
 import { createReviewer } from './cluster/token.ts';
 import type { HelperOptions } from './config/commands.ts';
 import { nameOf, UsageError } from './config/option.ts';
 import type { Feed } from './feed/feed.ts';
-import { type App, listen } from './http/app.ts';
+import { type App, listen, untilFree } from './http/app.ts';
 import { type Cluster, createHelperApp } from './http/helper/app.ts';
 import { type Log, stderrLog } from './log.ts';
 import { untilSignal } from './signals.ts';
-import { type Captured, startCapture } from './start-capture.ts';
+import { type Captured, prepareCapture } from './start-capture.ts';
 
 /** `realpod helper`: runs until SIGTERM or SIGINT. */
 export async function runHelper(options: HelperOptions): Promise<number> {
@@ -20,14 +20,22 @@ export async function runHelper(options: HelperOptions): Promise<number> {
   let cluster: Cluster | undefined;
   let app: App | undefined;
   try {
-    captured = await startCapture(options, log);
-    const { feed, capture } = captured;
-    cluster = await joinCluster(options, feed, log);
+    const { start, ...unstarted } = prepareCapture(options, log);
+    const { feed, capture } = unstarted;
+    const { joined, found } = joinCluster(options, feed, log);
+    cluster = joined;
+    const { host, port } = options.listen;
+    // In a cluster the new helper of a node starts while the old one still runs: it takes over within milliseconds.
+    const ended = inCluster()
+      ? await Promise.race([untilFree(host, port, log), stopped, found.then(never)])
+      : undefined;
+    if (ended !== undefined) return 0;
+    captured = unstarted;
+    await start();
     feed.connect(capture, cluster.names);
     app = createHelperApp(captured, cluster, log);
-    const { host, port } = options.listen;
     log('info', `serving the feed on port ${await listen(app, host, port)}`);
-    log('info', `ending on ${await stopped}`);
+    log('info', `received ${await Promise.race([stopped, found.then(never)])}: ending`);
     return 0;
   } catch (error) {
     if (error instanceof UsageError) throw error;
@@ -40,6 +48,8 @@ export async function runHelper(options: HelperOptions): Promise<number> {
   }
 }
 
+const never = (): Promise<never> => new Promise(() => {});
+
 /** One line for people, without a stack: these are conditions of the machine. */
 function whyNot(error: unknown, options: HelperOptions): string {
   const message = error instanceof Error ? error.message : String(error);
@@ -50,7 +60,12 @@ function whyNot(error: unknown, options: HelperOptions): string {
   return message;
 }
 
-async function joinCluster(options: HelperOptions, feed: Feed, log: Log): Promise<Cluster> {
+/** `found` rejects where the API server's address or credentials cannot be read. Nothing here waits for it. */
+function joinCluster(
+  options: HelperOptions,
+  feed: Feed,
+  log: Log,
+): { joined: Cluster; found: Promise<unknown> } {
   const kubeconfig = options.kubeconfig;
   const within = kubeconfig !== undefined || inCluster();
   const mode = options.auth ?? (inCluster() ? 'token' : 'source-ip');
@@ -60,14 +75,16 @@ async function joinCluster(options: HelperOptions, feed: Feed, log: Log): Promis
         `${nameOf(options, 'auth')}: token needs a cluster to verify tokens; give --kubeconfig, or --auth source-ip`,
       );
     }
-    return {
+    const joined = {
       names: undefined,
       reviewer: undefined,
       authorizer: createAuthorizer({ mode }),
       close: async () => {},
     };
+    return { joined, found: Promise.resolve() };
   }
-  const api = await openApi(kubeconfig);
+  const found = openApi(kubeconfig);
+  const api = opening(found);
   const names = createNames({ api, onName: (record) => feed.name(record), log });
   names.start();
   const reviewer = mode === 'token' ? createReviewer(api, log) : undefined;
@@ -75,5 +92,5 @@ async function joinCluster(options: HelperOptions, feed: Feed, log: Log): Promis
     mode === 'token' && reviewer
       ? createAuthorizer({ mode, reviewer, names, node: process.env.NODE_NAME })
       : createAuthorizer({ mode: mode === 'none' ? 'none' : 'source-ip' });
-  return { names, reviewer, authorizer, close: () => names.stop() };
+  return { joined: { names, reviewer, authorizer, close: () => names.stop() }, found };
 }

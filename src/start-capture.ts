@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Capture } from './capture/capture.ts';
 import { createCapture } from './capture/create.ts';
 import type { CaptureOptions } from './config/commands.ts';
@@ -14,8 +15,18 @@ export interface Captured {
   close(): Promise<void>;
 }
 
+/** How long the last records and watermarks may take at the end (ms). */
+const LAST_FLUSH_MS = 500;
+
 /** Rejects with CaptureError where this machine or its rights do not allow it, and with UsageError. */
 export async function startCapture(options: CaptureOptions, log: Log): Promise<Captured> {
+  const { start, ...captured } = prepareCapture(options, log);
+  await start();
+  return captured;
+}
+
+/** The same before anything is opened. Nobody may read the feed before `start` has resolved. */
+export function prepareCapture(options: CaptureOptions, log: Log): Captured & { start(): Promise<void> } {
   const feed = new Feed(Date.now);
   const capture = createCapture(
     {
@@ -33,12 +44,19 @@ export async function startCapture(options: CaptureOptions, log: Log): Promise<C
     },
     feed,
   );
-  await capture.start();
-  feed.connect(capture);
+  let started = false;
   return {
     feed,
     capture,
+    async start() {
+      await capture.start();
+      feed.connect(capture);
+      started = true;
+    },
     async close() {
+      // Lines of requests up to here can be settled without whoever comes next.
+      const flushed = started && feed.addresses.length > 0 ? feed.flush(feed.addresses) : undefined;
+      await Promise.race([flushed?.catch(() => {}), delay(LAST_FLUSH_MS, undefined, { ref: false })]);
       feed.close();
       await capture.close();
     },

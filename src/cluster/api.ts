@@ -7,22 +7,23 @@ const POD_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 /** Largest answer and largest watch event that is taken, in characters. */
 const MAX_TEXT = 64 * 1024 * 1024;
 const CALL_TIMEOUT_MS = 60_000;
-/** A watch that asked for bookmarks hears one about every minute; after this silence the connection counts as dead. */
-const SILENCE_MS = 180_000;
+/** A watch that asked for bookmarks gets one about every minute. A connection without a byte for this long is closed. */
+const SILENCE_MS = 90_000;
 
 /** An API server's refusal, or that it could not be reached. `status`: the HTTP code, 0 without an answer. */
 export class ApiError extends Error {
   override readonly name = 'ApiError';
   readonly status: number;
-  constructor(status: number, message: string) {
+  /** It was connected and sent nothing for too long. */
+  readonly silent: boolean;
+  constructor(status: number, message: string, silent = false) {
     super(message);
     this.status = status;
+    this.silent = silent;
   }
 }
 
 export interface ApiServer {
-  /** For messages: where the API server is. */
-  readonly url: string;
   /** One request and its whole JSON answer. Rejects with `ApiError` unless the status is 2xx. */
   call(method: 'GET' | 'POST', path: string, body?: object, signal?: AbortSignal): Promise<unknown>;
   /** A GET whose answer is one JSON object a line; `onOpen` when it begins. Resolves when the server ends it in good order. */
@@ -69,6 +70,16 @@ export async function openApi(kubeconfig?: string): Promise<ApiServer> {
   return serverAt(cluster.server.replace(/\/$/, ''), (options) => config.applyToHTTPSOptions(options));
 }
 
+class Silence extends Error {}
+
+/** The API server while it is still being found: calls wait for that. */
+export function opening(server: Promise<ApiServer>): ApiServer {
+  return {
+    call: async (...parameters) => (await server).call(...parameters),
+    stream: async (...parameters) => (await server).stream(...parameters),
+  };
+}
+
 function serverAt(url: string, authenticate: (options: RequestOptions) => Promise<void>): ApiServer {
   const open = async (
     method: string,
@@ -91,15 +102,16 @@ function serverAt(url: string, authenticate: (options: RequestOptions) => Promis
     const send = url.startsWith('https:') ? httpsRequest : httpRequest;
     return new Promise((resolve, reject) => {
       const request = send(url + path, options, resolve);
-      request.setTimeout(silenceMs, () => request.destroy(new Error(`silent for ${silenceMs / 1000} s`)));
+      request.setTimeout(silenceMs, () => request.destroy(new Silence(`silent for ${silenceMs / 1000} s`)));
       request.on('socket', (socket) => socket.setKeepAlive(true, 30_000));
-      request.on('error', (error) => reject(new ApiError(0, `API server at ${url}: ${error.message}`)));
+      request.on('error', (error) =>
+        reject(new ApiError(0, `API server at ${url}: ${error.message}`, error instanceof Silence)),
+      );
       request.end(text);
     });
   };
 
   return {
-    url,
     async call(method, path, body, signal) {
       const limit = AbortSignal.timeout(CALL_TIMEOUT_MS);
       const response = await open(
@@ -130,7 +142,8 @@ function serverAt(url: string, authenticate: (options: RequestOptions) => Promis
         }
       } catch (error) {
         response.destroy();
-        throw error instanceof ApiError ? error : new ApiError(0, `watch broken: ${messageOf(error)}`);
+        if (error instanceof ApiError) throw error;
+        throw new ApiError(0, `watch broken: ${messageOf(error)}`, error instanceof Silence);
       }
     },
   };

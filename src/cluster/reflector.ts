@@ -147,13 +147,18 @@ export async function reflect(
       stats.failures++;
       const gone = error instanceof ApiError && error.status === 410;
       if (gone) stats.gone++;
-      stats.awaySince ||= pace.now();
+      // A server that is connected and silent has been away since it was last heard, one that refuses since now.
+      const silent = error instanceof ApiError && error.silent;
+      stats.awaySince ||= silent && stats.heardAt > 0 ? stats.heardAt : pace.now();
       const lost = pace.now() - stats.awaySince >= LOST_AFTER_MS;
       if (gone || lost) version = undefined;
       if (lost && whole) {
         whole = false;
         into.lost();
-        log('warn', `${what}: not heard of for a minute; addresses have no names until they are listed anew`);
+        log(
+          'warn',
+          `${what}: no watch for ${Math.round((pace.now() - stats.awaySince) / 1000)} s; addresses have no names until they are listed anew`,
+        );
       }
       if (gone) {
         failures++;

@@ -1,5 +1,8 @@
+import { createServer } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 
+import type { Log } from '../log.ts';
 import { type ErrorBody, type ErrorCode, failure, HttpError } from './errors.ts';
 import { type Refusals, type SourceLimits, Sources } from './sources.ts';
 
@@ -133,4 +136,20 @@ export async function listen(app: App, host: string, port: number): Promise<numb
   }
   const address = app.server.address();
   return typeof address === 'object' && address !== null ? address.port : port;
+}
+
+const LOOK_FOR_PORT_MS = 20;
+
+/** Resolves with nothing when nobody listens on the port. Any other error is left to `listen`. */
+export async function untilFree(host: string, port: number, log: Log): Promise<undefined> {
+  for (let told = false; ; told = true) {
+    const probe = createServer();
+    const code = await new Promise<string | undefined>((resolve) => {
+      probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code));
+      probe.listen({ host, port }, () => probe.close(() => resolve(undefined)));
+    });
+    if (code !== 'EADDRINUSE') return undefined;
+    if (!told) log('info', `port ${port} is in use, by the helper before this one: waiting for its end`);
+    await delay(LOOK_FOR_PORT_MS);
+  }
 }

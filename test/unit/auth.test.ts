@@ -22,7 +22,6 @@ function scene(mode: AuthMode = 'token', placed: Placed = {}, synced = true) {
   const logs: string[] = [];
   let away = false;
   const api: ApiServer = {
-    url: '',
     stream: () => Promise.reject(new Error('not used')),
     async call(_method, _path, body) {
       const { spec } = body as { spec: { token: string; audiences: string[] } };

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
-import { type ApiServer, openApi } from '../../src/cluster/api.ts';
+import { ApiError, type ApiServer, openApi } from '../../src/cluster/api.ts';
 import type { NameObservation } from '../../src/cluster/directory.ts';
 import { createNames, type Names } from '../../src/cluster/names.ts';
 import { backoffMs } from '../../src/cluster/reflector.ts';
@@ -277,6 +277,37 @@ test('a watch that is quiet for long, and then breaks, costs no names', limit, a
     ['p1'],
   );
 });
+
+test(
+  'an API server that is connected and silent is noticed, and names are withdrawn at once',
+  limit,
+  async (context) => {
+    const { api, until, clock, server } = await scene(context);
+    server.put(slice('a', 's', 'x', [{ ip: '10.0.0.1', pod: 'p1' }]));
+    const watches: ((error: Error) => void)[] = [];
+    const logs: string[] = [];
+    const stream = (_path: string, onOpen: () => void): Promise<void> => {
+      onOpen();
+      return new Promise((_, reject) => watches.push(reject));
+    };
+    const names = createNames({
+      api: { call: (...parameters) => api.call(...parameters), stream },
+      onName: () => {},
+      log: (level, message) => logs.push(`${level} ${message}`),
+      pace: { delay: async () => void (await turn()), random: () => 0.5, now: () => clock.now },
+    });
+    names.start();
+    await until(() => watches.length === 2);
+    assert.equal(names.lookup('10.0.0.1')?.pod, 'p1');
+    clock.now += 90_000;
+    server.trouble = () => 503;
+    // What the client says of a socket that brought nothing for as long.
+    for (const end of watches.splice(0)) end(new ApiError(0, 'watch broken: silent for 90 s', true));
+    await until(() => names.lookup('10.0.0.1') === undefined);
+    assert.match(logs.join('\n'), /no watch for 90 s; addresses have no names until they are listed anew/);
+    await names.stop();
+  },
+);
 
 test(
   'wrong credentials and missing rights are told in one line that says what to do',

@@ -25,6 +25,8 @@ export class ShapeEnds {
   #fixed: Uint8Array = new Uint8Array(0);
   #bytes: Uint8Array = new Uint8Array(0);
   #limit = 0;
+  /** The first byte of `fixed`, or -1. Loops compare it before they look further. */
+  #first = -1;
 
   /** The ends of the values that begin at `at`, before `end`, and have `fixed` behind them: how many there are. */
   find(shape: Shape, fixed: Uint8Array, bytes: Uint8Array, at: number, end: number): number {
@@ -32,6 +34,7 @@ export class ShapeEnds {
     this.#fixed = fixed;
     this.#bytes = bytes;
     this.#limit = end - fixed.length;
+    this.#first = fixed.length === 0 ? -1 : fixed[0]!;
     this.looked = 1;
     switch (shape) {
       case 'number':
@@ -75,7 +78,8 @@ export class ShapeEnds {
   #offer(at: number): void {
     if (at > this.#limit) return;
     const fixed = this.#fixed;
-    for (let k = 0; k < fixed.length; k++) if (this.#bytes[at + k] !== fixed[k]) return;
+    const bytes = this.#bytes;
+    for (let k = 0; k < fixed.length; k++) if (bytes[at + k] !== fixed[k]) return;
     if (this.#count > 0 && this.found[this.#count - 1] === at) return;
     this.found[this.#count++] = at;
   }
@@ -83,15 +87,24 @@ export class ShapeEnds {
   /** Offers each place from `first` on behind bytes of the class; returns where they end. */
   #run(mask: number, from: number, end: number, first: number): number {
     const bytes = this.#bytes;
+    const next = this.#first;
     let at = from;
-    while (at < end && (CLASS[bytes[at]!]! & mask) !== 0) if (++at >= first) this.#offer(at);
+    while (at < end && (CLASS[bytes[at]!]! & mask) !== 0) {
+      at++;
+      if (at >= first && (next < 0 || bytes[at] === next)) this.#offer(at);
+    }
     this.looked += at - from;
     return at;
   }
 
   #digits(from: number, end: number, fewest: number): void {
+    const bytes = this.#bytes;
+    const next = this.#first;
     let at = from;
-    while (at < end && isDigit(this.#bytes[at]!)) if (++at >= from + fewest) this.#offer(at);
+    while (at < end && isDigit(bytes[at]!)) {
+      at++;
+      if (at >= from + fewest && (next < 0 || bytes[at] === next)) this.#offer(at);
+    }
     this.looked += at - from;
   }
 

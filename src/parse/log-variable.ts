@@ -28,6 +28,8 @@ export type Shape =
   | 'time-iso8601'
   /** Numbers, one an attempt: `0.001, 0.002 : 0.003` */
   | 'number-list'
+  /** Whole numbers, one an attempt: `502, 200` */
+  | 'count-list'
   /** Peers, one an attempt: `10.0.0.1:80, [::1]:80 : unix:/run/app.sock` */
   | 'peer-list';
 
@@ -37,10 +39,10 @@ const SHAPES: Readonly<Record<string, Shape>> = {
   upstream_header_time: 'number-list',
   upstream_response_time: 'number-list',
   upstream_queue_time: 'number-list',
-  upstream_status: 'number-list',
-  upstream_bytes_sent: 'number-list',
-  upstream_bytes_received: 'number-list',
-  upstream_response_length: 'number-list',
+  upstream_status: 'count-list',
+  upstream_bytes_sent: 'count-list',
+  upstream_bytes_received: 'count-list',
+  upstream_response_length: 'count-list',
   upstream_first_byte_time: 'number-list',
   upstream_session_time: 'number-list',
   time_local: 'time-local',
@@ -128,6 +130,7 @@ export const DIGITS = 1;
 export const WORD = 2;
 export const ADDRESS = 4;
 export const PEER = 8;
+export const INTEGER = 16;
 
 /** The classes that each byte belongs to. */
 export const CLASS = new Uint8Array(256);
@@ -135,6 +138,7 @@ for (let byte = 0x21; byte < 0x7f; byte++) {
   const char = String.fromCharCode(byte);
   const alphanumeric = /[0-9A-Za-z]/.test(char);
   if (/[0-9.]/.test(char)) CLASS[byte]! |= DIGITS;
+  if (/[0-9]/.test(char)) CLASS[byte]! |= INTEGER;
   if (alphanumeric || '._-/%+~@'.includes(char)) CLASS[byte]! |= WORD;
   if (alphanumeric || '._-/%+~@:'.includes(char)) CLASS[byte]! |= ADDRESS;
   // Of an upstream's name or a socket's path nginx fixes nothing; spaces, commas, brackets, bars and quotes are left out.
@@ -154,6 +158,8 @@ export function classOf(shape: Shape): number {
       return WORD;
     case 'address':
       return ADDRESS;
+    case 'count-list':
+      return INTEGER;
     case 'peer-list':
       return PEER;
     default:

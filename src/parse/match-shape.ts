@@ -26,6 +26,7 @@ export function matchShape(shape: Shape, bytes: Uint8Array, at: number, end: num
     case 'address':
       return matchClass(ADDRESS, bytes, at, end);
     case 'number-list':
+    case 'count-list':
       return matchList(false, bytes, at, end);
     case 'peer-list':
       return matchList(true, bytes, at, end);

@@ -60,8 +60,9 @@ export class ShapeEnds {
         this.#protocol(at, end);
         break;
       case 'number-list':
+      case 'count-list':
       case 'peer-list':
-        this.#list(shape === 'peer-list', at, end);
+        this.#list(classOf(shape), shape === 'peer-list', at, end);
         break;
       case 'time-local':
         if (isTimeLocal(bytes, at, end)) this.#offer(at + TIME_LOCAL_LENGTH);
@@ -136,9 +137,8 @@ export class ShapeEnds {
   }
 
   /** As matchList in match-shape.ts, where an entry may also end before its last byte. */
-  #list(peers: boolean, from: number, end: number): void {
+  #list(mask: number, peers: boolean, from: number, end: number): void {
     const bytes = this.#bytes;
-    const mask = classOf(peers ? 'peer-list' : 'number-list');
     let at = from;
     for (;;) {
       this.#offer(at);

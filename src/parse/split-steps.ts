@@ -146,9 +146,9 @@ function endsClearly({ shape }: Variable, following: readonly Item[]): boolean {
   const [literal, next, afterNext] = following;
   if (typeof literal !== 'string') return true;
   const first = Buffer.from(literal)[0]!;
-  if ((CLASS[first]! & classOf(shape)) !== 0 || literal[0] === '-') return false;
+  if ((CLASS[first]! & classOf(shape)) !== 0 || literal[0] === '-' || literal[0] === '.') return false;
   if (shape === 'protocol') return !/^[\w./ -]/.test(literal);
-  if (shape !== 'number-list' && shape !== 'peer-list') return true;
+  if (shape !== 'number-list' && shape !== 'count-list' && shape !== 'peer-list') return true;
   if (literal[0] === '[') return false;
   for (const separator of [', ', ' : ']) {
     if (literal.startsWith(separator)) return false;

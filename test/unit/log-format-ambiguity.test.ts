@@ -21,6 +21,7 @@ const VARIABLES = [
   'request_id',
   'remote_addr',
   'request_method',
+  'server_protocol',
   'request',
   'http_a',
   'http_b',
@@ -72,8 +73,17 @@ function textFor(variable: string, escaping: Escaping): fc.Arbitrary<string> {
       return fc.oneof(listOf(entry), missing);
     case 'number-list':
       return fc.oneof(listOf(fc.constantFrom('200', '0.001', '-')), missing);
+    case 'count-list':
+      return fc.oneof(listOf(fc.constantFrom('200', '502', '-')), missing);
     case 'number':
       return fc.oneof(number, missing);
+    case 'count':
+    case 'status':
+      return fc.constantFrom('200', '009', '1234');
+    case 'decimal':
+      return fc.constantFrom('0.001', '1764837843.123');
+    case 'protocol':
+      return fc.oneof(fc.constantFrom('HTTP/1.1', 'HTTP/1.1 ', 'HTTP/2.0', ''), missing);
     case 'time-local':
       return fc.constantFrom('04/Dec/2025:07:27:17 +0000', '05/Dec/2025:07:27:18 -0930');
     case 'word':
@@ -205,8 +215,18 @@ function languageOf(variable: string, escaping: Escaping): RegExp {
       return new RegExp(`^${peer}((, | : )${peer})*$`);
     case 'number-list':
       return new RegExp(`^${single}((, | : )${single})*$`);
+    case 'count-list':
+      return /^(-|\d*)((, | : )(-|\d*))*$/;
     case 'number':
       return new RegExp(`^${single}$`);
+    case 'count':
+      return /^\d+$/;
+    case 'status':
+      return /^\d{3,}$/;
+    case 'decimal':
+      return /^\d+\.\d+$/;
+    case 'protocol':
+      return /^(-|HTTP\/[\d.]+ *)?$/;
     case 'time-local':
       return /^\d\d\/[A-Z][a-z]{2}\/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}$/;
     case 'word':

@@ -202,3 +202,22 @@ test('work grows with the length, not faster', () => {
   };
   assert.ok(reads(17_000) < 12 * reads(1_700));
 });
+
+test('of a traceparent the id is the trace id; a value of another form stays as it is', () => {
+  const header = headerName('Traceparent');
+  const id = (value: string) => {
+    const bytes = Buffer.from(`${START}traceparent: ${value}\r\n\r\n`, 'latin1');
+    const head = parseRequestHead(bytes, 0, bytes.length, header);
+    assert.ok(head !== 'not-http');
+    return head.id;
+  };
+  const trace = '4bf92f3577b34da6a3ce929d0e0e4736';
+  assert.equal(id(`00-${trace}-00f067aa0ba902b7-01`), trace);
+  assert.equal(id(`cc-${trace}-00f067aa0ba902b7-01-later`), trace);
+  for (const odd of [trace, `00-${trace.slice(1)}-00f067aa0ba902b7-01`, `00-${trace}-00f067aa0ba902b7`]) {
+    assert.equal(id(odd), odd);
+  }
+  const plain = parse(`GET / HTTP/1.1\r\nX-Request-ID: 00-${trace}-00f067aa0ba902b7-01\r\n\r\n`);
+  assert.ok(plain !== 'not-http');
+  assert.equal(plain.id, `00-${trace}-00f067aa0ba902b7-01`);
+});

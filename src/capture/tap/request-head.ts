@@ -42,9 +42,21 @@ const TRANSFER_ENCODING = Buffer.from('transfer-encoding');
 const UPGRADE = Buffer.from('upgrade');
 const HOST = Buffer.from('host');
 
-/** The header's name as `parseRequestHead` wants it. */
+/** W3C Trace Context: of its value only the trace id is compared with log lines. */
+const TRACEPARENT = Buffer.from('traceparent');
+
+/** The header's name as `parseRequestHead` takes it. */
 export function headerName(name: string): Buffer {
-  return Buffer.from(name.toLowerCase(), 'latin1');
+  const lower = name.toLowerCase();
+  return lower === 'traceparent' ? TRACEPARENT : Buffer.from(lower, 'latin1');
+}
+
+/** `VERSION-TRACE-SPAN-FLAGS`, in lower-case hexadecimal digits (W3C Trace Context §3.2). */
+const TRACE_ID = /^[\da-f]{2}-([\da-f]{32})-[\da-f]{16}-[\da-f]{2}(?:-|$)/;
+
+/** The id in the header's value: the trace id of a `traceparent`, any other value as it is. */
+function idOf(header: Buffer, value: string): string {
+  return (header === TRACEPARENT ? TRACE_ID.exec(value)?.[1] : undefined) ?? value;
 }
 
 /**
@@ -137,7 +149,7 @@ export function parseRequestHead(
         idBeforeHost = !hostSeen;
         const value = headerValue(bytes, at + idHeader.length + 1, lineStop);
         if (value === undefined) idDoubtful = true;
-        else if (value !== '') id = value;
+        else if (value !== '') id = idOf(idHeader, value);
       }
     }
     at = feed + 1;

@@ -12,6 +12,8 @@ import type { Query } from './query.ts';
 
 /** Requests looked at for one attempt where no id selects them. With more in the window, the attempt is left alone. */
 export const MAX_LOOKED_AT = 512;
+/** Connections visited for one attempt where its port does not select them. With more, any backend is possible. */
+const MAX_CONNECTIONS = 4_096;
 /** A connection that opened this short a time before the line was read may be about to carry its first request (ms). */
 const NEW_CONNECTION_GRACE_MS = 100;
 /** Events of one source may be handed over this much out of order (ms). */
@@ -56,41 +58,43 @@ export function groupsOf({ service }: Query, index: FlowIndex): readonly Service
   return service ? [service, index.unknown] : [index.unknown];
 }
 
-/** Visits the connections that may have carried the attempt, until the visitor returns false. */
-export function visitConnections(
-  query: Query,
-  index: FlowIndex,
-  visit: (connection: Connection) => boolean,
-): void {
-  const { service, attempt, window } = query;
+/** The connections that may have carried the attempt, from its local port where the line has that. */
+export function connectionsOf(query: Query, index: FlowIndex): Candidates {
+  const { service, attempt, window, sent } = query;
+  const candidates = new Candidates();
+  const add = (connection: Connection): void => {
+    index.counters.visited++;
+    if (!fits(connection, query)) return;
+    // An attempt that never connected was on a connection of its own.
+    if (sent !== 'no' || connection.openTo >= window.begin) candidates.add(connection);
+  };
   if (typeof attempt.localPort === 'number') {
     for (const connection of index.onPort(attempt.localPort)) {
-      if (connection.service !== service && connection.service !== index.unknown) continue;
-      if (fits(connection, query) && !visit(connection)) return;
+      if (connection.service === service || connection.service === index.unknown) add(connection);
     }
-    return;
+    return candidates;
   }
+  // Where all connections lead to one backend, the first stands for all.
+  const oneBackend = service?.backends.size === 1 && index.unknown.backends.size === 0;
+  const closedAfter = (sent === 'no' ? window.begin : window.answeredAfter - LINGER_MS) - DISORDER_MS;
+  let visited = 0;
+  const isEnough = (): boolean => {
+    if (++visited > MAX_CONNECTIONS) candidates.several = true;
+    return candidates.several || (oneBackend && candidates.backend !== undefined);
+  };
   for (const group of groupsOf(query, index)) {
     for (const connection of group.open) {
-      if (fits(connection, query) && !visit(connection)) return;
+      add(connection);
+      if (isEnough()) return candidates;
     }
     for (let i = group.closed.length - 1; i >= group.closedHead; i--) {
       const connection = group.closed[i]!;
-      if (connection.closeTo < window.answeredAfter - LINGER_MS - DISORDER_MS) break;
-      if (fits(connection, query) && !visit(connection)) return;
+      if (connection.closeTo < closedAfter) break;
+      add(connection);
+      if (isEnough()) return candidates;
     }
   }
-}
-
-/** The connections from the attempt's local port that may have carried it. */
-export function connectionsOnPort(query: Query, index: FlowIndex): Candidates {
-  const alive = new Candidates();
-  visitConnections(query, index, (connection) => {
-    // An attempt that never connected was on a connection of its own.
-    if (query.sent !== 'no' || connection.openTo >= query.window.begin) alive.add(connection);
-    return !alive.several;
-  });
-  return alive;
+  return candidates;
 }
 
 /** Adds the connections whose requests cannot be read: any of them may have carried the attempt, whatever else was seen. */
@@ -99,9 +103,10 @@ export function addUnreadable(query: Query, index: FlowIndex, candidates: Candid
   for (const group of groupsOf(query, index)) {
     if (group.unreadableKnownSince > answeredAfter && group.unreadableKnownSince !== -Infinity)
       candidates.several = true;
-    let looked = 0;
+    let visited = 0;
     for (const connection of group.unreadable) {
-      if (++looked > MAX_LOOKED_AT) candidates.several = true;
+      index.counters.visited++;
+      if (++visited > MAX_LOOKED_AT) candidates.several = true;
       if (candidates.several) return;
       if (fits(connection, query)) candidates.add(connection);
     }
@@ -123,9 +128,10 @@ export function addUnusedConnections(
   const { window } = query;
   let young = false;
   for (const group of groupsOf(query, index)) {
-    let looked = 0;
+    let visited = 0;
     for (const connection of group.connectionsWithoutRequest) {
-      if (++looked > MAX_LOOKED_AT) candidates.several = true;
+      index.counters.visited++;
+      if (++visited > MAX_LOOKED_AT) candidates.several = true;
       // Open before the record began: its requests may have come before, so it says nothing about a line without times.
       if (connection.openFrom === -Infinity && window.begin === -Infinity) continue;
       if (connection.openTo < dialedAfter || !fits(connection, query)) continue;

@@ -10,7 +10,7 @@ import { matchByRequestId, requestsFor } from './rules/request-id.ts';
 import { matchByRequestWindow } from './rules/request-window.ts';
 import { matchBySoleBackend } from './rules/sole-backend.ts';
 import { matchBySourcePort } from './rules/source-port.ts';
-import { ranAcrossClockRollback } from './window.ts';
+import { ranAcrossClockRollback, UNTIMED_MS } from './window.ts';
 
 const NONE: readonly TappedRequest[] = [];
 const NOT_IP: Outcome = { reason: 'not-ip' };
@@ -28,16 +28,16 @@ const AMBIGUOUS: Verdict = { outcome: { reason: 'ambiguous' }, final: true };
  * | source-port | every connection from this port was seen |
  * | log-record | the kernel logged the connection that opened for this attempt |
  * | sole-backend | every connection to the Service that can have been open was seen |
- * | byte-counts | the counts of the Service's lines are those of the wire (`CountTrust`) |
+ * | byte-counts | the counts of the Service's lines are those of the wire (`Trust`) |
  * | request-window | every request to the Service in the window was seen, whoever sent it |
  */
 const RULES: readonly Rule[] = [
   matchByRequestId,
   matchBySourcePort,
   matchByLogRecord,
-  unlessIdWasNotSeen(matchBySoleBackend),
-  unlessIdWasNotSeen(matchByByteCounts),
-  unlessIdWasNotSeen(matchByRequestWindow),
+  whereNothingIsMissing(matchBySoleBackend),
+  whereNothingIsMissing(matchByByteCounts),
+  whereNothingIsMissing(matchByRequestWindow),
 ];
 
 /**
@@ -65,6 +65,7 @@ export function matchLine(line: ParsedLine, readAt: number, index: FlowIndex): M
     for (const rule of RULES) {
       const verdict = rule(query, index);
       if (!verdict) continue;
+      learn(query, verdict);
       retryAtNextWatermark ||= verdict.retryAtNextWatermark === true;
       const ends = verdict.final || isResolved(verdict.outcome);
       if (ends || !chosen) chosen = verdict;
@@ -76,12 +77,23 @@ export function matchLine(line: ParsedLine, readAt: number, index: FlowIndex): M
   return { outcomes, matched, retryAtNextWatermark };
 }
 
-/** The rule concludes from the requests or connections that were seen, so it may not claim a line whose request was not. */
-function unlessIdWasNotSeen(rule: Rule): Rule {
+/**
+ * The rule concludes from the requests or connections that were seen, so it may not claim a line whose request was not, nor
+ * any line of a Service where a line without its like has shown that something is not seen.
+ */
+function whereNothingIsMissing(rule: Rule): Rule {
   return (query, index) => {
     const verdict = rule(query, index);
-    return verdict && isResolved(verdict.outcome) && lacksItsRequest(query) ? AMBIGUOUS : verdict;
+    if (!verdict || !isResolved(verdict.outcome)) return verdict;
+    const { service, window } = query;
+    const begin = window.begin === -Infinity ? window.end - UNTIMED_MS : window.begin;
+    const missing = lacksItsRequest(query) || service?.trust.trusts(begin) === false;
+    return missing ? { ...AMBIGUOUS, hasItsLike: verdict.hasItsLike } : verdict;
   };
+}
+
+function learn({ service, window }: Query, { hasItsLike }: Verdict): void {
+  if (hasItsLike !== undefined) service?.trust.seen(hasItsLike, window.end);
 }
 
 /** The line has an id, the requests of its Service carry ids, and none of them carried this one. */

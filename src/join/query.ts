@@ -45,6 +45,11 @@ export interface Verdict {
   readonly final?: boolean;
   /** The one request that belongs to the attempt. */
   readonly matched?: TappedRequest | undefined;
+  /**
+   * Whether the line has its like in a record that claims to be complete (`Trust`). False: nothing that was seen can have
+   * served it. Undefined: the rule cannot tell.
+   */
+  readonly hasItsLike?: boolean | undefined;
   /** Connections that opened just now may still turn out to be others': with the next watermark the answer may be clear. */
   readonly retryAtNextWatermark?: boolean;
 }

@@ -1,4 +1,5 @@
 import type { Flow, OpenRecord, RequestRecord, UnreadableRecord } from '../../model/feed.ts';
+import { Trust } from '../trust.ts';
 import type { FifoEntry } from './fifo-list.ts';
 
 /** What the join remembers: connections, the requests seen on them, and the Services they were dialled through. */
@@ -164,6 +165,8 @@ export interface Service {
   idsBeforeHost: boolean;
   /** When a request without an id header was seen last: the location that sends it lets a client's own pass. */
   lastWithoutIdAt: number;
+  /** Whether every line of late had a request or a connection in a record that claims to be complete. */
+  readonly trust: Trust;
   /** Its connections whose requests cannot be read, in the order in which that was seen. */
   readonly unreadable: Set<Connection>;
   /** Unreadable connections that may have served a request before this time may be forgotten, ms since the epoch. */
@@ -195,6 +198,7 @@ export function newService(vip: string | undefined, vport: number | undefined): 
     requestsWithRepeatedId: new Map(),
     idsBeforeHost: false,
     lastWithoutIdAt: -Infinity,
+    trust: new Trust(true),
     unreadable: new Set(),
     unreadableKnownSince: -Infinity,
     carriesIds: false,

@@ -1,4 +1,4 @@
-import { CountTrust } from '../count-trust.ts';
+import { Trust } from '../trust.ts';
 import { type Connection, type Service, servedUntil, type TappedRequest } from './connection.ts';
 
 /** How long a request that may hold another one is kept after it was over (ms). */
@@ -16,7 +16,8 @@ interface ConnectionCounts {
 interface ServiceCounts {
   /** Its connections with a request that may hold another one, in the order of those. */
   readonly withHidden: Set<Connection>;
-  readonly trust: CountTrust;
+  /** Whether the byte counts of its lines are those of the wire: with TLS, or early answers to uploads, they are not. */
+  readonly trust: Trust;
 }
 
 /**
@@ -33,7 +34,7 @@ export class CountedRequests {
     return this.#active;
   }
 
-  trust(service: Service): CountTrust {
+  trust(service: Service): Trust {
     return this.#of(service).trust;
   }
 
@@ -89,7 +90,7 @@ export class CountedRequests {
   #of(service: Service): ServiceCounts {
     let counts = this.#services.get(service);
     if (!counts) {
-      counts = { withHidden: new Set(), trust: new CountTrust() };
+      counts = { withHidden: new Set(), trust: new Trust(false) };
       this.#services.set(service, counts);
     }
     return counts;

@@ -59,7 +59,8 @@ export class FlowIndex {
   readonly logged = new LoggedOpens();
   readonly counted = new CountedRequests();
   readonly names: Names;
-  readonly counters = { records: 0, forgottenConnections: 0, forgottenSightings: 0 };
+  /** `visited`: connections and requests that the rules have looked at, the measure of the join's cost. */
+  readonly counters = { records: 0, forgottenConnections: 0, forgottenSightings: 0, visited: 0 };
   readonly #limits: IndexLimits;
   readonly #services: Services;
   readonly #backends = new Map<string, Backend>();
@@ -155,7 +156,8 @@ export class FlowIndex {
     this.coverage.onClockRollback(t);
     this.names.onClockRollback(t);
     this.logged.onClockRollback(t);
-    for (const { open, closed, requests } of this.#services) {
+    for (const { open, closed, requests, trust } of this.#services) {
+      trust.onClockRollback(t);
       for (const connection of open) clampTimesTo(connection, t);
       for (const connection of closed) clampTimesTo(connection, t);
       for (const sighting of requests) {

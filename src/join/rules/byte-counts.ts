@@ -17,7 +17,7 @@ export const COUNTED_SLACK_MS = 100;
 
 /**
  * By the requests in the window where only TCP headers are seen: by the bytes sent and received. Every line has to have a
- * request with its counts on the wire; where one has none, counts are no evidence for a while (`CountTrust`, which learns
+ * request with its counts on the wire; where one has none, counts are no evidence for a while (`Trust`, which learns
  * here from each line).
  */
 export function matchByByteCounts(given: Query, index: FlowIndex): Verdict | undefined {
@@ -30,14 +30,15 @@ export function matchByByteCounts(given: Query, index: FlowIndex): Verdict | und
   const remaining = new Candidates();
   let only: TappedRequest | undefined;
   let candidates = 0;
-  let looked = 0;
+  let visited = 0;
   let agreed = false;
   let reset = false;
   for (const group of groupsOf(query, index)) {
     for (let i = group.requests.length - 1; i >= 0; i--) {
       const request = group.requests[i]!;
       if (request.to < window.begin) break;
-      if (++looked > MAX_COUNTED) return undefined;
+      if (++visited > MAX_COUNTED) return undefined;
+      index.counters.visited++;
       if (request.forgotten || !mayBe(request, query)) continue;
       agreed ||= countsAgree(request, attempt);
       reset ||= request.reset;
@@ -63,9 +64,10 @@ function addHidden(query: Query, index: FlowIndex, remaining: Candidates): void 
   // Requests that were over before that are not remembered.
   if (window.begin < coverage.watermark - HIDDEN_KEPT_MS) remaining.several = true;
   for (const group of groupsOf(query, index)) {
-    let looked = 0;
+    let visited = 0;
     for (const connection of counted.withHidden(group)) {
-      if (++looked > MAX_COUNTED) remaining.several = true;
+      index.counters.visited++;
+      if (++visited > MAX_COUNTED) remaining.several = true;
       if (remaining.several) return;
       const hiding = counted.hiding(connection);
       if (!hiding || counted.hidesUntil(connection) < window.begin || !mayHold(hiding, attempt)) continue;

@@ -39,7 +39,7 @@ export function matchByRequestId(query: Query, index: FlowIndex): Verdict | unde
   for (const request of requests) remaining.add(request.connection);
   addWithoutReadableId(line.id, query, index, remaining);
   if (mayBeClients(requests, service, window)) {
-    for (const each of groupsOf(query, index)) addFitting(each.requests, query, remaining, line);
+    for (const each of groupsOf(query, index)) addFitting(each.requests, query, index, remaining, line);
   }
   const certain = carried === 'yes';
   const earliest = seen[0]!.from - BEFORE_SEEN_MS;
@@ -57,6 +57,7 @@ export function matchByRequestId(query: Query, index: FlowIndex): Verdict | unde
   return {
     outcome,
     final: resolved || outcome.reason === 'ambiguous' || outcome.reason === 'direct',
+    hasItsLike: true,
     matched: resolved && requests.length === 1 ? requests[0] : undefined,
     retryAtNextWatermark,
   };
@@ -73,6 +74,7 @@ export function requestsFor({ group, place, carried }: Query): readonly TappedRe
 function requestsOf(id: string, queries: readonly Query[], index: FlowIndex): GroupRequests | undefined {
   let seen: TappedRequest[] | undefined;
   for (let request = index.requestsWithId(id); request; request = request.older) {
+    index.counters.visited += queries.length;
     for (const query of queries) {
       if (!mayBe(request, query)) continue;
       if (seen) seen.push(request);
@@ -105,8 +107,8 @@ function requestsOf(id: string, queries: readonly Query[], index: FlowIndex): Gr
 function addWithoutReadableId(id: string, query: Query, index: FlowIndex, remaining: Candidates): void {
   addUnreadable(query, index, remaining);
   for (const group of groupsOf(query, index)) {
-    addFitting(group.requestsWithoutId, query, remaining);
-    addFitting(group.requestsWithRepeatedId.get(id) ?? NONE, query, remaining);
+    addFitting(group.requestsWithoutId, query, index, remaining);
+    addFitting(group.requestsWithRepeatedId.get(id) ?? NONE, query, index, remaining);
   }
 }
 
@@ -114,14 +116,16 @@ function addWithoutReadableId(id: string, query: Query, index: FlowIndex, remain
 function addFitting(
   others: readonly TappedRequest[],
   query: Query,
+  index: FlowIndex,
   remaining: Candidates,
   line?: ParsedLine,
 ): void {
-  let looked = 0;
+  let visited = 0;
   for (let i = others.length - 1; i >= 0; i--) {
     const other = others[i]!;
     if (other.to < query.window.begin) break;
-    if (++looked > MAX_LOOKED_AT) remaining.several = true;
+    index.counters.visited++;
+    if (++visited > MAX_LOOKED_AT) remaining.several = true;
     if (remaining.several) return;
     if (other.forgotten || (line && !mayHaveClientsId(other, line))) continue;
     if (mayBe(other, query)) remaining.add(other.connection);

@@ -20,12 +20,13 @@ export function matchByRequestWindow(query: Query, index: FlowIndex): Verdict | 
   if (carried !== 'yes' || index.counted.active || !service) return undefined;
   if (!sawAllRequests(query, index, window.end - UNTIMED_MS, window.answeredAfter)) return undefined;
   const remaining = new Candidates();
-  let looked = 0;
+  let visited = 0;
   for (const group of groupsOf(query, index)) {
     for (let i = group.requests.length - 1; i >= 0; i--) {
       const request = group.requests[i]!;
       if (request.to < window.begin) break;
-      if (++looked > MAX_LOOKED_AT || remaining.several) return undefined;
+      index.counters.visited++;
+      if (++visited > MAX_LOOKED_AT || remaining.several) return undefined;
       if (request.forgotten || !mayBe(request, query)) continue;
       // Another id alone proves nothing: where nginx sets no header of its own, the client's passes through.
       if (request.matched && request.id !== line.id) continue;
@@ -35,6 +36,6 @@ export function matchByRequestWindow(query: Query, index: FlowIndex): Verdict | 
   // Connections without a readable request: their protocol is another, or their packets pass none of the tap's hooks.
   addUnreadable(query, index, remaining);
   const retryAtNextWatermark = !remaining.several && addUnusedConnections(query, -Infinity, index, remaining);
-  if (!remaining.backend) return undefined;
-  return { outcome: resolve(query, index, remaining, true, 'request-window'), retryAtNextWatermark };
+  const outcome = resolve(query, index, remaining, true, 'request-window');
+  return { outcome, hasItsLike: !remaining.none, retryAtNextWatermark };
 }

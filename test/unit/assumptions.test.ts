@@ -1,0 +1,122 @@
+/** For each assumption of docs/evidence.md the observation that refutes it, and that nothing is claimed then. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { lineOf, Wire } from '../model/wire.ts';
+
+/** Two pods with one open keepalive connection each. */
+function twoPods(): Wire {
+  return new Wire()
+    .open(1001, 1, -500_000)
+    .request(1001, 1, -499_000)
+    .open(1002, 2, -500_000)
+    .request(1002, 2, -499_000);
+}
+
+const at = (end: number, took = 10) => lineOf({ end, took });
+
+test('a line whose id was not seen is left alone where the requests of its Service carry ids', () => {
+  const wire = twoPods().request(1001, 1, 0, { id: 'seen' }).tick(100);
+  assert.equal(wire.says(lineOf({ end: 5, took: 10 }, { id: 'missed' }), 6), 'ambiguous');
+  assert.equal(wire.says(lineOf({ end: 5, took: 10 }, { id: 'seen' }), 6), '1 request-id');
+});
+
+test('without ids on the wire the one request in the window names the pod', () => {
+  assert.equal(twoPods().request(1001, 1, 0).tick(100).says(at(5), 6), '1 request-window');
+});
+
+for (const protocol of ['http2', 'tls', 'other', 'offloaded'] as const) {
+  test(`an open connection that cannot be read (${protocol}) contradicts the requests that were`, () => {
+    const wire = twoPods()
+      .open(1003, 3, -200_000)
+      .unreadable(1003, 3, -200_000, protocol)
+      .request(1001, 1, 0)
+      .tick(100);
+    assert.equal(wire.says(at(5), 6), 'ambiguous');
+    wire.close(1003, 3, 200).tick(300);
+    assert.equal(
+      wire.says(at(5), 6),
+      'ambiguous',
+      'a record that came later does not change what was open then',
+    );
+  });
+
+  test(`an open connection that cannot be read (${protocol}) contradicts an id that was seen elsewhere`, () => {
+    const wire = twoPods().open(1003, 3, -200_000).unreadable(1003, 3, -200_000, protocol);
+    wire.request(1001, 1, 0, { id: 'a' }).tick(100);
+    assert.equal(wire.says(lineOf({ end: 5, took: 10 }, { id: 'a' }), 6), 'ambiguous');
+  });
+}
+
+test('a connection that cannot be read no longer contradicts a minute after its end', () => {
+  const wire = twoPods().open(1003, 3, -300_000).unreadable(1003, 3, -300_000).close(1003, 3, -200_000);
+  assert.equal(wire.request(1001, 1, 0).tick(100).says(at(5), 6), '1 request-window');
+});
+
+test('a connection on which no request was seen contradicts the requests that were', () => {
+  assert.equal(twoPods().open(1003, 3, -1_000).request(1001, 1, 0).tick(100).says(at(5), 6), 'ambiguous');
+});
+
+test('a line without its like voids its Service until twenty lines in a row have theirs', () => {
+  const wire = twoPods().tick(1_000);
+  assert.equal(wire.says(at(500), 501), 'ambiguous', 'open connections may have carried it');
+  wire.request(1001, 1, 1_500).tick(2_000);
+  assert.equal(wire.says(at(1_510, 20), 1_511), 'ambiguous', 'its like was seen, the one before had none');
+  let named = 0;
+  for (let n = 0; n < 40; n++) {
+    const t = 11_000 + n * 1_000;
+    wire.request(1001, 1, t).tick(t + 900);
+    if (wire.says(at(t + 5), t + 6) === '1 request-window') named++;
+    else assert.equal(named, 0, 'once shown otherwise, it stays so');
+  }
+  assert.equal(named, 20);
+});
+
+test('an answered line without any connection voids its Service', () => {
+  const once = (): Wire => new Wire().open(1001, 1, 0).request(1001, 1, 0).close(1001, 1, 50).tick(1_000);
+  assert.equal(once().says(at(5), 6), '1 sole-backend');
+  const wire = once().tick(300_000).open(1001, 1, 400_000).tick(400_100);
+  assert.equal(wire.says(at(200_000), 200_001), 'no-flow');
+  assert.equal(wire.says(at(5), 6), 'ambiguous', 'a void Service claims nothing');
+});
+
+test('a line that got no answer voids nothing when nothing was seen', () => {
+  const wire = twoPods().tick(1_000);
+  const unanswered = lineOf(
+    { end: 500, took: 10 },
+    { attempt: { connectMs: null, headerMs: null, status: 502 } },
+  );
+  wire.says(unanswered, 501);
+  wire.request(1001, 1, 1_500).tick(2_000);
+  assert.equal(wire.says(at(1_505), 1_506), '1 request-window');
+});
+
+test('nothing is claimed across a gap of the source that the evidence needs', () => {
+  for (const source of ['conntrack', 'tap'] as const) {
+    const wire = new Wire()
+      .open(1001, 1, -1_000)
+      .open(1002, 2, -1_000)
+      .request(1002, 2, -900)
+      .request(1001, 1, 0);
+    wire.gap(source, 3, 2).tick(100);
+    assert.equal(wire.says(at(5), 6), source === 'tap' ? 'ambiguous' : '1 request-window');
+    const byId = twoPods().request(1001, 1, 0, { id: 'a' }).gap(source, 3, 2).tick(100);
+    assert.equal(
+      byId.says(lineOf({ end: 5, took: 10 }, { id: 'a' }), 6),
+      source === 'tap' ? 'gap' : '1 request-id',
+    );
+  }
+});
+
+test('a coarse clock of nginx (timer_resolution) excludes nothing that came before the line was read', () => {
+  // The clock stood at 0 while the request of 40 ms ran at 70; its line is read at 111.
+  const wire = twoPods().request(1001, 1, -5).request(1002, 2, 70).tick(200);
+  assert.equal(wire.says(lineOf({ end: 0, took: 5 }), 111), 'ambiguous');
+});
+
+test('a clock of nginx that runs ahead bounds nothing', () => {
+  const wire = twoPods().request(1001, 1, 0).request(1002, 2, 60).tick(200);
+  const line = lineOf({ end: 100, took: 50 });
+  assert.equal(wire.says(line, 101), '2 request-window');
+  wire.index.lineClock.observe(line.endMs! + 50, line.endMs! + 1);
+  assert.notEqual(wire.says(line, 101), '2 request-window');
+});

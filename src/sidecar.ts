@@ -1,13 +1,16 @@
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ownAddresses } from './addresses.ts';
 import type { SidecarOptions } from './config/commands.ts';
 import { logFormatOf } from './config/format.ts';
 import { nameOf } from './config/option.ts';
+import { type LogPlan, planLog } from './doctor/nginx-conf.ts';
 import { type FeedHandlers, type FeedSource, readFeed } from './feed/client.ts';
 import { readEmbeddedFeed } from './feed/embedded.ts';
+import { FirstLines } from './first-lines.ts';
 import { FollowError, openFollower } from './follow/follower.ts';
+import { reachOf } from './format-reach.ts';
 import { YoungGeneration } from './heap.ts';
 import { listen } from './http/app.ts';
 import { createSidecarApp } from './http/sidecar/app.ts';
@@ -30,17 +33,26 @@ const MAX_WAITING_BYTES = 4 * 1024 * 1024;
 const DRAIN_MS = 3_500;
 const MAX_UNWRITTEN_BYTES = 1 * 1024 * 1024;
 const MAX_RECENT_BYTES = 2 * 1024 * 1024;
+/** A log that has brought no line for this long after the start (ms) may be the wrong one. */
+const ABSENT_AFTER_MS = 60_000;
 const NO_FEED = { connected: false, connects: 0, failures: 0, records: 0, bytes: 0, lastAt: 0 };
 
 /** `realpod sidecar`: runs until SIGTERM or SIGINT, or until `end` aborts, then flushes pending lines. */
 export async function runSidecar(options: SidecarOptions, end?: AbortSignal): Promise<number> {
   const log = stderrLog('sidecar', options.log);
-  const format = logFormatOf(options);
+  const plan = planLog(options, {
+    accessLog: options.given.accessLog === undefined ? undefined : options.accessLog,
+    requestIdHeader: options.given.requestIdHeader === undefined ? undefined : options.requestIdHeader,
+  });
+  if (plan.said !== undefined) log('info', plan.said);
+  const fields = { ...plan, localPortField: options.localPortField };
+  const format = logFormatOf(fields);
+  log('info', reachOf(format, fields, plan.requestIdHeader));
   for (const warning of format.warnings) log('warn', warning);
   const addresses = options.sourceAddress.length > 0 ? options.sourceAddress : ownAddresses();
   const stopped = untilSignal(end);
   try {
-    return await run(options, format, addresses, stopped, log);
+    return await run({ ...options, ...pathsOf(options, plan) }, format, plan, addresses, stopped, log);
   } catch (error) {
     if (error instanceof FollowError || error instanceof SinkError) {
       log('error', error.message);
@@ -53,6 +65,7 @@ export async function runSidecar(options: SidecarOptions, end?: AbortSignal): Pr
 async function run(
   options: SidecarOptions,
   format: LogFormat,
+  plan: LogPlan,
   addresses: readonly string[],
   stopped: Promise<string>,
   log: Log,
@@ -63,6 +76,13 @@ async function run(
   const index = new FlowIndex();
   const timing = options.evidence === 'inferred' ? new Timing() : undefined;
   const parse: Parse = (bytes, start, end) => format.parse(bytes, start, end);
+  const firstLines = new FirstLines({
+    format,
+    fields: { requestIdField: plan.requestIdField, localPortField: options.localPortField },
+    idHeader: plan.requestIdHeader,
+    formatName: plan.formatName,
+    log,
+  });
   const view = new View(MAX_RECENT_BYTES, (ip, at) => index.names.at(ip, at), clock, parse);
   const reclaimer = options.reclaim
     ? (await import('./write/reclaim.ts')).openReclaimer(accessLog, { onNotice: log })
@@ -90,6 +110,7 @@ async function run(
     feedState: () => (feed?.stats.connected ? 'read' : feed?.returning ? 'returning' : 'away'),
     onSettled(block) {
       view.add(block);
+      firstLines.add(block);
       young.tune(clock());
     },
     limits: {
@@ -126,6 +147,9 @@ async function run(
   const reopen = (): void => {
     sink.reopen().catch((error: Error) => log('error', error.message));
   };
+  const absence = setTimeout(() => {
+    if (follower.stats.bytes === 0) log('warn', absenceOf(accessLog));
+  }, ABSENT_AFTER_MS);
   process.on('SIGUSR1', reopen);
   process.on('SIGHUP', reopen);
   let captured: Captured | undefined;
@@ -178,6 +202,7 @@ async function run(
     });
     return 0;
   } finally {
+    clearTimeout(absence);
     feed?.stop();
     await captured?.close();
     await sink.close();
@@ -186,6 +211,14 @@ async function run(
     process.off('SIGUSR1', reopen);
     process.off('SIGHUP', reopen);
   }
+}
+
+/** What `--nginx-conf` decides beside the format. */
+function pathsOf(
+  options: SidecarOptions,
+  plan: LogPlan,
+): Pick<SidecarOptions, 'accessLog' | 'requestIdHeader'> {
+  return { accessLog: plan.accessLog ?? options.accessLog, requestIdHeader: plan.requestIdHeader };
 }
 
 /** Beside the first file; with stdout alone beside the log, or nowhere if nothing can be written there. */
@@ -198,4 +231,10 @@ function stateBeside(outputs: readonly string[], accessLog: string): string | un
   } catch {
     return undefined;
   }
+}
+
+function absenceOf(path: string): string {
+  return existsSync(path)
+    ? `${path} has been empty for a minute: does nginx write there? Its access_log line says where; give that path as --access-log`
+    : `${path} has not appeared in a minute: does nginx write there, and is its directory mounted here? Images of bitnami log to /opt/bitnami/nginx/logs, of openresty to /usr/local/openresty/nginx/logs, of angie to /var/log/angie`;
 }

@@ -24,6 +24,10 @@ const MESSAGES = {
 
 /** How a log is read and written, by the sidecar and offline. */
 const LINES = {
+  nginxConf: text.unset(
+    "nginx's configuration, or the output of nginx -T: log, format and id are taken from it; an option that is given wins",
+    'PATH',
+  ),
   logFormat: text.or(
     DEFAULT_LOG_FORMAT,
     "the text of nginx's log_format, or combined; escape=json and escape=none understood",

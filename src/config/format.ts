@@ -1,11 +1,12 @@
 import { compileLogFormat, type LogFormat, LogFormatError } from '../parse/log-format.ts';
-import { nameOf, UsageError } from './option.ts';
+import { UsageError } from './option.ts';
 
 interface FormatOptions {
   readonly logFormat: string;
   readonly requestIdField: string;
   readonly localPortField: string | undefined;
-  readonly given: { readonly logFormat?: string };
+  /** How the format was given, for errors. */
+  readonly formatName: string;
 }
 
 /** The log format that `--log-format`, `--request-id-field` and `--local-port-field` give; throws UsageError. */
@@ -17,7 +18,7 @@ export function logFormatOf(options: FormatOptions): LogFormat {
     });
   } catch (error) {
     if (error instanceof LogFormatError) {
-      throw new UsageError(`${nameOf(options, 'logFormat')}: ${error.message}`);
+      throw new UsageError(`${options.formatName}: ${error.message}`);
     }
     throw error;
   }

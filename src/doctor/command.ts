@@ -1,10 +1,10 @@
 /** `realpod doctor`: which evidence this nginx can reach, and the lines that are missing. */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { allExact, type DoctorNames } from './finding.ts';
 import { examine, fix } from './fix.ts';
+import { disk, loadFile, loadText } from './load.ts';
 import { ConfError } from './parse-conf.ts';
 import { counts, report } from './report.ts';
-import { type Disk, fromDisk, fromDump, fromText, isDump, type Sources } from './sources.ts';
+import type { Disk, Sources } from './sources.ts';
 
 export interface DoctorOptions {
   /** A file with `nginx -T` output or a configuration, or `-` for stdin. */
@@ -33,21 +33,7 @@ export type DoctorExit = 0 | 1 | 2;
 const MAX_BYTES = 64 * 1024 * 1024;
 
 export const processIo: DoctorIo = {
-  read(path) {
-    try {
-      if (!statSync(path).isFile()) return null;
-      return readFileSync(path, 'latin1');
-    } catch {
-      return null;
-    }
-  },
-  list(directory) {
-    try {
-      return readdirSync(directory);
-    } catch {
-      return null;
-    }
-  },
+  ...disk,
   async stdin() {
     const chunks: Buffer[] = [];
     let size = 0;
@@ -64,18 +50,8 @@ export const processIo: DoctorIo = {
 };
 
 async function load(options: DoctorOptions, io: DoctorIo): Promise<Sources> {
-  if (options.input === '-') {
-    const text = Buffer.from(await io.stdin()).toString('latin1');
-    if (text.trim() === '') throw new ConfError('stdin is empty; use: nginx -T | realpod doctor');
-    return isDump(text) ? fromDump(text) : fromText(text, 'nginx.conf');
-  }
-  if (io.list(options.input)) {
-    throw new ConfError(
-      `${options.input} is a directory; give the main nginx.conf or the output of "nginx -T"`,
-    );
-  }
-  const text = io.read(options.input);
-  return text !== null && isDump(text) ? fromDump(text) : fromDisk(options.input, io);
+  if (options.input !== '-') return loadFile(options.input, io);
+  return loadText(Buffer.from(await io.stdin()).toString('latin1'));
 }
 
 /** How to apply the patch, as text that patch and git skip. */

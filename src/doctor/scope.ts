@@ -21,6 +21,11 @@ export interface Scope {
   unread: readonly string[];
 }
 
+/** Does the file at this path of an `include` hold nothing that matters here? */
+export function isHarmless(path: string): boolean {
+  return HARMLESS.test(path);
+}
+
 /** Files that hold only MIME types or FastCGI-like parameters: nothing in them matters here. */
 const HARMLESS =
   /(^|\/)(mime\.types|(fastcgi|uwsgi|scgi)_params|fastcgi(-php)?\.conf|modules-enabled\/[^/]*|modules\/[^/]*)$/;

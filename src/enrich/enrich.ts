@@ -1,8 +1,9 @@
 import { LineBuffer } from '../follow/line-buffer.ts';
+import { excerpt } from '../format-reach.ts';
 import { TIMING_LIMITS, type Timing, type TimingLimits } from '../inferred/timing.ts';
 import { DEFAULT_LIMITS, type FlowIndex, type IndexLimits } from '../join/index/flow-index.ts';
-import { type BlockLine, PendingBlocks } from '../join/pending.ts';
-import { isResolved } from '../model/outcome.ts';
+import { type BlockLine, type PendingBlock, PendingBlocks } from '../join/pending.ts';
+import { type Evidence, isResolved, type Reason } from '../model/outcome.ts';
 import { type LogFormat, MAX_LINE_BYTES } from '../parse/log-format.ts';
 import type { Style } from '../rewrite/style.ts';
 import { FeedError, RecordedFeed } from './recorded-feed.ts';
@@ -31,6 +32,12 @@ export interface Progress {
   unparsed: number;
   resolved: number;
   unresolved: number;
+  /** Attempts by what resolved them, and by why they stay as they were. */
+  evidence: Partial<Record<Evidence, number>>;
+  reasons: Partial<Record<Reason, number>>;
+  /** Lines that do not fit the format, and the first of them. */
+  unfit: number;
+  unfitExample: string | undefined;
   /** Set when the feed could be read only up to a point; everything after it stays unresolved. */
   feedError: string | undefined;
   /** Times of the feed's first and last watermark, ms since the epoch. */
@@ -56,6 +63,10 @@ export function newProgress(): Progress {
     unparsed: 0,
     resolved: 0,
     unresolved: 0,
+    evidence: {},
+    reasons: {},
+    unfit: 0,
+    unfitExample: undefined,
     feedError: undefined,
     feedFrom: undefined,
     feedTo: undefined,
@@ -81,7 +92,7 @@ export async function* enrich(parts: EnrichParts): AsyncGenerator<Buffer> {
     while (waiting.blocks > 0) {
       // Time stands still as long as there is more to read, so a block leaves when its evidence is complete.
       for (const block of waiting.take(feed.ended ? Infinity : -Infinity)) {
-        count(progress, block.lines, block.outcomes);
+        count(progress, block);
         yield* style.render(block.bytes, block.lines, block.outcomes);
       }
       if (waiting.blocks === 0 || (feed.last ?? -Infinity) > horizon) return;
@@ -148,17 +159,24 @@ function linesOf(bytes: Buffer, oversized: boolean, format: LogFormat): BlockLin
   return lines;
 }
 
-function count(
-  progress: Progress,
-  lines: readonly BlockLine[],
-  outcomes: readonly (readonly Parameters<typeof isResolved>[0][])[],
-): void {
+function count(progress: Progress, { bytes, lines, outcomes }: PendingBlock<undefined>): void {
+  const { evidence, reasons } = progress;
   for (let i = 0; i < lines.length; i++) {
+    const { parsed, start, end } = lines[i]!;
     progress.lines++;
-    if (typeof lines[i]!.parsed === 'string') progress.unparsed++;
+    if (typeof parsed === 'string') progress.unparsed++;
+    if (parsed === 'format') {
+      progress.unfit++;
+      progress.unfitExample ??= excerpt(bytes.subarray(start, end));
+    }
     for (const outcome of outcomes[i]!) {
-      if (isResolved(outcome)) progress.resolved++;
-      else if (outcome.reason !== 'direct' && outcome.reason !== 'not-ip') progress.unresolved++;
+      if (isResolved(outcome)) {
+        progress.resolved++;
+        evidence[outcome.evidence] = (evidence[outcome.evidence] ?? 0) + 1;
+        continue;
+      }
+      if (outcome.reason !== 'direct' && outcome.reason !== 'not-ip') progress.unresolved++;
+      reasons[outcome.reason] = (reasons[outcome.reason] ?? 0) + 1;
     }
   }
 }

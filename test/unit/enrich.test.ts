@@ -152,7 +152,11 @@ test(
     assert.equal(await runEnrich(options(feed, '--gzip', log), Readable.from([]), packed, said), 0);
     assert.equal(plain.bytes.toString('latin1'), whole.text);
     assert.deepEqual(gunzipSync(packed.bytes), plain.bytes);
-    assert.equal(said.bytes.toString(), '', 'nothing is said in a pipe');
+    const [counts, reach, ...rest] = said.bytes.toString().trimEnd().split('\n');
+    assert.match(counts!, /^realpod: 400 lines; (\d+) of \d+ upstream addresses named \(\1 request-id\)/);
+    assert.match(reach!, /^realpod: the feed reaches from 20\S+Z to 20\S+Z$/);
+    // The two runs say the same.
+    assert.deepEqual(rest, [counts, reach]);
   }),
 );
 
@@ -175,8 +179,43 @@ test(
       '10.0.0.1 - - [04/Dec/2015:07:27:17 +0000] "GET /test HTTP/1.1" 200 10.105.148.194:10000 40 "-" "curl/7.81.0" "-"\n',
     );
     const format = ['--log-format', DEFAULT_LOG_FORMAT];
-    assert.equal(await runEnrich(options(feed, ...format), Readable.from([old]), new Sink(), other), 0);
-    assert.match(other.bytes.toString(), /nothing was resolved; the feed covers/);
+    assert.equal(await runEnrich(options(feed, ...format), Readable.from([old]), new Sink(), other), 1);
+    assert.match(
+      other.bytes.toString(),
+      /^realpod: 1 lines; 0 of 1 upstream addresses named; left as they are: 1 /,
+    );
+    assert.match(other.bytes.toString(), /nothing was named: is the log of the time of the feed/);
+  }),
+);
+
+test(
+  'a format without a time is what is said to be wrong, not the log',
+  inFolder(async (folder) => {
+    const feed = join(folder, 'feed.ndjson');
+    writeFileSync(feed, demoFeed);
+    const log = Buffer.from('10.105.148.194:10000 2026-01-01T00:00:00.123+00:00\n'.repeat(3));
+    const said = new Sink();
+    const code = await runEnrich(
+      options(feed, '--log-format', '$upstream_addr $time_iso8601_ms'),
+      Readable.from([log]),
+      new Sink(),
+      said,
+    );
+    assert.equal(code, 1);
+    assert.match(said.bytes.toString(), /nothing was named: the log format has no time/);
+    assert.doesNotMatch(said.bytes.toString(), /is the log of the time of the feed/);
+  }),
+);
+
+test(
+  'lines that do not fit the format are counted, with the first as an example',
+  inFolder(async (folder) => {
+    const feed = join(folder, 'feed.ndjson');
+    writeFileSync(feed, demoFeed);
+    const said = new Sink();
+    const log = Buffer.from('first\x1b[31m\nsecond\n');
+    assert.equal(await runEnrich(options(feed), Readable.from([log]), new Sink(), said), 1);
+    assert.match(said.bytes.toString(), /2 of 2 lines do not fit --log-format, such as: first\\x1b\[31m\n/);
   }),
 );
 

@@ -1,0 +1,80 @@
+/** `--nginx-conf`: the sidecar and `enrich` take from nginx's configuration what was not given by hand. */
+import { isAbsolute } from 'node:path';
+import { nameOf, UsageError } from '../config/option.ts';
+import { disk, loadFile } from './load.ts';
+import { ConfError } from './parse-conf.ts';
+import { type PassedOnTo, passedOnTo } from './passed-on.ts';
+import { type Taken, takeFrom } from './taken.ts';
+
+interface LogOptions {
+  readonly nginxConf: string | undefined;
+  readonly logFormat: string;
+  readonly requestIdField: string;
+  readonly given: { readonly [K in 'nginxConf' | 'logFormat' | 'requestIdField']?: string };
+}
+
+export interface LogPlan {
+  /** Undefined: the option's own value holds. */
+  accessLog: string | undefined;
+  logFormat: string;
+  requestIdField: string;
+  requestIdHeader: string;
+  /** How the format came, for messages. */
+  formatName: string;
+  /** What was taken, one line; undefined without `--nginx-conf`. */
+  said: string | undefined;
+  /** Undefined: nothing is known. */
+  passedOn: PassedOnTo | undefined;
+}
+
+/** Throws UsageError. `given`: what the command has beside `LogOptions`, undefined where it is a default. */
+export function planLog(
+  options: LogOptions,
+  given: { accessLog: string | undefined; requestIdHeader: string | undefined },
+): LogPlan {
+  const plain = {
+    accessLog: given.accessLog,
+    logFormat: options.logFormat,
+    requestIdField: options.requestIdField,
+    requestIdHeader: given.requestIdHeader ?? 'X-Request-ID',
+    formatName: nameOf(options, 'logFormat'),
+  };
+  if (options.nginxConf === undefined) return { ...plain, said: undefined, passedOn: undefined };
+  try {
+    const taken = takeFrom(loadFile(options.nginxConf, disk), {
+      accessLog: given.accessLog,
+      requestIdField: options.given.requestIdField === undefined ? undefined : options.requestIdField,
+      requestIdHeader: given.requestIdHeader,
+      logFormat: options.given.logFormat === undefined ? undefined : options.logFormat,
+    });
+    const accessLog = given.accessLog ?? taken.accessLog;
+    if (!isAbsolute(accessLog)) {
+      throw new ConfError(
+        `access_log ${accessLog} is relative to nginx's prefix, which nginx -V shows; give --access-log`,
+      );
+    }
+    return {
+      accessLog,
+      logFormat: taken.logFormat,
+      requestIdField: taken.requestIdField,
+      requestIdHeader: taken.requestIdHeader,
+      formatName: options.given.logFormat ?? `log_format ${taken.formatName} of ${options.nginxConf}`,
+      said: `${options.nginxConf}: ${saidOf(taken, given.accessLog)}`,
+      passedOn: passedOnTo(taken.model, taken.accessLog),
+    };
+  } catch (error) {
+    if (!(error instanceof ConfError)) throw error;
+    throw new UsageError(`${nameOf(options, 'nginxConf')}: ${error.message}`);
+  }
+}
+
+function saidOf(taken: Taken, givenLog: string | undefined): string {
+  const format = taken.formatName === undefined ? 'the given format' : `log_format ${taken.formatName}`;
+  const log = givenLog === undefined ? `log ${taken.accessLog}` : `log ${givenLog} as given`;
+  const id = taken.idIsSent
+    ? `id $${taken.requestIdField}, sent as ${taken.requestIdHeader}`
+    : `no location sends an id of nginx's own as ${taken.requestIdHeader}`;
+  const others =
+    taken.otherLogs.length === 0 ? '' : `; not followed: ${taken.otherLogs.slice(0, 5).join(', ')}`;
+  return `${log}, ${format}; ${id}${others}`;
+}

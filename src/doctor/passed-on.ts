@@ -1,0 +1,164 @@
+/**
+ * What nginx passes on unchanged to an upstream address, and whether the log shows every request that it sends there.
+ * For evidence that compares what the pod received with the line. Anything that is not understood counts as changed and as
+ * not logged. Pure.
+ */
+import type { Directive } from './parse-conf.ts';
+import { inherited, isHarmless, type Model, own, type Route, type Scope, value } from './scope.ts';
+import { targetOf } from './target.ts';
+
+export interface PassedOn {
+  /**
+   * The request's target goes out as it came in. In the line it may be in absolute form (`GET http://host/path`), of which
+   * nginx sends the path. A line with ` : ` in `$upstream_addr` was redirected inside nginx: its target may differ.
+   */
+  target: boolean;
+  userAgent: boolean;
+  referer: boolean;
+  /** Each request to this address is HTTP/1 without TLS and writes a line of its own into the log. */
+  allLogged: boolean;
+}
+
+export const NOTHING_KNOWN: PassedOn = { target: false, userAgent: false, referer: false, allLogged: false };
+
+/** `address`: as in `$upstream_addr`, such as `10.105.148.194:10000`. */
+export type PassedOnTo = (address: string) => PassedOn;
+
+/** Directives that neither change a request on its way to the backend nor send one of their own. */
+const UNDERSTOOD: ReadonlySet<string> = new Set(
+  `absolute_redirect access_log add_header aio allow auth_basic auth_basic_user_file autoindex charset charset_types
+  chunked_transfer_encoding client_body_buffer_size client_body_temp_path client_body_timeout client_header_buffer_size
+  client_header_timeout client_max_body_size default_type deny directio error_log error_page etag expires geo gzip
+  gzip_buffers gzip_comp_level gzip_disable gzip_http_version gzip_min_length gzip_proxied gzip_static gzip_types gzip_vary
+  hash http2 if_modified_since ignore_invalid_headers include index internal ip_hash keepalive keepalive_requests
+  keepalive_time keepalive_timeout large_client_header_buffers least_conn limit_conn limit_conn_log_level
+  limit_conn_status limit_conn_zone limit_rate limit_rate_after limit_req limit_req_log_level limit_req_status
+  limit_req_zone lingering_close lingering_time lingering_timeout listen location log_format log_not_found map
+  map_hash_bucket_size map_hash_max_size max_ranges merge_slashes open_file_cache open_file_cache_errors
+  open_file_cache_min_uses open_file_cache_valid output_buffers port_in_redirect postpone_output proxy_bind
+  proxy_buffer_size proxy_buffering proxy_buffers proxy_busy_buffers_size proxy_connect_timeout proxy_cookie_domain
+  proxy_cookie_path proxy_headers_hash_bucket_size proxy_headers_hash_max_size proxy_hide_header proxy_http_version
+  proxy_ignore_client_abort proxy_intercept_errors proxy_limit_rate proxy_max_temp_file_size proxy_next_upstream
+  proxy_next_upstream_timeout proxy_next_upstream_tries proxy_pass proxy_pass_header proxy_read_timeout proxy_redirect
+  proxy_request_buffering proxy_send_lowat proxy_send_timeout proxy_set_header proxy_socket_keepalive
+  proxy_temp_file_write_size proxy_temp_path random read_ahead recursive_error_pages reset_timedout_connection resolver
+  resolver_timeout return root satisfy send_timeout sendfile sendfile_max_chunk server server_name server_name_in_redirect
+  server_names_hash_bucket_size server_names_hash_max_size server_tokens set set_real_ip_from real_ip_header
+  real_ip_recursive ssl_certificate ssl_certificate_key ssl_ciphers ssl_dhparam ssl_early_data ssl_prefer_server_ciphers
+  ssl_protocols ssl_session_cache ssl_session_tickets ssl_session_timeout ssl_stapling ssl_stapling_verify
+  ssl_trusted_certificate stub_status tcp_nodelay tcp_nopush types types_hash_bucket_size types_hash_max_size
+  underscores_in_headers upstream variables_hash_bucket_size variables_hash_max_size zone alias if limit_except
+  access_log fair`.split(/\s+/),
+);
+/** Understood, and they change the target of a request. */
+const REDIRECTING: ReadonlySet<string> = new Set(['rewrite', 'try_files']);
+/** Blocks whose entries are data, not directives. */
+const DATA: ReadonlySet<string> = new Set(['map', 'geo', 'types', 'split_clients']);
+
+/** `followed`: path of the log that is read. */
+export function passedOnTo(model: Model, followed: string): PassedOnTo {
+  const readable = model.unread.length === 0 && model.stream === undefined && model.http !== undefined;
+  const routes =
+    readable && model.http && understood(model.http.entries.map(({ directive }) => directive))
+      ? model.routes.map((route) => ({ route, target: targetOf(route), says: passedBy(route, followed) }))
+      : [];
+  return (address) => {
+    const reaching = routes.filter(({ target }) => mayLeadTo(target.members ?? [target.authority], address));
+    if (reaching.length === 0) return NOTHING_KNOWN;
+    const all = (key: keyof PassedOn): boolean => reaching.every(({ says }) => says[key]);
+    return {
+      target: all('target'),
+      userAgent: all('userAgent'),
+      referer: all('referer'),
+      allLogged: all('allLogged'),
+    };
+  };
+}
+
+function understood(directives: readonly Directive[]): boolean {
+  return directives.every(
+    ({ name, args, children, included }) =>
+      (UNDERSTOOD.has(name) || REDIRECTING.has(name)) &&
+      (included !== null || isHarmless(args[0]?.text ?? '')) &&
+      !(name === 'set' && /^\$\{?(args|uri|document_uri|query_string)\b/.test(args[0]?.text ?? '')) &&
+      (DATA.has(name) || understood(children ?? included ?? [])),
+  );
+}
+
+/** A host name may be any address with its port; an address is itself alone. */
+function mayLeadTo(members: readonly string[], address: string): boolean {
+  const port = address.slice(address.lastIndexOf(':'));
+  return members.some((member) => {
+    if (member.startsWith('unix:')) return false;
+    if (member.includes('$')) return true;
+    const full = /:\d+$/.test(member) ? member : `${member}:80`;
+    return full === address || (/[a-z]/i.test(full.replace(/^\[.*\]/, '')) && full.endsWith(port));
+  });
+}
+
+function passedBy(route: Route, followed: string): PassedOn {
+  const { chain, http, server } = route;
+  const target = targetOf(route);
+  if (!http || target.unreadable !== undefined || target.variable) return NOTHING_KNOWN;
+  const headers = inherited(chain, 'proxy_set_header');
+  const sets = (name: string): boolean =>
+    headers.directives.some(({ args }) => args[0]?.text.toLowerCase() === name);
+  const untouched = headers.unsure === undefined && value(chain, 'proxy_pass_request_headers') === undefined;
+  return {
+    target: !target.text.includes('$') && !hasUri(target.text) && !redirects(server),
+    userAgent: untouched && !sets('user-agent'),
+    referer: untouched && !sets('referer'),
+    allLogged: logged(route, followed),
+  };
+}
+
+function hasUri(pass: string): boolean {
+  return /^[a-z]+:\/\/[^/?]*[/?]/i.test(pass);
+}
+
+function logged({ chain }: Route, followed: string): boolean {
+  const logs = inherited(chain, 'access_log');
+  return (
+    logs.unsure === undefined &&
+    logs.directives.some(
+      ({ args }) => args[0]?.text === followed && !args.some(({ text }) => text.startsWith('if=')),
+    )
+  );
+}
+
+/** Can a request of this server reach a proxying location with another target than it came with? */
+function redirects(server: Scope): boolean {
+  const all = directivesBelow(server.entries.map(({ directive }) => directive));
+  if (all.some(({ name }) => REDIRECTING.has(name))) return true;
+  const locations = all.filter(({ name }) => name === 'location');
+  const exactWithoutPass = (uri: string): boolean =>
+    locations.some(
+      ({ args, children }) => args[0]?.text === '=' && args[1]?.text === uri && !passes(children ?? []),
+    );
+  const errors = all.filter(({ name }) => name === 'error_page').map(({ args }) => args.at(-1)?.text ?? '');
+  if (errors.some((uri) => !/^https?:\/\//.test(uri) && !exactWithoutPass(uri))) return true;
+  return indexReaches(server, locations);
+}
+
+/** `index` sends a request for a directory to a file in it, which another location may proxy. */
+function indexReaches(server: Scope, locations: readonly Directive[]): boolean {
+  const prefix = ({ args }: Directive): string | undefined =>
+    args.length === 1 || args[0]?.text === '^~' ? args.at(-1)?.text : undefined;
+  const answersItself = ({ children }: Directive): boolean =>
+    passes(children ?? []) || (children ?? []).some(({ name }) => name === 'return');
+  const proxied = locations.filter(({ children }) => passes(children ?? []));
+  const rootProxied = own(server, 'location').some((l) => prefix(l) === '/' && answersItself(l));
+  const statics = locations
+    .filter((l) => prefix(l) !== undefined && !answersItself(l))
+    .map((l) => prefix(l) ?? '/');
+  if (!rootProxied) statics.push('/');
+  return statics.some((at) => proxied.some((l) => (prefix(l) ?? at).startsWith(at)));
+}
+
+function passes(directives: readonly Directive[]): boolean {
+  return directivesBelow(directives).some(({ name }) => name.endsWith('_pass'));
+}
+
+function directivesBelow(directives: readonly Directive[]): Directive[] {
+  return directives.flatMap((d) => [d, ...directivesBelow(d.included ?? d.children ?? [])]);
+}

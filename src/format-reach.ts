@@ -1,0 +1,79 @@
+/** What a log format lets the join find out, in a sentence for the operator. Pure. */
+import type { Reason } from './model/outcome.ts';
+import type { LogFormat } from './parse/log-format.ts';
+
+export interface ReachFields {
+  requestIdField: string;
+  localPortField: string | undefined;
+}
+
+const TIMES = ['msec', 'time_iso8601', 'time_local'];
+const DURATIONS = ['request_time', 'session_time'];
+
+/** The fields that the format lacks, as they would be written in nginx's `log_format`. */
+export function missingFields(format: LogFormat, fields: ReachFields): string[] {
+  const has = (names: readonly string[]): boolean => names.some((name) => format.variables.includes(name));
+  const missing: string[] = [];
+  // $time_local and $time_iso8601 are whole seconds: hundreds of requests may end in the same one.
+  if (!has(['msec'])) missing.push('$msec');
+  if (!has(DURATIONS)) missing.push('$request_time');
+  if (!has(['upstream_status'])) missing.push('$upstream_status');
+  if (!has([fields.requestIdField])) missing.push(`$${fields.requestIdField}`);
+  return missing;
+}
+
+/** One line: what the format can reach, and what to add for more. */
+export function reachOf(format: LogFormat, fields: ReachFields, idHeader: string): string {
+  const has = (names: readonly string[]): boolean => names.some((name) => format.variables.includes(name));
+  const port = fields.localPortField;
+  if (port !== undefined && has([port])) return `the log format reaches source-port ($${port}): every line`;
+  const id = has([fields.requestIdField]);
+  const timed = has(TIMES);
+  const lasting = has(DURATIONS);
+  const can = [
+    ...(id ? [`request-id, where nginx sends $${fields.requestIdField} as ${idHeader}`] : []),
+    ...(timed && lasting ? ['request-window, where all requests of its time went to one pod'] : []),
+    'sole-backend',
+  ];
+  const lacks = [
+    ...(id ? [] : ['no id']),
+    ...(timed ? (lasting ? [] : ['no duration']) : [lasting ? 'no time' : 'no times']),
+    ...(!id && timed && lasting && !has(['upstream_status'])
+      ? ['no $upstream_status, which decides in quiet traffic']
+      : []),
+  ];
+  const missing = lacks.length === 0 ? [] : missingFields(format, fields);
+  const header = id ? '' : `, and proxy_set_header ${idHeader} $${fields.requestIdField};`;
+  const add = missing.length === 0 ? '' : `; add ${missing.join(' ')} to log_format${header}`;
+  const lack = lacks.length === 0 ? 'reaches' : `has ${lacks.join(', ')}: it reaches`;
+  return `the log format ${lack} ${can.join('; ')}${add}`;
+}
+
+/** What a line with this reason lacks, and where to look. */
+export function adviceFor(reason: Reason, format: LogFormat, fields: ReachFields, idHeader: string): string {
+  switch (reason) {
+    case 'ambiguous': {
+      const missing = missingFields(format, fields);
+      return missing.length > 0
+        ? `ambiguous: the lines do not say enough; add ${missing.join(' ')} to log_format and proxy_set_header ${idHeader} $${fields.requestIdField}; to nginx`
+        : `ambiguous: is $${fields.requestIdField} sent to the backend as ${idHeader}? realpod doctor says where it is not`;
+    }
+    case 'no-flow':
+      return 'no-flow: no connection was seen that could have served them; is --source-address the address that nginx connects from, and is the helper on this node?';
+    case 'gap':
+      return 'gap: the record of connections has a hole over their time; the helper says why in its log';
+    case 'late':
+      return 'late: the evidence did not come within --max-wait; is the helper reachable, and do the clocks agree?';
+    case 'direct':
+      return 'direct: nginx connects to pods itself, so there is nothing to resolve';
+    case 'not-ip':
+      return 'not-ip: the upstream is a socket or a name, not an address';
+  }
+}
+
+/** The beginning of a line of the log for a message: control characters and bytes beyond ASCII as `\xHH`. */
+export function excerpt(line: Buffer): string {
+  const shown = line.subarray(0, 200).toString('latin1');
+  const text = shown.replace(/[^\x20-\x7e]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  return line.length > 200 ? `${text}…` : text;
+}

@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { GzipContent } from './gzip-content.ts';
 import { LineBuffer, type LineLimits } from './line-buffer.ts';
+import { refuseLinkOut } from './log-path.ts';
 import { type FilePosition, fingerprint, HEAD_BYTES } from './position.ts';
 import type { Listed } from './rotation.ts';
 
@@ -62,6 +63,7 @@ export class LogFile {
     this.#fd = openSync(file.path, 'r');
     let midLine = from.midLine === true;
     try {
+      refuseLinkOut(this.#fd, file.path);
       const stat = fstatSync(this.#fd, { bigint: true });
       if (String(stat.ino) !== file.ino || String(stat.dev) !== file.dev) {
         throw Object.assign(new Error('the file was replaced'), { code: 'ESTALE' });

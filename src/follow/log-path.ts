@@ -1,4 +1,4 @@
-import { lstatSync, readlinkSync, statSync } from 'node:fs';
+import { lstatSync, readlinkSync, realpathSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { FollowError } from './log-block.ts';
 
@@ -14,4 +14,22 @@ export function refuseNonFile(path: string): void {
   if (!stat || stat.isFile()) return;
   if (stat.isDirectory()) throw new FollowError(`${path} is a directory: name the log file in it`);
   throw new FollowError(`${path} is a ${stat.isFIFO() ? 'pipe' : 'device or socket'}, not a file: ${mount}`);
+}
+
+/** Mode bit: everybody may write, as to an emptyDir. */
+const OTHERS_WRITE = 0o002;
+
+/**
+ * Throws EACCES where `path`, which is open as `fd`, is a link out of its directory and everybody may write to that
+ * directory: whoever put the link there would choose what this process reads or writes, its own token for one.
+ */
+export function refuseLinkOut(fd: number, path: string): void {
+  const directory = dirname(path);
+  if ((statSync(directory).mode & OTHERS_WRITE) === 0) return;
+  // What was opened, not what the path leads to by now. A deleted file's name has a suffix, its directory has none.
+  const opened = dirname(readlinkSync(`/proc/self/fd/${fd}`));
+  if (opened === realpathSync(directory)) return;
+  throw Object.assign(new Error(`it is a link out of ${directory}, which everybody may write to`), {
+    code: 'EACCES',
+  });
 }

@@ -11,6 +11,7 @@ import {
   writevSync,
 } from 'node:fs';
 import { promisify } from 'node:util';
+import { refuseLinkOut } from '../follow/log-path.ts';
 
 /** Linux's IOV_MAX: more buffers than that in one writev are EINVAL. */
 const MAX_CHUNKS = 1024;
@@ -51,7 +52,7 @@ export class Output {
     this.#identify();
   }
 
-  /** Opens (and creates, 0644) the file at `path`. Rejects with the system's error. */
+  /** Opens (and creates, 0644) the file at `path`. Rejects with the system's error, and where `refuseLinkOut` does. */
   static async open(path: string): Promise<Output> {
     return new Output(path, path === '-' ? 1 : await openAppending(path));
   }
@@ -135,7 +136,14 @@ async function openAppending(path: string): Promise<number> {
   const there = statSync(path, { throwIfNoEntry: false });
   // A pipe opened for reading too would never say that its reader is gone.
   const access = there && !there.isFile() ? constants.O_WRONLY : constants.O_RDWR | constants.O_CREAT;
-  return openAsync(path, access | constants.O_APPEND, 0o644);
+  const fd = await openAsync(path, access | constants.O_APPEND, 0o644);
+  try {
+    if (!there || there.isFile()) refuseLinkOut(fd, path);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+  return fd;
 }
 
 /** The bytes of an open file before `length`, up to TAIL_BYTES. */

@@ -8,7 +8,10 @@ const STEP = 1024 * 1024;
 const LEAST = 8 * STEP;
 /** or what there is after this long, ms. */
 const AT_LEAST_EVERY_MS = 10_000;
-const REFUSED_NOTE = 'the log keeps its space; let logrotate bound it instead of --reclaim';
+/** A file that was refused is tried again this often (ms): its rights may have been changed. */
+const RETRY_EVERY_MS = 60_000;
+const REFUSED_NOTE =
+  'this file keeps its space. After a rotation the new file has to be writable for this user (logrotate: `create 0666`), or logrotate has to bound the space';
 
 export interface ReclaimerStats {
   punchedBytes: number;
@@ -29,7 +32,8 @@ export interface ReclaimerOptions {
  * offsets stay as they are, so nginx notices nothing. The first STEP bytes stay: the follower knows the file by them.
  *
  * The hole is punched through an open descriptor, whose inode was compared with the position's: a rotation in between cannot make it
- * hit another file. One child at a time. The first refusal (file system, rights, no such command) is said, and ends it.
+ * hit another file. One child at a time. A refusal (file system, rights, no such command) is reported once for each file; the
+ * file is tried again now and then, and so is the next one.
  */
 export class Reclaimer {
   readonly stats: ReclaimerStats = { punchedBytes: 0, punches: 0, failures: 0 };
@@ -43,7 +47,11 @@ export class Reclaimer {
   #punched = STEP;
   #punchedAt: number;
   #busy: Promise<void> | undefined;
-  #off = false;
+  #closed = false;
+  /** Until when nothing is tried, as the file was refused (ms). */
+  #pauseUntil = Number.NEGATIVE_INFINITY;
+  /** The inode of the refused file, which was reported. */
+  #reported = '';
 
   constructor(log: string, options: ReclaimerOptions = {}) {
     this.#log = log;
@@ -54,7 +62,8 @@ export class Reclaimer {
 
   /** Bytes of the log before `position` are not needed any more. Cheap when there is nothing to do; call it at each checkpoint. */
   advance(position: LogPosition): void {
-    if (this.#off || this.#busy) return;
+    if (this.#closed || this.#busy) return;
+    if (position.ino === this.#reported && this.#clock() < this.#pauseUntil) return;
     if (position.ino !== this.#ino || position.since !== this.#since || position.offset < this.#punched) {
       if (!this.#begin(position)) return;
     }
@@ -68,7 +77,7 @@ export class Reclaimer {
 
   /** Waits for the hole that is being punched. */
   async close(): Promise<void> {
-    this.#off = true;
+    this.#closed = true;
     await this.#busy;
     this.#release();
   }
@@ -84,7 +93,8 @@ export class Reclaimer {
       this.#fd = openSync(this.#log, 'r+');
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
-      if (code !== 'ENOENT') this.#refused(`${this.#log} cannot be opened for writing (${message})`);
+      if (code !== 'ENOENT')
+        this.#refused(position.ino, `${this.#log} cannot be opened for writing (${message})`);
       return false;
     }
     const stat = fstatSync(this.#fd, { bigint: true });
@@ -97,7 +107,7 @@ export class Reclaimer {
     const refusal = await run(this.#options.command ?? 'fallocate', offset, length, this.#fd!);
     this.#busy = undefined;
     if (refusal !== undefined) {
-      this.#refused(refusal);
+      this.#refused(this.#ino, refusal);
       return;
     }
     this.#punched = offset + length;
@@ -105,10 +115,12 @@ export class Reclaimer {
     this.stats.punchedBytes += length;
   }
 
-  #refused(why: string): void {
-    this.#off = true;
+  #refused(ino: string, why: string): void {
     this.stats.failures++;
     this.#release();
+    this.#pauseUntil = this.#clock() + RETRY_EVERY_MS;
+    if (ino === this.#reported) return;
+    this.#reported = ino;
     this.#options.onNotice?.('warn', `--reclaim: ${why}; ${REFUSED_NOTE}`);
   }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import {
   appendFileSync,
+  chmodSync,
   mkdtempSync,
   readFileSync,
   renameSync,
@@ -11,6 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { LogPosition } from '../../src/follow/position.ts';
 import { openReclaimer } from '../../src/write/reclaim.ts';
 
@@ -78,7 +80,7 @@ test('a file that was rotated away is not touched, nor the one in its place', as
   assert.deepEqual(notices, []);
 });
 
-test('a missing command is said once, and ends it', async () => {
+test('a missing command is reported once for a file', async () => {
   writeFileSync(log, Buffer.alloc(12 * MIB));
   const reclaimer = openReclaimer(log, { onNotice, command: join(dir, 'none') });
   for (let n = 0; n < 3; n++) {
@@ -87,5 +89,42 @@ test('a missing command is said once, and ends it', async () => {
   }
   await reclaimer.close();
   assert.equal(notices.length, 1);
-  assert.match(notices[0]!, /^warn: --reclaim: .*cannot be run .*ENOENT.*; the log keeps its space/);
+  assert.match(notices[0]!, /^warn: --reclaim: .*cannot be run .*ENOENT.*; this file keeps its space/);
+});
+
+test('a file that may not be written is tried again a minute later, and the file after a rotation at once', async (t) => {
+  let now = 0;
+  // Fails as long as the marker is there, then punches.
+  const command = join(dir, 'fallocate');
+  const refuse = join(dir, 'refuse');
+  writeFileSync(
+    command,
+    `#!/bin/sh\nif [ -e ${refuse} ]; then echo no >&2; exit 1; fi\nexec fallocate "$@"\n`,
+  );
+  chmodSync(command, 0o755);
+  writeFileSync(refuse, '');
+  const reclaimer = openReclaimer(log, { onNotice, command, clock: () => now });
+  const settled = async (): Promise<void> => {
+    const { failures, punches } = reclaimer.stats;
+    while (reclaimer.stats.failures === failures && reclaimer.stats.punches === punches) await turn();
+  };
+  writeFileSync(log, Buffer.alloc(12 * MIB));
+  reclaimer.advance(at(12 * MIB));
+  await settled();
+  assert.equal(reclaimer.stats.failures, 1);
+  now += 59_000;
+  reclaimer.advance(at(12 * MIB));
+  now += 2_000;
+  reclaimer.advance(at(12 * MIB));
+  await settled();
+  assert.equal(reclaimer.stats.failures, 2);
+  assert.equal(notices.length, 1);
+  renameSync(log, `${log}.1`);
+  rmSync(refuse);
+  writeFileSync(log, Buffer.alloc(12 * MIB));
+  reclaimer.advance(at(12 * MIB));
+  await settled();
+  await reclaimer.close();
+  if (reclaimer.stats.punches === 0) return t.skip(notices.at(-1));
+  assert.equal(reclaimer.stats.punchedBytes, 11 * MIB);
 });

@@ -96,18 +96,31 @@ describe('what is not seen', { skip: !labCanRun([`${FAKETIME}:faketime`]), concu
       if (format === 'full') assertResolved(row, 'request-id', 0.999);
     });
 
-  /** HTTP/2 to a Service beside HTTP/1 to the same Service. */
-  const both = (auth: boolean): string => `
-    location /both/h2/ { ${auth ? 'auth_request /both/auth;' : ''} grpc_set_header X-Request-ID $request_id; grpc_pass grpc://svc_both; }
-    location /both/auth { internal; proxy_pass http://svc_both/both/auth; proxy_pass_request_body off; proxy_set_header Content-Length ""; proxy_set_header X-Request-ID $request_id; }
-    location /both/h1/ { proxy_pass http://svc_both; }`;
+  /** HTTP/2 to a Service beside HTTP/1 to the same Service. Connections that are kept speak one protocol, so two groups. */
+  const both = (auth: boolean) => ({
+    http: `  upstream both_h2 { server ${scene.service('both').address}; keepalive 256; }`,
+    locations: `
+    location /both/h2/ {
+      ${auth ? 'auth_request /both/auth;' : ''}
+      grpc_set_header X-Request-ID $request_id;
+      grpc_pass grpc://both_h2;
+    }
+    location /both/auth {
+      internal;
+      proxy_pass http://svc_both/both/auth;
+      proxy_pass_request_body off;
+      proxy_set_header Content-Length "";
+      proxy_set_header Connection "";
+      proxy_set_header X-Request-ID $request_id;
+    }`,
+  });
 
   for (const auth of [true, false])
     for (const format of ['full', 'times'] as const)
       test(`gRPC beside HTTP/1 to one Service, ${auth ? 'with' : 'without'} auth_request, ${format}`, async () => {
         await scenario(
           `HTTP/2 beside HTTP/1, ${auth ? 'auth_request, ' : ''}${format}`,
-          { format, keepalive: true, services: ['a', 'both', 'solo'], locations: both(auth) },
+          { format, keepalive: true, services: ['a', 'both', 'solo'], ...both(auth) },
           ({ sentTo }) =>
             sentTo({
               total: 600,

@@ -2,6 +2,7 @@ import { accessSync, constants, existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ownAddresses } from './addresses.ts';
+import { readSocketTables } from './client-sockets.ts';
 import type { SidecarOptions } from './config/commands.ts';
 import { logFormatOf } from './config/format.ts';
 import { nameOf } from './config/option.ts';
@@ -18,6 +19,7 @@ import { View } from './http/sidecar/view.ts';
 import { Timing } from './inferred/timing.ts';
 import { FlowIndex } from './join/index/flow-index.ts';
 import { type Log, stderrLog } from './log.ts';
+import { NamespaceWatch } from './namespace-watch.ts';
 import type { LogFormat } from './parse/log-format.ts';
 import { type Parse, Pipeline } from './pipeline.ts';
 import { createStyle } from './rewrite/create.ts';
@@ -120,10 +122,20 @@ async function run(
     },
     clock,
   });
+  const watch = new NamespaceWatch({
+    blindSpots: index.blindSpots,
+    addresses: options.sourceAddress.length > 0 ? undefined : ownAddresses,
+    served: () => feed?.addresses ?? addresses,
+    subscribe: (all) => feed?.subscribe(all),
+    sockets: readSocketTables,
+    ownPort: options.listen.port,
+    clock,
+  });
   const handlers: FeedHandlers = {
     onRecords(records) {
       for (const record of records) {
         index.apply(record);
+        if (record.kind === 'gap') watch.recordBegins();
         timing?.apply(record);
       }
       ready.write();
@@ -203,6 +215,7 @@ async function run(
     return 0;
   } finally {
     clearTimeout(absence);
+    watch.close();
     feed?.stop();
     await captured?.close();
     await sink.close();

@@ -40,6 +40,10 @@ export interface ReaderStats {
 }
 
 export interface FeedSource {
+  /** The addresses whose records are read. */
+  readonly addresses: readonly string[];
+  /** Reads the records of all of these from now on. The feed begins anew, with a gap. */
+  subscribe(addresses: readonly string[]): void;
   /** Requests a watermark of this moment or later. Cheap to call often: one request is under way at a time. */
   requestTick(): void;
   stop(): void;
@@ -96,6 +100,8 @@ class Puller implements FeedSource {
   readonly #agent: http.Agent;
   /** All of nginx's addresses, or, where the helper refuses them, the one that this connection comes from. */
   #addresses: readonly string[];
+  /** All of nginx's addresses. */
+  #all: readonly string[];
   #askAgain: NodeJS.Timeout | undefined;
   #cursor: number | undefined;
   #instance: string | undefined;
@@ -116,7 +122,8 @@ class Puller implements FeedSource {
 
   constructor(options: ReaderOptions) {
     this.#options = options;
-    this.#addresses = options.addresses;
+    this.#all = options.addresses;
+    this.#addresses = this.#all;
     // The helper of an earlier process was there a moment ago.
     if (options.resume) this.#returnsBy = performance.now() + RETURN_MS;
     const { Agent } = options.url.protocol === 'https:' ? https : http;
@@ -130,6 +137,17 @@ class Puller implements FeedSource {
 
   get resumePoint(): ResumePoint | undefined {
     return this.#points.oldest;
+  }
+
+  get addresses(): readonly string[] {
+    return this.#addresses;
+  }
+
+  subscribe(addresses: readonly string[]): void {
+    this.#all = addresses;
+    this.#addresses = addresses;
+    this.#cursor = undefined;
+    this.#giveUp(`nginx has other addresses now: ${addresses.join(', ')}; restarting the feed`);
   }
 
   requestTick(): void {
@@ -264,7 +282,7 @@ class Puller implements FeedSource {
   #askForAll(afterMs = ASK_FOR_ALL_MS): void {
     clearTimeout(this.#askAgain);
     this.#askAgain = setTimeout(() => {
-      const all = this.#options.addresses;
+      const all = this.#all;
       void this.#send('/v1/watermark', all, (response) => {
         response.resume();
         if (response.statusCode !== 200) return;

@@ -11,26 +11,45 @@ export interface EmbeddedOptions extends FeedHandlers {
 
 /** Reads a feed in the same process: the same text as over HTTP, without a socket. */
 export async function readEmbeddedFeed(options: EmbeddedOptions): Promise<FeedSource> {
-  const { feed, addresses, clock } = options;
+  const { feed, clock } = options;
+  let { addresses } = options;
   const stats: ReaderStats = { connected: true, connects: 1, failures: 0, records: 0, bytes: 0, lastAt: 0 };
-  const decoder = new RecordDecoder();
-  const write = (text: string): void => {
-    const chunk = Buffer.from(text);
-    stats.bytes += chunk.length;
-    stats.lastAt = clock();
-    const { records, error } = decoder.push(chunk);
-    stats.records += records.length;
-    if (records.length > 0) options.onRecords(records);
-    if (error !== undefined) options.onNotice('warn', `the feed is damaged: ${error}`);
+  const open = async (): Promise<Reader | undefined> => {
+    const decoder = new RecordDecoder();
+    const write = (text: string): void => {
+      const chunk = Buffer.from(text);
+      stats.bytes += chunk.length;
+      stats.lastAt = clock();
+      const { records, error } = decoder.push(chunk);
+      stats.records += records.length;
+      if (records.length > 0) options.onRecords(records);
+      if (error !== undefined) options.onNotice('warn', `the feed is damaged: ${error}`);
+    };
+    const opened = await feed.open(addresses, undefined, write, options.prompt);
+    return 'reader' in opened ? opened.reader : undefined;
   };
-  const opened = await feed.open(addresses, undefined, write, options.prompt);
-  const reader: Reader | undefined = 'reader' in opened ? opened.reader : undefined;
+  let reader = await open();
+  let stopped = false;
   let ticking = false;
   return {
     stats,
     // It lives and ends with this process.
     returning: false,
     resumePoint: undefined,
+    get addresses() {
+      return addresses;
+    },
+    subscribe(all) {
+      addresses = all;
+      reader?.close();
+      void open().then(
+        (opened) => {
+          reader = opened;
+          if (stopped) reader?.close();
+        },
+        (error: Error) => options.onNotice('warn', `${error.message}; no records until the next start`),
+      );
+    },
     requestTick() {
       if (ticking) return;
       ticking = true;
@@ -39,6 +58,7 @@ export async function readEmbeddedFeed(options: EmbeddedOptions): Promise<FeedSo
       });
     },
     stop() {
+      stopped = true;
       stats.connected = false;
       reader?.close();
     },

@@ -7,14 +7,28 @@ import type { Query } from './query.ts';
 import { UNTIMED_MS } from './window.ts';
 
 /** Whether every connection that was alive in the window was seen, and is still remembered. */
-export function sawAllConnections({ service, window }: Query, index: FlowIndex): boolean {
+export function sawAllConnections(query: Query, index: FlowIndex): boolean {
+  const { service, window, attempt } = query;
   const { answeredAfter, end } = window;
   const from = answeredAfter === -Infinity ? end - UNTIMED_MS : answeredAfter;
   const since = Math.max(
     service === undefined ? index.servicesKnownSince : knownSince(service),
     index.unknown.connectionsKnownSince,
   );
-  return since < from && index.coverage.isComplete('conntrack', from, end);
+  return (
+    since < from &&
+    beganWithinRecord(query, index) &&
+    index.blindSpots.isServed(attempt.ip, from) &&
+    index.coverage.isComplete('conntrack', from, end)
+  );
+}
+
+/**
+ * A line without times may be of a request that was over before the record began, however long its client took. The
+ * connections of clients show until when (`BlindSpots`); nginx may keep lines in a buffer for `UNTIMED_MS`.
+ */
+export function beganWithinRecord({ window }: Query, { blindSpots }: FlowIndex): boolean {
+  return window.begin !== -Infinity || blindSpots.isWithinRecord(window.end - UNTIMED_MS);
 }
 
 /** Where all forgotten connections led to the one backend that the others lead to, forgetting them changes nothing. */
@@ -34,7 +48,7 @@ function knownSince(service: Service): number {
  * say how long it took, ms since the epoch.
  */
 export function sawAllUnusedConnections(
-  { service, window }: Query,
+  { service, window, attempt }: Query,
   index: FlowIndex,
   earliest: number,
 ): boolean {
@@ -46,6 +60,7 @@ export function sawAllUnusedConnections(
   );
   return (
     since < (timed ? answeredAfter : end - UNTIMED_MS) &&
+    index.blindSpots.isServed(attempt.ip, timed ? answeredAfter : earliest) &&
     index.coverage.isComplete('conntrack', timed ? answeredAfter : earliest, end)
   );
 }
@@ -55,7 +70,7 @@ export function sawAllUnusedConnections(
  * before `lastedUntil` cannot match. `untimedFrom`: since when requests have to be known where the line has no times.
  */
 export function sawAllRequests(
-  { service, window }: Query,
+  { service, window, attempt }: Query,
   index: FlowIndex,
   untimedFrom: number,
   lastedUntil: number,
@@ -68,6 +83,7 @@ export function sawAllRequests(
   );
   return (
     since < (timed ? lastedUntil : untimedFrom) &&
+    index.blindSpots.isServed(attempt.ip, timed ? begin : untimedFrom) &&
     index.coverage.isComplete('tap', timed ? begin : untimedFrom, end)
   );
 }

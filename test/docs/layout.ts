@@ -11,10 +11,10 @@ const SRC = new URL('../../src/', import.meta.url);
 const LAYERS: readonly (readonly string[])[] = [
   ['model'],
   ['parse', 'log.ts', 'signals.ts', 'heap.ts'],
-  ['config', 'format-reach.ts', 'follow', 'addresses.ts', 'watermark-poller.ts'],
+  ['config', 'format-reach.ts', 'follow', 'addresses.ts', 'client-sockets.ts', 'watermark-poller.ts'],
   ['inferred', 'capture', 'rewrite', 'write', 'cluster'],
   ['join', 'feed'],
-  ['pipeline.ts', 'first-lines.ts', 'start-capture.ts'],
+  ['pipeline.ts', 'first-lines.ts', 'namespace-watch.ts', 'start-capture.ts'],
   ['http'],
   ['page', 'terminal', 'doctor', 'inject', 'webhook'],
   ['sidecar.ts', 'helper.ts', 'enrich'],

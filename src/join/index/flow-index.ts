@@ -7,6 +7,7 @@ import type {
 } from '../../model/feed.ts';
 import { Coverage } from '../coverage.ts';
 import { LineClock } from '../line-clock.ts';
+import { BlindSpots } from './blind-spots.ts';
 import {
   type Backend,
   type Connection,
@@ -56,6 +57,7 @@ export const DEFAULT_LIMITS: IndexLimits = {
 export class FlowIndex {
   readonly coverage = new Coverage();
   readonly lineClock = new LineClock();
+  readonly blindSpots = new BlindSpots();
   readonly logged = new LoggedOpens();
   readonly counted = new CountedRequests();
   readonly names: Names;

@@ -4,7 +4,7 @@ import type { TappedRequest } from '../index/connection.ts';
 import { HIDDEN_KEPT_MS } from '../index/counted-requests.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
 import type { Query, Verdict } from '../query.ts';
-import { resolve, sawAllRequests } from '../resolve.ts';
+import { beganWithinRecord, resolve, sawAllRequests } from '../resolve.ts';
 import { UNTIMED_MS } from '../window.ts';
 
 /** Requests visited for one attempt. With more in the window, it is left alone. */
@@ -26,6 +26,7 @@ export function matchByByteCounts(given: Query, index: FlowIndex): Verdict | und
   const { end } = given.window;
   const window = { ...given.window, end: Math.max(end, Math.min(readAt, end + COUNTED_SLACK_MS)) };
   const query: Query = { ...given, window };
+  if (!beganWithinRecord(query, index)) return undefined;
   if (!sawAllRequests(query, index, window.end - UNTIMED_MS, window.answeredAfter)) return undefined;
   const remaining = new Candidates();
   let only: TappedRequest | undefined;

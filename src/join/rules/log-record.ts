@@ -27,6 +27,7 @@ export function matchByLogRecord(query: Query, index: FlowIndex): Verdict | unde
   }
   const complete =
     begin > logged.knownSince &&
+    index.blindSpots.isServed(attempt.ip, begin) &&
     !logged.cycledAround(window.end) &&
     coverage.isComplete('kernel-log', begin, window.end);
   if (complete && !sameVip) return { outcome: { reason: 'no-flow' }, final: true };

@@ -8,7 +8,7 @@ import {
 } from '../candidates.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
 import type { Query, Verdict } from '../query.ts';
-import { resolve, sawAllRequests } from '../resolve.ts';
+import { beganWithinRecord, resolve, sawAllRequests } from '../resolve.ts';
 import { UNTIMED_MS } from '../window.ts';
 
 /**
@@ -18,6 +18,7 @@ import { UNTIMED_MS } from '../window.ts';
 export function matchByRequestWindow(query: Query, index: FlowIndex): Verdict | undefined {
   const { line, service, window, carried } = query;
   if (carried !== 'yes' || index.counted.active || !service) return undefined;
+  if (!beganWithinRecord(query, index)) return undefined;
   if (!sawAllRequests(query, index, window.end - UNTIMED_MS, window.answeredAfter)) return undefined;
   const remaining = new Candidates();
   let visited = 0;

@@ -1,0 +1,38 @@
+/**
+ * What nginx's own network namespace shows about requests that no record can contain: those from an address whose records
+ * are not read, and those that clients sent before the record began. All times are ms since the epoch.
+ */
+export class BlindSpots {
+  /** By family: requests until then may have left from an address whose records were not read. */
+  #unservedUntil = { v4: -Infinity, v6: -Infinity };
+  /** Lines that were written until then may be of requests that were over before the record began. */
+  #olderUntil = -Infinity;
+
+  /** nginx's addresses whose records are not read at `t`. */
+  setUnserved(addresses: readonly string[], t: number): void {
+    for (const family of ['v4', 'v6'] as const) {
+      if (addresses.some((address) => familyOf(address) === family)) this.#unservedUntil[family] = Infinity;
+      else if (this.#unservedUntil[family] === Infinity) this.#unservedUntil[family] = t;
+    }
+  }
+
+  /** Whether the records of every address that can have dialed `ip` were read from `from` on. */
+  isServed(ip: string, from: number): boolean {
+    return from > this.#unservedUntil[familyOf(ip)];
+  }
+
+  /** Whether a client connection is still open at `t` that was there when the record began. */
+  setOlderClients(open: boolean, t: number): void {
+    if (open) this.#olderUntil = Infinity;
+    else if (this.#olderUntil === Infinity) this.#olderUntil = t;
+  }
+
+  /** Whether a line without times that was written after `from` is of a request that began within the record. */
+  isWithinRecord(from: number): boolean {
+    return from > this.#olderUntil;
+  }
+}
+
+function familyOf(ip: string): 'v4' | 'v6' {
+  return ip.includes(':') ? 'v6' : 'v4';
+}

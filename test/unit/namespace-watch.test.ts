@@ -1,0 +1,134 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
+import { test } from 'node:test';
+import { inboundSockets } from '../../src/client-sockets.ts';
+import { BlindSpots } from '../../src/join/index/blind-spots.ts';
+import { NamespaceWatch } from '../../src/namespace-watch.ts';
+import { lineOf, T0, VIP, Wire } from '../model/wire.ts';
+
+const tables = (): string =>
+  `${readFileSync('/proc/net/tcp', 'latin1')}\n${readFileSync('/proc/net/tcp6', 'latin1')}`;
+
+async function served(run: (port: number, client: Socket) => void | Promise<void>): Promise<void> {
+  const server = createServer(() => {});
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  const client = connect(port, '127.0.0.1');
+  await Promise.all([once(client, 'connect'), once(server, 'connection')]);
+  try {
+    await run(port, client);
+  } finally {
+    client.destroy();
+    server.close();
+  }
+}
+
+test("the kernel's table shows the clients of listening ports, and not what was dialed from here", async () => {
+  const before = inboundSockets(tables(), 0);
+  await served((port, client) => {
+    const more = [...inboundSockets(tables(), 0)].filter((socket) => !before.has(socket));
+    const hex = (n: number): string => n.toString(16).toUpperCase().padStart(4, '0');
+    assert.deepEqual(more, [`0100007F:${hex(port)} 0100007F:${hex(client.localPort!)}`]);
+    assert.equal(inboundSockets(tables(), port).has(more[0]!), false, 'the own port is left out');
+  });
+});
+
+const row = (local: string, remote: string, state: string): string =>
+  `  0: ${local} ${remote} ${state} 00000000:00000000`;
+const LISTENING = row('00000000:0050', '00000000:0000', '0A');
+const CLIENT = row('0100007F:0050', '0200007F:1234', '01');
+const LATER = row('0100007F:0050', '0200007F:1235', '08');
+
+function watch(addresses: string[], own: () => string[] = () => addresses) {
+  const blindSpots = new BlindSpots();
+  const state = { now: T0, text: '', subscribed: [] as string[][], served: addresses };
+  const watching = new NamespaceWatch({
+    blindSpots,
+    addresses: own,
+    served: () => state.served,
+    subscribe: (all) => state.subscribed.push([...all]),
+    sockets: async () => state.text,
+    ownPort: 9798,
+    clock: () => state.now,
+  });
+  watching.close();
+  return { blindSpots, state, watching };
+}
+
+test('lines without times wait until no client is left that is older than the record', async () => {
+  const { blindSpots, state, watching } = watch(['10.244.0.70']);
+  assert.equal(blindSpots.isWithinRecord(T0), true);
+  state.text = [LISTENING, CLIENT].join('\n');
+  watching.recordBegins();
+  await new Promise(setImmediate);
+  state.now += 5_000;
+  state.text = [LISTENING, CLIENT, LATER].join('\n');
+  await watching.poll();
+  assert.equal(blindSpots.isWithinRecord(T0 + 1e9), false);
+  state.now += 5_000;
+  state.text = [LISTENING, LATER].join('\n');
+  await watching.poll();
+  assert.equal(blindSpots.isWithinRecord(state.now), false);
+  assert.equal(blindSpots.isWithinRecord(state.now + 1), true);
+});
+
+test('after an hour clients older than the record no longer count, as a scraper may stay for days', async () => {
+  const { blindSpots, state, watching } = watch(['10.244.0.70']);
+  state.text = [LISTENING, CLIENT].join('\n');
+  watching.recordBegins();
+  await new Promise(setImmediate);
+  state.now += 3_599_999;
+  await watching.poll();
+  assert.equal(blindSpots.isWithinRecord(state.now + 1), false);
+  state.now += 1;
+  await watching.poll();
+  assert.equal(blindSpots.isWithinRecord(state.now + 1), true);
+});
+
+test('a new address of nginx voids its family until its records are read, and is asked for once', async () => {
+  const own = ['10.244.0.70'];
+  const { blindSpots, state, watching } = watch(['10.244.0.70'], () => own);
+  await watching.poll();
+  assert.equal(blindSpots.isServed(VIP, T0), true);
+  own.push('10.244.0.71');
+  await watching.poll();
+  await watching.poll();
+  assert.deepEqual(state.subscribed, [['10.244.0.70', '10.244.0.71']]);
+  assert.equal(blindSpots.isServed(VIP, T0 + 1e9), false);
+  assert.equal(blindSpots.isServed('fd00::1', T0), true);
+  state.served = own;
+  state.now += 1_000;
+  await watching.poll();
+  assert.equal(
+    blindSpots.isServed(VIP, T0 + 1_000),
+    false,
+    'what began before may have left from the new address',
+  );
+  assert.equal(blindSpots.isServed(VIP, T0 + 1_001), true);
+});
+
+for (const [what, line] of [
+  ['by requests in the window', lineOf({ end: 5, took: 10 })],
+  ['by id', lineOf({ end: 5, took: 10 }, { id: 'a' })],
+  ['by port', lineOf({ end: 5, took: 10 }, { attempt: { localPort: 1001 } })],
+] as const)
+  test(`an address whose records are not read contradicts a match ${what}`, () => {
+    const wire = new Wire().open(1002, 2, -1_000).request(1002, 2, -900).open(1001, 1, -1_000);
+    wire.request(1001, 1, 0, { id: 'a' }).tick(100);
+    wire.index.blindSpots.setUnserved(['10.244.0.71'], T0 - 20);
+    assert.equal(wire.says(line, 6), 'gap');
+    wire.index.blindSpots.setUnserved([], T0 - 10);
+    assert.match(wire.says(line, 6), /^1 /);
+  });
+
+test('a line without times is left alone while a client is older than the record, and a line with times is not', () => {
+  const wire = new Wire().open(1001, 1, -1_000).request(1001, 1, 0).tick(100);
+  wire.index.blindSpots.setOlderClients(true, T0 - 100_000);
+  assert.equal(wire.says(lineOf(undefined), 6), 'gap');
+  assert.equal(wire.says(lineOf({ end: 5, took: 10 }), 6), '1 sole-backend');
+  wire.index.blindSpots.setOlderClients(false, T0 - 20_000);
+  assert.equal(wire.says(lineOf(undefined), 6), '1 sole-backend');
+});

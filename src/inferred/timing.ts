@@ -273,9 +273,14 @@ export class Timing {
     }
   }
 
+  /** Forgotten attempts count as decided: a decision for each of their lines would cost more than all others together. */
   #forgetAttempts(): void {
-    for (const service of this.#services.values())
-      service.attempts = service.attempts.slice(service.attempts.length >> 1);
+    for (const service of this.#services.values()) {
+      const half = service.attempts.length >> 1;
+      for (const attempt of service.attempts.splice(0, half)) attempt.decided = true;
+      // The lines that are left may explain fewer connections than there are.
+      if (half > 0) this.#distrust(service, this.#watermark);
+    }
     this.#countAttempts();
   }
 

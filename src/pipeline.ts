@@ -123,6 +123,8 @@ export class Pipeline {
 
   /** Call it when the watermark has moved. */
   advance(): void {
+    const { index, clock } = this.#parts;
+    index.feedClock.observe(index.coverage.watermark, clock());
     this.settle();
     this.#parts.follower.hasten();
   }
@@ -168,7 +170,7 @@ export class Pipeline {
 
   #accept({ bytes, readAt, oversized, end }: LogBlock): void {
     // The clock truncates to milliseconds: an event of the last one may belong to these lines.
-    const knownAt = readAt + 1;
+    const knownAt = readAt + 1 + this.#parts.index.feedClock.aheadMs;
     if (oversized) {
       const whole = bytes[bytes.length - 1] === NEWLINE;
       const piece = { start: 0, end: whole ? bytes.length - 1 : bytes.length, parsed: 'too-long' } as const;

@@ -60,7 +60,7 @@ export type Rule = (query: Query, index: FlowIndex) => Verdict | undefined;
 /** One query for each attempt of the line; undefined where the attempt has no address. */
 export function queriesOf(line: ParsedLine, readAt: number, index: FlowIndex): (Query | undefined)[] {
   const { attempts } = line;
-  const windows = attemptWindows(line, readAt, index.lineClock);
+  const windows = attemptWindows(line, readAt, index.lineClock, index.feedClock.behindMs);
   const queries = new Array<Query | undefined>(attempts.length);
   let groups: Map<string, Group> | undefined;
   for (let k = 0; k < attempts.length; k++) {

@@ -100,10 +100,10 @@ export function ranAcrossClockRollback(
  * turn than the one that sent the request, so a request was out when its answer's turn began. Each time that is added
  * up brings its tolerance.
  */
-export function attemptWindows(line: ParsedLine, readAt: number, clock: LineClock): Window[] {
+export function attemptWindows(line: ParsedLine, readAt: number, clock: LineClock, behindMs = 0): Window[] {
   const { attempts, endMs, requestMs } = line;
   const timed = endMs !== undefined && requestMs !== undefined && !clock.runsAhead(readAt);
-  const start = timed ? endMs - requestMs : -Infinity;
+  const start = timed ? endMs - requestMs - behindMs : -Infinity;
   const offline = readAt === Infinity;
   const written = !offline || endMs === undefined ? readAt : endMs + line.endStepMs + OFFLINE_LATE_MS;
   // Logged durations may be longer than real ones by what the clock lags: they pull an end earlier only by what is left.

@@ -6,6 +6,7 @@ import type {
   UnreadableRecord,
 } from '../../model/feed.ts';
 import { Coverage } from '../coverage.ts';
+import { FeedClock } from '../feed-clock.ts';
 import { LineClock } from '../line-clock.ts';
 import { BlindSpots } from './blind-spots.ts';
 import {
@@ -57,6 +58,7 @@ export const DEFAULT_LIMITS: IndexLimits = {
 export class FlowIndex {
   readonly coverage = new Coverage();
   readonly lineClock = new LineClock();
+  readonly feedClock = new FeedClock();
   readonly blindSpots = new BlindSpots();
   readonly logged = new LoggedOpens();
   readonly counted = new CountedRequests();
@@ -156,6 +158,7 @@ export class FlowIndex {
    */
   onClockRollback(t: number): void {
     this.coverage.onClockRollback(t);
+    this.feedClock.reset();
     this.names.onClockRollback(t);
     this.logged.onClockRollback(t);
     for (const { open, closed, requests, trust } of this.#services) {

@@ -1,0 +1,141 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { addUnusedConnections, Candidates, connectionsOf, fits, mayBe } from '../../src/join/candidates.ts';
+import { type Query, queriesOf } from '../../src/join/query.ts';
+import { lineOf, podIp, T0, Wire } from '../model/wire.ts';
+
+const query = (wire: Wire, line = lineOf({ end: 10, took: 10 }), readAt = 11): Query =>
+  queriesOf(line, T0 + readAt, wire.index)[0]!;
+/** The pods of the connections that may have carried the line's attempt. */
+const pod = (candidates: Candidates): string | undefined =>
+  candidates.several ? 'several' : candidates.backend?.ip.split('.')[3];
+
+test('candidates: none, one backend over one or more connections, or several backends', () => {
+  const wire = new Wire().open(1, 1, 0).open(2, 1, 5).open(3, 2, 9);
+  const [a, b, c] = [1, 2, 3].map((sport) => wire.index.onPort(sport)[0]!);
+  const candidates = new Candidates();
+  assert.deepEqual([candidates.none, candidates.sole, candidates.only], [true, undefined, undefined]);
+  candidates.add(a!);
+  candidates.add(a!);
+  assert.equal(candidates.only, a);
+  candidates.add(b!);
+  assert.equal(candidates.only, undefined);
+  assert.equal(candidates.sole!.ip, podIp(1));
+  assert.deepEqual([candidates.firstOpened, candidates.lastOpened], [T0, T0 + 5]);
+  candidates.add(c!);
+  assert.deepEqual([candidates.sole, candidates.several, candidates.none], [undefined, true, false]);
+});
+
+test('a connection fits from its opening until a minute after its end', () => {
+  const opened = (at: number): Wire =>
+    new Wire()
+      .tick(at - 1)
+      .open(1, 1, at)
+      .tick(90_000);
+  assert.equal(
+    fits(opened(11).index.onPort(1)[0]!, query(opened(11))),
+    true,
+    'the event lies after the tick before',
+  );
+  assert.equal(fits(opened(13).index.onPort(1)[0]!, query(opened(13))), false);
+  const closed = (at: number): Wire => new Wire().open(1, 1, -500_000).close(1, 1, at).tick(90_000);
+  assert.equal(fits(closed(-60_000).index.onPort(1)[0]!, query(closed(-60_000))), true);
+  assert.equal(fits(closed(-60_001).index.onPort(1)[0]!, query(closed(-60_001))), false);
+});
+
+test('a port taken by another connection was certainly free of the first', () => {
+  const wire = new Wire().open(1, 1, -500_000).close(1, 1, -1_000).open(1, 2, -500).tick(90_000);
+  const [first, second] = wire.index.onPort(1);
+  assert.equal(fits(first!, query(wire)), false);
+  assert.equal(fits(second!, query(wire)), true);
+});
+
+test('the connections of the Service that were open count, also those that ends out of order stand behind', () => {
+  const wire = new Wire().open(1, 1, -500_000).open(2, 2, -500_000).tick(-450_000);
+  // The younger end is delivered first, and the older one may lag by five seconds.
+  wire.close(1, 1, -58_000).close(2, 2, -62_000).tick(90_000);
+  assert.equal(pod(connectionsOf(query(wire), wire.index)), '1');
+});
+
+test('an attempt that never connected was on a connection of its own', () => {
+  const wire = new Wire().open(1, 1, -500_000).tick(-1).open(2, 2, 5).tick(90_000);
+  const refused = lineOf(
+    { end: 10, took: 10 },
+    { attempt: { connectMs: null, headerMs: null, status: 502 } },
+  );
+  assert.equal(pod(connectionsOf(query(wire, refused), wire.index)), '2');
+  assert.equal(pod(connectionsOf(query(wire), wire.index)), 'several');
+});
+
+test('with the local port only its connections count, of the Service or of an unknown one', () => {
+  const wire = new Wire()
+    .open(1, 1, -500_000)
+    .open(2, 2, -500_000)
+    .open(1, 3, -400_000, { vip: '10.96.0.1' })
+    .tick(90_000);
+  const line = lineOf({ end: 10, took: 10 }, { attempt: { localPort: 1 } });
+  assert.equal(pod(connectionsOf(query(wire, line), wire.index)), '1');
+});
+
+test('of too many connections any may be meant', () => {
+  const wire = new Wire({ connections: 10_000, requests: 10, matchedRequests: 10, services: 10 });
+  wire.open(1, 2, -300_000).close(1, 2, -200_000);
+  for (let n = 0; n < 4_096; n++) wire.open(2_000 + n, 1, -100_000);
+  wire.tick(90_000);
+  assert.equal(pod(connectionsOf(query(wire), wire.index)), '1');
+  wire.open(7_000, 1, -100).tick(90_001);
+  assert.equal(pod(connectionsOf(query(wire), wire.index)), 'several');
+});
+
+test("a request may be the attempt's if its time, Service, port and size allow it", () => {
+  const at = (t: number, extra = {}): boolean => {
+    const wire = new Wire().open(1, 1, -500_000).tick(t).request(1, 1, t, extra).tick(90_000);
+    const line = lineOf({ end: 10, took: 10 }, { attempt: { bytesSent: 100 } });
+    return mayBe(wire.index.service('10.105.148.194', 80)!.requests[0]!, query(wire, line));
+  };
+  assert.deepEqual([at(-0.1), at(0), at(11), at(11.1)], [false, true, true, false]);
+  assert.deepEqual(
+    [at(5, { bytes: 100 }), at(5, { bytes: 99 }), at(5, { bytes: 101 })],
+    [true, false, false],
+  );
+  const part = { singleSegment: false };
+  assert.deepEqual(
+    [at(5, { bytes: 99, ...part }), at(5, { bytes: 100, ...part }), at(5, { bytes: 101, ...part })],
+    [true, true, false],
+  );
+});
+
+test('a request that was over before the exchange can have ended is not the one', () => {
+  const wire = new Wire().open(1, 1, -500_000).tick(0).request(1, 1, 1).tick(4).request(1, 1, 5).tick(90_000);
+  const [first] = wire.index.service('10.105.148.194', 80)!.requests;
+  const took = (ms: number) => query(wire, lineOf({ end: ms, took: ms }), ms);
+  assert.equal(mayBe(first!, took(16)), true, '5 + 11 ms that a logged time may be too long');
+  assert.equal(mayBe(first!, took(17)), false);
+  first!.singleSegment = false;
+  assert.equal(mayBe(first!, took(17)), true, 'what follows a body may look like a request and be none');
+});
+
+test('unused connections count unless they opened too early, and one that just opened asks for another look', () => {
+  const wire = new Wire().open(1, 1, -500_000).tick(-2_001).open(2, 2, -2_000).tick(90_000);
+  const add = (dialedAfter: number, line = lineOf({ end: 10, took: 10 })): [string | undefined, boolean] => {
+    const candidates = new Candidates();
+    const retry = addUnusedConnections(query(wire, line), T0 + dialedAfter, wire.index, candidates);
+    return [pod(candidates), retry];
+  };
+  assert.deepEqual(add(-Infinity), ['several', false]);
+  assert.deepEqual(add(-2_000), ['2', false]);
+  assert.deepEqual(add(-1_999), [undefined, false]);
+  wire.open(3, 1, 0).tick(90_001);
+  assert.deepEqual(add(-2_000), ['several', true]);
+});
+
+test('an unused connection of before the record says nothing about a line without times', () => {
+  const wire = new Wire().open(1, 1, -500_000, { preexisting: true }).tick(90_000);
+  const add = (line = lineOf(undefined)): string | undefined => {
+    const candidates = new Candidates();
+    addUnusedConnections(query(wire, line), -Infinity, wire.index, candidates);
+    return pod(candidates);
+  };
+  assert.equal(add(), undefined);
+  assert.equal(add(lineOf({ end: 10, took: 10 })), '1');
+});

@@ -16,7 +16,7 @@ const DOT = 0x2e;
 const COLON = 0x3a;
 const OPEN = 0x5b;
 
-/** Addresses remembered, so that a repeated one costs no new string. IPv4: one of a slot; IPv6: emptied when full. */
+/** A cache, so that a repeated address costs no new string. IPv4: one address a slot; IPv6: emptied when full. */
 const SLOTS = 2 ** 11;
 const MAX_V6 = 2048;
 const v4Keys = new Float64Array(SLOTS).fill(-1);

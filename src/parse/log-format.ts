@@ -187,11 +187,11 @@ const IN_STREAMS: Readonly<Record<string, string>> = {
 };
 
 /**
- * The variable through which clients can write lines of their own that would be believed.
+ * The variable through which clients can write whole lines that would pass for nginx's.
  *
- * `$remote_user` can break a line, but a user name ends at its first colon (RFC 7617). So where it stands before all that
- * is read, as in `combined`, the pieces hold no `address:port`, except for the last one, which has all that is read as nginx
- * wrote it.
+ * `$remote_user` can break a line, but a user name ends at its first colon (RFC 7617). So where it stands before every value
+ * that is read, as in `combined`, a piece of a broken line holds no `address:port`. Only the last piece does, and there
+ * nginx wrote all values that are read.
  */
 function lineBreaking(names: readonly string[], read: ReadonlySet<string>): string | undefined {
   const first = names.findIndex((name) => read.has(name) || name.startsWith('request'));

@@ -100,9 +100,9 @@ export function shapeOf(variable: string): Shape {
 }
 
 /**
- * Whether a client can get a line break into the variable, and with it whole lines of its own into a log that escapes
- * nothing. Header fields, targets and what is cut from them end at a line break. What is not listed may come from a
- * decoded target, as `$uri` does.
+ * Whether a client can put a line break into the variable, and so whole lines of its own into a log that escapes nothing.
+ * Header fields, targets and parts of them end at a line break. A variable that is not listed may come from a decoded
+ * target, as `$uri` does.
  */
 export function mayBreakLine(variable: string): boolean {
   if (shapeOf(variable) !== 'text' || WHOLE.has(variable)) return false;
@@ -141,7 +141,7 @@ for (let byte = 0x21; byte < 0x7f; byte++) {
   if (/[0-9]/.test(char)) CLASS[byte]! |= INTEGER;
   if (alphanumeric || '._-/%+~@'.includes(char)) CLASS[byte]! |= WORD;
   if (alphanumeric || '._-/%+~@:'.includes(char)) CLASS[byte]! |= ADDRESS;
-  // Of an upstream's name or a socket's path nginx fixes nothing; spaces, commas, brackets, bars and quotes are left out.
+  // nginx allows any byte in an upstream's name or a socket's path; spaces, commas, brackets, bars and quotes are left out.
   if (alphanumeric || '._-/%+~@:=#$!*'.includes(char)) CLASS[byte]! |= PEER;
 }
 

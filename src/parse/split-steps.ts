@@ -52,7 +52,7 @@ export function compileSteps(
   const items = joinNeighbours(pieces, needed);
   if (escaping === 'json' && items.some((item) => typeof item === 'string' && item.includes('\\'))) {
     throw new LogFormatError(
-      'the fixed text of an escape=json format holds a backslash, which cannot be told from escaped values; leave it out',
+      'the fixed text of an escape=json format holds a backslash, which looks like an escape of a value; leave it out',
     );
   }
   const variables = items.filter((item) => typeof item !== 'string').map((item) => item.name);
@@ -129,14 +129,12 @@ function stepsOf(items: readonly Item[], escaping: Escaping): Step[] {
 }
 
 /**
- * Index of the first byte of the text that no value holds, or -1. nginx escapes `"` and control characters in values, and
- * with escape=default also what is not ASCII (ngx_http_log_escape, ngx_escape_json).
+ * Index of the first byte of the text that no value holds, or -1: `"` and control characters, which nginx escapes in values
+ * (ngx_http_log_escape, ngx_escape_json). Bytes from 0x80 on do not count: some builds can leave them as they are
+ * (`log_escape_non_ascii off`).
  */
 function anchorIn(literal: string, escaping: Escaping): number {
-  if (escaping === 'none') return -1;
-  return Buffer.from(literal).findIndex(
-    (byte) => byte === 0x22 || byte < 0x20 || (escaping === 'default' && byte > 0x7e),
-  );
+  return escaping === 'none' ? -1 : Buffer.from(literal).findIndex((byte) => byte === 0x22 || byte < 0x20);
 }
 
 /** Whether the value's last byte is the last that its shape allows, whatever stands in the line. */

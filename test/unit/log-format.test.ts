@@ -317,6 +317,41 @@ describe('single values', () => {
   });
 });
 
+describe('separators', () => {
+  const addressOf = (format: LogFormat, line: string) => {
+    const bytes = Buffer.from(line);
+    const result = format.parse(bytes, 0, bytes.length);
+    return typeof result === 'string' ? result : result.attempts.map(({ ip }) => ip).join();
+  };
+
+  it('that nginx escapes in values always divide, whatever a client writes', () => {
+    const tabs = compileLogFormat('$http_a\tup:$upstream_addr\t$http_b');
+    assert.equal(addressOf(tabs, 'x\\x09up:10.9.9.9:80\tup:10.0.0.1:80\tup:10.9.9.9:80'), '10.0.0.1');
+  });
+
+  it('that a client can write leave the line alone where it has two readings', () => {
+    // With log_escape_non_ascii off, OpenResty and Tengine leave these bytes as they are.
+    const arrows = compileLogFormat('$http_a → $upstream_addr → $http_b');
+    assert.equal(addressOf(arrows, 'x → 10.0.0.1:80 → y'), '10.0.0.1');
+    assert.equal(addressOf(arrows, 'x → 10.9.9.9:80 → 10.0.0.1:80 → y'), 'format');
+  });
+
+  it('that could belong to a list divide where one reading is left', () => {
+    const lists = compileLogFormat('$upstream_addr, $status');
+    assert.equal(addressOf(lists, '10.0.0.1:80, 10.0.0.2:80, 200'), '10.0.0.1,10.0.0.2');
+    assert.equal(addressOf(compileLogFormat('$upstream_addr-$status'), '10.0.0.1:80-200'), '10.0.0.1');
+    assert.equal(
+      addressOf(compileLogFormat('$upstream_addr: $request'), '10.0.0.1:80: GET /: a'),
+      '10.0.0.1',
+    );
+  });
+
+  it('so many that looking at all would take long leave the line alone', () => {
+    const bars = compileLogFormat('$http_a, $upstream_addr, $http_b');
+    assert.equal(addressOf(bars, `${', '.repeat(20_000)}10.0.0.1:80, x`), 'format');
+  });
+});
+
 describe('quotes that nginx escaped', () => {
   it('do not end a value, near its beginning or far from it, after any number of backslashes', () => {
     const format = compileLogFormat('escape=json {"a":"$http_a","u":"$upstream_addr"}');

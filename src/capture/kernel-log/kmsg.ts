@@ -16,9 +16,9 @@ const OFFSET_KEPT_MS = 60_000;
 const DRIFT_MS = 1;
 
 /**
- * Wall time of the kernel's stamps. These come from a clock that no one sets and that drifts, so its offset is measured
- * again and again, by reading: a message was there before it was read, so the smallest difference between the time of
- * reading and the stamp is the closest bound, and never too small.
+ * Wall time of the kernel's stamps. Their clock is never set and drifts, so the offset between the two is measured again
+ * and again: a message was logged before it was read, so the smallest difference between the time of reading and the stamp
+ * is the best bound, and never too small.
  */
 export class StampClock {
   #offset = Number.POSITIVE_INFINITY;
@@ -97,7 +97,7 @@ export class KmsgSource implements KernelMessageSource {
       completeUntil,
     };
     const end = await this.#readAll((bytes) => this.#take(bytes, reading));
-    // What is left over was logged before now: only what has been read is certain.
+    // Unread messages were logged before now, so the record is complete only up to the last one that was read.
     if (end === 'more') reading.completeUntil = reading.messages.at(-1)?.t ?? Number.NEGATIVE_INFINITY;
     return reading;
   }
@@ -113,7 +113,7 @@ export class KmsgSource implements KernelMessageSource {
     this.#sequence = record.sequence;
     const t = this.#stamps.wallTime(record.stampMs, this.#clock());
     const message: KernelMessage = { text: record.text, t };
-    // Only the kernel's own word counts: any process with the right to may write into the ring.
+    // Privileged processes may write into the ring, too; only the kernel's own messages count.
     if (record.kernel) reading.messages.push(message);
   }
 
@@ -121,7 +121,7 @@ export class KmsgSource implements KernelMessageSource {
     for (let i = 0; i < READ_LIMIT; i++) {
       const length = await this.#readOne();
       if (this.#closed || length === -os.errno.EAGAIN) return 'end';
-      // The ring went on over what was not read; the next record's number tells how much was lost.
+      // The kernel overwrote unread messages; the next record's number says how many.
       if (length === -os.errno.EPIPE || length === -os.errno.EINTR) continue;
       if (length <= 0) throw new CaptureError('kernel-log', `cannot read the kernel log: errno ${-length}`);
       visit(this.#buffer.subarray(0, length));

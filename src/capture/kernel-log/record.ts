@@ -12,7 +12,7 @@ import { canonicalIp } from '../../parse/address.ts';
 export interface LogRecord {
   src: string;
   sport: number;
-  /** What the packet was addressed to at that rule: before DNAT what was dialled, after it the backend. */
+  /** The packet's destination at that rule: the ClusterIP before DNAT, the backend after it. */
   dst: string;
   dport: number;
 }

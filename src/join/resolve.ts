@@ -98,13 +98,15 @@ export function resolve(
 ): Outcome {
   const backend = remaining.sole;
   if (backend && complete) {
-    if (backend.ip === attempt.ip && backend.port === attempt.port) return { reason: 'direct' };
     const { ip, port } = backend;
     // Not all connections of a Service with one backend were visited.
     const all = evidence !== 'sole-backend';
     const first = all ? remaining.firstOpened : -Infinity;
     const last = all ? remaining.lastOpened : window.end;
     const name = index.names.of(ip, first, last, window.end);
+    if (ip === attempt.ip && port === attempt.port) {
+      return name ? { reason: 'direct', name } : { reason: 'direct' };
+    }
     const resolved: Resolved = { evidence, ip, port };
     if (name) resolved.name = name;
     const only = remaining.only;

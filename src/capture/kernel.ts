@@ -21,7 +21,8 @@ import { type Libc, loadLibc } from './netlink/libc.ts';
 import type { NetlinkSocket } from './netlink/socket.ts';
 import { openTapGroup, QUEUE_THRESHOLD } from './tap/group.ts';
 import { HeaderPackets } from './tap/header-tap.ts';
-import { ELEMENT_TIMEOUT_MS, HEADER_BYTES, type TapRule, TapTable } from './tap/nft-table.ts';
+import { ELEMENT_TIMEOUT_MS, HEADER_BYTES, type TapRule } from './tap/nft-rules.ts';
+import { TapTable } from './tap/nft-table.ts';
 import { headerName } from './tap/request-head.ts';
 import { TapPackets } from './tap/request-tap.ts';
 

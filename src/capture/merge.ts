@@ -1,61 +1,35 @@
-/** Turns what the sockets hold into observations in order, with a watermark and with gaps. */
+/** Merges what the sockets hold into one ordered sequence of observations, with watermarks and gaps. */
 
 import type { Observation, Source } from '../model/feed.ts';
 import type { CaptureSink, CaptureStats } from './capture.ts';
+import { type Clock, ClockSteps } from './clock-steps.ts';
 import { Completeness } from './completeness.ts';
 import type { Accounting } from './conntrack/counters.ts';
 import { type FlowTable, snapshotOf } from './conntrack/flow-table.ts';
 import { type ConntrackEvent, parseConntrack, TCP_CLOSE, TCP_TIME_WAIT } from './conntrack/message.ts';
 import type { AddressSet, AddressTexts } from './ip-bytes.ts';
-import type { Drained, MessageVisitor } from './netlink/socket.ts';
-import { takeSegment } from './tap/request-order.ts';
-import type { PendingRequest, PendingSegment, TapReading } from './tap/request-tap.ts';
+import type { MessageVisitor } from './netlink/socket.ts';
+import type { NetlinkSource } from './netlink-source.ts';
+import { RequestPlacement } from './tap/placement.ts';
+import type { TapReading } from './tap/request-tap.ts';
+import { type LastReading, Wakeups } from './wakeups.ts';
 
-/** Rest between two readings, and after a reading that followed `QUIET_MS` without one. */
-const REST_MS = 5;
-const FIRST_REST_MS = 1;
-const QUIET_MS = 20;
-/**
- * The same after a reading of so many requests. Each reading costs every reader of the feed far more than a request does, and
- * at such a rate 3 ms more tell no two requests apart that could not be told apart before.
- */
-const BUSY_REST_MS = 8;
-const BUSY_REQUESTS = 12;
 /** Messages read from a socket before the event loop gets its turn. More than the default receive buffer holds. */
 const READ_LIMIT = 65_536;
-/** Wall and monotonic clock may drift apart this far between two readings before it counts as a step. */
-const CLOCK_STEP_MS = 100;
-/** Two readings of the clocks that took longer than this (ms) were interrupted, and are made again. */
-const INTERRUPTED_MS = 5;
-
-/** What `NetlinkSocket` is to the reader. */
-export interface NetlinkSource {
-  drain(limit: number, visit: MessageVisitor, arrived?: () => void): Drained;
-  watch(readable: () => void): void;
-  unwatch(): void;
-}
-
-export interface Clock {
-  /** Ms since the epoch. */
-  wall(): number;
-  /** Ms since any fixed moment, never set. */
-  monotonic(): number;
-}
-
 export interface SourceMergeOptions {
   conntrack: NetlinkSource | undefined;
   tap: NetlinkSource | undefined;
-  /** What the tap's packets are to be read as. */
+  /** Reads the tap's packets. */
   packets: TapReading;
   addresses: AddressSet;
   texts: AddressTexts;
   flows: FlowTable;
-  /** Where connections that have ended are asked about, for those who want good times. */
+  /** Asks the kernel for the byte counts of connections that have ended, for readers that need them. */
   accounting?: Accounting | undefined;
   clock: Clock;
   sink: CaptureSink;
   stats: CaptureStats;
-  /** Conntrack events were lost, or connections could not be kept: the table of flows has to be compared with a dump. */
+  /** Conntrack events were lost, or connections could not be kept: a resync of the flow table is due. */
   onConntrackLoss(): void;
   log(level: 'info' | 'warn' | 'error', message: string): void;
 }
@@ -65,30 +39,25 @@ export class SourceMerge {
   readonly #options: SourceMergeOptions;
   #out: Observation[] = [];
   /**
-   * Events of source ports that were used again before the requests of the connection that had them were placed: they
-   * come after that connection's end. `#laterPorts` holds `src sport`.
+   * Events of a source port that was taken again before the requests of its previous connection were placed. They apply
+   * after the end of that connection. `#laterPorts` holds `src sport`.
    */
   #later: ConntrackEvent[] = [];
   readonly #laterPorts = new Set<string>();
   #watermark: number;
-  /** Watermark before the reading that brought the last packet; whether an overrun was told since. */
+  /** Watermark before the reading that brought the last packet; whether an overrun was reported since. */
   #packetWatermark: number;
   #overrunTold = false;
-  /** Offset of the wall clock over the monotonic one at the last reading. */
-  #clockOffset: number;
-  /** Monotonic time until which the table is known to log the requests of all addresses. */
+  readonly #placement: RequestPlacement;
+  readonly #clockSteps: ClockSteps;
+  readonly #wakeups: Wakeups;
+  readonly #lastReading: LastReading = { at: Number.NEGATIVE_INFINITY, requests: 0 };
+  /** Until this monotonic time the nftables table is known to log the requests of all addresses. */
   #tapGoodUntil = Number.POSITIVE_INFINITY;
-  #lastRead = Number.NEGATIVE_INFINITY;
-  /** Requests that the last reading brought. */
-  #brought = 0;
   #arrivedAt = 0;
-  /** When the last reading of all conntrack events began: those read since then happened after it. */
+  /** When the last complete reading of conntrack began: events that are read later happened after it. */
   #drainedAt: number;
   #drainingSince = 0;
-  /** Somebody wants to know when connections were opened as exactly as can be. */
-  #prompt = false;
-  #timer: NodeJS.Timeout | undefined;
-  #immediate: NodeJS.Immediate | undefined;
   #flushing: Promise<void> | undefined;
   #closed = false;
 
@@ -102,44 +71,50 @@ export class SourceMerge {
     this.#watermark = clock.wall();
     this.#drainedAt = this.#watermark;
     this.#packetWatermark = this.#watermark;
-    this.#clockOffset = this.#watermark - clock.monotonic();
+    const { flows, stats } = options;
+    this.#placement = new RequestPlacement({ flows, conntrack: conntrack !== undefined, stats });
+    this.#clockSteps = new ClockSteps(clock);
+    const parts = {
+      conntrack,
+      tap,
+      monotonic: () => clock.monotonic(),
+      read: () => this.read(),
+      readConntrack: () => void this.#drainConntrack(conntrack!),
+      hasLeft: () => options.flows.endings > 0 || this.#later.length > 0 || this.#out.length > 0,
+    };
+    this.#wakeups = new Wakeups(parts, this.#lastReading);
   }
 
   /** Reads whenever there is something to read. */
   start(): void {
-    this.#arm();
+    this.#wakeups.start();
   }
 
   close(): void {
     this.#closed = true;
-    clearTimeout(this.#timer);
-    clearImmediate(this.#immediate);
-    this.#unwatch();
+    this.#wakeups.close();
   }
 
   /** Monotonic time of the last reading. */
   get lastRead(): number {
-    return this.#lastRead;
+    return this.#lastReading.at;
   }
 
-  /** Past this monotonic time the tap is impaired, until it is called again. */
+  /** After this monotonic time the tap counts as impaired, until the next call. */
   tapGoodUntil(monotonic: number): void {
     this.#tapGoodUntil = monotonic;
     this.completeness.mend('tap');
   }
 
   /**
-   * Whether conntrack is read as soon as there is something to read, so that events have good times. What is read goes out
-   * no sooner than otherwise: the cost is a system call or two for each event.
+   * Reads conntrack as soon as an event arrives, for good event times. Records leave no sooner; the cost is a system call or
+   * two for each event.
    */
   readPromptly(prompt: boolean): void {
-    if (this.#prompt === prompt || this.#closed) return;
-    this.#prompt = prompt;
-    if (prompt) this.#options.conntrack?.watch(this.#conntrackReadable);
-    else this.#options.accounting?.clear();
+    if (this.#wakeups.readPromptly(prompt) && !prompt) this.#options.accounting?.clear();
   }
 
-  /** For what others learn: delivered with the next reading. */
+  /** Delivers an observation of another source with the next reading. */
   push(observation: Observation): void {
     this.#out.push(observation);
   }
@@ -166,20 +141,21 @@ export class SourceMerge {
     const before = stats.tapRequests;
     this.#options.accounting?.read(begun, this.#out);
     const conntrackEmpty = conntrack === undefined || this.#drainConntrack(conntrack);
-    // The end of a connection may be recorded once the tap has been emptied after it: then its requests came before.
+    // Record a connection's end only after the tap was emptied behind it: its requests came before.
     const endings = flows.endings;
     const tapEmpty = tap === undefined || this.#drainTap(tap);
     const complete = conntrackEmpty && tapEmpty;
-    let requests = this.#placeRequests(packets.take(), conntrack);
-    // What was read meanwhile has times of before and after.
+    const readConntrack = conntrack && (() => void this.#drainConntrack(conntrack));
+    let requests = this.#placement.place(packets.take(), readConntrack, this.#out);
+    // A step during the reading mixed times of before and after.
     const stepped = this.#checkClock();
     const end = clock.wall();
     if (complete) {
       flows.release(endings, end, this.#out);
-      if (this.#applyLater(end)) requests = this.#placeRequests(requests, undefined);
+      if (this.#applyLater(end)) requests = this.#placement.place(requests, undefined, this.#out);
     }
-    for (const each of requests) this.#emit(each);
-    this.#brought = stats.tapRequests - before;
+    for (const each of requests) this.#placement.emit(each, this.#out);
+    this.#lastReading.requests = stats.tapRequests - before;
     stats.flows = flows.size;
     stats.flowsRefused = flows.refused;
     for (const gap of this.completeness.gaps(this.#watermark, end)) {
@@ -189,7 +165,7 @@ export class SourceMerge {
     if (complete && !stepped) this.#watermark = begun;
     const out = this.#out;
     this.#out = [];
-    this.#lastRead = clock.monotonic();
+    this.#lastReading.at = clock.monotonic();
     sink.batch(out, this.#watermark);
     return complete;
   }
@@ -224,7 +200,7 @@ export class SourceMerge {
       return;
     }
     stats.conntrackRelevant++;
-    this.#take(event, this.#arrivedAt, this.#prompt ? this.#drainedAt : undefined);
+    this.#take(event, this.#arrivedAt, this.#wakeups.prompt ? this.#drainedAt : undefined);
   };
 
   /** `since`: it happened after that, where that is wanted and known. */
@@ -243,7 +219,7 @@ export class SourceMerge {
     } else if (event.type === 'destroy' || isOver(event)) {
       flows.ended(event, since === undefined ? undefined : Math.min(event.eventMs ?? readAt, readAt));
       const { accounting, stats } = this.#options;
-      if (this.#prompt && stats.accounting && event.tcpState === TCP_TIME_WAIT)
+      if (this.#wakeups.prompt && stats.accounting && event.tcpState === TCP_TIME_WAIT)
         accounting?.ended(event, readAt);
     }
   }
@@ -284,92 +260,16 @@ export class SourceMerge {
   }
 
   /**
-   * Ties requests to connections and tells them, in the order of the wire: the requests of one line that was tried
-   * again are told apart by it. Returns those from the first of no known connection on. A request may have been read
-   * before the event that tells of its connection, so `conntrack` is read once more for the first of these.
-   */
-  #placeRequests(
-    pending: (PendingRequest | PendingSegment)[],
-    conntrack: NetlinkSource | undefined,
-  ): PendingRequest[] {
-    const { flows, stats } = this.#options;
-    const held: PendingRequest[] = [];
-    let again = conntrack;
-    for (const each of pending) {
-      const { request } = each;
-      let entry = each.placed ? undefined : flows.find(request.src, request.sport, request.ip, request.port);
-      if (entry === undefined && !each.placed && again !== undefined) {
-        this.#drainConntrack(again);
-        again = undefined;
-        entry = flows.find(request.src, request.sport, request.ip, request.port);
-      }
-      if (entry !== undefined) each.placed = true;
-      // Without conntrack nothing tells plain body from what may hold a request.
-      if (request.midStream && !this.#options.conntrack) {
-        stats.tapNotHttp++;
-        continue;
-      }
-      if (request.received !== undefined && entry === 'several') {
-        // Counts of two connections that look like one would be neither's.
-        if (request.update) continue;
-        delete request.sent;
-        delete request.received;
-      }
-      if (entry !== undefined && entry !== 'several') {
-        const what = 'seq' in each ? takeSegment(entry, each) : 'request';
-        if (what === 'repeated') {
-          stats.tapRepeated++;
-          continue;
-        }
-        request.vip = entry.vip;
-        request.vport = entry.vport;
-        each.unreadable = what === 'unreadable';
-      } else if (entry === 'several' && request.midStream && 'seq' in each) {
-        // Which connection it is, and so what came before, is not known.
-        each.unreadable = true;
-      }
-      if (each.placed && held.length === 0) this.#emit(each);
-      else held.push(each);
-    }
-    return held;
-  }
-
-  #emit(pending: PendingRequest | PendingSegment): void {
-    const { request } = pending;
-    const { stats } = this.#options;
-    if ('protocol' in pending && pending.unreadable) {
-      const { t, src, sport, vip, vport, ip, port, via } = request;
-      const dialed = vip === undefined || vport === undefined ? {} : { vip, vport };
-      stats.unreadable++;
-      this.#out.push({
-        kind: 'unreadable',
-        ...{ t, src, sport, ...dialed, ip, port, via },
-        protocol: pending.protocol,
-      });
-      return;
-    }
-    this.#out.push(request);
-    if (request.midStream) {
-      stats.tapWithin++;
-      return;
-    }
-    if (request.update) return;
-    stats.tapRequests++;
-    if (request.id === undefined && request.received === undefined) stats.tapWithoutId++;
-  }
-
-  /**
    * Where the wall clock was set, times before and after cannot be compared: everything before is declared unknown,
    * and the connections that are open are told anew. True if it was set.
    */
   #checkClock(): boolean {
-    const { clock, addresses, flows, stats, log } = this.#options;
-    const { wall, offset } = compareClocks(clock);
-    const step = offset - this.#clockOffset;
-    this.#clockOffset = offset;
-    if (Math.abs(step) <= CLOCK_STEP_MS) return false;
+    const step = this.#clockSteps.check();
+    if (!step) return false;
+    const { addresses, flows, stats, log } = this.#options;
+    const { wall, stepMs } = step;
     stats.clockSteps++;
-    log('error', `the clock was set by ${Math.round(step)} ms: what was seen before no longer counts`);
+    log('error', `the clock was set by ${Math.round(stepMs)} ms: what was seen before no longer counts`);
     for (const source of this.completeness.sources) {
       stats.gaps++;
       this.#out.push({ kind: 'gap', t: wall, source });
@@ -385,65 +285,6 @@ export class SourceMerge {
       }
     }
     return true;
-  }
-
-  readonly #arm = (): void => {
-    this.#timer = undefined;
-    this.#options.conntrack?.watch(this.#conntrackReadable);
-    this.#options.tap?.watch(this.#wake);
-  };
-
-  #unwatch(): void {
-    if (!this.#prompt || this.#closed) this.#options.conntrack?.unwatch();
-    this.#options.tap?.unwatch();
-  }
-
-  readonly #conntrackReadable = (): void => {
-    if (!this.#prompt || this.#closed) {
-      this.#wake();
-      return;
-    }
-    const { conntrack, clock } = this.#options;
-    this.#drainConntrack(conntrack!);
-    if (this.#timer !== undefined) return;
-    const quiet = clock.monotonic() - this.#lastRead > QUIET_MS;
-    this.#timer = setTimeout(this.#wake, this.#rest(quiet));
-  };
-
-  #rest(quiet: boolean): number {
-    if (quiet) return FIRST_REST_MS;
-    return this.#brought >= BUSY_REQUESTS && !this.#prompt ? BUSY_REST_MS : REST_MS;
-  }
-
-  /** A reading, then a rest in which messages collect, so that load does not mean a reading each. */
-  readonly #wake = (): void => {
-    if (this.#closed) return;
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    this.#unwatch();
-    const quiet = this.#options.clock.monotonic() - this.#lastRead > QUIET_MS;
-    const complete = this.read();
-    if (!complete) {
-      this.#immediate = setImmediate(this.#wake);
-      return;
-    }
-    this.#timer = setTimeout(this.#rested, this.#rest(quiet));
-  };
-
-  readonly #rested = (): void => {
-    // What was put off, or has been read and not delivered, does not wake anyone up.
-    const left = this.#options.flows.endings > 0 || this.#later.length > 0 || this.#out.length > 0;
-    if (left) this.#wake();
-    else this.#arm();
-  };
-}
-
-/** Both follow corrections of the machine's clock alike, so they drift apart only where one of them is set. */
-function compareClocks({ wall, monotonic }: Clock): { wall: number; offset: number } {
-  for (let tries = 1; ; tries++) {
-    const before = monotonic();
-    const now = wall();
-    if (monotonic() - before < INTERRUPTED_MS || tries === 3) return { wall: now, offset: now - before };
   }
 }
 

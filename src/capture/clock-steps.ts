@@ -1,0 +1,43 @@
+export interface Clock {
+  /** Ms since the epoch. */
+  wall(): number;
+  /** Ms since any fixed moment, never set. */
+  monotonic(): number;
+}
+
+/** Wall and monotonic clock may drift apart this far between two checks before it counts as a step (ms). */
+const STEP_MS = 100;
+/** Two readings of the clocks that took longer than this (ms) were interrupted, and are repeated. */
+const INTERRUPTED_MS = 5;
+const MAX_TRIES = 3;
+
+/** Notices when the wall clock is set. Times before and after cannot be compared. */
+export class ClockSteps {
+  readonly #clock: Clock;
+  /** Offset of the wall clock over the monotonic one at the last check (ms). */
+  #offset: number;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+    this.#offset = clock.wall() - clock.monotonic();
+  }
+
+  /** How far the clock was set since the last check (ms), and what it shows now; undefined if it was not. */
+  check(): { stepMs: number; wall: number } | undefined {
+    const { wall, offset } = this.#compare();
+    const stepMs = offset - this.#offset;
+    this.#offset = offset;
+    return Math.abs(stepMs) > STEP_MS ? { stepMs, wall } : undefined;
+  }
+
+  /** Both clocks follow corrections of the machine's frequency alike, so they drift apart only where one of them is set. */
+  #compare(): { wall: number; offset: number } {
+    const { wall, monotonic } = this.#clock;
+    for (let tries = 1; ; tries++) {
+      const before = monotonic();
+      const now = wall();
+      if (monotonic() - before < INTERRUPTED_MS || tries === MAX_TRIES)
+        return { wall: now, offset: now - before };
+    }
+  }
+}

@@ -1,0 +1,352 @@
+/**
+ * The nftables table that logs the first packet of each request (linux/netfilter/nf_tables.h). As text:
+ *
+ *     table inet realpod {
+ *       flags owner
+ *       set clients4 { type ipv4_addr; flags timeout; timeout 30s }
+ *       set clients6 { type ipv6_addr; flags timeout; timeout 30s }
+ *       set bodies { typeof ct id; size 131072; flags dynamic,timeout; timeout 1m }
+ *       set opaque { typeof ct id; size 131072; flags dynamic,timeout; timeout 1h }
+ *       chain tap {
+ *         type filter hook postrouting priority 90; policy accept;
+ *         ip saddr @clients4 goto request
+ *         ip6 saddr @clients6 goto request
+ *       }
+ *       chain local {
+ *         type filter hook input priority 90; policy accept;
+ *         meta iiftype != loopback ip saddr @clients4 goto request
+ *         meta iiftype != loopback ip6 saddr @clients6 goto request
+ *       }
+ *       chain request {
+ *         HEAD @ih,0,32 != "GET " @ih,0,32 != "HEAD" @ih,0,32 != "PRI " update @bodies { ct id }
+ *         HEAD log group 9797 snaplen 1024 queue-threshold 1 return
+ *         meta l4proto tcp ct direction original @ih,0,8 0-255 ct id @bodies update @bodies { ct id }
+ *           log group 9797 snaplen 60 queue-threshold 1 return
+ *         meta l4proto tcp ct direction original @ih,0,8 0-255 ct id != @opaque
+ *           log group 9797 snaplen 128 queue-threshold 1 update @opaque { ct id }
+ *         meta l4proto tcp tcp flags & (syn | ack) == syn log prefix "realpod: " level info
+ *       }
+ *     }
+ *
+ * where HEAD is `meta l4proto tcp ct direction original @ih,0,8 45-95 @ih,8,8 32-95 @ih,16,8 32-95`.
+ *
+ * With `headersOnly`, the rule for requests gives way to these, and the same for IPv6 with a snaplen of 60: up to the end
+ * of a TCP header without options, which is before the payload's first byte.
+ *
+ *       chain tap {
+ *         ip saddr @clients4 meta l4proto tcp ct direction original tcp flags & (fin | syn | rst | psh) != 0
+ *           log group 9797 snaplen 40 queue-threshold 1
+ *         ip daddr @clients4 meta l4proto tcp ct direction reply tcp flags & (fin | rst | psh) != 0
+ *           log prefix "a" group 9797 snaplen 40 queue-threshold 1
+ *       }
+ *
+ * and the same in `local`, each behind `meta iiftype != loopback`.
+ *
+ * Packets leave a node's stack in one of two ways: through postrouting, or, where they are for an address of the node
+ * itself (a backend with hostNetwork), through input. Both have the tap. A packet from the node to itself passes both
+ * hooks, by the loopback interface, and is logged in postrouting only.
+ *
+ * The helper sends the table to the kernel from a socket that stays open: no other process can change an owned table, and
+ * the kernel removes it when that socket closes, however this process ends. Priority 90 is after DNAT and before SNAT
+ * (100), so a packet has nginx's address and the pod's. `@ih` needs Linux 5.16, an owner 5.12: a kernel that can run the
+ * tap can own the table.
+ *
+ * The three ranges of HEAD let every packet through that can begin a request: nginx sends methods of A-Z, `_` and `-` only,
+ * of any length, then a space and the target. Unknown methods must not be missed: a request that nobody saw could be
+ * mistaken for another one with its id.
+ *
+ * A request can also begin within a packet, behind the rest of the body before it, where the backend answered before it had
+ * read that body. So the headers of all further packets are logged for connections that carry bodies; the acknowledgement
+ * number tells which of them came after an answer had begun. A connection is followed for a minute after its last packet.
+ * GET and HEAD are left out, as WebSockets begin with GET, and so is HTTP/2 (`PRI`).
+ *
+ * Of a connection that carries anything else (TLS, FastCGI, a tunnel, a connection older than the table) one packet is logged:
+ * its requests cannot be read, and the join has to know that they exist.
+ */
+import { addressBytes } from '../ip-bytes.ts';
+import { attribute, message, nested, number32, number64, text } from '../netlink/message.ts';
+import { NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST } from '../netlink/wire.ts';
+import { ANSWER_PREFIX } from './header-tap.ts';
+import {
+  byteInRange,
+  ct,
+  differs,
+  equals,
+  expression,
+  LIST_ELEMENT,
+  log,
+  lookup,
+  masked,
+  matchAddress,
+  meta,
+  NFT_CT_DIRECTION,
+  NFT_CT_ID,
+  NFT_GOTO,
+  NFT_META_L4PROTO,
+  NFT_PAYLOAD_INNER_HEADER,
+  NFT_PAYLOAD_TRANSPORT_HEADER,
+  NFT_RETURN,
+  notFromLoopback,
+  type PacketLog,
+  payload,
+  update,
+  verdict,
+} from './nft-expression.ts';
+import { TCP_FLAGS } from './packet.ts';
+
+export const TABLE = 'realpod';
+/** Addresses lapse from the table unless they are set again within this time. */
+export const ELEMENT_TIMEOUT_MS = 30_000;
+
+const NFPROTO_INET = 1;
+const NFPROTO_IPV4 = 2;
+const NFPROTO_IPV6 = 10;
+export const SUBSYSTEM = 10;
+const NEWTABLE = (SUBSYSTEM << 8) | 0;
+const DELTABLE = (SUBSYSTEM << 8) | 2;
+const NEWCHAIN = (SUBSYSTEM << 8) | 3;
+const NEWRULE = (SUBSYSTEM << 8) | 6;
+const NEWSET = (SUBSYSTEM << 8) | 9;
+const NEWSETELEM = (SUBSYSTEM << 8) | 12;
+const DELSETELEM = (SUBSYSTEM << 8) | 14;
+
+const NFT_TABLE_F_OWNER = 0x2;
+const NFT_SET_TIMEOUT = 0x10;
+const NFT_SET_EVAL = 0x20;
+const NF_INET_LOCAL_IN = 1;
+const NF_INET_POST_ROUTING = 4;
+const NF_ACCEPT = 1;
+const PRIORITY = 90;
+/** nft's own numbers for key types, so that `nft list` shows addresses. */
+const TYPE_IPADDR = 7;
+const TYPE_IP6ADDR = 8;
+const TYPE_MARK = 19;
+
+const TCP_FLAGS_AT = 13;
+const { fin: TCP_FIN, syn: TCP_SYN, rst: TCP_RST, psh: TCP_PSH, ack: TCP_ACK } = TCP_FLAGS;
+/** IP header and TCP header without options, of IPv4 and IPv6. */
+export const HEADER_BYTES = { 4: 40, 6: 60 } as const;
+const LOG_PREFIX = 'realpod: ';
+const LOG_LEVEL_INFO = 6;
+/** Connections whose bodies are followed, at most, and for how long after their last packet. More are not followed. */
+const BODIES_LIMIT = 131_072;
+const BODIES_TIMEOUT_MS = 60_000;
+
+/** Connections that carried something else than requests and known bodies: one packet of each is logged an hour. */
+const OPAQUE_LIMIT = 131_072;
+const OPAQUE_TIMEOUT_MS = 3_600_000;
+/** IP and TCP headers with options, and the first bytes that tell the protocol. */
+const OPAQUE_SNAPLEN = 128;
+
+const ELEMENTS_PER_MESSAGE = 1000;
+
+/** enum ip_conntrack_dir */
+const DIRECTION_ORIGINAL = 0;
+const DIRECTION_REPLY = 1;
+
+/** By family: where the source address is in the IP header; the destination follows it. */
+const FAMILIES = {
+  4: { set: 'clients4', protocol: NFPROTO_IPV4, sourceAt: 12, length: 4 },
+  6: { set: 'clients6', protocol: NFPROTO_IPV6, sourceAt: 8, length: 16 },
+} as const;
+
+/** What the table logs; of the two at least one. */
+export interface TableRules {
+  /** Packets of requests, to the tap. */
+  tap: TapRule | undefined;
+  /** The first packet of each connection, to the kernel log, as iptables' LOG would. */
+  logOpenings: boolean;
+}
+
+export interface TapRule extends PacketLog {
+  /** TCP headers of both directions and nothing else; `snaplen` does not count then. */
+  headersOnly: boolean;
+}
+
+/** One message of a batch: it gets its sequence number and, if it is the last, NLM_F_ACK. */
+export type Message = (sequence: number, flags: number) => Buffer;
+
+function inTable(type: number, flags: number, ...attributes: Buffer[]): Message {
+  return (sequence, more) =>
+    message({ type, flags: NLM_F_REQUEST | flags | more, sequence, family: NFPROTO_INET }, ...attributes);
+}
+
+export const deleteTable = inTable(DELTABLE, 0, text(1, TABLE));
+
+export function tableMessages({ tap, logOpenings }: TableRules): Message[] {
+  return [
+    inTable(NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, text(1, TABLE), number32(2, NFT_TABLE_F_OWNER)),
+    newSet('clients4', TYPE_IPADDR, 4, 1, ELEMENT_TIMEOUT_MS),
+    newSet('clients6', TYPE_IP6ADDR, 16, 2, ELEMENT_TIMEOUT_MS),
+    newSet('bodies', TYPE_MARK, 4, 3, BODIES_TIMEOUT_MS, BODIES_LIMIT),
+    newSet('opaque', TYPE_MARK, 4, 4, OPAQUE_TIMEOUT_MS, OPAQUE_LIMIT),
+    baseChain('tap', NF_INET_POST_ROUTING),
+    baseChain('local', NF_INET_LOCAL_IN),
+    inTable(NEWCHAIN, NLM_F_CREATE, text(1, TABLE), text(3, 'request')),
+    ...(tap?.headersOnly ? headerRules(tap) : []),
+    ...Object.values(FAMILIES).flatMap(({ set, protocol, sourceAt, length }) => {
+      const jump = [...matchAddress(set, protocol, sourceAt, length), verdict(NFT_GOTO, text(2, 'request'))];
+      return [newRule('tap', ...jump), newRule('local', ...notFromLoopback(), ...jump)];
+    }),
+    ...(tap && !tap.headersOnly ? [bodiesRule, requestRule(tap), withinBodyRule(tap), opaqueRule(tap)] : []),
+    ...(logOpenings ? [openingRule] : []),
+  ];
+}
+
+const fromClient = [meta(NFT_META_L4PROTO), equals(6), ct(NFT_CT_DIRECTION), equals(DIRECTION_ORIGINAL)];
+const beginsRequest = [
+  ...fromClient,
+  ...byteInRange(0, 0x2d, 0x5f),
+  ...byteInRange(1, 0x20, 0x5f),
+  ...byteInRange(2, 0x20, 0x5f),
+];
+
+/** The request may have a body. */
+const bodiesRule = newRule(
+  'request',
+  ...beginsRequest,
+  payload(NFT_PAYLOAD_INNER_HEADER, 0, 4),
+  ...['GET ', 'HEAD', 'PRI '].map((word) => differs(Buffer.from(word, 'latin1'))),
+  ct(NFT_CT_ID),
+  update('bodies'),
+);
+
+function baseChain(name: string, hook: number): Message {
+  return inTable(
+    NEWCHAIN,
+    NLM_F_CREATE,
+    text(1, TABLE),
+    text(3, name),
+    nested(4, number32(1, hook), number32(2, PRIORITY)),
+    number32(5, NF_ACCEPT),
+    text(7, 'filter'),
+  );
+}
+
+function headerRules(tap: TapRule): Message[] {
+  const messages: Message[] = [];
+  for (const family of [4, 6] as const) {
+    const { set, protocol, sourceAt, length } = FAMILIES[family];
+    const copied = { ...tap, snaplen: HEADER_BYTES[family] };
+    const requests = [
+      ...matchAddress(set, protocol, sourceAt, length),
+      ...flagged(TCP_FIN | TCP_SYN | TCP_RST | TCP_PSH, DIRECTION_ORIGINAL),
+      log(copied),
+    ];
+    const answers = [
+      ...matchAddress(set, protocol, sourceAt + length, length),
+      ...flagged(TCP_FIN | TCP_RST | TCP_PSH, DIRECTION_REPLY),
+      log(copied, ANSWER_PREFIX),
+    ];
+    for (const rule of [requests, answers])
+      messages.push(newRule('tap', ...rule), newRule('local', ...notFromLoopback(), ...rule));
+  }
+  return messages;
+}
+
+/** TCP segments of this direction with one of these flags. */
+function flagged(flags: number, direction: number): Buffer[] {
+  return [
+    meta(NFT_META_L4PROTO),
+    equals(6),
+    ct(NFT_CT_DIRECTION),
+    equals(direction),
+    payload(NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS_AT, 1),
+    masked(flags),
+    differs(Buffer.of(0)),
+  ];
+}
+
+function requestRule(tap: TapRule): Message {
+  return newRule('request', ...beginsRequest, log(tap), verdict(NFT_RETURN));
+}
+
+function withinBodyRule(tap: TapRule): Message {
+  return newRule(
+    'request',
+    ...fromClient,
+    ...byteInRange(0, 0, 0xff),
+    ct(NFT_CT_ID),
+    lookup('bodies'),
+    update('bodies'),
+    log({ ...tap, snaplen: HEADER_BYTES[6] }),
+    verdict(NFT_RETURN),
+  );
+}
+
+/** Logged before it is remembered: with a full set every such packet is logged, which costs CPU and loses nothing. */
+function opaqueRule(tap: TapRule): Message {
+  return newRule(
+    'request',
+    ...fromClient,
+    ...byteInRange(0, 0, 0xff),
+    ct(NFT_CT_ID),
+    lookup('opaque', true),
+    log({ ...tap, snaplen: Math.min(tap.snaplen, OPAQUE_SNAPLEN) }),
+    update('opaque'),
+  );
+}
+
+/** A SYN without ACK; so SYNs sent again are logged, too. */
+const openingRule = newRule(
+  'request',
+  meta(NFT_META_L4PROTO),
+  equals(6),
+  payload(NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS_AT, 1),
+  masked(TCP_SYN | TCP_ACK),
+  equals(TCP_SYN),
+  expression('log', text(2, LOG_PREFIX), number32(5, LOG_LEVEL_INFO)),
+);
+
+/** With `limit`, the set is filled by rules, up to that many elements. */
+function newSet(
+  name: string,
+  keyType: number,
+  keyLength: number,
+  id: number,
+  timeoutMs: number,
+  limit?: number,
+): Message {
+  return inTable(
+    NEWSET,
+    NLM_F_CREATE,
+    text(1, TABLE),
+    text(2, name),
+    number32(3, NFT_SET_TIMEOUT | (limit === undefined ? 0 : NFT_SET_EVAL)),
+    number32(4, keyType),
+    number32(5, keyLength),
+    ...(limit === undefined ? [] : [nested(9, number32(1, limit))]),
+    number32(10, id),
+    number64(11, timeoutMs),
+  );
+}
+
+/** Empties both sets and fills them again. */
+export function elementMessages(addresses: readonly string[]): Message[] {
+  const keys = addresses.map(addressBytes).filter((bytes) => bytes !== undefined);
+  const messages: Message[] = [];
+  for (const [set, length] of [
+    ['clients4', 4],
+    ['clients6', 16],
+  ] as const) {
+    const ofFamily = keys.filter((key) => key.length === length);
+    messages.push(inTable(DELSETELEM, 0, text(1, TABLE), text(2, set)));
+    for (let i = 0; i < ofFamily.length; i += ELEMENTS_PER_MESSAGE) {
+      const elements = ofFamily
+        .slice(i, i + ELEMENTS_PER_MESSAGE)
+        .map((key) => nested(LIST_ELEMENT, nested(1, attribute(1, key))));
+      messages.push(inTable(NEWSETELEM, NLM_F_CREATE, text(1, TABLE), text(2, set), nested(3, ...elements)));
+    }
+  }
+  return messages;
+}
+
+function newRule(chain: string, ...expressions: Buffer[]): Message {
+  return inTable(
+    NEWRULE,
+    NLM_F_CREATE | NLM_F_APPEND,
+    text(1, TABLE),
+    text(2, chain),
+    nested(4, ...expressions),
+  );
+}

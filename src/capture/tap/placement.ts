@@ -1,0 +1,97 @@
+import type { Observation } from '../../model/feed.ts';
+import type { CaptureStats } from '../capture.ts';
+import type { FlowTable } from '../conntrack/flow-table.ts';
+import { takeSegment } from './request-order.ts';
+import type { PendingRequest, PendingSegment } from './request-tap.ts';
+
+export interface PlacementParts {
+  flows: FlowTable;
+  /** Whether conntrack is read at all: without it nothing separates plain body from what may hold a request. */
+  conntrack: boolean;
+  stats: CaptureStats;
+}
+
+/** Puts tapped requests on their connections, and emits them in the order of the wire. */
+export class RequestPlacement {
+  readonly #parts: PlacementParts;
+
+  constructor(parts: PlacementParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Emits the requests up to the first whose connection is not known, and returns the rest: the order of the wire separates
+   * the requests of one line that was tried again. A request may be read before the event of its connection, so
+   * `readConntrack` runs once, for the first of these.
+   */
+  place(
+    pending: (PendingRequest | PendingSegment)[],
+    readConntrack: (() => void) | undefined,
+    out: Observation[],
+  ): (PendingRequest | PendingSegment)[] {
+    const { flows, conntrack, stats } = this.#parts;
+    const left: (PendingRequest | PendingSegment)[] = [];
+    let readOnce = readConntrack;
+    for (const each of pending) {
+      const { request } = each;
+      const find = () => flows.find(request.src, request.sport, request.ip, request.port);
+      let entry = each.placed ? undefined : find();
+      if (entry === undefined && !each.placed && readOnce !== undefined) {
+        readOnce();
+        readOnce = undefined;
+        entry = find();
+      }
+      if (entry !== undefined) each.placed = true;
+      if (request.midStream && !conntrack) {
+        stats.tapNotHttp++;
+        continue;
+      }
+      if (request.received !== undefined && entry === 'several') {
+        // Counts of two connections that look like one would be neither's.
+        if (request.update) continue;
+        delete request.sent;
+        delete request.received;
+      }
+      if (entry !== undefined && entry !== 'several') {
+        const what = 'seq' in each ? takeSegment(entry, each) : 'request';
+        if (what === 'repeated') {
+          stats.tapRepeated++;
+          continue;
+        }
+        request.vip = entry.vip;
+        request.vport = entry.vport;
+        each.unreadable = what === 'unreadable';
+      } else if (entry === 'several' && request.midStream && 'seq' in each) {
+        // Which connection it is, and so what came before, is not known.
+        each.unreadable = true;
+      }
+      if (each.placed && left.length === 0) this.emit(each, out);
+      else left.push(each);
+    }
+    return left;
+  }
+
+  emit(pending: PendingRequest | PendingSegment, out: Observation[]): void {
+    const { request } = pending;
+    const { stats } = this.#parts;
+    if ('protocol' in pending && pending.unreadable) {
+      const { t, src, sport, vip, vport, ip, port, via } = request;
+      const dialed = vip === undefined || vport === undefined ? {} : { vip, vport };
+      stats.unreadable++;
+      out.push({
+        kind: 'unreadable',
+        ...{ t, src, sport, ...dialed, ip, port, via },
+        protocol: pending.protocol,
+      });
+      return;
+    }
+    out.push(request);
+    if (request.midStream) {
+      stats.tapWithin++;
+      return;
+    }
+    if (request.update) return;
+    stats.tapRequests++;
+    if (request.id === undefined && request.received === undefined) stats.tapWithoutId++;
+  }
+}

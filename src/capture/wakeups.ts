@@ -1,0 +1,117 @@
+import type { NetlinkSource } from './netlink-source.ts';
+
+/** Rest between two readings, and after a reading that followed `QUIET_MS` without one. */
+const REST_MS = 5;
+const FIRST_REST_MS = 1;
+const QUIET_MS = 20;
+/**
+ * The rest after a reading of so many requests. A reading costs every reader of the feed far more than a request does, and at
+ * such a rate 3 ms more separate no two requests that were separable before.
+ */
+const BUSY_REST_MS = 8;
+const BUSY_REQUESTS = 12;
+
+export interface WakeupParts {
+  conntrack: NetlinkSource | undefined;
+  tap: NetlinkSource | undefined;
+  /** Ms since any fixed moment, never set. */
+  monotonic(): number;
+  /** Reads all sockets and delivers. True if nothing was left in them. */
+  read(): boolean;
+  /** Reads conntrack's socket only, and delivers nothing. */
+  readConntrack(): void;
+  /** Whether something that was read waits for the next reading. */
+  hasLeft(): boolean;
+}
+
+/** What the last reading was, by which the next rest is chosen. */
+export interface LastReading {
+  /** Monotonic time (ms). */
+  at: number;
+  /** Requests that it brought. */
+  requests: number;
+}
+
+/** Decides when to read: at once after quiet, then with rests in which messages collect, so load does not mean a reading each. */
+export class Wakeups {
+  readonly #parts: WakeupParts;
+  readonly #last: LastReading;
+  /** Conntrack is read as soon as there is something, so that events have good times. */
+  #prompt = false;
+  #timer: NodeJS.Timeout | undefined;
+  #immediate: NodeJS.Immediate | undefined;
+  #closed = false;
+
+  constructor(parts: WakeupParts, last: LastReading) {
+    this.#parts = parts;
+    this.#last = last;
+  }
+
+  start(): void {
+    this.#arm();
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    clearImmediate(this.#immediate);
+    this.#unwatch();
+  }
+
+  get prompt(): boolean {
+    return this.#prompt;
+  }
+
+  /** True if this changes anything. Costs a system call or two for each event. */
+  readPromptly(prompt: boolean): boolean {
+    if (this.#prompt === prompt || this.#closed) return false;
+    this.#prompt = prompt;
+    if (prompt) this.#parts.conntrack?.watch(this.#conntrackReadable);
+    return true;
+  }
+
+  readonly #arm = (): void => {
+    this.#timer = undefined;
+    this.#parts.conntrack?.watch(this.#conntrackReadable);
+    this.#parts.tap?.watch(this.#wake);
+  };
+
+  #unwatch(): void {
+    if (!this.#prompt || this.#closed) this.#parts.conntrack?.unwatch();
+    this.#parts.tap?.unwatch();
+  }
+
+  readonly #conntrackReadable = (): void => {
+    if (!this.#prompt || this.#closed) {
+      this.#wake();
+      return;
+    }
+    this.#parts.readConntrack();
+    if (this.#timer === undefined) this.#timer = setTimeout(this.#wake, this.#rest(this.#isQuiet()));
+  };
+
+  #isQuiet(): boolean {
+    return this.#parts.monotonic() - this.#last.at > QUIET_MS;
+  }
+
+  #rest(quiet: boolean): number {
+    if (quiet) return FIRST_REST_MS;
+    return this.#last.requests >= BUSY_REQUESTS && !this.#prompt ? BUSY_REST_MS : REST_MS;
+  }
+
+  readonly #wake = (): void => {
+    if (this.#closed) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#unwatch();
+    const quiet = this.#isQuiet();
+    if (this.#parts.read()) this.#timer = setTimeout(this.#rested, this.#rest(quiet));
+    else this.#immediate = setImmediate(this.#wake);
+  };
+
+  readonly #rested = (): void => {
+    // What was read and is left does not wake anyone up.
+    if (this.#parts.hasLeft()) this.#wake();
+    else this.#arm();
+  };
+}

@@ -1,0 +1,44 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { posix } from 'node:path';
+
+/** The test files that import each file, directly or through others; those that import it directly come first. */
+export class RelatedTests {
+  readonly #root: string;
+  readonly #imports = new Map<string, readonly string[]>();
+  readonly #tests: readonly string[];
+
+  constructor(root: string) {
+    this.#root = root;
+    this.#tests = readdirSync(`${root}/test/unit`)
+      .filter((name) => name.endsWith('.test.ts'))
+      .map((name) => `test/unit/${name}`)
+      .sort();
+  }
+
+  of(file: string): { direct: string[]; indirect: string[] } {
+    const direct = this.#tests.filter((test) => this.#importsOf(test).includes(file));
+    const indirect = this.#tests.filter((test) => !direct.includes(test) && this.#reaches(test, file));
+    return { direct, indirect };
+  }
+
+  #reaches(from: string, file: string, visited = new Set<string>()): boolean {
+    if (from === file) return true;
+    if (visited.has(from)) return false;
+    visited.add(from);
+    return this.#importsOf(from).some((to) => this.#reaches(to, file, visited));
+  }
+
+  #importsOf(file: string): readonly string[] {
+    let found = this.#imports.get(file);
+    if (!found) {
+      const text = readFileSync(`${this.#root}/${file}`, 'utf8');
+      // Types alone run nothing.
+      const paths = [
+        ...text.matchAll(/(?:^import (?!type)[^;]*?from |^export [^;]*?from |import\()\s*'(\.[^']+\.ts)'/gm),
+      ];
+      found = paths.map(([, path]) => posix.join(posix.dirname(file), path!));
+      this.#imports.set(file, found);
+    }
+    return found;
+  }
+}

@@ -69,7 +69,10 @@ export function connectionsOf(query: Query, index: FlowIndex): Candidates {
     if (sent !== 'no' || connection.openTo >= window.begin) candidates.add(connection);
   };
   if (typeof attempt.localPort === 'number') {
-    for (const connection of index.onPort(attempt.localPort)) {
+    const samePort = index.onPort(attempt.localPort);
+    if (samePort.length > MAX_CONNECTIONS) candidates.several = true;
+    for (let i = samePort.length - 1; i >= 0 && !candidates.several; i--) {
+      const connection = samePort[i]!;
       if (connection.service === service || connection.service === index.unknown) add(connection);
     }
     return candidates;

@@ -33,6 +33,8 @@ export interface PendingBlock<Tag> {
   after: number;
   /** It leaves at this time whatever has arrived. */
   deadline: number;
+  /** The first lines of the block that are matched; the next one waits for the next watermark. */
+  begun: (Match | undefined)[];
   /** What all evidence but timing says, in step with `lines`, while the block waits for the lines beside it. */
   matches: readonly (Match | undefined)[] | undefined;
 }
@@ -112,6 +114,7 @@ export class PendingBlocks<Tag> {
       needs,
       after: -Infinity,
       deadline: readAt + this.#limits.maxWaitMs,
+      begun: [],
       matches: undefined,
     });
     this.#bytes += bytes.length;
@@ -169,19 +172,20 @@ export class PendingBlocks<Tag> {
     return true;
   }
 
-  /** In step with the block's lines. Undefined if a line has to wait on, as `patient` allows. */
+  /** In step with the block's lines. Undefined if a line has to wait, as `patient` allows: matching then goes on there. */
   #match(block: PendingBlock<Tag>, patient: boolean): (Match | undefined)[] | undefined {
-    const matches: (Match | undefined)[] = [];
-    for (const { parsed } of block.lines) {
+    const { begun, lines } = block;
+    for (let i = begun.length; i < lines.length; i++) {
+      const { parsed } = lines[i]!;
       if (typeof parsed === 'string' || parsed.attempts.length === 0) {
-        matches.push(undefined);
+        begun.push(undefined);
         continue;
       }
       const match = matchLine(parsed, block.readAt, this.#index);
       if (match.retryAtNextWatermark && patient) return undefined;
-      matches.push(match);
+      begun.push(match);
     }
-    return matches;
+    return begun;
   }
 
   /** Tells what other evidence has named. Whether it left anything open. */

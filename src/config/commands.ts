@@ -116,7 +116,10 @@ const INJECT = {
   options: {
     container: text.unset('the nginx container (default: found by its image)', 'NAME'),
     image: text.or('ghcr.io/realpod/sidecar:0.1.0', "the sidecar's image", 'IMAGE'),
+    logPath: text.unset("nginx's access log (default: where the image is known to log)", 'PATH'),
     logVolumeSize: text.or('1Gi', 'size limit of the log volume', 'QUANTITY'),
+    limits: text.unset("the sidecar's limits, such as cpu=200m,memory=128Mi (default: memory=256Mi)", 'LIST'),
+    requests: text.unset("the sidecar's requests (default: cpu=10m,memory=96Mi)", 'LIST'),
   },
 } satisfies Command;
 

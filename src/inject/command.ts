@@ -32,6 +32,9 @@ export async function runInject(
     return 2;
   }
   for (const note of result.notes) io.stderr.write(`realpod inject: note: ${note}\n`);
+  if (result.injected.length === 0)
+    io.stderr.write('realpod inject: every nginx has its sidecar; nothing changed\n');
+  if (result.next !== undefined) io.stderr.write(`realpod inject: next: ${result.next}\n`);
   await new Promise<void>((resolve, reject) => {
     io.stdout.write(result.text, (error) => (error ? reject(error) : resolve()));
   });

@@ -101,11 +101,20 @@ test('what inject prints fits the Kubernetes schemas', async () => {
   }
 });
 
-test('the kustomize Component and inject make the same pod', { skip }, () => {
+test('the kustomize Component and inject make the same pod, but for the ConfigMap that only inject knows', {
+  skip,
+}, () => {
   const component = pick(build(join(root, 'k8s/example')), 'Deployment', 'nginx').spec.template.spec;
   const result = inject(readFileSync(join(root, 'k8s/example/nginx.yaml'), 'utf8'), INJECT_DEFAULTS);
   assert.ok(result.ok);
   const injected = pick(documents(result.text), 'Deployment', 'nginx').spec.template.spec;
+  const [sidecar] = injected.initContainers;
+  assert.deepEqual(sidecar?.volumeMounts.pop(), {
+    name: 'conf',
+    mountPath: '/etc/nginx/nginx.conf',
+    subPath: 'nginx.conf',
+    readOnly: true,
+  });
   const sorted = (spec: PodSpec): PodSpec => ({
     ...spec,
     volumes: spec.volumes.toSorted((a, b) => a.name.localeCompare(b.name)),

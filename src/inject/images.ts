@@ -1,0 +1,56 @@
+/** Images whose program writes its access log elsewhere than to /var/log/nginx, by what their documentation says. */
+const LOG_PATHS: readonly (readonly [RegExp, string])[] = [
+  [/(^|\/)bitnami[a-z]*\/nginx$/, '/opt/bitnami/nginx/logs/access.log'],
+  [/(^|\/)bitnami[a-z]*\/openresty$/, '/opt/bitnami/openresty/nginx/logs/access.log'],
+  [/(^|\/)openresty$/, '/usr/local/openresty/nginx/logs/access.log'],
+  [/(^|\/)angie$/, '/var/log/angie/access.log'],
+  [/(^|\/)(linuxserver|lscr\.io\/linuxserver)\/(nginx|swag)$/, '/config/log/nginx/access.log'],
+];
+const OFFICIAL_LOG_PATH = '/var/log/nginx/access.log';
+
+/** Controllers that put the addresses of pods, not of Services, into nginx's configuration. */
+const CONTROLLER =
+  /(^|\/)ingress-nginx\/(kube-webhook-certgen|controller(-chroot)?)$|(^|\/)nginx-ingress-controller$|(^|\/)(nginx|nginxinc|nginx-ic)\/nginx-(plus-)?ingress$/;
+/** Programs beside nginx whose images carry its name. */
+const OTHER_PROGRAM = /exporter|certgen|amplify|logrotate/;
+
+/** Without tag and digest: `localhost:5000/my-nginx:1@sha256:…` is `localhost:5000/my-nginx`. */
+function repositoryOf(image: string): string {
+  const [name = ''] = image.split('@', 1);
+  return name.replace(/:[^/:]*$/, '');
+}
+
+const lastPart = (repository: string): string => repository.slice(repository.lastIndexOf('/') + 1);
+
+/** By the last part of the image's name: `nginx:1.29`, `nginxinc/nginx-unprivileged`, `openresty/openresty`. */
+export function isNginx(image: unknown): boolean {
+  if (typeof image !== 'string') return false;
+  const repository = repositoryOf(image);
+  const name = lastPart(repository);
+  if (OTHER_PROGRAM.test(name)) return false;
+  return (
+    /nginx|openresty|tengine|(^|-)angie(-|$)/.test(name) || name === 'swag' || isIngressController(image)
+  );
+}
+
+/** Such a controller's `$upstream_addr` is a pod's address already. */
+export function isIngressController(image: unknown): boolean {
+  return typeof image === 'string' && CONTROLLER.test(repositoryOf(image));
+}
+
+/** Where the image's own configuration logs; an absolute path. */
+export function logPathOf(image: unknown): string {
+  if (typeof image !== 'string') return OFFICIAL_LOG_PATH;
+  const repository = repositoryOf(image);
+  return LOG_PATHS.find(([pattern]) => pattern.test(repository))?.[1] ?? OFFICIAL_LOG_PATH;
+}
+
+/** Whether `image` is known to log to `logPathOf(image)`: an official image, or one of the table. */
+export function isLogPathKnown(image: unknown): boolean {
+  if (typeof image !== 'string') return false;
+  const repository = repositoryOf(image);
+  return (
+    LOG_PATHS.some(([pattern]) => pattern.test(repository)) ||
+    /(^|\/)(library\/)?nginx$|(^|\/)nginx(inc)?\/nginx-unprivileged$/.test(repository)
+  );
+}

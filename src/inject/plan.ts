@@ -1,0 +1,171 @@
+import { posix } from 'node:path';
+import { isIngressController, isLogPathKnown, isNginx, logPathOf } from './images.ts';
+import { absolute, configuration, copyOf, logMount } from './mounts.ts';
+import type { Container, PodSpec, VolumeMount } from './pod-spec.ts';
+import { Refused, Unneeded } from './refused.ts';
+import { checkQuantity, quantities } from './resources.ts';
+import {
+  DEFAULT_LIMITS,
+  DEFAULT_REQUESTS,
+  LOG_VOLUME,
+  logVolume,
+  SIDECAR_NAME,
+  sidecarContainer,
+  TOKEN_VOLUME,
+  tokenVolume,
+} from './sidecar.ts';
+
+export interface InjectOptions {
+  /** Name of the nginx container; undefined: found by its image. */
+  container?: string | undefined;
+  image: string;
+  /** nginx's access log; undefined: where the image is known to log. */
+  logPath?: string | undefined;
+  /** Size limit of the log volume, a Kubernetes quantity. */
+  logVolumeSize: string;
+  /** `cpu=100m,memory=128Mi`, over the defaults. */
+  limits?: string | undefined;
+  requests?: string | undefined;
+  /** Further variables of the sidecar. */
+  env?: Readonly<Record<string, string>>;
+}
+
+export const INJECT_DEFAULTS: InjectOptions = {
+  image: 'ghcr.io/realpod/sidecar:0.1.0',
+  logVolumeSize: '1Gi',
+};
+
+/** What a pod lacks, for a manifest and for an admission patch alike. */
+export interface Plan {
+  /** Index of the nginx container. */
+  nginx: number;
+  initContainers: object[];
+  volumes: object[];
+  /** For the nginx container. */
+  volumeMounts: VolumeMount[];
+  /** For people: what to look after. */
+  notes: string[];
+  /** nginx's configuration as the sidecar sees it, where it does. */
+  configuration: string | undefined;
+}
+
+/** Index of the nginx container, or -1. `alone`: the only container counts whatever its image. Throws Refused. */
+export function nginxIn(
+  label: string,
+  spec: PodSpec,
+  options: Pick<InjectOptions, 'container'>,
+  alone: boolean,
+): number {
+  const all = spec.containers ?? [];
+  if (options.container !== undefined) return all.findIndex(({ name }) => name === options.container);
+  const found = all.filter(({ image }) => isNginx(image));
+  if (found.length > 1) {
+    const names = found.map(({ name }) => name).join(', ');
+    throw new Refused(`${label}: several nginx containers (${names}); choose one with --container`);
+  }
+  if (found[0]) {
+    if (isIngressController(found[0].image)) {
+      throw new Unneeded(
+        `${label}: ${found[0].image} is an ingress controller, which sends requests to pods and not to Services, so its log names the pods already; with service-upstream name it: --container ${found[0].name}`,
+      );
+    }
+    return all.indexOf(found[0]);
+  }
+  return alone && all.length === 1 ? 0 : -1;
+}
+
+/** What the pod needs for its sidecar; undefined where it has one. Throws Refused. */
+export function plan(label: string, spec: PodSpec, nginx: number, options: InjectOptions): Plan | undefined {
+  if (hasSidecar(label, spec)) return undefined;
+  const container = spec.containers?.[nginx];
+  if (!container) throw new Refused(`${label}: no nginx container`);
+  const logPath = absolute(options.logPath ?? logPathOf(container.image));
+  if (/\/$/.test(options.logPath ?? '') || logPath === '/') {
+    throw new Refused(
+      `--log-path: ${options.logPath} is a directory; give the file, such as ${logPath}/access.log`,
+    );
+  }
+  // It becomes part of a shell script and of arguments.
+  if (!/^[\w./@%+-]+$/.test(logPath))
+    throw new Refused(`--log-path: ${logPath} has characters other than letters, digits and ./@%+-_`);
+  checkQuantity(options.logVolumeSize, '--log-volume-size');
+  const given = logMount(label, container, logPath);
+  const log = given ? copyOf(given) : { name: LOG_VOLUME, mountPath: posix.dirname(logPath) };
+  const settings = configuration(spec, container);
+  const notes: string[] = [];
+  if (given) notes.push(ofGiven(label, given, spec, container));
+  if (spec.hostNetwork === true) {
+    notes.push(`${label}: hostNetwork, so the sidecar listens on port 9798 of the node; see k8s/README.md`);
+  }
+  if (options.logPath === undefined && !isLogPathKnown(container.image)) {
+    notes.push(
+      `${label}: it is not known where ${container.image ?? container.name} logs; ${logPath} is assumed, --log-path names another file`,
+    );
+  }
+  const sidecar = sidecarContainer({
+    image: options.image,
+    logPath,
+    log,
+    ownVolume: !given,
+    reclaim: !given || isPrivate(given, spec, container),
+    configuration: settings,
+    env: [...variablesOf(label, log, container), ...variables(options.env)],
+    limits: quantities(options.limits, DEFAULT_LIMITS, '--limits'),
+    requests: quantities(options.requests, DEFAULT_REQUESTS, '--requests'),
+  });
+  return {
+    nginx,
+    initContainers: [sidecar],
+    volumes: [...(given ? [] : [logVolume(options.logVolumeSize)]), tokenVolume()],
+    volumeMounts: given ? [] : [log],
+    notes,
+    configuration: settings?.path,
+  };
+}
+
+function hasSidecar(label: string, spec: PodSpec): boolean {
+  const all = [...(spec.initContainers ?? []), ...(spec.containers ?? [])];
+  const present = all.find(({ name }) => name === SIDECAR_NAME);
+  if (present) {
+    if (Array.isArray(present.args) && present.args.includes('sidecar')) return true;
+    throw new Refused(
+      `${label}: a container called ${SIDECAR_NAME} is there already, and it is not the sidecar`,
+    );
+  }
+  const taken = (spec.volumes ?? []).find(({ name }) => name === LOG_VOLUME || name === TOKEN_VOLUME);
+  if (taken) throw new Refused(`${label}: a volume called ${taken.name} is there already; rename it`);
+  return false;
+}
+
+/** Whether nginx alone reads the volume, and it ends with the pod: only then may read lines be given back. */
+function isPrivate(mount: VolumeMount, spec: PodSpec, nginx: Container): boolean {
+  const volume = (spec.volumes ?? []).find(({ name }) => name === mount.name);
+  if (!volume || !('emptyDir' in volume)) return false;
+  const all = [...(spec.initContainers ?? []), ...(spec.containers ?? [])];
+  return all.every(
+    (each) => each === nginx || !(each.volumeMounts ?? []).some(({ name }) => name === mount.name),
+  );
+}
+
+function ofGiven(label: string, mount: VolumeMount, spec: PodSpec, nginx: Container): string {
+  const kept = isPrivate(mount, spec, nginx)
+    ? ''
+    : '; others read it or it outlives the pod, so what was read stays (no --reclaim): rotate the log';
+  return `${label}: uses volume ${mount.name}, which nginx has at ${mount.mountPath}; user 65532 must be able to write there${kept}`;
+}
+
+/** The variables that `subPathExpr` names: without them the kubelet does not start the container. */
+function variablesOf(label: string, log: VolumeMount, nginx: Container): { name: string }[] {
+  const names = new Set(
+    [...String(log.subPathExpr ?? '').matchAll(/\$\(([^)]+)\)/g)].map(([, name]) => name),
+  );
+  return [...names].map((name) => {
+    const found = (Array.isArray(nginx.env) ? nginx.env : []).find((each) => each?.name === name);
+    if (found) return found;
+    throw new Refused(`${label}: the mount of ${log.name} needs $(${name}), which is not under env of nginx`);
+  });
+}
+
+function variables(env: Readonly<Record<string, string>> = {}): { name: string; value: string }[] {
+  return Object.entries(env).map(([name, value]) => ({ name, value }));
+}

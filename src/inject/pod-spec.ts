@@ -1,0 +1,29 @@
+/** The part of Kubernetes' PodSpec that matters here; the rest passes through unread. */
+export interface PodSpec {
+  containers?: Container[];
+  initContainers?: Container[];
+  volumes?: Volume[];
+  hostNetwork?: boolean;
+}
+
+export interface Container {
+  name: string;
+  image?: string;
+  args?: unknown[];
+  env?: { name: string }[];
+  volumeMounts?: VolumeMount[];
+}
+
+export interface VolumeMount {
+  name: string;
+  mountPath: string;
+  readOnly?: boolean;
+  subPath?: string;
+  subPathExpr?: string;
+}
+
+export interface Volume {
+  name: string;
+  configMap?: object | null;
+  emptyDir?: object | null;
+}

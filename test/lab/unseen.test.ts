@@ -4,6 +4,7 @@
  */
 import { after, before, describe, test } from 'node:test';
 import { startBackends } from './kit/nginx.ts';
+import { DEBIAN } from './kit/nginx-build.ts';
 import { startHelper } from './kit/product.ts';
 import { labCanRun } from './kit/requirements.ts';
 import { writeResults } from './kit/results.ts';
@@ -65,6 +66,7 @@ describe('what is not seen', { skip: !labCanRun([`${FAKETIME}:faketime`]), concu
         format: 'full',
         keepalive: true,
         services: ['a', 'solo'],
+        build: DEBIAN,
         env: { LD_PRELOAD: FAKETIME, FAKETIME: '-0.05s', FAKETIME_NO_CACHE: '1' },
       },
       ({ sentTo }) => sentTo({ total: 600, ratePerSecond: 200, connections: 20, requests: ofA }),
@@ -79,6 +81,7 @@ describe('what is not seen', { skip: !labCanRun([`${FAKETIME}:faketime`]), concu
         format: 'times',
         keepalive: true,
         services: ['a', 'solo'],
+        build: DEBIAN,
         env: { LD_PRELOAD: FAKETIME, FAKETIME: '+0.05s', FAKETIME_NO_CACHE: '1' },
       },
       ({ sentTo }) => sentTo({ total: 600, ratePerSecond: 200, connections: 20, requests: ofA }),

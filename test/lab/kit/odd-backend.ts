@@ -48,7 +48,9 @@ function parseHead(text: string): Head {
     const value = field.slice(colon + 1).trim();
     if (name === 'content-length') bodyBytes = Number(value);
     if (name === 'transfer-encoding') chunked = true;
-    if (name === 'x-request-id') id = value;
+    if (name === 'x-request-id' && id === '-') id = value;
+    // Where a scene tells requests apart by an id of its own.
+    if (name === 'x-lab-id') id = value;
     if (name === 'connection') connection = value.toLowerCase();
   }
   const mark = target.indexOf('?');

@@ -1,13 +1,13 @@
 import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 
-/** What V8 says of a young generation with two halves of 4 MB. */
+/** What V8 reports of a young generation with two halves of 4 MB. */
 const YOUNG_BYTES = 8 * 1024 * 1024;
 const EVERY_MS = 100;
 
 /**
- * Lines live a moment only. With a young generation of the usual three times 16 MB a busy sidecar would hold much that is
- * dead, and with the initial one of 1 MB half of its CPU would go into collecting. So it grows to 4 MB and no further;
- * V8 itself makes it smaller when little is going on.
+ * Lines are short-lived. With V8's default young generation (3 × 16 MB) a busy sidecar would retain mostly garbage, and with the
+ * initial 1 MB it would spend half of its CPU in collections. So the young generation grows to 4 MB and no further; V8 itself
+ * shrinks it when the process is idle.
  */
 export class YoungGeneration {
   #looked = Number.NEGATIVE_INFINITY;

@@ -2,7 +2,7 @@
 export type Level = 'info' | 'warn' | 'error';
 export type Log = (level: Level, message: string) => void;
 
-/** The same message is not said again within this time (ms), however often it comes. */
+/** The same message is logged once within this time (ms). */
 const REPEAT_MS = 60_000;
 const MAX_REMEMBERED = 200;
 

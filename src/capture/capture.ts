@@ -13,7 +13,7 @@ export interface CaptureOptions {
   snaplen: number;
   /** Name of the header that carries the request id; case does not matter. */
   requestIdHeader: string;
-  /** Whether requests are told with their targets. */
+  /** Whether request records carry the target. */
   paths: boolean;
   /** Receive buffer of each netlink socket in bytes. */
   receiveBufferBytes: number;
@@ -105,7 +105,7 @@ export interface CaptureStats {
   flows: number;
   addresses: number;
   flowsRefused: number;
-  /** Whether the kernel counts packets and bytes (`nf_conntrack_acct`); connections whose counts were told, and not. */
+  /** Whether the kernel counts packets and bytes (`nf_conntrack_acct`); connections whose counts were delivered, and those whose were not. */
   accounting: boolean;
   counted: number;
   uncounted: number;
@@ -125,13 +125,13 @@ export interface KernelLogStats {
   notOpening: number;
   cut: number;
   records: number;
-  /** Told as connections. */
+  /** Delivered as connections. */
   opened: number;
   /** Logged by another rule, too. */
   repeated: number;
   /** Logged before DNAT. */
   beforeDnat: number;
-  /** Told without the dialled address. */
+  /** Delivered without the VIP. */
   withoutVip: number;
   /** Dropped as there were too many at once. */
   dropped: number;
@@ -141,7 +141,7 @@ export interface KernelLogStats {
 }
 
 export interface Capture {
-  /** Opens the sockets and puts up the table. Rejects with a `CaptureError`: one line that says what to do. */
+  /** Opens the sockets and creates the nftables table. Rejects with a `CaptureError`: one line that says what to do. */
   start(): Promise<void>;
   /**
    * Starts watching these addresses (canonical text; more than one reader of an address is the caller's to count).

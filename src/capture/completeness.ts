@@ -1,10 +1,10 @@
-/** How complete each source is, told as gap records. */
+/** How complete each source is, as gap records. */
 import type { Observation, Source } from '../model/feed.ts';
 
 export type GapObservation = Extract<Observation, { kind: 'gap' }>;
 
 interface Health {
-  /** Nothing it says is complete, until further notice. */
+  /** The source is incomplete until `mend`. */
   impaired: boolean;
   /** Something was lost since the last watermark, or, with `from`, since then. */
   lossy: boolean;
@@ -33,7 +33,7 @@ export class Completeness {
     health.from = Math.min(health.from, from);
   }
 
-  /** It is complete again from here on: what lies before is told once more. */
+  /** The source is complete again from here on; one more gap covers the time before. */
   mend(source: Source): void {
     const health = this.#health.get(source);
     if (health === undefined) return;

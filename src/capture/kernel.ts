@@ -13,7 +13,7 @@ import { Accounting } from './conntrack/counters.ts';
 import { conntrackEventFilter } from './conntrack/event-filter.ts';
 import { countsFlows, openConntrackEvents, openConntrackRequests } from './conntrack/events.ts';
 import { FlowTable, snapshotOf } from './conntrack/flow-table.ts';
-import { listPort, type SurveyTarget, survey } from './conntrack/resync.ts';
+import { listPort, type ResyncTarget, resync } from './conntrack/resync.ts';
 import { CaptureError } from './error.ts';
 import { AddressSet, AddressTexts, addressBytes, addressText } from './ip-bytes.ts';
 import { SourceMerge } from './merge.ts';
@@ -32,14 +32,14 @@ const TICK_MS = 1_000;
 const REFRESH_MS = 10_000;
 /** Without a refresh for this long they may have lapsed. */
 const LAPSE_MS = ELEMENT_TIMEOUT_MS - 5_000;
-/** Dumps that look after connections whose end may go untold; sooner when one was missing in the last. */
-const SWEEP_MS = 30_000;
-const SWEEP_AGAIN_MS = 1_000;
+/** Interval of resyncs for connections whose end may produce no event (ms); shorter after a resync that missed one. */
+const RESYNC_MS = 30_000;
+const RESYNC_SOON_MS = 1_000;
 const RETRY_MS = 1_000;
-const SURVEY_TRIES = 5;
+const RESYNC_TRIES = 5;
 
 /** One subscribed address. */
-interface Watched extends SurveyTarget {
+interface Watched extends ResyncTarget {
   completeSince: Partial<Record<Source, number>>;
   ready: Promise<void>;
 }
@@ -62,12 +62,12 @@ export class KernelCapture implements Capture {
   #refreshFails = false;
   #refreshDue = 0;
   #refreshedAt = 0;
-  #sweeping = false;
-  #sweepDue = 0;
-  /** Surveys run one after the other; those asked for while one runs are made together. */
-  #surveys: Promise<unknown> = Promise.resolve();
+  #resyncing = false;
+  #resyncDue = 0;
+  /** Resyncs run one after the other; those asked for while one runs are made together. */
+  #resyncs: Promise<unknown> = Promise.resolve();
   #nextTargets: Map<string, Watched> | undefined;
-  #nextSurvey: Promise<void> | undefined;
+  #nextResync: Promise<void> | undefined;
   /** Counts losses of conntrack events; a recovery is done when none came during it. */
   #losses = 0;
   #recovering = false;
@@ -167,7 +167,7 @@ export class KernelCapture implements Capture {
       if (this.#tap) for (const watched of fresh.values()) watched.completeSince.tap = now;
     }
     if (this.#conntrack) {
-      await this.#survey(fresh);
+      await this.#resync(fresh);
       const now = this.#libc.wallClock();
       for (const watched of fresh.values()) watched.completeSince.conntrack = now;
     }
@@ -226,7 +226,7 @@ export class KernelCapture implements Capture {
       void this.#refresh().catch(() => {});
     }
     if (this.#conntrack) this.stats.accounting = countsFlows();
-    if (this.#conntrack && !this.#sweeping && now >= this.#sweepDue) void this.#sweep();
+    if (this.#conntrack && !this.#resyncing && now >= this.#resyncDue) void this.#resyncUnsure();
   }
 
   /** Sets the addresses of the tap, all of them. While this fails the tap is not complete. */
@@ -258,21 +258,21 @@ export class KernelCapture implements Capture {
     }
   }
 
-  async #sweep(): Promise<void> {
+  async #resyncUnsure(): Promise<void> {
     const { sources } = this.#flows.unsure();
-    this.#sweepDue = performance.now() + SWEEP_MS;
+    this.#resyncDue = performance.now() + RESYNC_MS;
     if (sources.length === 0) return;
-    this.#sweeping = true;
+    this.#resyncing = true;
     try {
-      await this.#survey(this.#targets(sources));
-      if (this.#flows.unsure().missing) this.#sweepDue = performance.now() + SWEEP_AGAIN_MS;
+      await this.#resync(this.#targets(sources));
+      if (this.#flows.unsure().missing) this.#resyncDue = performance.now() + RESYNC_SOON_MS;
     } catch (error) {
       this.#options.log(
         'warn',
         `${(error as Error).message}; connections that are over may be kept for longer`,
       );
     } finally {
-      this.#sweeping = false;
+      this.#resyncing = false;
     }
   }
 
@@ -293,7 +293,7 @@ export class KernelCapture implements Capture {
       const losses = this.#losses;
       this.#flows.markUnsure();
       try {
-        await this.#survey(this.#targets(this.#watched.keys()));
+        await this.#resync(this.#targets(this.#watched.keys()));
         done = losses === this.#losses && !this.#flows.full;
       } catch (error) {
         if (!this.#closed) log('error', (error as Error).message);
@@ -306,7 +306,7 @@ export class KernelCapture implements Capture {
       }
     }
     this.#reader.completeness.mend('conntrack');
-    this.#sweepDue = performance.now() + SWEEP_AGAIN_MS;
+    this.#resyncDue = performance.now() + RESYNC_SOON_MS;
     const cause =
       this.#flows.refused > refused
         ? `there were more than ${maxFlows} connections at a time`
@@ -323,21 +323,21 @@ export class KernelCapture implements Capture {
     return targets;
   }
 
-  /** Resolves when a survey that begins after this call is done. */
-  #survey(targets: ReadonlyMap<string, Watched>): Promise<void> {
+  /** Resolves when a resync that begins after this call is done. */
+  #resync(targets: ReadonlyMap<string, Watched>): Promise<void> {
     this.#nextTargets ??= new Map();
     for (const [src, watched] of targets) this.#nextTargets.set(src, watched);
-    this.#nextSurvey ??= this.#surveys.then(() => {
+    this.#nextResync ??= this.#resyncs.then(() => {
       const batch = this.#nextTargets!;
       this.#nextTargets = undefined;
-      this.#nextSurvey = undefined;
-      return this.#surveyWithRetries(batch);
+      this.#nextResync = undefined;
+      return this.#resyncWithRetries(batch);
     });
-    this.#surveys = this.#nextSurvey.catch(() => {});
-    return this.#nextSurvey;
+    this.#resyncs = this.#nextResync.catch(() => {});
+    return this.#nextResync;
   }
 
-  async #surveyWithRetries(targets: ReadonlyMap<string, Watched>): Promise<void> {
+  async #resyncWithRetries(targets: ReadonlyMap<string, Watched>): Promise<void> {
     if (targets.size === 0) return;
     for (let attempt = 1; ; attempt++) {
       if (this.#closed) throw new CaptureError('closed', 'capturing has ended');
@@ -345,14 +345,14 @@ export class KernelCapture implements Capture {
       try {
         const isCurrent = (src: string, target: Watched) => this.#watched.get(src) === target;
         const refused = this.#flows.refused;
-        await survey(this.#libc, this.#flows, this.#reader, targets, isCurrent);
+        await resync(this.#libc, this.#flows, this.#reader, targets, isCurrent);
         if (this.#flows.refused > refused) {
           this.#reader.completeness.impair('conntrack');
           this.#recover();
         }
         return;
       } catch (error) {
-        if (attempt >= SURVEY_TRIES || this.#closed) throw error;
+        if (attempt >= RESYNC_TRIES || this.#closed) throw error;
         await delay(RETRY_MS, undefined, { ref: false });
       }
     }

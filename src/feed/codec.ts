@@ -18,8 +18,8 @@ export function encodeRecord(record: Observation, seq: number): string {
     case 'name':
       return `${head},"ip":"${record.ip}","pod":${JSON.stringify(record.pod)},"namespace":${JSON.stringify(record.namespace)},"node":${JSON.stringify(record.node)},"service":${JSON.stringify(record.service)}}\n`;
     default: {
-      const dialled = record.vip === undefined ? '' : `,"vip":"${record.vip}","vport":${record.vport}`;
-      const flow = `${head},"src":"${record.src}","sport":${record.sport}${dialled},"ip":"${record.ip}","port":${record.port}`;
+      const vip = record.vip === undefined ? '' : `,"vip":"${record.vip}","vport":${record.vport}`;
+      const flow = `${head},"src":"${record.src}","sport":${record.sport}${vip},"ip":"${record.ip}","port":${record.port}`;
       if (record.kind === 'open')
         return `${flow},"via":"${record.via}"${record.preexisting ? ',"preexisting":true' : ''}${record.kernelTime ? ',"kernelTime":true' : ''}${sinceOf(record)}}\n`;
       if (record.kind === 'response') return `${flow},"via":"${record.via}"}\n`;

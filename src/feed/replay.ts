@@ -36,7 +36,7 @@ export function openedBefore(
   return [...[...before.values()].map((flow) => preexisting(flow, since)), ...unreadable];
 }
 
-/** Whether a record, as text, says something of a connection that holds until its end. */
+/** Whether a record, as text, holds until the end of its connection. */
 export function isLasting(text: string): boolean {
   return text.startsWith('{"kind":"unreadable"');
 }
@@ -44,9 +44,9 @@ export function isLasting(text: string): boolean {
 function preexisting(flow: Flow | SnapshotObservation, since: number): SnapshotObservation {
   if ('kind' in flow && flow.kind === 'open') return { ...flow, t: since, preexisting: true };
   const { src, sport, vip, vport, ip, port } = flow;
-  const dialled = vip === undefined || vport === undefined ? {} : { vip, vport };
+  const upstream = vip === undefined || vport === undefined ? {} : { vip, vport };
   const open = { kind: 'open', t: since, via: 'conntrack', preexisting: true } as const;
-  return { ...open, src, sport, ...dialled, ip, port };
+  return { ...open, src, sport, ...upstream, ip, port };
 }
 
 function keyOf({ src, sport, vip, vport, ip, port }: Flow): string {

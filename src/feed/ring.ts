@@ -12,7 +12,7 @@ export interface Entry {
 const PARTS = 16;
 /** A record's text is hardly shorter (bytes); with shorter ones a part just ends earlier. */
 const LEAST_TEXT = 64;
-/** Addresses told apart at a time, of pods and of backends: more than most clusters have. Beyond, the ring begins anew. */
+/** Distinct addresses of pods and backends at a time: more than most clusters have. Beyond, the ring starts empty. */
 const MAX_ADDRESSES = 65_536;
 
 /** Encoded records side by side: nothing on the heap that a collection would have to copy or mark. */

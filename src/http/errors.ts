@@ -87,7 +87,7 @@ export const ERRORS = {
   },
   'output-stalled': {
     status: 503,
-    when: 'An output takes nothing, so lines are waiting.',
+    when: 'An output is blocked, so lines are waiting.',
     next: 'see the log of realpod: a disk may be full',
   },
   internal: {

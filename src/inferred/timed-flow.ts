@@ -1,4 +1,4 @@
-/** The connections of one dialled address, in the order of the feed. */
+/** The connections of one upstream address, in the order of the feed. */
 
 /** Opened in [openFrom, openTo]; closed at `closeTo` or somewhat before, Infinity while it is open. */
 export interface TimedFlow {

@@ -73,7 +73,7 @@ const MAX_KEPT = 512;
 const MAX_LONG = 8_192;
 /** Attempts that may explain connections left over, in one decision. Those beyond explain none. */
 const MAX_EXPLANATIONS = 512;
-/** Dialled addresses. At the limit all is forgotten. */
+/** Upstream addresses. At the limit all is forgotten. */
 const MAX_SERVICES = 5_000;
 
 interface TimedService {

@@ -13,7 +13,7 @@ export interface Flow {
   /** nginx's address and local port: the conntrack original tuple's source. */
   src: string;
   sport: number;
-  /** What nginx dialled: the original tuple's destination. Absent where the source cannot know it. */
+  /** The upstream address that nginx connected to: the original tuple's destination. Absent where the source cannot know it. */
   vip?: string;
   vport?: number;
   /** Who answered: the reply tuple's source. Equal to `vip`/`vport` when nothing was translated. */

@@ -30,7 +30,7 @@ export async function refreshStatus(): Promise<void> {
       `${resolved} of ${wanted} upstream attempts`,
     ),
   ];
-  if (status.outputStalled) chips.push(chip('output', 'takes nothing', true));
+  if (status.outputStalled) chips.push(chip('output', 'blocked', true));
   if (status.losses > 0) chips.push(chip('log', 'lines may be missing', true));
   byId('status').replaceChildren(...chips);
 }

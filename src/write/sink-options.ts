@@ -31,7 +31,7 @@ export interface SinkStats {
   writes: number;
   /** Writes that failed and were tried again. */
   retries: number;
-  /** 1 while an output takes nothing (disk full, read-only, …). */
+  /** 1 while an output is blocked (disk full, read-only, …). */
   stalled: number;
   reopens: number;
   checkpoints: number;

@@ -67,7 +67,7 @@ export class Sink {
    * `end`: where the source stands when exactly these bytes and all before them are consumed. Give it with the last write of each block;
    * a write must not go past the end of a block. What is written without an `end` behind it is cut off and written again after a crash.
    *
-   * Rejects with SinkError: EPIPE when the last output is gone, CLOSED when closed while an output takes nothing.
+   * Rejects with SinkError: EPIPE when the last output is gone, CLOSED when closed while an output is blocked.
    */
   write(chunks: readonly Buffer[], end?: LogPosition): Promise<void> {
     return this.#enqueue(async () => {

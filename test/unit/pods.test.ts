@@ -45,7 +45,7 @@ test('every attempt is counted for the pod that it led to, with its status and i
   const found = [...pods.all(end)];
   assert.equal(found.length, wanted.size);
   for (const pod of found) {
-    const sum = wanted.get(`${pod.dialledIp} ${pod.ip} ${pod.port}`)!;
+    const sum = wanted.get(`${pod.vip} ${pod.ip} ${pod.port}`)!;
     assert.deepEqual({ requests: pod.requests, errors: pod.errors, ms: pod.timedMs }, sum);
     const recent = pod.window.sum(end, SLOTS);
     assert.equal(recent.requests, sum.requests);

@@ -24,7 +24,7 @@ export interface RequestSocket {
 }
 
 export interface AccountingStats {
-  /** Connections whose counts were told, and those that were gone or over too many. */
+  /** Connections whose counts were delivered, and those that were gone or beyond the limit. */
   counted: number;
   uncounted: number;
 }

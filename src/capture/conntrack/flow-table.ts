@@ -1,4 +1,4 @@
-/** The connections of the subscribed addresses, as conntrack tells them. */
+/** The connections of the subscribed addresses, from conntrack events and dumps. */
 
 import type { CloseRecord, Flow, Observation } from '../../model/feed.ts';
 import type { SnapshotObservation } from '../capture.ts';
@@ -16,13 +16,13 @@ export interface FlowEntry extends Required<Flow>, RequestOrder {
   preexisting: boolean;
   /** `t` is the kernel's own time. */
   kernelTime: boolean;
-  /** It was not opened before; undefined where nobody wants to know. */
+  /** It was not opened before; undefined where no reader needs it. */
   openedAfter: number | undefined;
   /** How it ended, as far as known. */
   endKind: CloseRecord['end'];
-  /** It was over by then; undefined where nobody wants to know. */
+  /** It was over by then; undefined where no reader needs it. */
   endedAt: number | undefined;
-  /** Its end may never be told (it is older than our listening, or events were lost): dumps must look after it. */
+  /** Its end may produce no event (it is older than the subscription, or events were lost): resyncs check it. */
   unsure: boolean;
   /** Dumps in a row that did not list it. */
   missed: number;
@@ -37,7 +37,7 @@ export interface FlowEntry extends Required<Flow>, RequestOrder {
 type OpenObservation = Extract<Observation, { kind: 'open' }>;
 type CloseObservation = Extract<Observation, { kind: 'close' }>;
 
-/** What an entry of a dump told: the end of a known connection, and one not known before. */
+/** What one entry of a dump changes: a known connection ended, a new one was found. */
 export interface Listed {
   closed?: CloseObservation;
   opened?: OpenObservation;
@@ -77,7 +77,7 @@ export class FlowTable {
     if (!this.#sources.has(src)) this.#sources.set(src, new Map());
   }
 
-  /** Forgets its connections without a word. */
+  /** Forgets its connections and emits nothing. */
   removeSource(src: string): void {
     for (const entry of this.#of(src)) {
       entry.ending = false;
@@ -214,14 +214,14 @@ export class FlowTable {
     this.#ended = undefined;
   }
 
-  /** After a loss of events no end is certain to be told. */
+  /** After a loss of events any end may be missing. */
   markUnsure(): void {
     for (const src of this.#sources.keys()) {
       for (const entry of this.#of(src)) entry.unsure = true;
     }
   }
 
-  /** The sources with connections that dumps must look after; whether one of those was missing in the last. */
+  /** The sources with connections that resyncs check; whether one of those was missing in the last dump. */
   unsure(): { sources: string[]; missing: boolean } {
     const sources: string[] = [];
     let missing = false;

@@ -26,7 +26,7 @@ const AF_INET = 2;
 const AF_INET6 = 10;
 
 /**
- * The connection from `src:sport` that `dst:dport` answers, with the address that was dialled; undefined where there is
+ * The connection from `src:sport` that `dst:dport` answers, with the upstream address; undefined where there is
  * none: `dst` is a Service's address, or the connection is masqueraded, or over and forgotten. Rejects with
  * `CaptureError` where the kernel does not answer such questions.
  */
@@ -36,8 +36,8 @@ export async function answeredBy(libc: Libc, record: LogRecord): Promise<Require
   return flow?.sport === sport && flow.ip === dst && flow.port === dport ? flow : undefined;
 }
 
-/** Whether `src:sport` has dialled `dst:dport`: then that is what the packet had before DNAT, and says nothing of a pod. */
-export async function isDialled(libc: Libc, record: LogRecord): Promise<boolean> {
+/** Whether `src:sport` connected to `dst:dport`: then the packet was logged before DNAT, and its destination is no pod. */
+export async function isVip(libc: Libc, record: LogRecord): Promise<boolean> {
   const { src, sport, dst, dport } = record;
   return (await ask(libc, CTA_TUPLE_ORIG, src, [src, sport], [dst, dport])) !== undefined;
 }

@@ -1,5 +1,5 @@
 /**
- * ctnetlink messages: what the kernel says of one tracked connection
+ * ctnetlink messages: one tracked connection each
  * (linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_tcp.h).
  */
 import type { FlowCounts } from '../../model/feed.ts';
@@ -64,7 +64,7 @@ const IPS_ASSURED = 1 << 2;
 export interface ConntrackEvent {
   /** `update` also for the entries of a dump: how the connection is at the moment. */
   type: 'new' | 'update' | 'destroy';
-  /** CTA_ID: tells connections with one tuple apart, not with certainty (a hash that may repeat). */
+  /** CTA_ID: distinguishes connections that had the same tuple. It is a hash and may repeat. */
   id: number;
   /** Conntrack zone of the original direction, 0 by default. */
   zone: number;
@@ -190,8 +190,7 @@ export function parseConntrack(
 }
 
 /**
- * What the message says of a connection's packets and their bytes, and which connection it is. Undefined where it says
- * nothing: the kernel counts with `nf_conntrack_acct`, for connections opened from then on.
+ * The counters of a connection's packets and bytes, and its id. Undefined where the message has none: the kernel counts with `nf_conntrack_acct`, for connections opened from then on.
  */
 export function parseCounts(
   bytes: Buffer,

@@ -10,7 +10,7 @@ import { dumpRequests } from './events.ts';
 import type { FlowTable } from './flow-table.ts';
 import { parseConntrack, TCP_TIME_WAIT } from './message.ts';
 
-export interface SurveyTarget {
+export interface ResyncTarget {
   /** Nobody knows of its connections so far: what is found stays in the table of flows, without a record. */
   fresh: boolean;
 }
@@ -19,7 +19,7 @@ export interface SurveyTarget {
  * Lists the connections of `targets` once. Events go on being read meanwhile, each time before a part of the dump is
  * looked at, so that what is found anew is really older than the listening. `isCurrent`: still subscribed.
  */
-export async function survey<T extends SurveyTarget>(
+export async function resync<T extends ResyncTarget>(
   libc: Libc,
   flows: FlowTable,
   reader: SourceMerge,

@@ -1,6 +1,6 @@
 /** Opens what the source `kernel-log` needs on this machine. */
 import { statSync } from 'node:fs';
-import { answeredBy, isDialled } from '../conntrack/lookup.ts';
+import { answeredBy, isVip } from '../conntrack/lookup.ts';
 import { loadLibc } from '../netlink/libc.ts';
 import type { KernelLog, KernelLogOptions } from './capture.ts';
 import { KmsgSource } from './kmsg.ts';
@@ -19,7 +19,7 @@ export async function openKernelLog(path: string, log: KernelLogOptions['log']):
   return {
     source,
     answeredBy: (record) => answeredBy(libc, record),
-    isVip: (record) => isDialled(libc, record),
+    isVip: (record) => isVip(libc, record),
   };
 }
 

@@ -1,5 +1,5 @@
 /**
- * Requests told apart by TCP headers alone: HTTP/1.x has one at a time on a connection, so bytes to the backend that
+ * Requests distinguished by TCP headers alone: HTTP/1.x has one at a time on a connection, so bytes to the backend that
  * acknowledge bytes from it belong to the next. What was sent and received in between are the counts that nginx logs as
  * `$upstream_bytes_sent` and `$upstream_bytes_received`.
  *
@@ -29,7 +29,7 @@ export interface Exchange extends Ends {
   /** One segment, from where the exchange before ended. */
   entire: boolean;
   reset: boolean;
-  /** It has been told. */
+  /** A record of it was emitted. */
   told: boolean;
 }
 
@@ -102,7 +102,7 @@ export class Exchanges {
       this.#write(track, seq, ack, length, readAt);
     }
     if ((flags & TCP_FLAGS.fin) !== 0 && track) {
-      // All that had come was read, else this were a reset. What comes later is not read.
+      // nginx had read everything; otherwise the kernel would have sent RST. It reads nothing that comes later.
       const fin = track.finAt !== undefined && ack === (track.finAt + 1) >>> 0 ? 1 : 0;
       this.#receive(track, (ack - fin) >>> 0, readAt);
       this.#tracks.delete(key);

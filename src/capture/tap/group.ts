@@ -22,8 +22,8 @@ const OVERHEAD = 512;
 const READ_BYTES = 256 * 1024;
 
 /**
- * Packets that the kernel collects before it hands them over. One at a time: then an empty socket means that every
- * request up to now has been read, which a watermark says. Collecting 16 was measured to save less than 10 ms of CPU in
+ * Packets that the kernel collects before it delivers them. One at a time: an empty socket then means that every request up
+ * to now has been read, which is what a watermark states. Collecting 16 was measured to save less than 10 ms of CPU in
  * 10,000 requests, and holds them back until a timer of the kernel's fires.
  */
 export const QUEUE_THRESHOLD = 1;

@@ -31,7 +31,7 @@ export class TapTable {
     this.#socket = NetlinkSocket.open(libc, { datagramBytes: 4096, datagrams: 16 });
   }
 
-  /** Puts up the table with no addresses in it. Rejects with `CaptureError`. */
+  /** Creates the table with no addresses in it. Rejects with `CaptureError`. */
   static async open(libc: Libc, rules: TableRules): Promise<TapTable> {
     const table = new TapTable(libc, rules);
     try {
@@ -77,7 +77,7 @@ export class TapTable {
   }
 }
 
-/** Sequence numbers tell which message of a batch was refused; BATCH_BEGIN has 1. */
+/** The sequence number of a refusal names the message of the batch; BATCH_BEGIN has 1. */
 const TABLE_SEQUENCE = 2;
 
 function installFailed({ errno, sequence }: Refusal): CaptureError {

@@ -27,7 +27,7 @@ export interface RequestHead {
   entireBytes: number | undefined;
   /** It asks for another protocol on this connection: what follows may look like requests and be none. */
   upgrade: boolean;
-  /** It has a body of a length that no header tells. */
+  /** Its body is chunked: no header has its length. */
   chunked: boolean;
 }
 
@@ -101,7 +101,7 @@ export function parseRequestHead(
   let idSeen = false;
   let idDoubtful = false;
   let inIdHeader = false;
-  /** -1: not told. */
+  /** -1: unknown. */
   let bodyBytes = 0;
   let lengthSeen = false;
   let upgrade = false;
@@ -168,7 +168,7 @@ export function parseRequestHead(
   };
 }
 
-/** The number of bytes that a Content-Length tells, -1 where it is no number of at most 15 digits. */
+/** The value of a Content-Length in bytes, -1 where it is no number of at most 15 digits. */
 function lengthIn(bytes: Buffer, start: number, end: number): number {
   let at = start;
   while (at < end && isFold(bytes[at]!)) at++;

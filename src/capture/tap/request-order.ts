@@ -2,7 +2,7 @@
 import type { UnreadableProtocol } from '../../model/feed.ts';
 import type { PendingSegment } from './request-tap.ts';
 
-/** How far a connection has come, as its segments told. */
+/** How far a connection has come, by the segments that were seen. */
 export interface RequestOrder {
   /** TCP acknowledgement number of its last request; undefined before the first. */
   lastAck: number | undefined;
@@ -19,7 +19,7 @@ export interface RequestOrder {
 }
 
 /**
- * `request`: to be told, as it is or, where it may only hold a request's beginning, with `midStream` and nothing else.
+ * `request`: emit it, as it is or, where it may only hold the beginning of a request, with `midStream` and nothing else.
  * `repeated`: a request's segment sent again, or a piece of its body, or of a protocol that is already known to be
  * unreadable. `unreadable`: the first payload that was seen of the connection, and no request.
  *
@@ -39,7 +39,7 @@ export function takeSegment(
       return 'unreadable';
     }
   } else {
-    // A new request acknowledges the answer to the one before.
+    // A new request acknowledges the response to the previous one.
     if (ack === lastAck) {
       if (!order.chunked || request.midStream || seq === order.lastSeq) return 'repeated';
       // What was taken for a request may have been a piece of that body, sent when all of the answer had come.
@@ -59,7 +59,7 @@ export function takeSegment(
   }
   order.lastAck = ack;
   order.lastSeq = seq;
-  // A length that a client may have written tells nothing.
+  // A client may have written this length, so it proves nothing.
   const end = order.chunked ? undefined : segment.requestEnd;
   order.last = end === undefined ? undefined : { start: seq, length: distance(seq, end) };
   if (order.chunked) request.afterChunks = true;

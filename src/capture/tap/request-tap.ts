@@ -12,26 +12,26 @@ type RequestObservation = Extract<Observation, { kind: 'request' }>;
 /** A request on its way to its connection. */
 export interface PendingRequest {
   request: RequestObservation;
-  /** All that can be known of its connection is known. */
+  /** No later event can change its connection. */
   placed: boolean;
   /** It says that requests of its connection cannot be read. */
   unreadable?: boolean;
 }
 
-/** A request that has yet to be told from the same one sent again, and from what only looks like one. */
+/** A segment that may be a request, a retransmission of one, or something that only looks like one. */
 export interface PendingSegment extends PendingRequest {
   /** TCP sequence and acknowledgement number of its segment. */
   seq: number;
   ack: number;
   /** Sequence number after the segment's last byte; undefined where its length is not known. */
   segmentEnd: number | undefined;
-  /** Sequence number after the last byte of the request, body and all; undefined where its head does not tell. */
+  /** Sequence number after the last byte of the request, body and all; undefined where its head does not have it. */
   requestEnd: number | undefined;
   /** Another protocol may follow it on its connection. */
   upgrade: boolean;
   /** What it is if it is the first payload of its connection and no request. */
   protocol: UnreadableProtocol;
-  /** Its body comes in chunks: where that ends the packets that are copied do not tell. */
+  /** Its body is chunked: the copied packets do not show where it ends. */
   chunked: boolean;
 }
 
@@ -42,7 +42,7 @@ export interface TapReading {
   /** Requests, and the number of packets that were lost, since the last call. */
   take(): (PendingRequest | PendingSegment)[];
   takeLost(): number;
-  /** The kernel has said that packets were lost, and not yet how many. */
+  /** The kernel reported a loss of packets, and not yet how many. */
   overrun(): void;
 }
 

@@ -82,8 +82,8 @@ export function helperMetrics({
     () => kernelLog?.lost ?? 0,
   );
   metrics.counter(
-    'realpod_helper_kernel_log_undialled_total',
-    'Connections of the kernel log whose dialled address is not known: they resolve nothing.',
+    'realpod_helper_kernel_log_without_vip_total',
+    'Connections of the kernel log whose upstream address is not known: they resolve nothing.',
     () => kernelLog?.withoutVip ?? 0,
   );
   metrics.counter(

@@ -2,7 +2,7 @@
 import type { Outlier } from './outlier.ts';
 import type { Series } from './pod-window.ts';
 
-/** One pod behind one dialled address. */
+/** One pod behind one upstream address. */
 export interface PodAnswer {
   upstream: string;
   service: string;
@@ -41,7 +41,7 @@ export interface PodsAnswer {
   unresolved: UnresolvedAnswer[];
 }
 
-/** The attempts to one dialled address that no pod is known for. */
+/** The attempts to one upstream address that no pod is known for. */
 export interface UnresolvedAnswer {
   upstream: string;
   service: string;

@@ -10,7 +10,7 @@ const MAX_LINES = 60;
 const MAX_PENDING_BYTES = 1024 * 1024;
 /** Text that a client has not taken (bytes): beyond, it gets no lines until it has. */
 const MAX_UNREAD = 256 * 1024;
-/** A client that takes nothing for this long (ms) is cut off. */
+/** A client that reads nothing for this long (ms) is cut off. */
 const CUT_OFF_MS = 30_000;
 
 /** Where a client's lines go. */
@@ -27,7 +27,7 @@ interface Client {
   accept: LineFilter;
   outlet: LineOutlet;
   skipped: number;
-  /** Since when it takes nothing, ms since the epoch. */
+  /** Since when it reads nothing, ms since the epoch. */
   stuckSince: number | undefined;
 }
 

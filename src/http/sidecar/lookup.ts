@@ -133,7 +133,7 @@ function byPort(
   return found.map((connection) => shownMatch(connection, index, at?.first ?? now));
 }
 
-/** LOG records tell no end: of each dialled address, the last connection that began by then. */
+/** LOG records tell no end: of each upstream address, the last connection that began by then. */
 function lastBegun(logged: readonly Connection[], until: number): Connection[] {
   const last = new Map<Connection['service'], Connection>();
   for (const connection of logged) if (connection.openFrom <= until) last.set(connection.service, connection);

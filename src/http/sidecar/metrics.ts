@@ -141,7 +141,7 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
     'Writes that failed and were tried again.',
     () => sink.retries,
   );
-  metrics.gauge('realpod_output_stalled', '1 while an output takes nothing.', () => sink.stalled);
+  metrics.gauge('realpod_output_stalled', '1 while an output is blocked.', () => sink.stalled);
   metrics.counter('realpod_checkpoints_total', 'Checkpoints written.', () => sink.checkpoints);
   metrics.counter(
     'realpod_checkpoint_failures_total',

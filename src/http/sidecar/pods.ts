@@ -17,12 +17,12 @@ const LOOK_EVERY_MS = 1_000;
 /** Classes of response status as they are counted; index 0: none was logged, as of a request that the client gave up. */
 export const STATUS_CLASSES = ['none', '1xx', '2xx', '3xx', '4xx', '5xx'] as const;
 
-/** What one pod answered through one dialled address. */
+/** What one pod answered through one upstream address. */
 export interface PodFigures {
-  /** What nginx dialled, as in `$upstream_addr`. */
+  /** The upstream address that nginx connected to, as in `$upstream_addr`. */
   readonly upstream: string;
-  readonly dialledIp: string;
-  readonly dialledPort: number;
+  readonly vip: string;
+  readonly vport: number;
   readonly ip: string;
   readonly port: number;
   name: PodName | undefined;
@@ -133,14 +133,14 @@ export class PodTable {
   #pod(
     { ip, port }: { ip: string; port: number },
     name: PodName | undefined,
-    dialled: Attempt,
+    upstream: Attempt,
     at: number,
     now: number,
   ): PodFigures | undefined {
     const pods = this.#byIp.get(ip);
     if (pods) {
       for (const pod of pods) {
-        if (pod.port !== port || pod.dialledPort !== dialled.port || pod.dialledIp !== dialled.ip) continue;
+        if (pod.port !== port || pod.vport !== upstream.port || pod.vip !== upstream.ip) continue;
         if (pod.name === name) return pod;
         // A name that came after the first lines was this pod's all along: the first name of an address has no beginning.
         if (!pod.name || (name && pod.name.pod === name.pod && pod.name.namespace === name.namespace)) {
@@ -149,20 +149,20 @@ export class PodTable {
         }
       }
     }
-    return this.#admit(ip, port, dialled, name, at, now);
+    return this.#admit(ip, port, upstream, name, at, now);
   }
 
   #rename(pod: PodFigures, name: PodName | undefined, at: number): void {
     pod.name = name;
-    const dialled = this.#nameAt(pod.dialledIp, at);
-    pod.service = dialled?.service || name?.service || '';
-    pod.namespace = name?.namespace || dialled?.namespace || '';
+    const upstream = this.#nameAt(pod.vip, at);
+    pod.service = upstream?.service || name?.service || '';
+    pod.namespace = name?.namespace || upstream?.namespace || '';
   }
 
   #admit(
     ip: string,
     port: number,
-    dialled: Attempt,
+    upstream: Attempt,
     name: PodName | undefined,
     at: number,
     now: number,
@@ -178,9 +178,9 @@ export class PodTable {
       }
     }
     const pod: PodFigures = {
-      upstream: formatHostPort(dialled.ip, dialled.port),
-      dialledIp: dialled.ip,
-      dialledPort: dialled.port,
+      upstream: formatHostPort(upstream.ip, upstream.port),
+      vip: upstream.ip,
+      vport: upstream.port,
       ip,
       port,
       name: undefined,

@@ -88,8 +88,8 @@ export const MATCH = object(
   {
     src: text("nginx's address"),
     sport: integer("nginx's port"),
-    vip: text('the address that nginx dialled; missing where the source cannot know it'),
-    vport: integer('the port that nginx dialled'),
+    vip: text('the address that nginx connected to; missing where the source cannot know it'),
+    vport: integer('the port that nginx connected to'),
     ip: text('the address of the pod that answered'),
     port: integer('its port'),
     ...NAME,
@@ -113,7 +113,7 @@ const OUTLIER = object(
 
 export const POD = object(
   {
-    upstream: text('what nginx dialled'),
+    upstream: text('the upstream address that nginx connected to'),
     service: text('the Service; empty where it is not known'),
     ip: text('the address of the pod'),
     port: integer('its port'),
@@ -145,7 +145,7 @@ export const POD = object(
 );
 
 const UNRESOLVED = object({
-  upstream: text('what nginx dialled'),
+  upstream: text('the upstream address that nginx connected to'),
   service: text('the Service; empty where it is not known'),
   namespace: text('its namespace; empty where it is not known'),
   requests: integer('attempts that realpod could not give to a pod'),
@@ -196,7 +196,7 @@ export const STATUS = object({
   unwrittenBytes: integer('bytes of lines that the outputs have not taken'),
   backlogBytes: integer('bytes of the access log not read, at the last look'),
   losses: integer('times that lines are, or may be, missing'),
-  outputStalled: flag('whether an output takes nothing'),
+  outputStalled: flag('whether an output is blocked'),
 });
 
 export const ERROR = object({

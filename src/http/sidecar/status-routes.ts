@@ -61,7 +61,7 @@ export function addStatusRoutes(app: App, numbers: SidecarNumbers): void {
       },
     },
     async () => {
-      if (sink.stalled !== 0) throw failure('output-stalled', 'an output takes nothing');
+      if (sink.stalled !== 0) throw failure('output-stalled', 'an output is blocked');
       return { status: 'ok', feed: feed().connected };
     },
   );

@@ -4,7 +4,7 @@ import { formatHostPort } from '../../parse/address.ts';
 import type { NameAt } from './name-at.ts';
 import { PodWindow, SLOT_MS, SLOTS } from './pod-window.ts';
 
-/** Dialled addresses that are told apart. Attempts to further ones are counted in `refused` alone. */
+/** Upstream addresses that are told apart. Attempts to further ones are counted in `refused` alone. */
 const MAX_UPSTREAMS = 200;
 const GONE_AFTER_MS = SLOTS * SLOT_MS;
 
@@ -14,7 +14,7 @@ interface Unresolved {
   lastCounted: number;
 }
 
-/** The attempts to one dialled address, within some time, that no pod is known for. */
+/** The attempts to one upstream address, within some time, that no pod is known for. */
 export interface UnresolvedFigures {
   upstream: string;
   service: string;
@@ -25,7 +25,7 @@ export interface UnresolvedFigures {
   reason: Reason;
 }
 
-/** Attempts without a pod, by what nginx dialled: without them the pods' shares would be shares of the lucky ones. */
+/** Attempts without a pod, by the upstream address that nginx connected to: without them the pods' shares would be shares of the lucky ones. */
 export class UnresolvedTable {
   readonly counters = { refused: 0 };
   readonly #nameAt: NameAt;

@@ -2,7 +2,7 @@ import type { Flow, OpenRecord, RequestRecord, UnreadableRecord } from '../../mo
 import { Trust } from '../trust.ts';
 import type { FifoEntry } from './fifo-list.ts';
 
-/** What the join remembers: connections, the requests seen on them, and the Services they were dialled through. */
+/** What the join remembers: connections, the requests seen on them, and the Services they went through. */
 
 /** One backend address. Interned by the index, so that equal backends are the same object. */
 export interface Backend {
@@ -144,7 +144,7 @@ export function newTappedRequest(
   };
 }
 
-/** A ClusterIP:port (or any other dialled address) and everything known to have gone through it. */
+/** A ClusterIP:port (or any other upstream address) and everything known to have gone through it. */
 export interface Service {
   readonly vip: string | undefined;
   readonly vport: number | undefined;

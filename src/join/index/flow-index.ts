@@ -37,7 +37,7 @@ export interface IndexLimits {
   requests: number;
   /** Requests whose line has been resolved: kept a moment longer, for lines that carry the same id. Short-lived is cheap. */
   matchedRequests: number;
-  /** Dialled addresses. */
+  /** Upstream addresses. */
   services: number;
 }
 
@@ -127,12 +127,12 @@ export class FlowIndex {
     return this.#services.get(vip, vport);
   }
 
-  /** Connections that may have gone through any Service, as what they dialled is not known. */
+  /** Connections that may have gone through any Service, as their upstream address is not known. */
   get unknown(): Service {
     return this.#services.unknown;
   }
 
-  /** Since when on a Service that is not in the index is known not to have been dialled. */
+  /** Since when on a Service that is not in the index is known not to have been used. */
   get servicesKnownSince(): number {
     return this.#services.knownSince;
   }

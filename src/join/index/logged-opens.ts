@@ -3,7 +3,7 @@ import { type Connection, clampTimesTo, newConnection, newService, type Service 
 
 /** Connections remembered, about 400 bytes each. At the limit the oldest goes, and lines from before it get `gap`. */
 const MAX_OPENINGS = 20_000;
-/** Dialled addresses; an equal one may have two objects after the limit was reached, which does no harm. */
+/** Upstream addresses; an equal one may have two objects after the limit was reached, which does no harm. */
 const MAX_SERVICES = 1_000;
 
 /**

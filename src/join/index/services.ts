@@ -1,15 +1,15 @@
 import { newService, type Service } from './connection.ts';
 
-/** The dialled addresses that the feed has told of, at most `limit`; those in use stay, also beyond it. */
+/** The upstream addresses that the feed has told of, at most `limit`; those in use stay, also beyond it. */
 export class Services {
   readonly #limit: number;
-  /** In the order in which they were first dialled. */
+  /** In the order in which they were first seen. */
   readonly #all = new Set<Service>();
   /** The same by address; those of one address have different ports. */
   readonly #byVip = new Map<string, Service[]>();
-  /** Connections that may have gone through any Service, as what they dialled is not known. */
+  /** Connections that may have gone through any Service, as their upstream address is not known. */
   readonly unknown: Service = newService(undefined, undefined);
-  /** Since when on a Service that is not remembered is known not to have been dialled. */
+  /** Since when on a Service that is not remembered is known not to have been used. */
   knownSince = -Infinity;
 
   constructor(limit: number) {
@@ -26,7 +26,7 @@ export class Services {
     return undefined;
   }
 
-  /** The Service that a record says was dialled, remembered from now on. */
+  /** The Service of a record, remembered from now on. */
   of(vip: string | undefined, vport: number | undefined): Service {
     if (vip === undefined || vport === undefined) return this.unknown;
     return this.get(vip, vport) ?? this.#add(vip, vport);

@@ -15,6 +15,8 @@ export const VIP = '10.105.148.194';
 export const NGINX = '10.244.0.70';
 export const podIp = (pod: number): string => `10.244.1.${pod}`;
 
+type RequestExtra = Partial<RequestRecord> & { severalSegments?: true };
+
 /** A feed written by hand, record by record, with times in ms after T0. It begins complete, 10 minutes before T0. */
 export class Wire {
   readonly index: FlowIndex;
@@ -52,15 +54,10 @@ export class Wire {
     return this.apply({ kind: 'close', t: T0 + at, ...flow(sport, pod), via: 'conntrack' });
   }
 
-  request(sport: number, pod: number, at: number, extra: Partial<RequestRecord> = {}): this {
-    return this.apply({
-      kind: 'request',
-      t: T0 + at,
-      ...flow(sport, pod),
-      singleSegment: true,
-      via: 'tap',
-      ...extra,
-    });
+  request(sport: number, pod: number, at: number, extra: RequestExtra = {}): this {
+    const { severalSegments, ...more } = extra;
+    const single = severalSegments ? {} : { singleSegment: true as const };
+    return this.apply({ kind: 'request', t: T0 + at, ...flow(sport, pod), ...single, via: 'tap', ...more });
   }
 
   unreadable(sport: number, pod: number, at: number, protocol: UnreadableProtocol = 'http2'): this {

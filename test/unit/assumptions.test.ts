@@ -79,6 +79,30 @@ test('an answered line without any connection voids its Service', () => {
   assert.equal(wire.says(at(5), 6), 'ambiguous', 'a void Service claims nothing');
 });
 
+test('likewise where the tap does not run', () => {
+  const wire = new Wire(undefined, ['conntrack']).open(1001, 1, 0).close(1001, 1, 50).tick(300_000);
+  wire.open(1001, 1, 400_000).tick(400_100);
+  assert.equal(wire.says(at(5), 6), '1 sole-backend');
+  assert.equal(wire.says(at(200_000), 200_001), 'no-flow');
+  assert.equal(wire.says(at(5), 6), 'ambiguous');
+});
+
+test('an exchange that may hold another request contradicts one with the very counts of the line', () => {
+  const wire = new Wire().open(1001, 1, -500_000).open(1002, 2, -500_000);
+  const line = (end: number) =>
+    lineOf({ end, took: 10 }, { attempt: { bytesSent: 100, bytesReceived: 200 } });
+  const exchange = { sent: 100, received: 200 };
+  wire.request(1002, 2, -400_000, exchange);
+  for (let n = 0; n < 22; n++)
+    wire.request(1001, 1, -300_000 + n * 1_000, exchange).tick(-299_500 + n * 1_000);
+  for (let n = 0; n < 22; n++) wire.says(line(-299_995 + n * 1_000), -299_994 + n * 1_000);
+  wire.request(1001, 1, -1_000, exchange).tick(-500);
+  assert.equal(wire.says(line(-995), -994), '1 request-window');
+  wire.request(1002, 2, -200, { sent: 500, received: 800, severalSegments: true });
+  wire.tick(-100).request(1001, 1, 0, exchange).tick(100);
+  assert.equal(wire.says(line(5), 6), 'ambiguous');
+});
+
 test('a line that got no answer voids nothing when nothing was seen', () => {
   const wire = twoPods().tick(1_000);
   const unanswered = lineOf(
@@ -109,7 +133,7 @@ test('nothing is claimed across a gap of the source that the evidence needs', ()
 
 test('a coarse clock of nginx (timer_resolution) excludes nothing that came before the line was read', () => {
   // The clock stood at 0 while the request of 40 ms ran at 70; its line is read at 111.
-  const wire = twoPods().request(1001, 1, -5).request(1002, 2, 70).tick(200);
+  const wire = twoPods().request(1001, 1, -5).tick(60).request(1002, 2, 70).tick(200);
   assert.equal(wire.says(lineOf({ end: 0, took: 5 }), 111), 'ambiguous');
 });
 

@@ -4,6 +4,7 @@
  */
 import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { testSeed } from '../model/seed.ts';
 import { Chance, Mutator } from './mutation.ts';
 import type { Target } from './target.ts';
 import { TARGETS } from './targets.ts';
@@ -57,7 +58,7 @@ if (process.argv[1]?.endsWith('fuzz.ts')) {
   const { values } = parseArgs({
     options: {
       inputs: { type: 'string', default: '1000000' },
-      seed: { type: 'string', default: String(Date.now() % 1_000_000_000) },
+      seed: { type: 'string', default: String(testSeed()) },
       only: { type: 'string' },
       keep: { type: 'boolean', default: false },
     },

@@ -1,7 +1,7 @@
 /**
  * Random sequences of everything that happens to a log, against what a perfect reader would have written.
  *
- * MODEL_RUNS: how many sequences (default 300). MODEL_SEED: the first seed, to run a failing one again with MODEL_RUNS=1; MODEL_TRACE=1 then
+ * MODEL_RUNS: how many sequences (default 300). REALPOD_SEED: the first seed, to run a failing one again with MODEL_RUNS=1; MODEL_TRACE=1 then
  * lists the files after each step.
  */
 import assert from 'node:assert/strict';
@@ -14,9 +14,10 @@ import { openSink } from '../../src/write/open-sink.ts';
 import type { Sink } from '../../src/write/sink.ts';
 import { LogWorld } from './log-world.ts';
 import { Random } from './random.ts';
+import { testSeed } from './seed.ts';
 
 const RUNS = Number(process.env.MODEL_RUNS ?? 300);
-const SEED = Number(process.env.MODEL_SEED ?? Date.now() % 1_000_000);
+const SEED = testSeed();
 const MAX_LINE = 2000;
 /** In memory where that is to be had: a sequence takes 20 ms there, and 150 ms on a disk. */
 const ROOT = process.env.TMPDIR ?? (existsSync('/dev/shm') ? '/dev/shm' : tmpdir());
@@ -191,7 +192,7 @@ async function run(seed: number): Promise<void> {
     );
     const what = error instanceof Error ? error.message : String(error);
     throw new Error(
-      `MODEL_SEED=${seed} MODEL_RUNS=1\n${pipeline.trace.join('\n')}\nfiles\n${files.join('\n')}\n${what}\n${(error as Error).stack}`,
+      `REALPOD_SEED=${seed} MODEL_RUNS=1\n${pipeline.trace.join('\n')}\nfiles\n${files.join('\n')}\n${what}\n${(error as Error).stack}`,
     );
   } finally {
     world.close();

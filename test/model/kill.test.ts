@@ -1,4 +1,4 @@
-/** KILL_ROUNDS: how often the process is killed (default 6). MODEL_SEED: the choices. */
+/** KILL_ROUNDS: how often the process is killed (default 6). REALPOD_SEED: the choices. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -17,9 +17,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { Random } from './random.ts';
+import { testSeed } from './seed.ts';
 
 const ROUNDS = Number(process.env.KILL_ROUNDS ?? 6);
-const SEED = Number(process.env.MODEL_SEED ?? Date.now() % 1_000_000);
+const SEED = testSeed();
 const CHILD = new URL('./kill-child.ts', import.meta.url);
 
 test(`kill -9 of a process that follows a log under load: each line once, in order (seed ${SEED})`, async () => {

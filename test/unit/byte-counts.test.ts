@@ -6,10 +6,11 @@ import { COUNTED_SLACK_MS } from '../../src/join/rules/byte-counts.ts';
 import { lineEnd } from '../../src/join/window.ts';
 import { isResolved } from '../../src/model/outcome.ts';
 import { type HeaderPlan, simulateHeaders } from '../model/header-traffic.ts';
+import { testSeed } from '../model/seed.ts';
 import { seededRandom } from '../model/traffic.ts';
 
 const RUNS = Number(process.env.REALPOD_JOIN_RUNS ?? 300);
-const SEED = Number(process.env.REALPOD_SEED ?? Date.now() % 1_000_000_000);
+const SEED = testSeed();
 
 interface Score {
   lines: number;

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { skipBecause } from './required.ts';
 
 const CLI = ['--import', 'tsx', new URL('../../src/cli.ts', import.meta.url).pathname];
 const NAMED = /^400 lines in, 400 out\. The recording tells the pod of 400; 400 now name it\.$/m;
@@ -73,7 +74,7 @@ suite('realpod demo as a process', { concurrency: 8, timeout: 150_000 }, () => {
   // A real-time priority, where it is allowed: start-up then takes as little as it can.
   const quick = spawnSync('chrt', ['-f', '40', 'true']).status === 0;
   test('names every line when it starts faster than anything else on the machine', {
-    skip: quick ? false : 'no real-time priority here',
+    skip: quick ? false : skipBecause('no real-time priority here'),
   }, async (context) => {
     const run = start(context, 'chrt', ['-f', '40', process.execPath, ...demo('--once', '--speed', '10')]);
     await allNamed(run);

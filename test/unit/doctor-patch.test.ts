@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { type Edit, PatchedFile } from '../../src/doctor/patch.ts';
+import { skipBecause } from './required.ts';
 
 function edit(at: number, insert: string, rest: Partial<Edit> = {}): Edit {
   return { path: 'f', at, remove: 0, insert, wholeLine: false, ...rest };
@@ -48,7 +49,9 @@ test('no change is no diff', () => {
 
 const hasPatch = spawnSync('patch', ['--version']).status === 0;
 
-test('whatever is edited, patch -p0 gets from the original to the result', { skip: !hasPatch }, () => {
+test('whatever is edited, patch -p0 gets from the original to the result', {
+  skip: hasPatch ? false : skipBecause('patch is not installed'),
+}, () => {
   const directory = mkdtempSync(join(tmpdir(), 'doctor-patch-'));
   try {
     const line = fc.string({ unit: fc.constantFrom('a', 'b', ' ', '\t', ';'), maxLength: 6 });

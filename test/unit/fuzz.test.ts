@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fuzz, regressions, shares } from '../fuzz/fuzz.ts';
 import { TARGETS } from '../fuzz/targets.ts';
+import { testSeed } from '../model/seed.ts';
 
 const INPUTS = Number(process.env.REALPOD_FUZZ_INPUTS ?? 40_000);
-const SEED = Number(process.env.REALPOD_SEED ?? Date.now() % 1_000_000_000);
+const SEED = testSeed();
 
 for (const [i, target] of TARGETS.entries()) {
   test(`${target.name}: any bytes give a result or a reason, and what was found once stays mended`, () => {

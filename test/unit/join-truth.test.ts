@@ -4,10 +4,11 @@ import { DEFAULT_LIMITS, FlowIndex, type IndexLimits } from '../../src/join/inde
 import { matchLine } from '../../src/join/match.ts';
 import { lineEnd } from '../../src/join/window.ts';
 import { isResolved } from '../../src/model/outcome.ts';
+import { testSeed } from '../model/seed.ts';
 import { seededRandom, simulate, type TrafficPlan } from '../model/traffic.ts';
 
 const RUNS = Number(process.env.REALPOD_JOIN_RUNS ?? 300);
-const SEED = Number(process.env.REALPOD_SEED ?? Date.now() % 1_000_000_000);
+const SEED = testSeed();
 
 interface Score {
   right: number;

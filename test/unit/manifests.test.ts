@@ -18,10 +18,13 @@ import { INJECT_DEFAULTS, inject } from '../../src/inject/inject.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
 import { ApiServerStandIn } from './api-server.ts';
 import { hasModels, problems } from './k8s-schema.ts';
+import { skipBecause } from './required.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const skip =
-  spawnSync('kubectl', ['version', '--client']).status === 0 ? false : 'no kubectl on this machine';
+  spawnSync('kubectl', ['version', '--client']).status === 0
+    ? false
+    : skipBecause('no kubectl on this machine');
 
 interface Manifest {
   kind: string;

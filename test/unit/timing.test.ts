@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { TIMING_LIMITS, type TimingLimits } from '../../src/inferred/timing.ts';
+import { testSeed } from '../model/seed.ts';
 import { playTiming, type TimingScore } from '../model/timing-play.ts';
 import { simulateTiming, type TimingPlan } from '../model/timing-traffic.ts';
 import { seededRandom } from '../model/traffic.ts';
 
 const RUNS = Number(process.env.REALPOD_JOIN_RUNS ?? 300);
-const SEED = Number(process.env.REALPOD_SEED ?? Date.now() % 1_000_000_000);
+const SEED = testSeed();
 
 /** An nginx with a connection for each attempt, backends that answer in a few ms, nothing unusual. */
 const PLAIN: TimingPlan = {

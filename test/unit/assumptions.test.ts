@@ -87,17 +87,32 @@ test('likewise where the tap does not run', () => {
   assert.equal(wire.says(at(5), 6), 'ambiguous');
 });
 
-test('an exchange that may hold another request contradicts one with the very counts of the line', () => {
+const line = (end: number) => lineOf({ end, took: 10 }, { attempt: { bytesSent: 100, bytesReceived: 200 } });
+const exchange = { sent: 100, received: 200 };
+/** Twenty-two lines in a row had their counts on the wire. */
+function trustedCounts(): Wire {
   const wire = new Wire().open(1001, 1, -500_000).open(1002, 2, -500_000);
-  const line = (end: number) =>
-    lineOf({ end, took: 10 }, { attempt: { bytesSent: 100, bytesReceived: 200 } });
-  const exchange = { sent: 100, received: 200 };
   wire.request(1002, 2, -400_000, exchange);
   for (let n = 0; n < 22; n++)
     wire.request(1001, 1, -300_000 + n * 1_000, exchange).tick(-299_500 + n * 1_000);
   for (let n = 0; n < 22; n++) wire.says(line(-299_995 + n * 1_000), -299_994 + n * 1_000);
+  return wire;
+}
+
+test('byte counts name the pod only within a minute of the window', () => {
+  const wire = trustedCounts();
   wire.request(1001, 1, -1_000, exchange).tick(-500);
   assert.equal(wire.says(line(-995), -994), '1 request-window');
+  wire.tick(60_000);
+  assert.notEqual(
+    wire.says(line(-995), -994),
+    '1 request-window',
+    'what may hold a request is kept for a minute',
+  );
+});
+
+test('an exchange that may hold another request contradicts the very counts of the line', () => {
+  const wire = trustedCounts();
   wire.request(1002, 2, -200, { sent: 500, received: 800, severalSegments: true });
   wire.tick(-100).request(1001, 1, 0, exchange).tick(100);
   assert.equal(wire.says(line(5), 6), 'ambiguous');

@@ -57,6 +57,16 @@ test('the connections of the Service that were open count, also those that ends 
   assert.equal(pod(connectionsOf(query(wire), wire.index)), '1');
 });
 
+test('of the connections to a sole backend one that fits stands for all, whichever comes first', () => {
+  const wire = new Wire()
+    .open(1, 1, -500_000)
+    .close(1, 1, 1_000)
+    .tick(50_000)
+    .open(2, 1, 60_000)
+    .tick(90_000);
+  assert.equal(pod(connectionsOf(query(wire), wire.index)), '1');
+});
+
 test('an attempt that never connected was on a connection of its own', () => {
   const wire = new Wire().open(1, 1, -500_000).tick(-1).open(2, 2, 5).tick(90_000);
   const refused = lineOf(

@@ -16,9 +16,16 @@ export class RelatedTests {
   }
 
   of(file: string): { direct: string[]; indirect: string[] } {
-    const direct = this.#tests.filter((test) => this.#importsOf(test).includes(file));
+    const direct = this.#tests.filter((test) => this.#isDirect(test, file));
     const indirect = this.#tests.filter((test) => !direct.includes(test) && this.#reaches(test, file));
     return { direct, indirect };
+  }
+
+  /** The test imports the file, itself or through what it shares with other tests. */
+  #isDirect(from: string, file: string): boolean {
+    return this.#importsOf(from).some(
+      (to) => to === file || (to.startsWith('test/') && this.#isDirect(to, file)),
+    );
   }
 
   #reaches(from: string, file: string, visited = new Set<string>()): boolean {

@@ -1,0 +1,223 @@
+/** What stands beside an ordinary request: subrequests, other logs, upgraded connections, addresses that move. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { compare } from './kit/check.ts';
+import { FORMATS } from './kit/formats.ts';
+import type { RequestPlan } from './kit/load.ts';
+import { startBackends } from './kit/nginx.ts';
+import { DEBIAN } from './kit/nginx-build.ts';
+import { caughtUp, type Program, startHelper, startSidecar, untilExact } from './kit/product.ts';
+import { labCanRun } from './kit/requirements.ts';
+import { writeResults } from './kit/results.ts';
+import { assertResolved, type Bench, type Judge, judge, type ScenarioOptions } from './kit/scenario.ts';
+import { createScene, endChild, type Scene } from './kit/scene.ts';
+import { attack, startOdd } from './kit/traffic.ts';
+
+const ALL = [0, 1, 2, 3];
+const LOAD = { connections: 20, total: 1_000, ratePerSecond: 400 };
+const HTTP = 'proxy_connect_timeout 500ms; proxy_read_timeout 2s;';
+
+describe('beside an ordinary request', {
+  skip: !labCanRun(),
+  concurrency: false,
+  timeout: 400_000,
+}, () => {
+  let scene: Scene;
+  let helper: Program;
+  let scenario: Judge['scenario'];
+  const rows: Judge['rows'] = [];
+
+  before(async () => {
+    scene = await createScene({
+      pods: 4,
+      services: [
+        { name: 'a', port: 10000, targetPort: 10000, pods: ALL },
+        { name: 'b', port: 80, targetPort: 10000, pods: ALL },
+        { name: 'odd', port: 8000, targetPort: 8000, pods: ALL },
+        { name: 'solo', port: 10000, targetPort: 10001, pods: [0] },
+      ],
+    });
+    await startBackends(scene, [10000, 10001]);
+    await Promise.all(scene.pods.map((pod) => startOdd(scene, pod, 8000)));
+    helper = await startHelper(scene);
+    ({ scenario } = judge(scene, rows));
+  });
+  after(async () => {
+    await scene?.dispose();
+    writeResults('beside an ordinary request', rows);
+  });
+
+  /** The same scene with ids and with times alone; ids have to settle `byId` of the attempts. */
+  function both(
+    name: string,
+    byId: number,
+    options: Partial<ScenarioOptions> | (() => Partial<ScenarioOptions>),
+    traffic: RequestPlan[] | ((bench: Bench) => Promise<void>),
+  ): void {
+    for (const format of ['full', 'times'] as const)
+      test(`${name}, ${format}`, async () => {
+        const row = await scenario(
+          `${name}, ${format}`,
+          {
+            format,
+            keepalive: true,
+            services: ['a', 'b', 'odd', 'solo'],
+            http: HTTP,
+            ...(typeof options === 'function' ? options() : options),
+          },
+          (bench) =>
+            typeof traffic === 'function' ? traffic(bench) : bench.sentTo({ ...LOAD, requests: traffic }),
+        );
+        if (format === 'full' && byId > 0) assertResolved(row, 'request-id', byId);
+      });
+  }
+
+  both(
+    'pages made of subrequests with one id (SSI)',
+    0,
+    {
+      build: DEBIAN,
+      locations: `location /page/ { ssi on; ssi_types *; default_type text/html; return 200 '<!--# include virtual="/a/one" --><!--# include virtual="/b/two" -->'; }`,
+    },
+    [{ path: '/page/{n}' }, { path: '/a/{n}' }],
+  );
+  both(
+    'answers in slices',
+    0,
+    () => ({
+      build: DEBIAN,
+      http: `${HTTP} proxy_cache_path ${join(scene.dir, 'slices')} keys_zone=sliced:1m;`,
+      locations:
+        'location /sliced/ { slice 16k; proxy_cache sliced; proxy_cache_key $uri$slice_range; proxy_set_header Connection ""; proxy_set_header X-Request-ID $request_id; proxy_set_header Range $slice_range; proxy_cache_valid 200 206 1s; proxy_pass http://svc_a/; }',
+    }),
+    [{ path: '/sliced/size/65536' }, { path: '/a/{n}' }],
+  );
+  both(
+    'post_action asks another Service with the same id',
+    0,
+    {
+      locations: `location /posted/ { post_action /after; proxy_pass http://svc_a; }
+    location = /after { internal; proxy_pass http://svc_b; }`,
+    },
+    [{ path: '/posted/{n}' }],
+  );
+  both(
+    'some requests are not logged',
+    0.99,
+    {
+      http: `${HTTP} map $request_uri $lab_kept { default 1; ~[13579]$ 0; }`,
+      logParameters: 'if=$lab_kept',
+    },
+    [{ path: '/a/{n}' }, { path: '/b/{n}' }],
+  );
+  both('a log that nginx buffers', 0.99, { logParameters: 'buffer=16k flush=500ms' }, [
+    { path: '/a/{n}' },
+    { path: '/b/{n}' },
+  ]);
+  both('long polling beside short requests', 0.99, {}, [
+    { path: '/odd/{n}?delay=1200-1800', weight: 0.05 },
+    { path: '/odd/{n}' },
+  ]);
+  both(
+    'upgraded connections that carry what looks like requests',
+    0.9,
+    {
+      locations:
+        'location /up/ { proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; proxy_set_header X-Request-ID $request_id; proxy_pass http://svc_odd; }',
+    },
+    async (bench) => {
+      const open =
+        'GET /up/?do=upgrade HTTP/1.1\r\nHost: lab\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n';
+      const inside = 'GET /odd/forged HTTP/1.1\r\nX-Request-ID: 0123456789abcdef0123456789abcdef\r\n\r\n';
+      const sessions = ALL.map(() => ({
+        steps: [{ send: open }, { await: ' 101 ' }, { send: inside }, { pauseMs: 500 }, { send: inside }],
+        times: 3,
+      }));
+      await Promise.all([
+        bench.sentTo({ ...LOAD, requests: [{ path: '/odd/{n}' }] }),
+        attack(scene, sessions),
+      ]);
+    },
+  );
+  both('conntrack is flushed', 0, {}, async (bench) => {
+    const sent = bench.sentTo({ ...LOAD, total: 1_600, requests: [{ path: '/a/{n}' }, { path: '/b/{n}' }] });
+    for (let i = 0; i < 3; i++) {
+      await delay(800);
+      scene.runIn(scene.node, 'conntrack -F 2>/dev/null');
+    }
+    await sent;
+  });
+  both('a pod is half open: what comes to it is dropped', 0, {}, async (bench) => {
+    const sent = bench.sentTo({
+      ...LOAD,
+      connections: 60,
+      requests: [{ path: '/a/{n}' }, { path: '/b/{n}' }],
+    });
+    await delay(500);
+    scene.runIn(scene.pods[1]!, 'iptables -I INPUT -p tcp --dport 10000 -j DROP');
+    await delay(800);
+    scene.runIn(scene.pods[1]!, 'iptables -F INPUT');
+    await sent;
+  });
+  both("a pod's address is used by another pod within a second", 0, {}, async (bench) => {
+    const [, , from, to] = scene.pods;
+    const move = (source: string, target: string) => {
+      scene.runIn(scene.node, `ip -n ${source} addr del ${from!.ip}/32 dev eth0`);
+      scene.runIn(scene.node, `ip -n ${target} addr add ${from!.ip}/32 dev eth0`);
+      scene.runIn(scene.node, 'ip neigh flush dev cni0');
+    };
+    const sent = bench.sentTo({
+      ...LOAD,
+      connections: 60,
+      requests: [{ path: '/a/{n}' }, { path: '/b/{n}' }],
+    });
+    await delay(700);
+    move(from!.ns, to!.ns);
+    await delay(900);
+    move(to!.ns, from!.ns);
+    await sent;
+  });
+
+  test('two logs of one nginx in two formats: each line right or left alone', async () => {
+    const file = join(scene.dir, 'second.log');
+    const second = FORMATS.times;
+    await scenario(
+      'two logs',
+      {
+        format: 'full',
+        keepalive: true,
+        http: `log_format second '${second}';`,
+        locations: `location /twice/ { access_log ${file} second; access_log ${join(scene.dir, 'unread.log')} combined; proxy_pass http://svc_a; }`,
+      },
+      async ({ sentTo }) => {
+        const sidecar = await startSidecar(scene, scene.fronts[0]!, {
+          accessLog: file,
+          format: second,
+          dir: join(scene.dir, 'second-sidecar'),
+          port: 9799,
+        });
+        await sentTo({ ...LOAD, requests: [{ path: '/twice/{n}' }, { path: '/a/{n}' }] });
+        await caughtUp(sidecar);
+        const seen = compare(readFileSync(file), readFileSync(sidecar.output));
+        await sidecar.stop();
+        rows.push({ scenario: 'two logs: the second', ...seen, evidence: {}, reasons: {} });
+        const { wrong, lost, repeated, altered } = seen;
+        assert.deepEqual([wrong, lost, repeated, altered], [0, 0, 0, 0], seen.findings.join('\n'));
+      },
+    );
+  });
+
+  test('helper killed while nginx serves, and started again', async () => {
+    await scenario('helper killed', { format: 'full', keepalive: true }, async ({ sentTo, sidecar }) => {
+      const sent = sentTo({ ...LOAD, total: 1_600, requests: [{ path: '/a/{n}' }] });
+      await delay(800);
+      await endChild(helper.child, 'SIGKILL');
+      helper = await startHelper(scene);
+      await sent;
+      await untilExact(scene, sidecar, scene.fronts[0]!);
+    });
+  });
+});

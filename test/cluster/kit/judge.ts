@@ -1,0 +1,102 @@
+import type { PodLogs } from './logs.ts';
+
+/** What the pod said itself, by the number of the request. */
+export type Truth = ReadonlyMap<number, { pod: string; address: string }>;
+
+/** A line as the sidecar wrote it, with what nginx wrote. Times in ms since the epoch. */
+export interface Judged {
+  nginx: string;
+  at: number;
+  kind: string;
+  /** The pod answered with 200, so there is one to name. */
+  answered: boolean;
+  named: boolean;
+  /** The line names another pod or address than the one that answered. */
+  wrong: boolean;
+  reason: string;
+}
+
+export interface Totals {
+  lines: number;
+  answered: number;
+  named: number;
+  wrong: number;
+  /** The longest time (ms) from an answered line without a pod to the next one with, in one nginx pod. */
+  unnamedMs: number;
+}
+
+const LINE =
+  /^\S+ - \S+ \[[^\]]+\] "GET \/(\w+)\/(\d+) HTTP[^"]*" \d+ (.+?) \d+ "[^"]*" "[^"]*" "[^"]*" "[0-9a-f]{32}" ([\d.]+) [\d.]+ "[^"]*" "[^"]*" "[^"]*" "([^"]*)" "[^"]*"(?: pod=(\S+) evidence=(\S+))?$/;
+
+/** The client's log as truth: `number status pod address`. */
+export function truthOf(lines: readonly string[]): Truth {
+  const truth = new Map<number, { pod: string; address: string }>();
+  for (const line of lines) {
+    const [number, status, pod, address] = line.split(' ');
+    if (status === '200' && pod && address) truth.set(Number(number), { pod, address });
+  }
+  return truth;
+}
+
+/** Lines of the second log that the sidecar did not write, and lines that it changed elsewhere than in the address. */
+export function compare({ nginx, realpod }: PodLogs): { lost: number; repeated: number; changed: number } {
+  const bare = (line: string): string =>
+    line.replace(/ pod=\S+ evidence=\S+$/, '').replace(ADDRESS, '$1 - $2');
+  const wanted = new Map<string, number>();
+  for (const line of nginx.filter((line) => LINE.test(line))) {
+    const key = bare(line);
+    wanted.set(key, (wanted.get(key) ?? 0) + 1);
+  }
+  let repeated = 0;
+  let changed = 0;
+  for (const line of realpod.filter((line) => line.includes('"GET /'))) {
+    const key = bare(line);
+    const left = wanted.get(key);
+    if (left === undefined) changed++;
+    else if (left <= 0) repeated++;
+    wanted.set(key, (left ?? 0) - 1);
+  }
+  let lost = 0;
+  for (const left of wanted.values()) if (left > 0) lost += left;
+  return { lost, repeated, changed };
+}
+
+/** Status, upstream addresses, bytes. */
+const ADDRESS = /(" \d{3}) .+? (\d+ ")/;
+
+export function judge(nginx: string, line: string, truth: Truth): Judged | undefined {
+  const match = LINE.exec(line);
+  if (!match) return undefined;
+  const [, kind = '', number, addresses = '', seconds, statuses = '', pod, evidence] = match;
+  const told = truth.get(Number(number));
+  const address = addresses.split(', ').at(-1)!;
+  const answered = statuses.split(', ').at(-1) === '200';
+  const direct = told !== undefined && address === told.address;
+  const named = evidence !== undefined || direct;
+  const other =
+    pod !== undefined && pod.includes('/') && told !== undefined && pod.split('/')[1] !== told.pod;
+  const wrong = evidence !== undefined && told !== undefined && (address !== told.address || other);
+  return { nginx, at: Number(seconds) * 1000, kind, answered, named, wrong, reason: evidence ?? '' };
+}
+
+export function totals(lines: readonly Judged[]): Totals {
+  const answered = lines.filter((line) => line.answered);
+  let unnamedMs = 0;
+  for (const nginx of new Set(answered.map((line) => line.nginx))) {
+    let since: number | undefined;
+    let last = 0;
+    for (const { at, named } of answered.filter((line) => line.nginx === nginx).sort((a, b) => a.at - b.at)) {
+      if (!named) since ??= at;
+      last = at;
+      if (since !== undefined) unnamedMs = Math.max(unnamedMs, last - since);
+      if (named) since = undefined;
+    }
+  }
+  return {
+    lines: lines.length,
+    answered: answered.length,
+    named: answered.filter((line) => line.named).length,
+    wrong: lines.filter((line) => line.wrong).length,
+    unnamedMs,
+  };
+}

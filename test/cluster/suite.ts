@@ -1,0 +1,254 @@
+/**
+ * `npm run test:cluster`: the example in the cluster that the kubeconfig names, under 200 requests a second, through
+ * everything that happens to it there. Each line is compared with nginx's second log and with what the pod said itself.
+ *
+ * REALPOD_CLUSTER_KUBECTL  how kubectl is called (`kubectl`)
+ * REALPOD_CLUSTER_LOAD     a command that brings both images onto every node, such as `kind load docker-image …`
+ * REALPOD_CLUSTER_API      a command that takes `stop`, `start`, `hang` or `continue` for the API server; without it those
+ *                          two events are left out, and the table says so
+ * REALPOD_CLUSTER_RESULTS  `write`: the table goes into docs/results/cluster.md
+ */
+import { writeFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { compare, type Judged, judge, type Totals, totals, truthOf } from './kit/judge.ts';
+import { endFollowing, inNamespace, kubectl, shell } from './kit/kubectl.ts';
+import { Logs } from './kit/logs.ts';
+
+const MANIFESTS = fileURLToPath(new URL('manifests', import.meta.url));
+const RESULTS = fileURLToPath(new URL('../../docs/results/cluster.md', import.meta.url));
+const HELPERS = ['-n', 'realpod', 'rollout', 'status', 'ds/realpod-helper', '--timeout=120s'];
+const API = process.env.REALPOD_CLUSTER_API;
+
+interface Event {
+  name: string;
+  /** Milliseconds that the longest stretch without a pod may have. */
+  goalMs?: number;
+  run(): Promise<unknown>;
+}
+
+const rolled = (what: string) => inNamespace('rollout', 'status', what, '--timeout=120s');
+
+/** Ends the sidecar's process, as an out-of-memory kill would, and not the container. */
+const KILL =
+  'for p in /proc/[0-9]*; do if tr "\\0" " " <$p/cmdline | grep -q "^[^ ]*node .*sidecar"; then kill -9 $(basename $p); fi; done';
+
+async function nginxPods(): Promise<string[]> {
+  return (await inNamespace('get', 'pods', '-l', 'app=nginx', '-o', 'name')).trim().split('\n');
+}
+
+const EVENTS: Event[] = [
+  { name: 'nothing happens', goalMs: 0, run: () => delay(8_000) },
+  {
+    name: 'backends rolled',
+    goalMs: 0,
+    run: async () => {
+      await inNamespace('rollout', 'restart', 'deploy/backend');
+      await rolled('deploy/backend');
+    },
+  },
+  {
+    name: 'backends scaled 6 → 2 → 8',
+    goalMs: 0,
+    run: async () => {
+      for (const replicas of [2, 8]) {
+        await inNamespace('scale', 'deploy/backend', `--replicas=${replicas}`);
+        await rolled('deploy/backend');
+        await delay(2_000);
+      }
+    },
+  },
+  {
+    name: 'all backends deleted',
+    goalMs: 0,
+    run: async () => {
+      await inNamespace('delete', 'pods', '-l', 'app=backend', '--wait=false');
+      await delay(3_000);
+      await rolled('deploy/backend');
+    },
+  },
+  {
+    name: 'nginx rolled',
+    goalMs: 0,
+    run: async () => {
+      await inNamespace('rollout', 'restart', 'deploy/nginx');
+      await rolled('deploy/nginx');
+    },
+  },
+  {
+    name: 'an nginx pod deleted',
+    goalMs: 0,
+    run: async () => {
+      await inNamespace('delete', (await nginxPods())[0]!);
+      await rolled('deploy/nginx');
+    },
+  },
+  {
+    name: 'sidecars killed (SIGKILL)',
+    goalMs: 500,
+    run: async () => {
+      for (const pod of await nginxPods())
+        await inNamespace('exec', pod, '-c', 'realpod', '--', 'sh', '-c', KILL);
+      await delay(6_000);
+    },
+  },
+  {
+    name: 'helper rolled',
+    goalMs: 1_500,
+    run: async () => {
+      await kubectl('-n', 'realpod', 'rollout', 'restart', 'ds/realpod-helper');
+      await kubectl(...HELPERS);
+    },
+  },
+  {
+    name: 'helper deleted',
+    run: async () => {
+      await kubectl('-n', 'realpod', 'delete', 'pods', '--all', '--wait=false');
+      await delay(4_000);
+      await kubectl(...HELPERS);
+    },
+  },
+  ...(API === undefined
+    ? []
+    : [
+        {
+          name: 'API server away for 15 s',
+          goalMs: 0,
+          run: async () => {
+            await shell(`${API} stop`);
+            await delay(15_000);
+            await shell(`${API} start`);
+            await delay(5_000);
+          },
+        },
+        {
+          name: 'API server hung for 15 s',
+          goalMs: 0,
+          run: async () => {
+            await shell(`${API} hang`);
+            await delay(15_000);
+            await shell(`${API} continue`);
+            await delay(3_000);
+          },
+        },
+      ]),
+];
+
+async function install(): Promise<void> {
+  const load = process.env.REALPOD_CLUSTER_LOAD;
+  if (load !== undefined) await shell(load);
+  await kubectl('apply', '-k', MANIFESTS);
+  await kubectl(...HELPERS);
+  for (const what of ['deploy/backend', 'deploy/nginx', 'ds/host']) await rolled(what);
+  await inNamespace('wait', 'pod/client', '--for=condition=Ready', '--timeout=60s');
+}
+
+interface Row extends Totals {
+  name: string;
+  goalMs: number | undefined;
+}
+
+async function main(): Promise<number> {
+  const version = JSON.parse(await kubectl('version', '-o', 'json')) as {
+    serverVersion: { gitVersion: string };
+  };
+  const nodes = (await kubectl('get', 'nodes', '-o', 'name')).trim().split('\n').length;
+  console.log(`Kubernetes ${version.serverVersion.gitVersion}, ${nodes} nodes`);
+  await install();
+  const logs = new Logs();
+  const running = logs.run();
+  await delay(5_000);
+  const spans: { name: string; goalMs: number | undefined; from: number; to: number }[] = [];
+  for (const { name, goalMs, run } of EVENTS) {
+    const from = Date.now();
+    try {
+      await run();
+    } catch (error) {
+      console.log(`${name}: ${(error as Error).message}`);
+      process.exitCode = 1;
+    }
+    await delay(2_000);
+    spans.push({ name, goalMs, from, to: Date.now() });
+    console.log(`${name}: ${((Date.now() - from) / 1000).toFixed(0)} s`);
+  }
+  await inNamespace('delete', 'pod/client', '--grace-period=1');
+  // What is written by now is read.
+  await delay(6_000);
+  logs.stop();
+  endFollowing();
+  await running;
+  const truth = truthOf(logs.client);
+  const lines: Judged[] = [];
+  const sums = { lost: 0, repeated: 0, changed: 0 };
+  for (const [pod, both] of logs.pods) {
+    for (const line of both.realpod) {
+      const judged = judge(pod, line, truth);
+      if (judged) lines.push(judged);
+    }
+    const found = compare(both);
+    for (const key of ['lost', 'repeated', 'changed'] as const) sums[key] += found[key];
+  }
+  const rows: Row[] = spans.map(({ name, goalMs, from, to }) => ({
+    name,
+    goalMs,
+    ...totals(lines.filter(({ at }) => at >= from && at < to)),
+  }));
+  const kinds: Row[] = [...new Set(lines.map(({ kind }) => kind))].sort().map((kind) => ({
+    name: kind,
+    goalMs: undefined,
+    ...totals(lines.filter((line) => line.kind === kind)),
+  }));
+  const text = report(version.serverVersion.gitVersion, nodes, rows, kinds, sums, truth.size);
+  console.log(text);
+  if (process.env.REALPOD_CLUSTER_RESULTS === 'write') writeFileSync(RESULTS, text);
+  const failed =
+    sums.lost > 0 ||
+    sums.changed > 0 ||
+    truth.size === 0 ||
+    rows.some(({ wrong, unnamedMs, goalMs }) => wrong > 0 || (goalMs !== undefined && unnamedMs > goalMs));
+  return failed ? 1 : 0;
+}
+
+function report(
+  version: string,
+  nodes: number,
+  rows: readonly Row[],
+  kinds: readonly Row[],
+  { lost, repeated, changed }: { lost: number; repeated: number; changed: number },
+  truths: number,
+): string {
+  const row = ({ name, answered, named, wrong, unnamedMs, goalMs }: Row): string => {
+    const share = answered === 0 ? '–' : `${((100 * named) / answered).toFixed(2)} %`;
+    const goal = goalMs === undefined ? '' : goalMs === 0 ? '0' : `≤ ${goalMs / 1000} s`;
+    return `| ${name} | ${answered} | ${named} (${share}) | ${wrong} | ${(unnamedMs / 1000).toFixed(2)} s | ${goal} |`;
+  };
+  const head =
+    '| | answered | named | wrong | longest without a pod | goal |\n| --- | --- | --- | --- | --- | --- |';
+  return `# In a real Kubernetes
+
+Written by \`npm run test:cluster\`: Kubernetes ${version}, ${nodes} nodes; the example with six backends, two nginx pods and a
+client that sends 200 requests a second, each on a new connection. ${truths} answers say themselves which pod gave them. Each
+line of the sidecars is compared with that, and with nginx's second log (its stdout).
+
+Lines lost: **${lost}**, changed elsewhere than in the address: **${changed}**, written twice (after a SIGKILL, on stdout):
+${repeated}. "Answered": the pod's status is 200, so there is a pod to name. "Longest without a pod": from the first such
+line that was left alone to the next one that was not, in one nginx pod.
+
+${head}
+${rows.map(row).join('\n')}
+${API === undefined ? '\nThe API server was left alone.\n' : ''}
+## By the Service's kind
+
+\`r\`: ClusterIP, half of the requests. \`local\`: \`internalTrafficPolicy: Local\`. \`host\`: hostNetwork pods on every node.
+\`none\`: no pod behind it, nginx answers 502. \`headless\`: nginx dials pods itself, which counts as named.
+
+${head}
+${kinds.map(row).join('\n')}
+`;
+}
+
+process.exitCode = await main().catch((error: Error) => {
+  console.error(error.message);
+  endFollowing();
+  return 1;
+});

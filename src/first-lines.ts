@@ -1,7 +1,7 @@
 import { adviceFor, excerpt, type ReachFields } from './format-reach.ts';
 import type { BlockLine } from './join/pending.ts';
 import type { Log } from './log.ts';
-import { isResolved, type Outcome, REASONS, type Reason } from './model/outcome.ts';
+import { isResolved, NOTHING_TO_NAME, type Outcome, REASONS, type Reason } from './model/outcome.ts';
 import type { LogFormat } from './parse/log-format.ts';
 
 /** Attempts after which the share of named ones is judged. */
@@ -64,7 +64,7 @@ export class FirstLines {
   #count(outcome: Outcome): void {
     if (isResolved(outcome)) {
       this.#named++;
-    } else if (outcome.reason !== 'direct' && outcome.reason !== 'not-ip') {
+    } else if (!NOTHING_TO_NAME.has(outcome.reason)) {
       this.#unnamed++;
       this.#reasons[outcome.reason] = (this.#reasons[outcome.reason] ?? 0) + 1;
     }

@@ -66,6 +66,8 @@ export function adviceFor(reason: Reason, format: LogFormat, fields: ReachFields
       return 'late: the evidence did not come within --max-wait; is the helper reachable, and do the clocks agree?';
     case 'direct':
       return 'direct: nginx connects to pods itself, so there is nothing to resolve';
+    case 'unconnected':
+      return 'unconnected: nginx got no connection; has the Service a ready pod, and does it accept connections?';
     case 'not-ip':
       return 'not-ip: the upstream is a socket or a name, not an address';
   }

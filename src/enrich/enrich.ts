@@ -3,7 +3,7 @@ import { excerpt } from '../format-reach.ts';
 import { TIMING_LIMITS, type Timing, type TimingLimits } from '../inferred/timing.ts';
 import { DEFAULT_LIMITS, type FlowIndex, type IndexLimits } from '../join/index/flow-index.ts';
 import { type BlockLine, type PendingBlock, PendingBlocks } from '../join/pending.ts';
-import { type Evidence, isResolved, type Reason } from '../model/outcome.ts';
+import { type Evidence, isResolved, NOTHING_TO_NAME, type Reason } from '../model/outcome.ts';
 import { type LogFormat, MAX_LINE_BYTES } from '../parse/log-format.ts';
 import type { Style } from '../rewrite/style.ts';
 import { FeedError, RecordedFeed } from './recorded-feed.ts';
@@ -175,7 +175,7 @@ function count(progress: Progress, { bytes, lines, outcomes }: PendingBlock<unde
         evidence[outcome.evidence] = (evidence[outcome.evidence] ?? 0) + 1;
         continue;
       }
-      if (outcome.reason !== 'direct' && outcome.reason !== 'not-ip') progress.unresolved++;
+      if (!NOTHING_TO_NAME.has(outcome.reason)) progress.unresolved++;
       reasons[outcome.reason] = (reasons[outcome.reason] ?? 0) + 1;
     }
   }

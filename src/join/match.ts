@@ -15,6 +15,7 @@ import { ranAcrossClockRollback, UNTIMED_MS } from './window.ts';
 const NONE: readonly TappedRequest[] = [];
 const NOT_IP: Outcome = { reason: 'not-ip' };
 const GAP: Outcome = { reason: 'gap' };
+const UNCONNECTED: Outcome = { reason: 'unconnected' };
 const AMBIGUOUS: Verdict = { outcome: { reason: 'ambiguous' }, final: true };
 
 /**
@@ -71,10 +72,16 @@ export function matchLine(line: ParsedLine, readAt: number, index: FlowIndex): M
       if (ends || !chosen) chosen = verdict;
       if (ends) break;
     }
-    outcomes[k] = chosen!.outcome;
+    outcomes[k] = connected(query, chosen!.outcome);
     if (chosen!.matched) matched = [...matched, chosen!.matched];
   }
   return { outcomes, matched, retryAtNextWatermark };
+}
+
+/** Without a connection there is no pod that answered, and more evidence would not help. */
+function connected({ carried }: Query, outcome: Outcome): Outcome {
+  if (carried !== 'no' || isResolved(outcome)) return outcome;
+  return outcome.reason === 'ambiguous' || outcome.reason === 'no-flow' ? UNCONNECTED : outcome;
 }
 
 /**

@@ -18,9 +18,22 @@ export const EVIDENCE: readonly Evidence[] = [
  * - `late`: the evidence did not arrive within `--max-wait`.
  * - `direct`: the address is already the backend's own, nothing to resolve.
  * - `not-ip`: no peer's address to resolve (`unix:`, an upstream's name, `-`).
+ * - `unconnected`: nginx got no connection (`$upstream_connect_time` is `-`), as of a Service without a ready pod, and
+ *   none that was seen names the pod that refused it.
  */
-export type Reason = 'ambiguous' | 'no-flow' | 'gap' | 'late' | 'direct' | 'not-ip';
-export const REASONS: readonly Reason[] = ['ambiguous', 'no-flow', 'gap', 'late', 'direct', 'not-ip'];
+export type Reason = 'ambiguous' | 'no-flow' | 'gap' | 'late' | 'direct' | 'not-ip' | 'unconnected';
+export const REASONS: readonly Reason[] = [
+  'ambiguous',
+  'no-flow',
+  'gap',
+  'late',
+  'direct',
+  'not-ip',
+  'unconnected',
+];
+
+/** Reasons of attempts that no evidence could ever name a pod for. */
+export const NOTHING_TO_NAME: ReadonlySet<Reason> = new Set(['direct', 'not-ip', 'unconnected']);
 
 /** Who answered: the pod's address and port, and the connection where exactly one is left. */
 export interface Resolved {

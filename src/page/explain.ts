@@ -15,6 +15,7 @@ export const REASON: Readonly<Record<string, string>> = {
   gap: 'The record of connections has a hole at that time, so nothing is claimed.',
   late: 'What the helper saw did not arrive in time.',
   direct: "The address is the pod's own already.",
+  unconnected: 'nginx got no connection: the Service had no ready pod, or the connection was refused.',
   'not-ip': 'nginx chose no address: a socket, the name of an upstream, or none.',
 };
 

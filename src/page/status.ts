@@ -15,7 +15,7 @@ export async function refreshStatus(): Promise<void> {
   const lines = total(status.lines);
   const perSecond = before && at > before.at ? ((lines - before.lines) * 1000) / (at - before.at) : 0;
   before = { at, lines };
-  const { direct = 0, 'not-ip': notIp = 0, ...unresolved } = status.reasons;
+  const { direct = 0, 'not-ip': notIp = 0, unconnected = 0, ...unresolved } = status.reasons;
   const resolved = total(status.evidence);
   const wanted = resolved + total(unresolved);
   const lag = status.feed.lagMs;

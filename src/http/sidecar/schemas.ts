@@ -59,7 +59,7 @@ export const ATTEMPT = object(
     port: integer('port of that pod'),
     ...NAME,
     evidence: text('what settled it: source-port, request-id, request-window, sole-backend or timing'),
-    reason: text('why it is not resolved: ambiguous, no-flow, gap, late, direct or not-ip'),
+    reason: text('why it is not resolved: ambiguous, no-flow, gap, late, direct, not-ip or unconnected'),
     src: text("nginx's address on the connection, where exactly one is left"),
     sport: integer("nginx's port on that connection"),
     status: integer('the entry of $upstream_status'),

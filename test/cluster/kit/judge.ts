@@ -74,7 +74,7 @@ export function judge(nginx: string, line: string, truth: Truth): Judged | undef
   const direct = told !== undefined && address === told.address;
   const named = evidence !== undefined || direct;
   const other =
-    pod !== undefined && pod.includes('/') && told !== undefined && pod.split('/')[1] !== told.pod;
+    pod?.includes('/') && told !== undefined && pod.split('/')[1] !== told.pod;
   const wrong = evidence !== undefined && told !== undefined && (address !== told.address || other);
   return { nginx, at: Number(seconds) * 1000, kind, answered, named, wrong, reason: evidence ?? '' };
 }

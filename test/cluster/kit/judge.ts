@@ -73,8 +73,7 @@ export function judge(nginx: string, line: string, truth: Truth): Judged | undef
   const answered = statuses.split(', ').at(-1) === '200';
   const direct = told !== undefined && address === told.address;
   const named = evidence !== undefined || direct;
-  const other =
-    pod?.includes('/') && told !== undefined && pod.split('/')[1] !== told.pod;
+  const other = pod?.includes('/') === true && told !== undefined && pod.split('/')[1] !== told.pod;
   const wrong = evidence !== undefined && told !== undefined && (address !== told.address || other);
   return { nginx, at: Number(seconds) * 1000, kind, answered, named, wrong, reason: evidence ?? '' };
 }

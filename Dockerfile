@@ -1,42 +1,51 @@
-# syntax=docker/dockerfile:1
 # Two images from one file:
 #   docker build --target sidecar -t realpod-sidecar .
 #   docker build --target helper  -t realpod-helper  .
 # Debian, not Alpine: the helper's netlink reader (koffi) is tested with glibc, and --reclaim with util-linux's fallocate.
-ARG NODE_IMAGE=node:20.20.2-bookworm-slim
+# The release workflow sets NODE_IMAGE to the same tag with its digest.
+ARG NODE_IMAGE=node:24.21.0-bookworm-slim
 
-FROM ${NODE_IMAGE} AS build
+# Compiled JavaScript is the same for every platform: it is built once, on the builder's own.
+FROM --platform=$BUILDPLATFORM ${NODE_IMAGE} AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
-RUN npm ci --ignore-scripts --no-audit --no-fund
+# npm 10 ends with 0 without a network: what it should have installed has to load.
+RUN npm ci --ignore-scripts --no-audit --no-fund && node -e "require('typescript')"
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
-RUN npm run build && chmod 0755 dist/cli.js
+RUN npm run build && node dist/cli.js --version
 
 FROM ${NODE_IMAGE} AS helper-packages
 WORKDIR /app
-COPY package.json package-lock.json ./
+COPY package.json package-lock.json k8s/trim-packages.sh ./
 # koffi and its prebuilt library come as packages of their own; no install script is needed.
-RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund
+RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
+    && sh trim-packages.sh node_modules \
+    && node -e "for (const name of Object.keys(require('./package.json').dependencies)) if (name !== 'uplot') import(name).catch((error) => { console.error(error); process.exit(1); })"
 
-# What only the helper loads: the Kubernetes client and koffi. yaml is for `realpod inject`.
+# What only the helper loads: the Kubernetes client and koffi.
 FROM helper-packages AS sidecar-packages
-RUN npm uninstall --no-save --omit=dev --ignore-scripts --no-audit --no-fund @kubernetes/client-node koffi yaml
+RUN npm uninstall --no-save --omit=dev --ignore-scripts --no-audit --no-fund @kubernetes/client-node koffi \
+    && sh trim-packages.sh node_modules \
+    && node -e "for (const name of ['fastify', 'prom-client', 'yaml']) import(name).catch((error) => { console.error(error); process.exit(1); })"
 
 FROM ${NODE_IMAGE} AS runtime
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.vendor="realpod" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/realpod/realpod" \
+      org.opencontainers.image.documentation="https://github.com/realpod/realpod/blob/main/README.md" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 ENV NODE_ENV=production
 # npm, yarn and corepack have no business in a running container.
 RUN rm -rf /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack \
-      /usr/local/bin/yarn /usr/local/bin/yarnpkg /opt/yarn-* \
+      /usr/local/bin/yarn /usr/local/bin/yarnpkg /opt/yarn-* /usr/local/include /usr/local/share/doc \
     && ln -s /app/dist/cli.js /usr/local/bin/realpod
 WORKDIR /app
 COPY package.json ./
+COPY demo ./demo
 COPY --from=build /app/dist ./dist
 
 FROM runtime AS sidecar
@@ -44,10 +53,10 @@ LABEL org.opencontainers.image.title="realpod sidecar" \
       org.opencontainers.image.description="Puts the pod that really answered into nginx access logs"
 COPY --from=sidecar-packages /app/node_modules ./node_modules
 COPY --chmod=0755 k8s/stay-up.sh /usr/local/bin/stay-up
+COPY k8s/health.mjs ./health.mjs
 USER 65532:65532
 EXPOSE 9798
-HEALTHCHECK --interval=30s --timeout=5s \
-  CMD ["node", "-e", "fetch('http://127.0.0.1:9798/healthz').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+HEALTHCHECK --interval=30s --timeout=5s CMD ["node", "/app/health.mjs", "9798"]
 # stay-up hands signals on to node and exits with its status when it was told to end.
 ENTRYPOINT ["/usr/local/bin/stay-up"]
 CMD ["sidecar"]
@@ -56,10 +65,10 @@ FROM runtime AS helper
 LABEL org.opencontainers.image.title="realpod helper" \
       org.opencontainers.image.description="Reads a node's connections and requests for realpod sidecars"
 COPY --from=helper-packages /app/node_modules ./node_modules
+COPY k8s/health.mjs ./health.mjs
 # Root, as Kubernetes gives capabilities to no one else; k8s/helper drops all of them but NET_ADMIN.
 EXPOSE 9797
-HEALTHCHECK --interval=30s --timeout=5s \
-  CMD ["node", "-e", "fetch('http://127.0.0.1:9797/healthz').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+HEALTHCHECK --interval=30s --timeout=5s CMD ["node", "/app/health.mjs", "9797"]
 # node is PID 1 and handles SIGTERM itself.
 ENTRYPOINT ["realpod"]
 CMD ["helper"]

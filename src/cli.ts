@@ -33,6 +33,9 @@ const RUN: Readonly<Record<keyof typeof COMMAND, Run>> = {
     }
     return (await import('./inject/command.ts')).runInject({ ...options, file: argument ?? '-' });
   }),
+  webhook: runner(COMMAND.webhook, async (options) =>
+    (await import('./webhook/command.ts')).runWebhook(options),
+  ),
   enrich: runner(COMMAND.enrich, async (options) =>
     (await import('./enrich/command.ts')).runEnrich(options, process.stdin, process.stdout, process.stderr),
   ),

@@ -25,7 +25,7 @@ export class ApiError extends Error {
 
 export interface ApiServer {
   /** One request and its whole JSON answer. Rejects with `ApiError` unless the status is 2xx. */
-  call(method: 'GET' | 'POST', path: string, body?: object, signal?: AbortSignal): Promise<unknown>;
+  call(method: 'GET' | 'POST' | 'PUT', path: string, body?: object, signal?: AbortSignal): Promise<unknown>;
   /** A GET whose answer is one JSON object a line; `onOpen` when it begins. Resolves when the server ends it in good order. */
   stream(
     path: string,

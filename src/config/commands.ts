@@ -109,17 +109,37 @@ const DOCTOR = {
   },
 } satisfies Command;
 
+/** What a pod gets, by inject and by the webhook. */
+const POD = {
+  image: text.or('ghcr.io/realpod/sidecar:0.1.0', "the sidecar's image", 'IMAGE'),
+  logVolumeSize: text.or('1Gi', 'size limit of the log volume', 'QUANTITY'),
+  limits: text.unset("the sidecar's limits, such as cpu=200m,memory=128Mi (default: memory=256Mi)", 'LIST'),
+  requests: text.unset("the sidecar's requests (default: cpu=10m,memory=96Mi)", 'LIST'),
+};
+
 const INJECT = {
   name: 'inject',
   summary: 'Kubernetes YAML in, the same YAML with the sidecar added out',
   argument: '[FILE]',
   options: {
     container: text.unset('the nginx container (default: found by its image)', 'NAME'),
-    image: text.or('ghcr.io/realpod/sidecar:0.1.0', "the sidecar's image", 'IMAGE'),
+    ...POD,
     logPath: text.unset("nginx's access log (default: where the image is known to log)", 'PATH'),
-    logVolumeSize: text.or('1Gi', 'size limit of the log volume', 'QUANTITY'),
-    limits: text.unset("the sidecar's limits, such as cpu=200m,memory=128Mi (default: memory=256Mi)", 'LIST'),
-    requests: text.unset("the sidecar's requests (default: cpu=10m,memory=96Mi)", 'LIST'),
+  },
+} satisfies Command;
+
+const WEBHOOK = {
+  name: 'webhook',
+  summary: 'a mutating admission webhook that adds the sidecar to the pods of labelled namespaces',
+  options: {
+    listen: listening.or(':9443', 'HTTPS, for the API server'),
+    ...POD,
+    namespace: text.unset("of its Service and Secret (default: the pod's own, else realpod)", 'NAME'),
+    service: text.or('realpod-webhook', 'its Service, which the certificate names', 'NAME'),
+    secret: text.or('realpod-webhook', 'the Secret that all replicas share', 'NAME'),
+    configuration: text.or('realpod', 'the MutatingWebhookConfiguration that gets the CA bundle', 'NAME'),
+    kubeconfig: text.unset('the cluster (default: in-cluster)', 'PATH'),
+    ...MESSAGES,
   },
 } satisfies Command;
 
@@ -187,6 +207,7 @@ export const COMMAND = {
   helper: HELPER,
   doctor: DOCTOR,
   inject: INJECT,
+  webhook: WEBHOOK,
   enrich: ENRICH,
   record: RECORD,
   lookup: LOOKUP,
@@ -200,6 +221,7 @@ export type SidecarOptions = Options<typeof SIDECAR>;
 export type HelperOptions = Options<typeof HELPER>;
 export type DoctorOptions = Options<typeof DOCTOR>;
 export type InjectOptions = Options<typeof INJECT>;
+export type WebhookOptions = Options<typeof WEBHOOK>;
 export type EnrichOptions = Options<typeof ENRICH>;
 export type RecordOptions = Options<typeof RECORD>;
 export type LookupOptions = Options<typeof LOOKUP>;

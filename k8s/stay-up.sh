@@ -10,12 +10,15 @@ esac
 child=
 stopping=
 failed=
-trap 'stopping=1; kill -TERM "$child" 2>/dev/null' TERM INT
+told=
+trap 'stopping=1; told=$child; kill -TERM "$child" 2>/dev/null' TERM INT
 trap 'kill -USR1 "$child" 2>/dev/null' USR1
 trap 'kill -HUP "$child" 2>/dev/null' HUP
 while [ -z "$stopping" ]; do
   realpod "$@" &
   child=$!
+  # A signal that came before this line went to the child before.
+  [ -z "$stopping" ] || [ "$told" = "$child" ] || kill -TERM "$child" 2>/dev/null
   while :; do
     wait "$child"
     status=$?
@@ -32,5 +35,6 @@ while [ -z "$stopping" ]; do
   [ "$seconds" != 0 ] || continue
   sleep "$seconds" &
   child=$!
+  [ -z "$stopping" ] || [ "$told" = "$child" ] || kill -TERM "$child" 2>/dev/null
   wait "$child"
 done

@@ -1,0 +1,131 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { parseAllDocuments } from 'yaml';
+import { COMMAND, COMMANDS } from '../../src/config/commands.ts';
+import { environmentName } from '../../src/config/option.ts';
+import { readOptions } from '../../src/config/read.ts';
+import { findHelm } from './helm.ts';
+import { problems } from './k8s-schema.ts';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const chart = join(root, 'k8s/chart');
+const helm = findHelm();
+const skip = helm ? false : 'no helm, and no go to build it';
+
+interface Container {
+  args: string[];
+  env: { name: string; value?: string }[];
+  envFrom?: object[];
+  ports?: object[];
+  [key: string]: unknown;
+}
+
+interface Manifest {
+  kind: string;
+  apiVersion: string;
+  metadata: { name: string; namespace?: string; labels?: Record<string, string> };
+  spec: { template: { spec: { containers: Container[] } } };
+  webhooks: {
+    failurePolicy: string;
+    clientConfig: { service: { name: string; namespace: string } };
+  }[];
+  rules: { resources: string[]; resourceNames?: string[]; verbs: string[] }[];
+}
+
+function run(...args: string[]): string {
+  const done = spawnSync(helm!, args, { encoding: 'utf8' });
+  assert.equal(done.status, 0, done.stderr + done.stdout);
+  return done.stdout;
+}
+
+function render(...values: string[]): Manifest[] {
+  // A Helm built from its module takes Kubernetes 1.20 for granted.
+  const text = run('template', 'realpod', chart, '-n', 'realpod', '--kube-version', '1.34.0', ...values);
+  return parseAllDocuments(text)
+    .map((document) => document.toJS() as Manifest | null)
+    .filter((each) => each !== null);
+}
+
+const pick = (manifests: readonly Manifest[], kind: string): Manifest =>
+  manifests.find((each) => each.kind === kind) ?? assert.fail(`no ${kind}`);
+
+const EVERYTHING = [
+  ...['--set', 'webhook.enabled=true', '--set', 'monitoring.podMonitors=true'],
+  ...['--set', 'networkPolicy.enabled=true', '--set', 'helper.kernelLog=true'],
+  ...['--set', 'helper.options.tap-snaplen=2048', '--set', 'webhook.options.limits=cpu=200m'],
+  ...['--set', 'commonLabels.team=web', '--set', 'helper.podAnnotations.a=b', '--set', 'fullnameOverride=rp'],
+];
+
+for (const [name, values] of [
+  ['as it is', []],
+  ['with everything', EVERYTHING],
+] as const) {
+  test(`the chart ${name} passes Helm's lint and fits the Kubernetes schemas`, { skip }, async () => {
+    run('lint', chart, ...values);
+    const manifests = render(...values);
+    for (const manifest of manifests) {
+      if (!manifest.apiVersion.startsWith('monitoring.')) assert.deepEqual(await problems(manifest), []);
+      for (const label of ['name', 'instance', 'component', 'part-of', 'version', 'managed-by']) {
+        assert.ok(manifest.metadata.labels?.[`app.kubernetes.io/${label}`], `${manifest.kind}: ${label}`);
+      }
+    }
+    assert.equal(manifests.length, name === 'as it is' ? 5 : 17);
+  });
+}
+
+test('the chart and kustomize run the helper alike', { skip }, () => {
+  const text = readFileSync(join(root, 'k8s/helper/daemonset.yaml'), 'utf8');
+  const bare = (manifest: Manifest): object => {
+    const { spec } = manifest.spec.template;
+    const [{ envFrom: _, ports: __, readinessProbe, livenessProbe, ...container }] = spec.containers as [
+      Container,
+    ];
+    return { ...spec, containers: [container], probes: [!!readinessProbe, !!livenessProbe] };
+  };
+  const [wanted] = parseAllDocuments(text).map((document) => document.toJS() as Manifest);
+  assert.deepEqual(bare(pick(render(), 'DaemonSet')), bare(wanted!));
+});
+
+test('what the chart gives to each command are options that it has', { skip }, () => {
+  const manifests = render(...EVERYTHING);
+  for (const kind of ['DaemonSet', 'Deployment']) {
+    const [{ args, env }] = pick(manifests, kind).spec.template.spec.containers as [Container];
+    const [name, ...argv] = args;
+    const command = COMMANDS.find((each) => each.name === name)!;
+    const variables = env.filter((each) => each.name.startsWith('REALPOD_'));
+    const known = Object.keys(command.options).map(environmentName);
+    for (const variable of variables) assert.ok(known.includes(variable.name), variable.name);
+    readOptions(command, argv, Object.fromEntries(variables.map((each) => [each.name, each.value])));
+  }
+});
+
+test('the webhook lets every pod through where it is away, and may touch its own objects alone', {
+  skip,
+}, () => {
+  const manifests = render(...EVERYTHING);
+  const configuration = pick(manifests, 'MutatingWebhookConfiguration');
+  const [webhook] = configuration.webhooks;
+  assert.equal(webhook?.failurePolicy, 'Ignore');
+  const [{ args }] = pick(manifests, 'Deployment').spec.template.spec.containers as [Container];
+  const options = readOptions(COMMAND.webhook, args.slice(1), {});
+  const { name, namespace } = webhook!.clientConfig.service;
+  assert.deepEqual([options.service, 'realpod'], [name, namespace]);
+  assert.equal(options.configuration, configuration.metadata.name);
+  const rules = manifests
+    .filter((each) => /Role$/.test(each.kind) && each.metadata.name.endsWith('webhook'))
+    .flatMap((each) => each.rules);
+  assert.deepEqual(
+    rules
+      .map(({ resources, resourceNames, verbs }) => `${resources} ${resourceNames ?? 'any'} ${verbs}`)
+      .sort(),
+    [
+      `mutatingwebhookconfigurations ${options.configuration} get,update`,
+      'secrets any create',
+      `secrets ${options.secret} get,update`,
+    ],
+  );
+});

@@ -7,6 +7,19 @@ case " $* " in
   " sidecar "*) ;;
   *) exec realpod "$@" ;;
 esac
+# The kernel ends a whole container that exceeds its memory (cgroup v2), and Node's own limit may be above that: keep V8's
+# below it, so that only the sidecar ends. Version 2 of cgroups, then version 1; without a limit there is nothing to do.
+cgroup=${REALPOD_CGROUP:-/sys/fs/cgroup}
+limit=$(cat "$cgroup/memory.max" 2>/dev/null || cat "$cgroup/memory/memory.limit_in_bytes" 2>/dev/null)
+case $limit in
+  *[!0-9]* | '' | ????????????*) ;;
+  *)
+    case "$NODE_OPTIONS" in
+      *max-old-space-size*) ;;
+      *) export NODE_OPTIONS="$NODE_OPTIONS --max-old-space-size=$((limit / 1048576 * 6 / 10))" ;;
+    esac
+    ;;
+esac
 child=
 stopping=
 failed=

@@ -408,6 +408,29 @@ test('the sidecar’s container waits from the second failure within a minute on
   assert.deepEqual(said, ['0 s', '3600 s']);
 });
 
+test('V8’s limit is below that of the container’s memory, with either version of cgroups', (context) => {
+  const here = folder(context);
+  writeFileSync(join(here, 'realpod'), '#!/bin/sh\necho "$NODE_OPTIONS"; exit 2\n');
+  chmodSync(join(here, 'realpod'), 0o755);
+  const cgroup = join(here, 'cgroup');
+  mkdirSync(join(cgroup, 'memory'), { recursive: true });
+  const options = (own: Record<string, string> = {}): string =>
+    spawnSync(join(root, 'k8s/stay-up.sh'), ['sidecar'], {
+      env: { PATH: `${here}:${process.env.PATH}`, REALPOD_CGROUP: cgroup, ...own },
+      encoding: 'utf8',
+    }).stdout.trim();
+  assert.equal(options(), '');
+  writeFileSync(join(cgroup, 'memory/memory.limit_in_bytes'), '9223372036854771712\n');
+  assert.equal(options(), '');
+  writeFileSync(join(cgroup, 'memory/memory.limit_in_bytes'), '268435456\n');
+  assert.equal(options(), '--max-old-space-size=153');
+  writeFileSync(join(cgroup, 'memory.max'), 'max\n');
+  assert.equal(options(), '');
+  writeFileSync(join(cgroup, 'memory.max'), '134217728\n');
+  assert.equal(options(), '--max-old-space-size=76');
+  assert.equal(options({ NODE_OPTIONS: '--max-old-space-size=9' }), '--max-old-space-size=9');
+});
+
 test('help, other commands and bad options end the container', (context) => {
   const here = folder(context);
   const program = join(here, 'realpod');

@@ -157,7 +157,7 @@ export function drawRound(seed: number, round: number, builds: readonly ('debian
     nginx,
     workers: chance.chance(0.25) ? 2 : 1,
     format,
-    style: chance.chance(0.9) ? 'annotate' : 'replace',
+    style: quiet && chance.chance(0.5) ? 'replace' : 'annotate',
     logParameters: chance.pick(['', '', '', '', 'buffer=32k flush=300ms', 'if=$lab_logged']),
     sourcePorts: chance.chance(0.08) ? 3000 : 0,
     places,

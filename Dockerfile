@@ -29,7 +29,12 @@ RUN npm uninstall --no-save --omit=dev --ignore-scripts --no-audit --no-fund @ku
     && sh trim-packages.sh node_modules \
     && node -e "for (const name of ['fastify', 'prom-client', 'yaml']) import(name).catch((error) => { console.error(error); process.exit(1); })"
 
-FROM ${NODE_IMAGE} AS runtime
+# Node, a shell and a few programs: no package manager, no compiler, no Perl.
+FROM ${NODE_IMAGE} AS root
+COPY k8s/minimal-root.sh /
+RUN sh /minimal-root.sh /root-file-system && ln -s /app/dist/cli.js /root-file-system/usr/local/bin/realpod
+
+FROM scratch AS runtime
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.vendor="realpod" \
@@ -38,11 +43,8 @@ LABEL org.opencontainers.image.vendor="realpod" \
       org.opencontainers.image.documentation="https://github.com/realpod/realpod/blob/main/README.md" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-ENV NODE_ENV=production
-# npm, yarn and corepack have no business in a running container.
-RUN rm -rf /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack \
-      /usr/local/bin/yarn /usr/local/bin/yarnpkg /opt/yarn-* /usr/local/include /usr/local/share/doc \
-    && ln -s /app/dist/cli.js /usr/local/bin/realpod
+ENV NODE_ENV=production PATH=/usr/local/bin:/usr/bin:/bin
+COPY --from=root /root-file-system /
 WORKDIR /app
 COPY package.json ./
 COPY demo ./demo

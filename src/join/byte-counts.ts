@@ -21,8 +21,8 @@ export function hasCounts(attempt: Attempt): boolean {
 }
 
 /** Whether an exchange that is a piece of the attempt's, or of another one's beside it, may have seemed over too early. */
-export function mayBeInPieces(sighting: TappedRequest, attempt: Attempt): boolean {
-  return sighting.received !== undefined && (!sighting.singleSegment || (attempt.bytesSent ?? 0) > ONE_WRITE);
+export function mayBeInPieces(tapped: TappedRequest, attempt: Attempt): boolean {
+  return tapped.received !== undefined && (!tapped.singleSegment || (attempt.bytesSent ?? 0) > ONE_WRITE);
 }
 
 /** Whether the attempt's request may be hidden in the exchange, behind the rest of another one. */
@@ -32,21 +32,21 @@ export function mayHold({ sent, received }: TappedRequest, { bytesSent, bytesRec
 }
 
 /** The exchange has exactly the line's counts. */
-export function countsAgree(sighting: TappedRequest, attempt: Attempt): boolean {
-  return sighting.sent === attempt.bytesSent && sighting.received === attempt.bytesReceived;
+export function countsAgree(tapped: TappedRequest, attempt: Attempt): boolean {
+  return tapped.sent === attempt.bytesSent && tapped.received === attempt.bytesReceived;
 }
 
 /**
  * Whether the counts leave it possible that the exchange is the attempt's, for an attempt that got an answer and a record
  * that is past its end: then the end of the answer has been seen, as it was pushed.
  */
-export function countsAllow(sighting: TappedRequest, attempt: Attempt): boolean {
-  const { sent, received, singleSegment, reset, first } = sighting;
+export function countsAllow(tapped: TappedRequest, attempt: Attempt): boolean {
+  const { sent, received, singleSegment, reset, first } = tapped;
   const { bytesSent, bytesReceived } = attempt;
   if (typeof bytesSent !== 'number' || typeof bytesReceived !== 'number' || received === undefined)
     return true;
   if (received === 0) return bytesReceived === 0;
-  if (countsAgree(sighting, attempt)) return true;
+  if (countsAgree(tapped, attempt)) return true;
   if (reset) return received >= bytesReceived && (sent === undefined || sent <= bytesSent);
   if (sent === undefined) return true;
   // A piece of it: the rest was answered before it was sent.

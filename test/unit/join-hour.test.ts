@@ -81,8 +81,8 @@ test('an hour of traffic leaves no more behind than ten minutes, and a download 
     feed({ kind: 'tick', t: now + 10 });
     take(now + 10);
     if ((now - T0 - 10) % 60_000 === 0) {
-      const { open, closed, sightings, services, backends } = index.sizes;
-      sizes.push(open + closed + sightings + services + backends + waiting.blocks);
+      const { open, closed, requests, services, backends } = index.sizes;
+      sizes.push(open + closed + requests + services + backends + waiting.blocks);
     }
   }
   const early = Math.max(...sizes.slice(10, 20));

@@ -81,7 +81,7 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
     'what',
     () => [
       ['connections', index.counters.forgottenConnections],
-      ['sightings', index.counters.forgottenSightings],
+      ['requests', index.counters.forgottenRequests],
       ['names', index.names.counters.dropped],
     ],
   );

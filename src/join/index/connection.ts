@@ -100,7 +100,7 @@ export interface TappedRequest extends FifoEntry<TappedRequest> {
   reset: boolean;
   /** No request came before it on its connection. */
   readonly first: boolean;
-  /** Next older sighting with the same id. */
+  /** Next older request with the same id. */
   older: TappedRequest | undefined;
   /** How many had this id up to this one; 0 if it is not found by its id. */
   repeats: number;

@@ -19,6 +19,7 @@ import {
   servedUntil,
   type TappedRequest,
 } from './connection.ts';
+import { ConnectionsByPort } from './connections-by-port.ts';
 import { CountedRequests } from './counted-requests.ts';
 import { FifoList } from './fifo-list.ts';
 import { LoggedOpens } from './logged-opens.ts';
@@ -53,7 +54,7 @@ export const DEFAULT_LIMITS: IndexLimits = {
  *
  * A connection is remembered while it is open, and its youngest request with it, however long that takes. What is
  * over is kept until its line has come, or until a limit is reached; then `connectionsKnownSince` and
- * `sightingsKnownSince` of its Service say from when on the memory is complete.
+ * `requestsKnownSince` of its Service say from when on the memory is complete.
  */
 export class FlowIndex {
   readonly coverage = new Coverage();
@@ -64,27 +65,27 @@ export class FlowIndex {
   readonly counted = new CountedRequests();
   readonly names: Names;
   /** `visited`: connections and requests that the rules have looked at, the measure of the join's cost. */
-  readonly counters = { records: 0, forgottenConnections: 0, forgottenSightings: 0, visited: 0 };
+  readonly counters = { records: 0, forgottenConnections: 0, forgottenRequests: 0, visited: 0 };
   readonly #limits: IndexLimits;
   readonly #services: Services;
   readonly #backends = new Map<string, Backend>();
   readonly #open = new FifoList<Connection>();
-  readonly #byPort = new Map<number, Connection[]>();
+  readonly #byPort = new ConnectionsByPort();
   readonly #closed = new FifoList<Connection>();
-  readonly #sightings: RequestTable;
+  readonly #requests: RequestTable;
 
   constructor(limits: IndexLimits = DEFAULT_LIMITS) {
     this.#limits = limits;
     this.#services = new Services(limits.services);
-    this.#sightings = new RequestTable(limits, this.counters);
+    this.#requests = new RequestTable(limits, this.counters);
     this.names = new Names();
   }
 
-  get sizes(): { open: number; closed: number; sightings: number; services: number; backends: number } {
+  get sizes(): { open: number; closed: number; requests: number; services: number; backends: number } {
     return {
       open: this.#open.size,
       closed: this.#closed.size,
-      sightings: this.#sightings.size,
+      requests: this.#requests.size,
       services: this.#services.size,
       backends: this.#backends.size,
     };
@@ -137,19 +138,19 @@ export class FlowIndex {
     return this.#services.knownSince;
   }
 
-  /** The youngest sighting with this id; the others hang on `older`. */
+  /** The youngest request with this id; the others hang on `older`. */
   requestsWithId(id: string): TappedRequest | undefined {
-    return this.#sightings.youngest(id);
+    return this.#requests.youngest(id);
   }
 
   /** Every remembered connection from this source port, oldest first. */
   onPort(sport: number): readonly Connection[] {
-    return this.#byPort.get(sport) ?? [];
+    return this.#byPort.on(sport);
   }
 
-  /** These sightings have found their line: they need not be kept for another. */
+  /** These requests have found their line: they need not be kept for another. */
   markMatched(used: readonly TappedRequest[]): void {
-    this.#sightings.markMatched(used);
+    this.#requests.markMatched(used);
   }
 
   /**
@@ -165,17 +166,17 @@ export class FlowIndex {
       trust.onClockRollback(t);
       for (const connection of open) clampTimesTo(connection, t);
       for (const connection of closed) clampTimesTo(connection, t);
-      for (const sighting of requests) {
-        sighting.from = -Infinity;
-        sighting.to = t;
-        if (sighting.endedBy !== Infinity) sighting.endedBy = t;
+      for (const tapped of requests) {
+        tapped.from = -Infinity;
+        tapped.to = t;
+        if (tapped.endedBy !== Infinity) tapped.endedBy = t;
       }
     }
   }
 
   #opened(record: OpenRecord): void {
     const service = this.#services.of(record.vip, record.vport);
-    const previous = this.#youngest(record, service);
+    const previous = this.#byPort.youngest(record, service, this.#services.unknown);
     if (previous && previous.closeTo === Infinity) {
       if (record.preexisting && previous.backend.ip === record.ip && previous.backend.port === record.port)
         return;
@@ -194,9 +195,7 @@ export class FlowIndex {
     this.#open.add(connection);
     service.open.add(connection);
     service.connectionsWithoutRequest.add(connection);
-    const samePort = this.#byPort.get(record.sport);
-    if (samePort) samePort.push(connection);
-    else this.#byPort.set(record.sport, [connection]);
+    this.#byPort.add(connection);
     service.backends.set(connection.backend, (service.backends.get(connection.backend) ?? 0) + 1);
     if (this.#open.size + this.#closed.size > this.#limits.connections) this.#forgetOldestConnection();
     return connection;
@@ -205,7 +204,7 @@ export class FlowIndex {
   #closedBy(record: CloseRecord): void {
     const service = this.#services.of(record.vip, record.vport);
     for (const group of service === this.#services.unknown ? [service] : [service, this.#services.unknown]) {
-      const connection = this.#youngest(record, group);
+      const connection = this.#byPort.youngest(record, group, this.#services.unknown);
       if (connection && connection.closeTo === Infinity) this.#end(connection, record.t);
     }
   }
@@ -217,8 +216,8 @@ export class FlowIndex {
     service.open.delete(connection);
     service.closed.push(connection);
     this.#closed.add(connection);
-    if (latest) this.#sightings.end(latest);
-    if (connection.midStream) this.#sightings.end(connection.midStream);
+    if (latest) this.#requests.end(latest);
+    if (connection.midStream) this.#requests.end(connection.midStream);
   }
 
   /** A new beginning of the conntrack record: what is still open comes again as `preexisting`. */
@@ -249,37 +248,37 @@ export class FlowIndex {
       this.#within(connection, record);
       return;
     }
-    const sighting = newTappedRequest(connection, record, this.coverage.watermark);
-    if (sighting.idBeforeHost) service.idsBeforeHost = true;
-    if (sighting.id !== undefined) service.carriesIds = true;
+    const tapped = newTappedRequest(connection, record, this.coverage.watermark);
+    if (tapped.idBeforeHost) service.idsBeforeHost = true;
+    if (tapped.id !== undefined) service.carriesIds = true;
     const bare = record.id === undefined && !record.cut && record.received === undefined;
     if (bare) service.lastWithoutIdAt = record.t;
     const { latest, midStream } = connection;
-    connection.latest = sighting;
+    connection.latest = tapped;
     if (midStream) {
       midStream.endedBy = record.t;
       connection.midStream = undefined;
-      this.#sightings.end(midStream);
+      this.#requests.end(midStream);
     }
     if (latest) {
       latest.endedBy = record.t;
-      this.#sightings.end(latest);
+      this.#requests.end(latest);
     } else {
       service.connectionsWithoutRequest.delete(connection);
     }
-    if (record.received !== undefined) this.counted.add(sighting, latest, this.coverage.watermark);
-    this.#sightings.add(sighting);
-    if (connection.closeTo !== Infinity) this.#sightings.end(sighting);
+    if (record.received !== undefined) this.counted.add(tapped, latest, this.coverage.watermark);
+    this.#requests.add(tapped);
+    if (connection.closeTo !== Infinity) this.#requests.end(tapped);
   }
 
   /** The connection that a packet belongs to. One that is not known is added. */
   #connectionOf(record: RequestRecord | UnreadableRecord): { connection: Connection; service: Service } {
     let service = this.#services.of(record.vip, record.vport);
-    let connection = this.#youngest(record, service);
+    let connection = this.#byPort.youngest(record, service, this.#services.unknown);
     if (connection && (connection.backend.ip !== record.ip || connection.backend.port !== record.port)) {
       // The packet belongs to another connection, whose VIP is not known.
       service = this.#services.unknown;
-      connection = this.#youngest(record, service);
+      connection = this.#byPort.youngest(record, service, this.#services.unknown);
     }
     // Sources are read one after the other: the end of a short connection may come before the request that was on it.
     if (!connection || connection.closeTo < this.coverage.watermark) {
@@ -289,7 +288,7 @@ export class FlowIndex {
   }
 
   /**
-   * One sighting for all such packets between two requests, as there can be one for each packet of an upload. It takes
+   * One request for all such packets between two requests, as there can be one for each packet of an upload. It takes
    * the place of the one before it, as lists are by `to`.
    */
   #within(connection: Connection, record: RequestRecord): void {
@@ -297,12 +296,12 @@ export class FlowIndex {
     const within = newTappedRequest(connection, record, this.coverage.watermark);
     if (before && !before.forgotten) {
       within.from = before.from;
-      this.#sightings.forget(before);
+      this.#requests.forget(before);
     }
     connection.midStream = within;
     service.requests.push(within);
     service.requestsWithoutId.push(within);
-    if (connection.closeTo !== Infinity) this.#sightings.end(within);
+    if (connection.closeTo !== Infinity) this.#requests.end(within);
   }
 
   #unreadable(record: UnreadableRecord): void {
@@ -356,8 +355,8 @@ export class FlowIndex {
         service.withoutRequestKnownSince = Infinity;
       } else {
         service.requestsKnownSince = Infinity;
-        this.#sightings.forget(latest);
-        if (midStream) this.#sightings.forget(midStream);
+        this.#requests.forget(latest);
+        if (midStream) this.#requests.forget(midStream);
       }
       service.open.delete(connection);
       this.#open.delete(connection);
@@ -366,43 +365,24 @@ export class FlowIndex {
   }
 
   #release(connection: Connection): void {
-    const { service, backend, sport } = connection;
+    const { service, backend } = connection;
     if (service.forgottenBackend === undefined) service.forgottenBackend = backend;
     else if (service.forgottenBackend !== backend) service.forgottenBackend = null;
     service.connectionsWithoutRequest.delete(connection);
     this.counted.forget(connection);
     if (service.unreadable.delete(connection))
       service.unreadableKnownSince = Math.max(service.unreadableKnownSince, servedUntil(connection));
-    const samePort = this.#byPort.get(sport) ?? [];
-    if (samePort.length <= 1) this.#byPort.delete(sport);
-    else samePort.splice(samePort.indexOf(connection), 1);
+    this.#byPort.remove(connection);
     const left = (service.backends.get(backend) ?? 1) - 1;
     if (left > 0) service.backends.set(backend, left);
     else service.backends.delete(backend);
-  }
-
-  /** The youngest remembered connection of the record's tuple, open or closed. Few share a source port. */
-  #youngest(
-    flow: OpenRecord | CloseRecord | RequestRecord | UnreadableRecord,
-    service: Service,
-  ): Connection | undefined {
-    const samePort = this.#byPort.get(flow.sport);
-    if (!samePort) return undefined;
-    for (let i = samePort.length - 1; i >= 0; i--) {
-      const connection = samePort[i]!;
-      if (connection.service !== service || connection.src !== flow.src) continue;
-      const { backend } = connection;
-      if (service !== this.#services.unknown || (backend.ip === flow.ip && backend.port === flow.port))
-        return connection;
-    }
-    return undefined;
   }
 
   #backend(ip: string, port: number): Backend {
     const key = `${ip} ${port}`;
     let backend = this.#backends.get(key);
     if (!backend) {
-      // Identity is only needed among remembered connections; a rare full sweep keeps the table small.
+      // Identity is only needed among remembered connections; clearing it now and then keeps the table small.
       if (this.#backends.size >= this.#limits.connections) this.#backends.clear();
       backend = { ip, port };
       this.#backends.set(key, backend);

@@ -1,7 +1,7 @@
 import { servedUntil, type TappedRequest } from './connection.ts';
 import { FifoList } from './fifo-list.ts';
 
-/** Sightings of one id that are told apart. More may be any line's that has this id. */
+/** Requests of one id that are told apart. More may be any line's that has this id. */
 const MAX_REPEATS = 64;
 
 /**
@@ -11,14 +11,14 @@ const MAX_REPEATS = 64;
  */
 export class RequestTable {
   readonly #limits: { requests: number; matchedRequests: number };
-  readonly #counters: { forgottenSightings: number };
+  readonly #counters: { forgottenRequests: number };
   readonly #byId = new Map<string, TappedRequest>();
   readonly #ended = new FifoList<TappedRequest>();
   readonly #used = new FifoList<TappedRequest>();
 
   constructor(
     limits: { requests: number; matchedRequests: number },
-    counters: { forgottenSightings: number },
+    counters: { forgottenRequests: number },
   ) {
     this.#limits = limits;
     this.#counters = counters;
@@ -33,56 +33,56 @@ export class RequestTable {
     return this.#byId.get(id);
   }
 
-  add(sighting: TappedRequest): void {
-    const { id } = sighting;
-    const { service } = sighting.connection;
-    service.requests.push(sighting);
+  add(tapped: TappedRequest): void {
+    const { id } = tapped;
+    const { service } = tapped.connection;
+    service.requests.push(tapped);
     if (id === undefined) {
-      service.requestsWithoutId.push(sighting);
+      service.requestsWithoutId.push(tapped);
       return;
     }
     const older = this.#byId.get(id);
     if (older && older.repeats >= MAX_REPEATS) {
       const repeated = service.requestsWithRepeatedId.get(id);
-      if (repeated) repeated.push(sighting);
-      else service.requestsWithRepeatedId.set(id, [sighting]);
+      if (repeated) repeated.push(tapped);
+      else service.requestsWithRepeatedId.set(id, [tapped]);
       return;
     }
-    sighting.older = older;
-    sighting.repeats = older ? older.repeats + 1 : 1;
-    this.#byId.set(id, sighting);
+    tapped.older = older;
+    tapped.repeats = older ? older.repeats + 1 : 1;
+    this.#byId.set(id, tapped);
   }
 
   /** These have found their line. */
   markMatched(used: readonly TappedRequest[]): void {
-    for (const sighting of used) {
-      sighting.matched = true;
-      if (this.#ended.delete(sighting)) this.#endUsed(sighting);
+    for (const tapped of used) {
+      tapped.matched = true;
+      if (this.#ended.delete(tapped)) this.#endUsed(tapped);
     }
   }
 
   /** Its connection has gone on, or is closed. */
-  end(sighting: TappedRequest): void {
-    if (sighting.ended) return;
-    sighting.ended = true;
-    if (sighting.matched) {
-      this.#endUsed(sighting);
+  end(tapped: TappedRequest): void {
+    if (tapped.ended) return;
+    tapped.ended = true;
+    if (tapped.matched) {
+      this.#endUsed(tapped);
       return;
     }
-    this.#ended.add(sighting);
+    this.#ended.add(tapped);
     if (this.#ended.size <= this.#limits.requests) return;
     const oldest = this.#ended.oldest!;
     const { service } = oldest.connection;
     const until = Math.min(oldest.endedBy, servedUntil(oldest.connection));
     service.requestsKnownSince = Math.max(service.requestsKnownSince, until);
-    this.#counters.forgottenSightings++;
+    this.#counters.forgottenRequests++;
     this.forget(oldest);
   }
 
-  forget(sighting: TappedRequest): void {
-    sighting.forgotten = true;
-    sighting.order?.delete(sighting);
-    const { service } = sighting.connection;
+  forget(tapped: TappedRequest): void {
+    tapped.forgotten = true;
+    tapped.order?.delete(tapped);
+    const { service } = tapped.connection;
     service.forgottenRequests++;
     if (service.forgottenRequests > 64 && service.forgottenRequests * 2 > service.requests.length) {
       service.requests = service.requests.filter((s) => !s.forgotten);
@@ -94,23 +94,23 @@ export class RequestTable {
       }
       service.forgottenRequests = 0;
     }
-    if (sighting.id === undefined || sighting.repeats === 0) return;
-    const youngest = this.#byId.get(sighting.id);
-    if (youngest === sighting) {
-      if (sighting.older) this.#byId.set(sighting.id, sighting.older);
-      else this.#byId.delete(sighting.id);
+    if (tapped.id === undefined || tapped.repeats === 0) return;
+    const youngest = this.#byId.get(tapped.id);
+    if (youngest === tapped) {
+      if (tapped.older) this.#byId.set(tapped.id, tapped.older);
+      else this.#byId.delete(tapped.id);
       return;
     }
     for (let s = youngest; s; s = s.older) {
-      if (s.older === sighting) {
-        s.older = sighting.older;
+      if (s.older === tapped) {
+        s.older = tapped.older;
         return;
       }
     }
   }
 
-  #endUsed(sighting: TappedRequest): void {
-    this.#used.add(sighting);
+  #endUsed(tapped: TappedRequest): void {
+    this.#used.add(tapped);
     if (this.#used.size > this.#limits.matchedRequests) this.forget(this.#used.oldest!);
   }
 }

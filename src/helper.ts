@@ -1,4 +1,5 @@
 import { CaptureError } from './capture/error.ts';
+import { loadLibc } from './capture/netlink/libc.ts';
 import { inCluster, openApi, opening } from './cluster/api.ts';
 import { createAuthorizer } from './cluster/authorize.ts';
 import { createNames } from './cluster/names.ts';
@@ -24,8 +25,11 @@ export async function runHelper(options: HelperOptions): Promise<number> {
     const { feed, capture } = unstarted;
     const { joined, found } = joinCluster(options, feed, log);
     cluster = joined;
+    app = createHelperApp(unstarted, cluster, log);
     const { host, port } = options.listen;
-    // In a cluster the new helper of a node starts while the old one still runs: it takes over within milliseconds.
+    // In a cluster the new helper of a node starts while the old one still runs. All that can be loaded is, so that it takes
+    // over within milliseconds: what passes meanwhile nobody sees.
+    await loadLibc();
     const ended = inCluster()
       ? await Promise.race([untilFree(host, port, log), stopped, found.then(never)])
       : undefined;
@@ -33,7 +37,6 @@ export async function runHelper(options: HelperOptions): Promise<number> {
     captured = unstarted;
     await start();
     feed.connect(capture, cluster.names);
-    app = createHelperApp(captured, cluster, log);
     log('info', `serving the feed on port ${await listen(app, host, port)}`);
     log('info', `received ${await Promise.race([stopped, found.then(never)])}: ending`);
     return 0;

@@ -106,6 +106,8 @@ class Puller implements FeedSource {
   #cursor: number | undefined;
   #instance: string | undefined;
   readonly #points = new ResumePoints();
+  /** Since when there is no feed, ms of the monotonic clock. */
+  #lostAt: number | undefined;
   /** Until when the feed is expected back, ms of the monotonic clock. */
   #returnsBy = -Infinity;
   #backoff = MIN_BACKOFF_MS;
@@ -242,7 +244,12 @@ class Puller implements FeedSource {
     if (this.#instance !== undefined && instance !== this.#instance) this.#cursor = undefined;
     this.#instance = typeof instance === 'string' ? instance : undefined;
     this.#points.connected(this.#instance);
-    this.#notice('info', `reading the feed of ${this.#options.url.origin}`);
+    const away =
+      this.#lostAt === undefined
+        ? ''
+        : ` again after ${((performance.now() - this.#lostAt) / 1000).toFixed(1)} s`;
+    this.#lostAt = undefined;
+    this.#notice('info', `reading the feed of ${this.#options.url.origin}${away}`);
     const decoder = new RecordDecoder();
     const begunAt = this.#options.clock();
     this.#watch(response);
@@ -354,6 +361,7 @@ class Puller implements FeedSource {
   #ended(why: string): void {
     if (this.#steady) this.#returnsBy = performance.now() + RETURN_MS;
     this.#steady = false;
+    if (this.stats.connected) this.#lostAt = performance.now();
     this.stats.connected = false;
     clearTimeout(this.#watchdog);
     if (this.#stopped) return;

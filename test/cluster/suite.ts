@@ -6,6 +6,7 @@
  * REALPOD_CLUSTER_LOAD     a command that brings both images onto every node, such as `kind load docker-image …`
  * REALPOD_CLUSTER_API      a command that takes `stop`, `start`, `hang` or `continue` for the API server; without it those
  *                          two events are left out, and the table says so
+ * REALPOD_CLUSTER_KEEP     a file for all logs, to be judged again
  * REALPOD_CLUSTER_RESULTS  `write`: the table goes into docs/results/cluster.md
  */
 import { writeFileSync } from 'node:fs';
@@ -177,13 +178,17 @@ async function main(): Promise<number> {
   logs.stop();
   endFollowing();
   await running;
+  const keep = process.env.REALPOD_CLUSTER_KEEP;
+  if (keep !== undefined)
+    writeFileSync(keep, JSON.stringify({ spans, client: logs.client, pods: [...logs.pods] }));
   const truth = truthOf(logs.client);
   const lines: Judged[] = [];
   const sums = { lost: 0, repeated: 0, changed: 0 };
   for (const [pod, both] of logs.pods) {
     for (const line of both.realpod) {
       const judged = judge(pod, line, truth);
-      if (judged) lines.push(judged);
+      // What an earlier run sent to the same pods has other numbers.
+      if (judged && judged.at >= spans[0]!.from) lines.push(judged);
     }
     const found = compare(both);
     for (const key of ['lost', 'repeated', 'changed'] as const) sums[key] += found[key];

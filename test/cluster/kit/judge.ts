@@ -13,7 +13,8 @@ export interface Judged {
   named: boolean;
   /** The line names another pod or address than the one that answered. */
   wrong: boolean;
-  reason: string;
+  /** Of the last attempt, or `-:` and the reason. */
+  evidence: string;
 }
 
 export interface Totals {
@@ -67,15 +68,20 @@ const ADDRESS = /(" \d{3}) .+? (\d+ ")/;
 export function judge(nginx: string, line: string, truth: Truth): Judged | undefined {
   const match = LINE.exec(line);
   if (!match) return undefined;
-  const [, kind = '', number, addresses = '', seconds, statuses = '', pod, evidence] = match;
+  const [, kind = '', number, addresses = '', seconds, statuses, pods, evidences] = match;
   const told = truth.get(Number(number));
-  const address = addresses.split(', ').at(-1)!;
-  const answered = statuses.split(', ').at(-1) === '200';
+  // Lists of attempts: the last one answered.
+  const last = (list: string | undefined, by: string): string => list?.split(by).at(-1) ?? '';
+  const address = last(addresses, ', ');
+  const evidence = last(evidences, ',');
+  const pod = last(pods, ',');
+  const answered = last(statuses, ', ') === '200';
+  const resolved = evidence !== '' && !evidence.startsWith('-');
   const direct = told !== undefined && address === told.address;
-  const named = evidence !== undefined || direct;
-  const other = pod?.includes('/') === true && told !== undefined && pod.split('/')[1] !== told.pod;
-  const wrong = evidence !== undefined && told !== undefined && (address !== told.address || other);
-  return { nginx, at: Number(seconds) * 1000, kind, answered, named, wrong, reason: evidence ?? '' };
+  const other = pod.includes('/') && told !== undefined && pod.split('/')[1] !== told.pod;
+  const named = resolved || direct;
+  const wrong = told !== undefined && ((resolved && address !== told.address) || (named && other));
+  return { nginx, at: Number(seconds) * 1000, kind, answered, named, wrong, evidence };
 }
 
 export function totals(lines: readonly Judged[]): Totals {

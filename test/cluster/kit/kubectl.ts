@@ -27,7 +27,7 @@ export function follow(pod: string, container: string, onLine: (line: string) =>
   const [program, ...first] = KUBECTL;
   const args = [...first, '-n', NAMESPACE, 'logs', '-f', pod, '-c', container];
   return new Promise((resolve) => {
-    const child = spawn(program!, args, { stdio: ['ignore', 'pipe', 'ignore'] });
+    const child = spawn(program!, args, { stdio: ['ignore', 'pipe', 'ignore'], detached: true });
     following.add(child.pid!);
     let rest = '';
     child.stdout.setEncoding('utf8');
@@ -45,9 +45,9 @@ export function follow(pod: string, container: string, onLine: (line: string) =>
 
 const following = new Set<number>();
 
-/** Ends every stream that `follow` started. */
+/** Ends every stream that `follow` started, each a process group of its own. */
 export function endFollowing(): void {
-  for (const pid of following) process.kill(pid);
+  for (const pid of following) process.kill(-pid);
 }
 
 /** Runs a shell command that the environment gives, such as one that stops the API server. */

@@ -1,8 +1,16 @@
 // Sends RATE requests a second to URL, each on a connection of its own, and prints what answered: number, status, answer.
+import { promises as dns } from 'node:dns';
 import http from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
 
 const [, , url, rate] = process.argv;
 const KINDS = ['', 'headless', 'external', 'affinity', 'local', 'twin', 'named', 'host'];
+const { hostname } = new URL(url);
+// The Service's address does not change: one look-up, and no request that fails for the name's sake.
+let address;
+while (address === undefined) {
+  address = (await dns.lookup(hostname).catch(() => delay(500)))?.address;
+}
 let sent = 0;
 let begun = performance.now();
 setInterval(() => {
@@ -16,17 +24,20 @@ setInterval(() => {
 function ask(n) {
   const kind = n % 97 === 0 ? 'none' : n % 2 ? '' : KINDS[(n / 2) % KINDS.length];
   const path = kind === '' ? `/r/${n}` : `/${kind}/${n}`;
-  const request = http.get(url + path, { agent: false, timeout: 10_000 }, (response) => {
-    let text = '';
-    response.setEncoding('utf8');
-    response.on('data', (piece) => {
-      text += piece;
-    });
-    response.on('end', () =>
-      console.log(`${n} ${response.statusCode} ${response.statusCode === 200 ? text.trim() : '-'}`),
-    );
-    response.on('error', () => console.log(`${n} 0 -`));
-  });
+  const request = http.get(
+    { host: address, path, agent: false, timeout: 10_000, headers: { host: hostname } },
+    (response) => {
+      let text = '';
+      response.setEncoding('utf8');
+      response.on('data', (piece) => {
+        text += piece;
+      });
+      response.on('end', () =>
+        console.log(`${n} ${response.statusCode} ${response.statusCode === 200 ? text.trim() : '-'}`),
+      );
+      response.on('error', () => console.log(`${n} 0 -`));
+    },
+  );
   request.on('timeout', () => request.destroy());
-  request.on('error', () => console.log(`${n} 0 -`));
+  request.on('error', ({ code }) => console.log(`${n} 0 - ${code}`));
 }

@@ -10,7 +10,8 @@ export * from './sink-options.ts';
 /** Lines written to stdout after the last checkpoint come again after a SIGKILL: at most those of this long. */
 const CHECKPOINT_EVERY_MS = 200;
 /** Some file systems replace a file only when its bytes are on the disk: checkpoints take at most this share of the time. */
-const CHECKPOINT_SHARE = 1 / 50;
+const CHECKPOINT_SHARE = 1 / 10;
+const CHECKPOINT_AT_LEAST_EVERY_MS = 1_000;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5000;
 const FULL_PIPE_MS = 5;
@@ -245,7 +246,8 @@ export class Sink {
       if (!this.#closing) this.#timer = setTimeout(() => this.checkpoint(), LAST_RETRY_MS);
       return code ?? 'unknown error';
     }
-    this.#everyMs = Math.max(CHECKPOINT_EVERY_MS, (performance.now() - begun) / CHECKPOINT_SHARE);
+    const rarely = (performance.now() - begun) / CHECKPOINT_SHARE;
+    this.#everyMs = Math.min(Math.max(CHECKPOINT_EVERY_MS, rarely), CHECKPOINT_AT_LEAST_EVERY_MS);
     this.#dirty = false;
     this.stats.checkpoints++;
     this.#options.onCheckpoint?.(source);

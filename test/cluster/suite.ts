@@ -6,15 +6,15 @@
  * REALPOD_CLUSTER_LOAD     a command that brings both images onto every node, such as `kind load docker-image …`
  * REALPOD_CLUSTER_API      a command that takes `stop`, `start`, `hang` or `continue` for the API server; without it those
  *                          two events are left out, and the table says so
- * REALPOD_CLUSTER_KEEP     a file for all logs, to be judged again
+ * REALPOD_CLUSTER_KEEP     a file for all logs; REALPOD_CLUSTER_JUDGE: such a file, judged again without a cluster
  * REALPOD_CLUSTER_RESULTS  `write`: the table goes into docs/results/cluster.md
  */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { compare, type Judged, judge, type Totals, totals, truthOf } from './kit/judge.ts';
 import { endFollowing, inNamespace, kubectl, shell } from './kit/kubectl.ts';
-import { Logs } from './kit/logs.ts';
+import { Logs, type PodLogs } from './kit/logs.ts';
 
 const MANIFESTS = fileURLToPath(new URL('manifests', import.meta.url));
 const RESULTS = fileURLToPath(new URL('../../docs/results/cluster.md', import.meta.url));
@@ -149,7 +149,18 @@ interface Row extends Totals {
   goalMs: number | undefined;
 }
 
-async function main(): Promise<number> {
+/** All that was seen of one run. */
+interface Run {
+  version: string;
+  nodes: number;
+  spans: { name: string; goalMs?: number | undefined; from: number; to: number }[];
+  /** Events that failed by themselves. */
+  broken: string[];
+  client: string[];
+  pods: [name: string, logs: PodLogs][];
+}
+
+async function live(): Promise<Run> {
   const version = JSON.parse(await kubectl('version', '-o', 'json')) as {
     serverVersion: { gitVersion: string };
   };
@@ -159,14 +170,15 @@ async function main(): Promise<number> {
   const logs = new Logs();
   const running = logs.run();
   await delay(5_000);
-  const spans: { name: string; goalMs: number | undefined; from: number; to: number }[] = [];
+  const spans: Run['spans'] = [];
+  const broken: string[] = [];
   for (const { name, goalMs, run } of EVENTS) {
     const from = Date.now();
     try {
       await run();
     } catch (error) {
       console.log(`${name}: ${(error as Error).message}`);
-      process.exitCode = 1;
+      broken.push(name);
     }
     await delay(2_000);
     spans.push({ name, goalMs, from, to: Date.now() });
@@ -178,13 +190,19 @@ async function main(): Promise<number> {
   logs.stop();
   endFollowing();
   await running;
-  const keep = process.env.REALPOD_CLUSTER_KEEP;
-  if (keep !== undefined)
-    writeFileSync(keep, JSON.stringify({ spans, client: logs.client, pods: [...logs.pods] }));
-  const truth = truthOf(logs.client);
+  const { gitVersion } = version.serverVersion;
+  return { version: gitVersion, nodes, spans, broken, client: logs.client, pods: [...logs.pods] };
+}
+
+async function main(): Promise<number> {
+  const { REALPOD_CLUSTER_KEEP: keep, REALPOD_CLUSTER_JUDGE: kept } = process.env;
+  const run = kept === undefined ? await live() : (JSON.parse(readFileSync(kept, 'utf8')) as Run);
+  if (keep !== undefined) writeFileSync(keep, JSON.stringify(run));
+  const { spans } = run;
+  const truth = truthOf(run.client);
   const lines: Judged[] = [];
   const sums = { lost: 0, repeated: 0, changed: 0 };
-  for (const [pod, both] of logs.pods) {
+  for (const [pod, both] of run.pods) {
     for (const line of both.realpod) {
       const judged = judge(pod, line, truth);
       // What an earlier run sent to the same pods has other numbers.
@@ -195,7 +213,7 @@ async function main(): Promise<number> {
   }
   const rows: Row[] = spans.map(({ name, goalMs, from, to }) => ({
     name,
-    goalMs,
+    goalMs: goalMs ?? undefined,
     ...totals(lines.filter(({ at }) => at >= from && at < to)),
   }));
   const kinds: Row[] = [...new Set(lines.map(({ kind }) => kind))].sort().map((kind) => ({
@@ -203,20 +221,20 @@ async function main(): Promise<number> {
     goalMs: undefined,
     ...totals(lines.filter((line) => line.kind === kind)),
   }));
-  const text = report(version.serverVersion.gitVersion, nodes, rows, kinds, sums, truth.size);
+  const text = report(run, rows, kinds, sums, truth.size);
   console.log(text);
   if (process.env.REALPOD_CLUSTER_RESULTS === 'write') writeFileSync(RESULTS, text);
   const failed =
     sums.lost > 0 ||
     sums.changed > 0 ||
     truth.size === 0 ||
+    run.broken.length > 0 ||
     rows.some(({ wrong, unnamedMs, goalMs }) => wrong > 0 || (goalMs !== undefined && unnamedMs > goalMs));
   return failed ? 1 : 0;
 }
 
 function report(
-  version: string,
-  nodes: number,
+  { version, nodes, spans }: Run,
   rows: readonly Row[],
   kinds: readonly Row[],
   { lost, repeated, changed }: { lost: number; repeated: number; changed: number },
@@ -236,16 +254,16 @@ client that sends 200 requests a second, each on a new connection. ${truths} ans
 line of the sidecars is compared with that, and with nginx's second log (its stdout).
 
 Lines lost: **${lost}**, changed elsewhere than in the address: **${changed}**, written twice (after a SIGKILL, on stdout):
-${repeated}. "Answered": the pod's status is 200, so there is a pod to name. "Longest without a pod": from the first such
+${repeated}. "Answered": a pod answered with 200, and nginx logged the Service's address, so there is a pod to name. "Longest without a pod": from the first such
 line that was left alone to the next one that was not, in one nginx pod.
 
 ${head}
 ${rows.map(row).join('\n')}
-${API === undefined ? '\nThe API server was left alone.\n' : ''}
+${spans.some(({ name }) => name.startsWith('API')) ? '' : '\nThe API server was left alone.\n'}
 ## By the Service's kind
 
 \`r\`: ClusterIP, half of the requests. \`local\`: \`internalTrafficPolicy: Local\`. \`host\`: hostNetwork pods on every node.
-\`none\`: no pod behind it, nginx answers 502. \`headless\`: nginx dials pods itself, which counts as named.
+\`none\`: no pod behind it, nginx answers 502. \`headless\`: nginx dials pods itself, so there is nothing to name.
 
 ${head}
 ${kinds.map(row).join('\n')}

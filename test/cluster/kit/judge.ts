@@ -8,7 +8,7 @@ export interface Judged {
   nginx: string;
   at: number;
   kind: string;
-  /** The pod answered with 200, so there is one to name. */
+  /** A pod answered with 200 and nginx logged another address than the pod's own: there is one to name. */
   answered: boolean;
   named: boolean;
   /** The line names another pod or address than the one that answered. */
@@ -75,13 +75,12 @@ export function judge(nginx: string, line: string, truth: Truth): Judged | undef
   const address = last(addresses, ', ');
   const evidence = last(evidences, ',');
   const pod = last(pods, ',');
-  const answered = last(statuses, ', ') === '200';
   const resolved = evidence !== '' && !evidence.startsWith('-');
-  const direct = told !== undefined && address === told.address;
+  // What nginx dialled itself (a headless Service) needs no name, and would hide a stretch without.
+  const answered = last(statuses, ', ') === '200' && evidence !== '-:direct';
   const other = pod.includes('/') && told !== undefined && pod.split('/')[1] !== told.pod;
-  const named = resolved || direct;
-  const wrong = told !== undefined && ((resolved && address !== told.address) || (named && other));
-  return { nginx, at: Number(seconds) * 1000, kind, answered, named, wrong, evidence };
+  const wrong = told !== undefined && ((resolved && address !== told.address) || other);
+  return { nginx, at: Number(seconds) * 1000, kind, answered, named: resolved, wrong, evidence };
 }
 
 export function totals(lines: readonly Judged[]): Totals {

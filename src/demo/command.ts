@@ -76,10 +76,7 @@ async function replay(folder: string, options: DemoOptions, stop: AbortSignal): 
     const line = format.parse(bytes, start, end);
     return typeof line === 'string' ? undefined : line.endMs;
   });
-  // Played faster than it was recorded, it has to begin in the past: no record may come before its own time.
-  const begin = startOf(recorded.records);
-  const hurried = (endOf(recorded) - begin) * (1 - 1 / speed);
-  const recording = movedInTime(recorded, Date.now() - hurried - begin);
+  const recording = movedInTime(recorded, Date.now() - startOf(recorded.records), 0, speed);
   const feed = new Feed(Date.now);
   const capture = new ReplayedCapture(recording.records, feed);
   const names = new RecordedNames(recording.records);
@@ -120,7 +117,7 @@ async function replay(folder: string, options: DemoOptions, stop: AbortSignal): 
     say('');
     await until(() => feed.stats.readers > 0 || stop.aborted);
     const stage = { recorded, recording, capture, paths, stop };
-    const enriched = await play(stage, speed, say);
+    const enriched = await play(stage, say);
     if (stop.aborted) return 0;
     const result = resultOf(recording, expectedLines(recording), enriched);
     say(`${resultText(result)}\n`);
@@ -141,16 +138,14 @@ async function replay(folder: string, options: DemoOptions, stop: AbortSignal): 
   }
 }
 
-/** Plays the recording once at `speed` and shows some lines as they come out. Resolves with the enriched lines. */
+/** Plays the recording once and shows some lines as they come out. Resolves with the enriched lines. */
 async function play(
   { recording, capture, paths, stop }: Stage,
-  speed: number,
   say: (text: string) => void,
 ): Promise<string[]> {
-  const { lines, records } = recording;
+  const { lines } = recording;
   const look = lookOf(process.stdout, process.env);
   const stride = Math.max(1, Math.floor(lines.length / SHOWN_LINES));
-  const begin = startOf(records);
   const begun = performance.now();
   let playedAt = Infinity;
   let written = 0;
@@ -158,9 +153,11 @@ async function play(
   for (let shown = 0; !stop.aborted && enriched.length < lines.length; ) {
     const elapsed = performance.now() - begun;
     if (elapsed > playedAt + PATIENCE_MS) break;
-    const now = Math.min(begin + elapsed * speed, Date.now());
+    // No record comes before its own time, and none later: the feed's clock would seem to be behind.
+    const now = Date.now();
     capture.advance(now);
     written = await append(paths.before, lines, written, now);
+    if (capture.finished) capture.quiet(Date.now());
     if (capture.finished && written === lines.length) playedAt = Math.min(playedAt, elapsed);
     enriched = (await readFile(paths.after, 'latin1').catch(() => '')).split('\n').slice(0, -1);
     for (; shown < enriched.length; shown += stride) {
@@ -170,7 +167,7 @@ async function play(
   }
   // What the recording has after its last line.
   while (!stop.aborted && !capture.finished) {
-    capture.advance(Math.min(begin + (performance.now() - begun) * speed, Date.now()));
+    capture.advance(Date.now());
     await delay(STEP_MS, undefined, { signal: stop }).catch(() => {});
   }
   return enriched;
@@ -207,11 +204,6 @@ async function rotate({ before, after }: Stage['paths']): Promise<void> {
   if ((await stat(before)).size < ROTATE_AT) return;
   await rename(before, `${before}.1`);
   await truncate(after);
-}
-
-/** Recorded time of the last record or line, ms since the epoch. */
-function endOf({ records, lines }: Recording): number {
-  return Math.max(records.at(-1)?.t ?? 0, lines.at(-1)?.at ?? 0);
 }
 
 async function until(condition: () => boolean): Promise<void> {

@@ -55,33 +55,41 @@ const TIME_LOCAL = /\[\d\d\/\w{3}\/\d{4}:\d\d:\d\d:\d\d \+0000\]/;
 const PASS_DIGITS = 6;
 
 /**
- * The recording as if it had been made `byMs` later: the times of all records, and those that nginx wrote. From the
- * second pass on the request ids differ too, as no id occurs twice in real traffic.
+ * The recording as if it had been made `byMs` later, and `speed` times as fast: the times of all records, and those that
+ * nginx wrote. Durations in lines stay: a line then seems to have begun earlier than it did, which only adds candidates. From
+ * the second pass on the request ids differ too, as no id occurs twice in real traffic.
  */
-export function movedInTime({ records, lines }: Recording, byMs: number, pass = 0): Recording {
+export function movedInTime({ records, lines }: Recording, byMs: number, pass = 0, speed = 1): Recording {
   const by = Math.round(byMs);
+  const start = startOf(records);
+  const moved = (t: number): number => (speed === 1 ? t + by : start + by + (t - start) / speed);
   const ids = new Map<string, string>();
   for (const record of records) {
     if (record.kind === 'request' && record.id !== undefined) ids.set(record.id, idOfPass(record.id, pass));
   }
   return {
-    records: records.map((record) => movedRecord(record, by, ids)),
+    records: records.map((record) => movedRecord(record, moved, ids)),
     lines: lines.map(({ at, bytes }) => {
-      const moved = bytes
+      const movedAt = Math.floor(moved(at));
+      const text = bytes
         .toString('latin1')
-        .replace(TIME_LOCAL, `[${timeLocal(at + by)}]`)
-        .replace((at / 1000).toFixed(3), ((at + by) / 1000).toFixed(3))
+        .replace(TIME_LOCAL, `[${timeLocal(movedAt)}]`)
+        .replace((at / 1000).toFixed(3), (movedAt / 1000).toFixed(3))
         .replace(/"([0-9a-f]{32})"/, (whole, id: string) => (ids.has(id) ? `"${ids.get(id)}"` : whole));
-      return { at: at + by, bytes: Buffer.from(moved, 'latin1') };
+      return { at: movedAt, bytes: Buffer.from(text, 'latin1') };
     }),
   };
 }
 
-function movedRecord(record: FeedRecord, by: number, ids: ReadonlyMap<string, string>): FeedRecord {
-  const moved = { ...record, t: record.t + by };
-  if (moved.kind === 'gap' && moved.from !== undefined) moved.from += by;
-  if (moved.kind === 'open' && moved.openedAfter !== undefined) moved.openedAfter += by;
-  if (moved.kind === 'close' && moved.endedBefore !== undefined) moved.endedBefore += by;
+function movedRecord(
+  record: FeedRecord,
+  at: (t: number) => number,
+  ids: ReadonlyMap<string, string>,
+): FeedRecord {
+  const moved = { ...record, t: at(record.t) };
+  if (moved.kind === 'gap' && moved.from !== undefined) moved.from = at(moved.from);
+  if (moved.kind === 'open' && moved.openedAfter !== undefined) moved.openedAfter = at(moved.openedAfter);
+  if (moved.kind === 'close' && moved.endedBefore !== undefined) moved.endedBefore = at(moved.endedBefore);
   if (moved.kind === 'request' && moved.id !== undefined) moved.id = ids.get(moved.id) ?? moved.id;
   return moved;
 }

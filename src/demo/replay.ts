@@ -15,6 +15,8 @@ export class ReplayedCapture implements FeedCapture, Pick<Capture, 'lookup'> {
   #records: readonly FeedRecord[] = [];
   #next = 0;
   #batch: Observation[] = [];
+  /** The last recorded watermark that was played, ms since the epoch. */
+  #watermark = -Infinity;
   /** Source port of the last request that was played, 0 before. */
   lastPort = 0;
 
@@ -51,8 +53,10 @@ export class ReplayedCapture implements FeedCapture, Pick<Capture, 'lookup'> {
       record && record.t <= t;
       record = this.#records[++this.#next]
     ) {
-      if (record.kind === 'tick') this.#sink.batch(this.#batch.splice(0), record.t);
-      else if (record.kind !== 'name') this.#batch.push(record);
+      if (record.kind === 'tick') {
+        this.#watermark = record.t;
+        this.#sink.batch(this.#batch.splice(0), record.t);
+      } else if (record.kind !== 'name') this.#batch.push(record);
       this.#note(record);
     }
   }
@@ -67,7 +71,14 @@ export class ReplayedCapture implements FeedCapture, Pick<Capture, 'lookup'> {
       }),
     );
     this.#open.clear();
+    this.#watermark = t;
     this.#sink.batch([...this.#batch.splice(0), ...closed], t);
+  }
+
+  /** After the recording's end: nothing more has happened up to `t`. A line waits until the feed has reached its time of reading. */
+  quiet(t: number): void {
+    this.#watermark = t;
+    this.#sink.batch(this.#batch.splice(0), t);
   }
 
   async subscribe(): Promise<Subscription> {
@@ -79,7 +90,10 @@ export class ReplayedCapture implements FeedCapture, Pick<Capture, 'lookup'> {
 
   readPromptly(): void {}
 
-  async flush(): Promise<void> {}
+  /** The feed leaves out watermarks that follow each other closely: this gives the last one again. */
+  async flush(): Promise<void> {
+    if (this.#watermark > -Infinity) this.#sink.batch([], this.#watermark);
+  }
 
   /** The connection that is open on this port at this point of the play. */
   async lookup(src: string, sport: number): ReturnType<Capture['lookup']> {

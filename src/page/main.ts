@@ -16,10 +16,10 @@ async function refresh(): Promise<void> {
   if (refreshing || document.hidden) return;
   refreshing = true;
   try {
-    await Promise.all([refreshStatus(), refreshPods(showPod)]);
+    await refreshStatus(await refreshPods(showPod));
     byId('trouble').hidden = true;
   } catch {
-    setText(byId('trouble'), 'realpod does not answer. What is shown is from before; the page tries again.');
+    setText(byId('trouble'), 'realpod does not answer. The figures below are old; the page keeps trying.');
     byId('trouble').hidden = false;
   } finally {
     refreshing = false;

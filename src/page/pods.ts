@@ -1,22 +1,26 @@
-import type { PodAnswer, PodsAnswer } from '../http/sidecar/answers.ts';
+import type { PodAnswer, PodsAnswer, UnresolvedAnswer } from '../http/sidecar/answers.ts';
 import { get } from './api.ts';
 import { byId, element, setText } from './dom.ts';
-import { filterName, percent, podLabel } from './format.ts';
+import { filterName, podLabel } from './format.ts';
 import { ServiceCard } from './service-card.ts';
+import type { Found } from './status.ts';
 
 const cards = new Map<string, ServiceCard>();
 let outlierText = '';
 
-/** Brings the table of pods and the plots up to date. `onPod`: a pod was chosen. Throws where nobody answers. */
-export async function refreshPods(onPod: (pod: string) => void): Promise<void> {
+interface Group {
+  pods: PodAnswer[];
+  unresolved: UnresolvedAnswer | undefined;
+}
+
+/**
+ * Brings the table of pods and the plots up to date, and says how many attempts have a pod. `onPod`: a pod was chosen.
+ * Throws where realpod does not answer.
+ */
+export async function refreshPods(onPod: (pod: string) => void): Promise<Found> {
   const window = document.querySelector<HTMLInputElement>('#window input:checked')!.value;
   const answer = await get<PodsAnswer>(`pods?series=true&window=${window}`);
-  const groups = new Map<string, PodAnswer[]>();
-  for (const pod of answer.pods) {
-    const group = groups.get(pod.upstream);
-    if (group) group.push(pod);
-    else groups.set(pod.upstream, [pod]);
-  }
+  const groups = groupsOf(answer);
   const place = byId('services');
   place.querySelector('.empty')?.toggleAttribute('hidden', groups.size > 0);
   for (const [upstream, card] of cards) {
@@ -24,18 +28,36 @@ export async function refreshPods(onPod: (pod: string) => void): Promise<void> {
     card.node.remove();
     cards.delete(upstream);
   }
-  for (const [upstream, pods] of groups) {
+  for (const [upstream, { pods, unresolved }] of groups) {
     let card = cards.get(upstream);
     if (!card) {
       card = new ServiceCard(upstream, onPod);
       cards.set(upstream, card);
       place.append(card.node);
     }
-    card.show(pods, answer);
+    card.show(pods, unresolved, answer);
   }
   showOutliers(answer, onPod);
   setText(byId('timed'), timedText(answer));
   showNames(answer.pods);
+  return {
+    resolved: answer.pods.reduce((sum, { recent }) => sum + recent.requests, 0),
+    unresolved: answer.unresolved.reduce((sum, { requests }) => sum + requests, 0),
+    windowSeconds: answer.windowSeconds,
+  };
+}
+
+/** By upstream; also those of which no pod is known. */
+function groupsOf({ pods, unresolved }: PodsAnswer): Map<string, Group> {
+  const groups = new Map<string, Group>();
+  const of = (upstream: string): Group => {
+    const group = groups.get(upstream) ?? { pods: [], unresolved: undefined };
+    groups.set(upstream, group);
+    return group;
+  };
+  for (const pod of pods) of(pod.upstream).pods.push(pod);
+  for (const each of unresolved) of(each.upstream).unresolved = each;
+  return groups;
 }
 
 /** After a change of colours. */
@@ -45,12 +67,11 @@ export function recolorPlots(): void {
 
 function showOutliers({ pods, windowSeconds }: PodsAnswer, onPod: (pod: string) => void): void {
   const marked = pods.filter((pod) => pod.outlier.length > 0);
-  const texts = marked.map((pod) => pod.outlier.map((outlier) => sentence(outlier)).join(' '));
-  const span = `${windowSeconds / 60} min`;
+  const span = `last ${windowSeconds / 60} min`;
   // Announced when it changes, not when its percentages do.
   const text = marked.map((pod) => podLabel(pod) + pod.outlier.map(({ kind }) => kind).join()).join();
   const list = byId('outliers');
-  const items = marked.map((pod, i) =>
+  const items = marked.map((pod) =>
     element(
       'li',
       {},
@@ -59,7 +80,7 @@ function showOutliers({ pods, windowSeconds }: PodsAnswer, onPod: (pod: string) 
         { type: 'button', class: 'link', onclick: () => onPod(filterName(pod)) },
         element('b', {}, podLabel(pod)),
       ),
-      ` of ${pod.service || pod.upstream} stands out: ${texts[i]} (${span})`,
+      ` of ${pod.service || pod.upstream}: ${pod.outlier.map(({ text }) => text).join('; ')} (${span})`,
     ),
   );
   if (text !== outlierText) {
@@ -73,15 +94,10 @@ function showOutliers({ pods, windowSeconds }: PodsAnswer, onPod: (pod: string) 
   }
 }
 
-function sentence({ kind, share, siblings, slowMs }: PodAnswer['outlier'][number]): string {
-  const what = kind === 'errors' ? 'fail' : `take ${slowMs} ms or more`;
-  return `${percent(share)} of its requests ${what}, ${percent(siblings)} of its siblings’.`;
-}
-
 function timedText({ timedBy }: PodsAnswer): string {
   if (timedBy === null) return 'Times need $upstream_response_time or $request_time in the log.';
   return timedBy === 'request_time'
-    ? 'Times are $request_time, which includes the client’s share.'
+    ? 'Times are $request_time, which includes the time to send the answer to the client.'
     : 'Times are $upstream_response_time.';
 }
 

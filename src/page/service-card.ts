@@ -1,16 +1,16 @@
-import type { PodAnswer, PodsAnswer } from '../http/sidecar/answers.ts';
+import type { PodAnswer, PodsAnswer, UnresolvedAnswer } from '../http/sidecar/answers.ts';
+import { PodColors } from './color.ts';
 import { element, setText } from './dom.ts';
+import { REASON } from './explain.ts';
 import { address, ago, filterName, milliseconds, percent, podLabel, rate } from './format.ts';
 import { type Curve, Plot } from './plot.ts';
 
-/** Told apart in both themes and by colour-blind readers (after Okabe and Ito). */
-const COLORS = ['#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#d55e00', '#8c7ae6', '#7f8c8d'];
 /** Curves in a plot: the busiest pods, and those that stand out. */
 const MAX_CURVES = 8;
 
 const COLUMNS = ['Pod', 'req/s', 'Share', 'Errors', 'p50 ms', 'p95 ms', 'p99 ms', 'Last seen'];
 
-/** The pods behind one dialled address: a table and three plots. */
+/** The pods behind one upstream address: a table and three plots. */
 export class ServiceCard {
   readonly node: HTMLElement;
   readonly #onPod: (pod: string) => void;
@@ -19,7 +19,8 @@ export class ServiceCard {
   readonly #rows = element('tbody');
   readonly #byPod = new Map<string, PodRow>();
   readonly #plots = [new Plot('Requests/s', ''), new Plot('Errors', ' %'), new Plot('p95', ' ms')] as const;
-  #colorsGiven = 0;
+  readonly #colors = new PodColors();
+  #unresolved: HTMLElement | undefined;
 
   constructor(upstream: string, onPod: (pod: string) => void) {
     this.#onPod = onPod;
@@ -46,22 +47,28 @@ export class ServiceCard {
     );
   }
 
-  show(pods: readonly PodAnswer[], answer: PodsAnswer): void {
-    const [first] = pods;
-    if (!first) return;
-    const { service, namespace, upstream } = first;
+  /** `unresolved`: the attempts that no pod is known for. */
+  show(pods: readonly PodAnswer[], unresolved: UnresolvedAnswer | undefined, answer: PodsAnswer): void {
+    const known = pods[0] ?? unresolved;
+    if (!known) return;
+    const { service, namespace, upstream } = known;
     this.#title.replaceChildren(
       service || upstream,
       element('span', { class: 'where' }, service ? [namespace, upstream].filter(Boolean).join(' · ') : ''),
     );
-    const requests = pods.reduce((sum, pod) => sum + pod.recent.requests, 0);
-    const errors = pods.reduce((sum, pod) => sum + pod.recent.errors, 0);
-    const perSecond = pods.reduce((sum, pod) => sum + pod.recent.rate, 0);
+    const sum = (of: (row: { requests: number; errors: number; rate: number }) => number): number =>
+      [...pods.map(({ recent }) => recent), ...(unresolved ? [unresolved] : [])].reduce(
+        (all, row) => all + of(row),
+        0,
+      );
+    const requests = sum((row) => row.requests);
+    const errors = sum((row) => row.errors);
     setText(
       this.#totals,
-      `${pods.length} ${pods.length === 1 ? 'pod' : 'pods'}, ${rate(perSecond)} req/s, ${percent(requests === 0 ? 0 : errors / requests)} errors`,
+      `${pods.length} ${pods.length === 1 ? 'pod' : 'pods'}, ${rate(sum((row) => row.rate))} req/s, ${percent(requests === 0 ? 0 : errors / requests)} errors`,
     );
     this.#showRows(pods, Date.parse(answer.time));
+    this.#showUnresolved(unresolved);
     this.#draw(pods, answer);
   }
 
@@ -71,6 +78,7 @@ export class ServiceCard {
 
   #showRows(pods: readonly PodAnswer[], now: number): void {
     const keys = pods.map(key);
+    this.#colors.assign(keys);
     for (const [known, row] of this.#byPod) {
       if (keys.includes(known)) continue;
       row.node.remove();
@@ -80,12 +88,35 @@ export class ServiceCard {
     for (const pod of pods) {
       let row = this.#byPod.get(key(pod));
       if (!row) {
-        row = new PodRow(pod, COLORS[this.#colorsGiven++ % COLORS.length]!, this.#onPod);
+        row = new PodRow(pod, this.#colors.of(key(pod)), this.#onPod);
         this.#byPod.set(key(pod), row);
         this.#rows.append(row.node);
       }
       row.show(pod, now);
     }
+  }
+
+  /** Always the last row: without it, the shares would be shares of what was found. */
+  #showUnresolved(unresolved: UnresolvedAnswer | undefined): void {
+    this.#unresolved?.remove();
+    this.#unresolved = undefined;
+    if (!unresolved) return;
+    const { requests, errors, rate: perSecond, share, reason } = unresolved;
+    const name = element(
+      'th',
+      { scope: 'row', title: REASON[reason] ?? reason },
+      element('span', { class: 'swatch none' }),
+      'unresolved',
+      element('span', { class: 'where' }, `mostly ${reason}`),
+    );
+    const cells = [rate(perSecond), percent(share), percent(errors / requests), '–', '–', '–', ''];
+    this.#unresolved = element(
+      'tr',
+      { class: 'unresolved' },
+      name,
+      ...cells.map((text, i) => numberCell(i + 1, text)),
+    );
+    this.#rows.append(this.#unresolved);
   }
 
   #draw(pods: readonly PodAnswer[], { since, seriesFrom = 0, seriesStepMs = 1 }: PodsAnswer): void {
@@ -97,7 +128,7 @@ export class ServiceCard {
     const curves = (values: (series: NonNullable<PodAnswer['series']>) => (number | null)[]): Curve[] =>
       chosen.map((pod) => ({
         label: podLabel(pod),
-        color: this.#byPod.get(key(pod))?.color ?? COLORS[0]!,
+        color: this.#colors.of(key(pod)),
         strong: pod.outlier.length > 0,
         values: pod.series ? values(pod.series) : [],
       }));
@@ -127,21 +158,26 @@ export class ServiceCard {
   }
 }
 
+/** A cell of the column `c`. Where there is no room for a head, it carries its own. */
+function numberCell(c: number, text = ''): HTMLTableCellElement {
+  const cell = element('td', { class: 'number' }, text);
+  cell.dataset.label = COLUMNS[c]!;
+  return cell;
+}
+
 class PodRow {
   readonly node: HTMLTableRowElement;
-  readonly color: string;
   readonly #badges = element('span');
-  readonly #rate = element('td', { class: 'number' });
+  readonly #rate = numberCell(1);
   readonly #bar = element('progress', { class: 'share', max: '1' });
   readonly #share = element('span');
-  readonly #errors = element('td', { class: 'number' });
-  readonly #p50 = element('td', { class: 'number' });
-  readonly #p95 = element('td', { class: 'number' });
-  readonly #p99 = element('td', { class: 'number' });
-  readonly #seen = element('td', { class: 'number quiet' });
+  readonly #errors = numberCell(3);
+  readonly #p50 = numberCell(4);
+  readonly #p95 = numberCell(5);
+  readonly #p99 = numberCell(6);
+  readonly #seen = numberCell(7);
 
   constructor(pod: PodAnswer, color: string, onPod: (pod: string) => void) {
-    this.color = color;
     const swatch = element('span', { class: 'swatch' });
     swatch.style.background = color;
     this.#bar.setAttribute('aria-hidden', 'true');
@@ -151,12 +187,15 @@ class PodRow {
       { type: 'button', class: 'link', title: 'Show its lines', onclick: () => onPod(filterName(pod)) },
       podLabel(pod),
     );
+    const share = numberCell(2);
+    share.append(this.#bar, this.#share);
+    this.#seen.classList.add('quiet');
     this.node = element(
       'tr',
       {},
       element('th', { scope: 'row' }, swatch, name, this.#badges, element('span', { class: 'where' }, where)),
       this.#rate,
-      element('td', { class: 'number' }, this.#bar, this.#share),
+      share,
       this.#errors,
       this.#p50,
       this.#p95,
@@ -165,7 +204,7 @@ class PodRow {
     );
   }
 
-  show({ recent, outlier, lastSeen }: PodAnswer, now: number): void {
+  show({ recent, outlier, tooFew, lastSeen }: PodAnswer, now: number): void {
     setText(this.#rate, rate(recent.rate));
     this.#bar.value = recent.share;
     setText(this.#share, percent(recent.share));
@@ -176,11 +215,14 @@ class PodRow {
     setText(this.#seen, ago(Date.parse(lastSeen), now));
     const kinds = outlier.map(({ kind }) => kind);
     this.#errors.classList.toggle('bad-value', kinds.includes('errors'));
-    this.#p95.classList.toggle('bad-value', kinds.includes('latency'));
+    for (const cell of [this.#p50, this.#p95]) cell.classList.toggle('bad-value', kinds.includes('latency'));
     this.node.classList.toggle('outlier', kinds.length > 0);
     const badges = kinds.map((kind) => (kind === 'errors' ? 'failing' : 'slow'));
-    if (this.#badges.textContent !== badges.join('')) {
-      this.#badges.replaceChildren(...badges.map((text) => element('span', { class: 'badge' }, text)));
+    const texts = tooFew ? ['too few to tell'] : badges;
+    if (this.#badges.textContent !== texts.join('')) {
+      this.#badges.replaceChildren(
+        ...texts.map((text) => element('span', { class: tooFew ? 'badge few' : 'badge' }, text)),
+      );
     }
   }
 }

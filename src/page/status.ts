@@ -3,52 +3,89 @@ import { get } from './api.ts';
 import { byId, type Child, element } from './dom.ts';
 import { percent, rate } from './format.ts';
 
+/** Attempts within the window that the figures cover. */
+export interface Found {
+  resolved: number;
+  unresolved: number;
+  windowSeconds: number;
+}
+
+/** `none`: nothing is known yet, so no colour may say that all is well. */
+type Level = 'good' | 'warn' | 'bad' | 'none';
+
+/** Shares of attempts with a pod from which the light is green, and amber. */
+const FOUND_GOOD = 0.99;
+const FOUND_FAIR = 0.9;
+/** Share of lines that do not fit from which the light is red. */
+const MANY_UNFIT = 0.01;
+const LAG_WARN_MS = 2_000;
+const LAG_BAD_MS = 10_000;
+
 const total = (counts: Record<string, number>): number =>
   Object.values(counts).reduce((sum, count) => sum + count, 0);
 
 let before: { at: number; lines: number } | undefined;
 
-/** Brings the header up to date. Throws where nobody answers. */
-export async function refreshStatus(): Promise<void> {
+/** Brings the header up to date. Throws where realpod does not answer. */
+export async function refreshStatus(found: Found): Promise<void> {
   const status = await get<StatusAnswer>('status');
   const at = Date.parse(status.time);
   const lines = total(status.lines);
   const perSecond = before && at > before.at ? ((lines - before.lines) * 1000) / (at - before.at) : 0;
   before = { at, lines };
-  const { direct = 0, 'not-ip': notIp = 0, unconnected = 0, ...unresolved } = status.reasons;
-  const resolved = total(status.evidence);
-  const wanted = resolved + total(unresolved);
-  const lag = status.feed.lagMs;
   const chips = [
-    chip('feed', status.feed.connected ? feedText(lag) : 'not connected', !status.feed.connected),
-    ...status.sources.map((source) => sourceChip(source)),
-    chip('lines/s', rate(perSecond)),
-    chip(
-      'pods found',
-      wanted === 0 ? '–' : percent(resolved / wanted),
-      false,
-      `${resolved} of ${wanted} upstream attempts`,
-    ),
+    feedChip(status.feed),
+    ...status.sources.map(sourceChip),
+    foundChip(found),
+    formatChip(status.lines),
   ];
-  if (status.outputStalled) chips.push(chip('output', 'blocked', true));
-  if (status.losses > 0) chips.push(chip('log', 'lines may be missing', true));
+  if (status.outputStalled) chips.push(chip('bad', 'output', 'blocked'));
+  if (status.losses > 0) chips.push(chip('bad', 'log', 'lines may be missing'));
+  chips.push(element('li', {}, element('b', {}, rate(perSecond)), ' lines/s'));
   byId('status').replaceChildren(...chips);
 }
 
-function feedText(lagMs: number | null): string {
-  if (lagMs === null) return 'connected';
-  return lagMs < 2_000 ? 'live' : `${(lagMs / 1000).toFixed(0)} s behind`;
+function feedChip({ connected, lagMs }: StatusAnswer['feed']): HTMLElement {
+  if (!connected) return chip('bad', 'feed', 'not connected');
+  if (lagMs === null) return chip('none', 'feed', 'connected, nothing yet');
+  if (lagMs < LAG_WARN_MS) return chip('good', 'feed', 'live');
+  return chip(lagMs < LAG_BAD_MS ? 'warn' : 'bad', 'feed', `${(lagMs / 1000).toFixed(0)} s behind`);
 }
 
 function sourceChip({ source, gaps, since }: StatusAnswer['sources'][number]): HTMLElement {
   // The time before a source began is its first gap.
   const holes = Math.max(0, gaps - 1);
-  const whole =
-    since === null ? '' : `whole since ${new Date(since).toLocaleTimeString([], { hour12: false })}`;
-  return chip(source, holes === 0 ? 'whole' : `${holes} ${holes === 1 ? 'gap' : 'gaps'}`, holes > 0, whole);
+  const complete =
+    since === null ? '' : `complete since ${new Date(since).toLocaleTimeString([], { hour12: false })}`;
+  if (since === null) return chip('none', source, 'nothing yet');
+  return holes === 0
+    ? chip('good', source, 'complete', complete)
+    : chip('warn', source, `${holes} ${holes === 1 ? 'gap' : 'gaps'}`, complete);
 }
 
-function chip(name: string, text: string, bad = false, title?: string): HTMLElement {
+function foundChip({ resolved, unresolved, windowSeconds }: Found): HTMLElement {
+  const all = resolved + unresolved;
+  if (all === 0) return chip('none', 'pods found', 'no requests');
+  const share = resolved / all;
+  const level = share >= FOUND_GOOD ? 'good' : share >= FOUND_FAIR ? 'warn' : 'bad';
+  const title = `${resolved} of ${all} upstream attempts in the last ${windowSeconds / 60} min`;
+  // 399 of 400 are not all.
+  const text = unresolved > 0 && share > 0.995 ? '> 99 %' : percent(share);
+  return chip(level, 'pods found', text, title);
+}
+
+/** Lines that do not fit the log format are passed on as they are: nothing is known of them. */
+function formatChip(lines: StatusAnswer['lines']): HTMLElement {
+  const unfit = (lines.format ?? 0) + (lines['too-long'] ?? 0);
+  const all = total(lines) - (lines.empty ?? 0);
+  if (all === 0) return chip('none', 'log format', 'no lines yet');
+  const title = `${unfit} of ${all} lines since realpod started`;
+  if (unfit === 0) return chip('good', 'log format', 'fits', title);
+  const share = unfit / all;
+  return chip(share >= MANY_UNFIT ? 'bad' : 'warn', 'log format', `${percent(share)} do not fit`, title);
+}
+
+function chip(level: Level, name: string, text: string, title?: string): HTMLElement {
   const children: Child[] = [element('span', { class: 'dot' }), `${name} `, element('b', {}, text)];
-  return element('li', { class: bad ? 'bad' : 'good', ...(title ? { title } : {}) }, ...children);
+  return element('li', { class: level, ...(title ? { title } : {}) }, ...children);
 }

@@ -3,6 +3,12 @@ import type { FeedCapture } from '../feed/feed.ts';
 import type { CloseRecord, FeedRecord, Observation, OpenRecord } from '../model/feed.ts';
 
 /**
+ * The recorded nginx had served nothing before the recording began, so the record is complete for longer than that (ms). On a
+ * busy machine, and at more than the recorded pace, the windows of the first lines begin earlier than the recording.
+ */
+const NOTHING_BEFORE_MS = 60_000;
+
+/**
  * Plays recorded records into a feed in place of the kernel. What stands before the first watermark is what a new reader
  * gets at its start; the rest follows at the recorded pace. A recording may be played several times in a row: its
  * connections end with it.
@@ -26,7 +32,7 @@ export class ReplayedCapture implements FeedCapture, Pick<Capture, 'lookup'> {
     for (; this.#next < records.length; this.#next++) {
       const record = records[this.#next]!;
       if (record.kind === 'tick') break;
-      if (record.kind === 'gap') this.#completeSince[record.source] = record.t;
+      if (record.kind === 'gap') this.#completeSince[record.source] = record.t - NOTHING_BEFORE_MS;
       else this.#note(record);
     }
   }

@@ -1,7 +1,7 @@
 import { COMMANDS } from './commands.ts';
 import { type Command, type Option, optionName } from './option.ts';
 
-const ENVIRONMENT = 'is also a variable: --max-wait is REALPOD_MAX_WAIT; the command line wins.';
+const ENVIRONMENT = 'is also a variable: --some-option is REALPOD_SOME_OPTION; the command line wins.';
 
 export function helpText(command: Command | undefined): string {
   if (!command) {

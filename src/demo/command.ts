@@ -131,6 +131,7 @@ async function replay(folder: string, options: DemoOptions, stop: AbortSignal): 
     }
     return result.wrong === 0 && result.missing === 0 ? 0 : 1;
   } finally {
+    capture.end();
     ending.abort();
     await sidecar;
     feed.close();

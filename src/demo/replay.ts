@@ -23,6 +23,7 @@ export class ReplayedCapture implements FeedCapture, Pick<Capture, 'lookup'> {
   #batch: Observation[] = [];
   /** The last recorded watermark that was played, ms since the epoch. */
   #watermark = -Infinity;
+  #ended = false;
   /** Source port of the last request that was played, 0 before. */
   lastPort = 0;
 
@@ -96,9 +97,16 @@ export class ReplayedCapture implements FeedCapture, Pick<Capture, 'lookup'> {
 
   readPromptly(): void {}
 
+  /** Nothing more is played: a line that waits for a watermark gets one at once. */
+  end(): void {
+    this.#ended = true;
+    this.quiet(Date.now());
+  }
+
   /** The feed leaves out watermarks that follow each other closely: this gives the last one again. */
   async flush(): Promise<void> {
-    if (this.#watermark > -Infinity) this.#sink.batch([], this.#watermark);
+    if (this.#ended) this.quiet(Date.now());
+    else if (this.#watermark > -Infinity) this.#sink.batch([], this.#watermark);
   }
 
   /** The connection that is open on this port at this point of the play. */

@@ -1,4 +1,4 @@
-/** Lines in a row that must agree with the record before it is evidence again. */
+/** A line is settled after more than so many in a row, itself among them, that agree with the record. */
 const LINES_TO_TRUST = 20;
 /** How long a disagreement counts at least (ms). */
 const DISTRUST_MS = 10_000;

@@ -13,7 +13,7 @@ export interface LogFormat {
 }
 
 /** Why a sidecar cannot follow this log. */
-export type Unfollowable = 'stdout' | 'syslog' | 'variable' | 'gzip';
+export type Unfollowable = 'stdout' | 'device' | 'syslog' | 'variable' | 'gzip';
 
 export interface AccessLog {
   node: Directive | undefined;
@@ -73,14 +73,24 @@ export function formatsOf(scope: Scope | undefined): Map<string, LogFormat> {
 function unfollowable(path: string, gzip: boolean): Unfollowable | undefined {
   if (path.startsWith('syslog:')) return 'syslog';
   if (/^\/dev\/(std|fd\/)|^\/proc\/(self|1)\/fd\//.test(path)) return 'stdout';
+  if (/^\/dev\/(?!shm\/)/.test(path)) return 'device';
   if (path.includes('$')) return 'variable';
   return gzip ? 'gzip' : undefined;
 }
 
-/** `access_log PATH [FORMAT] [buffer= flush= gzip= if=]`, or undefined for `off`. */
-export function accessLog(node: Directive, formats: ReadonlyMap<string, LogFormat>): AccessLog | undefined {
-  const path = node.args[0]?.text ?? '';
-  if (path === 'off') return undefined;
+/**
+ * `access_log PATH [FORMAT] [buffer= flush= gzip= if=]`; undefined for `off` and for `/dev/null`, which keep nothing.
+ * `prefix`: where a relative path lies, as far as known.
+ */
+export function accessLog(
+  node: Directive,
+  formats: ReadonlyMap<string, LogFormat>,
+  prefix?: string,
+): AccessLog | undefined {
+  const written = node.args[0]?.text ?? '';
+  if (written === 'off' || written === '/dev/null') return undefined;
+  const plain = prefix !== undefined && !/^(\/|syslog:|\$)/.test(written);
+  const path = plain ? `${prefix.replace(/\/$/, '')}/${written}` : written;
   const rest = node.args.slice(1).map((t) => t.text);
   const option = (name: string): string | undefined =>
     rest.find((a) => a.startsWith(`${name}=`))?.slice(name.length + 1);

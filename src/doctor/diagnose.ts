@@ -10,7 +10,7 @@ import {
 import type { Blocker, Diagnosis, DoctorNames, Exempt, Finding, Verdict } from './finding.ts';
 import { type IdHeader, type IdNames, idHeader, originOf, sentVariable } from './request-id.ts';
 import { type Chain, type Inherited, inherited, type Model, type Route, value } from './scope.ts';
-import { repeatsOf, subrequestOnly } from './subrequest.ts';
+import { repeatsOf, scriptThatMayReach, subrequestOnly } from './subrequest.ts';
 import { sameTarget, type Target, targetOf } from './target.ts';
 
 interface Logs {
@@ -19,9 +19,14 @@ interface Logs {
   logs: readonly AccessLog[];
 }
 
-function logsOf(chain: Chain, formats: ReadonlyMap<string, LogFormat>, http: boolean): Logs {
+function logsOf(
+  chain: Chain,
+  formats: ReadonlyMap<string, LogFormat>,
+  http: boolean,
+  prefix: string | undefined,
+): Logs {
   const from = inherited(chain, 'access_log');
-  const logs = from.directives.map((d) => accessLog(d, formats)).filter((l) => l !== undefined);
+  const logs = from.directives.map((d) => accessLog(d, formats, prefix)).filter((l) => l !== undefined);
   if (from.scope || !http) return { from, logs };
   const fallback: AccessLog = {
     node: undefined,
@@ -106,7 +111,7 @@ function rank(
 ): Verdict {
   const has = (...kinds: Blocker['kind'][]) => blockers.some((b) => kinds.includes(b.kind));
   if (blockers.length === 0) return 'exact';
-  if (has('format-unknown')) return 'unknown';
+  if (has('format-unknown', 'script')) return 'unknown';
   if (has('not-logged', 'not-followable', 'bound-address', 'format-differs', 'format-refused'))
     return 'nothing';
   if (target.unreadable === 'udp' || !log?.format) return 'nothing';
@@ -143,14 +148,15 @@ function adoptField(model: Model, names: DoctorNames): DoctorNames {
 
 /**
  * @param names.field log variable of the request id, without the `$`
+ * @param prefix where relative log paths lie, as far as known
  * @param explicit the field was chosen by the user: never take another one
  */
-export function diagnose(model: Model, wanted: DoctorNames, explicit: boolean): Diagnosis {
+export function diagnose(model: Model, wanted: DoctorNames, explicit: boolean, prefix?: string): Diagnosis {
   const names = explicit ? wanted : adoptField(model, wanted);
   const formats = formatsOf(model.http);
   const streamFormats = formatsOf(model.stream);
   const prepared = model.routes.map((route) => {
-    const logs = logsOf(route.chain, route.http ? formats : streamFormats, route.http);
+    const logs = logsOf(route.chain, route.http ? formats : streamFormats, route.http, prefix);
     const target = targetOf(route);
     const exempt = exemption(route, target, logs);
     return { route, logs, target, exempt, log: best(logs.logs, names), header: idHeader(route.chain, names) };
@@ -174,6 +180,8 @@ export function diagnose(model: Model, wanted: DoctorNames, explicit: boolean): 
     if (exempt) return { ...base, verdict: 'not-applicable', blockers: [] };
     const blockers: Blocker[] = [];
     if (logs.from.unsure) blockers.push({ kind: 'unread', what: logs.from.unsure });
+    const script = route.http ? scriptThatMayReach(route) : undefined;
+    if (script) blockers.push({ kind: 'script', script });
     if (logs.logs.length === 0) blockers.push({ kind: 'not-logged' });
     else if (!log) blockers.push({ kind: 'not-followable', logs: logs.logs });
     else {

@@ -7,7 +7,7 @@ import type { Repeat } from './subrequest.ts';
 import type { Target, Unreadable } from './target.ts';
 
 /**
- * Best evidence for the lines of a location (DESIGN: source-port, request-id, request-window, sole-backend).
+ * Best evidence for the lines of a location (docs/evidence.md).
  * `exact` is request-id. `unknown`: something that decides was not read. `not-applicable`: no line to resolve.
  */
 export type Verdict =
@@ -34,6 +34,7 @@ export type Blocker =
   | { kind: 'bound-address' }
   | { kind: 'unreadable'; how: Unreadable }
   | { kind: 'unread'; what: string }
+  | { kind: 'script'; script: Directive }
   | { kind: 'format-unknown'; name: string }
   | { kind: 'format-refused'; format: LogFormat; message: string };
 

@@ -26,7 +26,7 @@ export function examine(sources: Sources, names: DoctorNames, explicit: boolean)
       `${sources.main}: no http, stream or server block in it; give the output of "nginx -T" or the main nginx.conf`,
     );
   }
-  return diagnose(model, names, explicit);
+  return diagnose(model, names, explicit, sources.prefix);
 }
 
 export function fix(sources: Sources, names: DoctorNames, explicit: boolean): Fix {
@@ -39,10 +39,23 @@ export function fix(sources: Sources, names: DoctorNames, explicit: boolean): Fi
     const texts = new Map([...files].map(([path, file]) => [path, file.text]));
     after = examine({ ...sources, texts }, names, explicit);
   }
-  const touched = [...files.values()];
+  const { manifest } = sources;
+  const touched = manifest ? [around(manifest, files)] : [...files.values()];
   return {
     changes: touched.flatMap((f) => f.changes()),
     patch: touched.map((f) => f.diff()).join(''),
     after,
   };
+}
+
+/** The changes of the blocks as changes of the YAML file around them. */
+function around(
+  { path, text, blocks }: NonNullable<Sources['manifest']>,
+  files: ReadonlyMap<string, PatchedFile>,
+): PatchedFile {
+  const parts = [...blocks].flatMap(([name, block]) => {
+    const file = files.get(name);
+    return file ? [{ ...block, file }] : [];
+  });
+  return PatchedFile.around(path, text, parts);
 }

@@ -39,6 +39,26 @@ export class PatchedFile {
     this.#lines = body.split('\n').map((line, origin) => ({ text: line, origin, before: line }));
   }
 
+  /** A file some of whose lines are those of other files, each with an indentation before it. */
+  static around(
+    path: string,
+    text: string,
+    parts: readonly { file: PatchedFile; firstLine: number; lines: number; indent: string }[],
+  ): PatchedFile {
+    const whole = new PatchedFile(path, text);
+    for (const { file, firstLine, lines, indent } of [...parts].sort((a, b) => b.firstLine - a.firstLine)) {
+      const before = whole.#lines.slice(firstLine, firstLine + lines);
+      const now = file.#lines.map((line): Line => {
+        if (line.origin === undefined) return { ...line, text: indent + line.text };
+        const old = before[line.origin] ?? line;
+        const text = line.text === line.before ? old.before : indent + line.text;
+        return { text, origin: firstLine + line.origin, before: old.before };
+      });
+      whole.#lines.splice(firstLine, lines, ...now);
+    }
+    return whole;
+  }
+
   get text(): string {
     return this.#lines.map((l) => l.text).join('\n') + (this.#endsWithNewline ? '\n' : '');
   }

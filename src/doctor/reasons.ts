@@ -22,15 +22,17 @@ const UNREADABLE: Readonly<Record<Unreadable, string>> = {
 
 const UNFOLLOWABLE: Readonly<Record<Unfollowable, string>> = {
   stdout: 'is stdout, not a file that the sidecar can follow',
+  device: 'is a device, not a file that the sidecar can follow',
   syslog: 'goes to syslog, not to a file',
   variable: 'has a variable in its path: many files, the sidecar follows one',
   gzip: 'is compressed while it is written',
 };
 
 const EXEMPT: Readonly<Record<Exempt, string>> = {
-  'log-off': 'access_log off here: no lines',
+  'log-off': 'access_log off or /dev/null here: no lines',
   local: 'stays in the pod (unix socket or loopback): no Service between',
-  subrequest: 'reached by subrequests only, which are not logged',
+  subrequest:
+    'reached by subrequests only (mirror, auth_request, ngx.location.capture), which are not logged',
 };
 
 export function exemptReason(exempt: Exempt): string {
@@ -67,7 +69,7 @@ export function blockerReason(blocker: Blocker, names: DoctorNames): string {
     case 'not-followable':
       return blocker.logs.map((l) => `access_log ${l.path} ${UNFOLLOWABLE[l.unfollowable!]}`).join('; ');
     case 'not-logged':
-      return 'no access log: no lines to resolve';
+      return 'no access log (off or /dev/null): no lines to resolve';
     case 'repeated':
       return `${blocker.repeat.by} ${blocker.repeat.uri} sends the request to the same Service a second time, with the same id or none${blocker.repeat.private ? '' : ' (make that location internal, log_subrequest off, and give it an id of its own)'}`;
     case 'neighbour': {
@@ -82,6 +84,10 @@ export function blockerReason(blocker: Blocker, names: DoctorNames): string {
       return UNREADABLE[blocker.how];
     case 'unread':
       return `include ${blocker.what} was not read and may change this`;
+    case 'script': {
+      const { name, args, file, start } = blocker.script;
+      return `internal, and only ${name} ${args[0]?.text ?? ''} (${placeOf(file, start)}) can lead here: lines of subrequests are not logged, and their requests carry ids that no line has`;
+    }
     case 'format-refused':
       return `log format "${blocker.format.name}" cannot be read: ${blocker.message}`;
     case 'format-unknown':
@@ -100,9 +106,11 @@ export function fallbackReason(finding: Finding): string | undefined {
     connection === 'yes' ? 'connections are kept open' : 'on nginx >= 1.29.7 connections are kept open';
   const kept = connection === 'no' ? '' : `; ${open}, so time alone tells little`;
   if (!fields.duration) return `no $request_time in the log: any request still open may be the one${kept}`;
-  return verdict === 'request-window'
-    ? 'resolved only where all requests of its time went to one pod'
-    : undefined;
+  if (verdict !== 'request-window') return undefined;
+  const status = log?.format?.variables.has('upstream_status')
+    ? ''
+    : '; $upstream_status in the log decides in quiet traffic, add it';
+  return `resolved only where all requests of its time went to one pod${status}`;
 }
 
 function logNotes(log: AccessLog, names: DoctorNames): string[] {

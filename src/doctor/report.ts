@@ -4,6 +4,7 @@ import { type Diagnosis, type Finding, isExact, serverNames, type Verdict } from
 import type { Fix } from './fix.ts';
 import { placeOf } from './parse-conf.ts';
 import { blockerReason, exemptReason, fallbackReason, notesOf } from './reasons.ts';
+import { LOG_PATH } from './remedy.ts';
 import { own, type Scope, words } from './scope.ts';
 
 const LABEL: Readonly<Record<Verdict, string>> = {
@@ -87,6 +88,10 @@ function findingLines(
   return lines;
 }
 
+const isRelative = (path: string): boolean => !/^(\/|syslog:|\$)/.test(path);
+
+const fullPath = ({ path }: AccessLog): string => (isRelative(path) ? `PREFIX/${path}` : path);
+
 /** Options for each log that a sidecar would follow, once the changes are made. */
 function sidecarLines(after: Diagnosis): string[] {
   const logs = new Map<string, AccessLog>();
@@ -99,15 +104,47 @@ function sidecarLines(after: Diagnosis): string[] {
     const text = optionText(format).replaceAll("'", `'\\''`);
     const id = field === 'request_id' ? '' : ` --request-id-field ${field}`;
     const head = header === 'X-Request-ID' ? '' : `   (helper: --request-id-header ${header})`;
-    return `  realpod sidecar --access-log ${log.path}${id} --log-format '${text}'${head}`;
+    return `  realpod sidecar --access-log ${fullPath(log)}${id} --log-format '${text}'${head}`;
   });
 }
 
+/** What a sidecar reads from its ConfigMap, for the first of the logs. */
+function configMapLines(after: Diagnosis): string[] {
+  const log = after.findings.find((f) => f.log?.format && isExact(f.verdict))?.log;
+  if (!log?.format) return [];
+  const { field } = after.names;
+  const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
+  return [
+    'apiVersion: v1',
+    'kind: ConfigMap',
+    'metadata:',
+    '  name: realpod',
+    'data:',
+    `  REALPOD_LOG_FORMAT: ${quoted(optionText(log.format))}`,
+    ...(log.path === LOG_PATH ? [] : [`  REALPOD_ACCESS_LOG: ${quoted(fullPath(log))}`]),
+    ...(field === 'request_id' ? [] : [`  REALPOD_REQUEST_ID_FIELD: ${quoted(field)}`]),
+  ].map((line) => `  ${line}`);
+}
+
+/** Directories in which the access log of an image is a link to stdout. */
+const LINKED: readonly { directory: string; image: string }[] = [
+  { directory: '/var/log/nginx/', image: 'the official nginx image' },
+  { directory: '/var/log/angie/', image: "Angie's image" },
+  { directory: '/usr/local/openresty/nginx/logs/', image: "OpenResty's image" },
+  { directory: '/opt/bitnami/nginx/logs/', image: "bitnami's nginx image" },
+  { directory: '/opt/bitnami/openresty/nginx/logs/', image: "bitnami's OpenResty image" },
+];
+
 function generalNotes(diagnosis: Diagnosis): string[] {
   const notes = diagnosis.findings.flatMap((f) => notesOf(f, diagnosis.names));
-  if (diagnosis.findings.some((f) => f.log?.path.startsWith('/var/log/nginx/'))) {
+  for (const { directory, image } of LINKED) {
+    if (!diagnosis.findings.some((f) => f.log?.path.startsWith(directory))) continue;
+    notes.push(`in ${image} access.log is a link to stdout: mount a volume over ${directory.slice(0, -1)}`);
+  }
+  const relative = diagnosis.findings.map((f) => f.log?.path).find((path) => path && isRelative(path));
+  if (relative !== undefined) {
     notes.push(
-      'in the official nginx image access.log is a link to stdout: mount a volume over /var/log/nginx',
+      `access_log ${relative} is relative to nginx's prefix, which is not known here; (nginx -V; nginx -T) 2>&1 | realpod doctor reads it. In OpenResty's image logs/access.log is a link to stdout: mount a volume over /usr/local/openresty/nginx/logs`,
     );
   }
   return [...new Set(notes)];
@@ -154,6 +191,7 @@ export function report(name: string, diagnosis: Diagnosis, proposed: Fix, color:
     changes.length > 0 ? [`  after that: ${counts(proposed.after)}; "--fix" prints this as a patch`] : [];
   out.push(...section('Change', [...changes, ...result], color));
   out.push(...section(changes.length > 0 ? 'Then start' : 'Start', sidecarLines(proposed.after), color));
+  out.push(...section('ConfigMap for the sidecar', configMapLines(proposed.after), color));
   out.push(
     ...section(
       'Notes',

@@ -3,7 +3,9 @@
  * File contents are text with one character a byte (latin1).
  */
 import { isAbsolute, posix, resolve } from 'node:path';
+import { type EmbeddedFile, filesOf, isManifest, mainOf } from './config-map.ts';
 import { ConfError, type Directive, parseConf, type SourceFile } from './parse-conf.ts';
+import { refuseTemplate } from './template.ts';
 import { fitsPath, fitsSegment, isPattern } from './wildcard.ts';
 
 export interface Sources {
@@ -12,6 +14,10 @@ export interface Sources {
   texts: ReadonlyMap<string, string>;
   /** Argument of an `include` → paths in `texts`, or null when it was not read. */
   includes: ReadonlyMap<string, readonly string[] | null>;
+  /** nginx's `--prefix`, below which relative paths lie; undefined where `nginx -V` was not given. */
+  prefix?: string | undefined;
+  /** Where the files are literal blocks of a YAML file: that file, and each block by its path in `texts`. */
+  manifest?: { path: string; text: string; blocks: ReadonlyMap<string, EmbeddedFile> };
 }
 
 /** What is read from disk. Both return null when there is no such thing or no right to it. */
@@ -25,6 +31,9 @@ const MAX_FILES = 10_000;
 const MAX_DIRECTIVES = 2_000_000;
 /** nginx fails on a file that includes itself once it runs out of descriptors. */
 const MAX_INCLUDE_DEPTH = 32;
+/** Lines of `nginx -T 2>&1` and `nginx -V 2>&1`, also of Angie, OpenResty and Tengine. */
+const BEFORE_DUMP =
+  /^(nginx: |angie: |[\w ]{3,16} version: |built (by|on|with|from) |TLS SNI support |configure arguments:)/i;
 const MARKER = '# configuration file ';
 
 /** Is this the output of `nginx -T`? Messages of `nginx -T 2>&1` may stand before it. */
@@ -35,7 +44,7 @@ export function isDump(text: string): boolean {
 function dumpStart(text: string): number {
   let at = 0;
   while (
-    text.startsWith('nginx: ', at) ||
+    BEFORE_DUMP.test(text.slice(at, at + 24)) ||
     text[at] === '\n' ||
     /^\d{4}\/\d\d\/\d\d /.test(text.slice(at, at + 11))
   ) {
@@ -77,17 +86,35 @@ export function fromDump(dump: string): Sources {
     const hits = [...texts.keys()].filter((path) => fitsPath(full, path)).sort();
     return hits.length > 0 || isPattern(full) ? hits : null;
   };
-  return collect(main.path, texts, find, () => null);
+  const prefix = /^configure arguments:.*? --prefix=(\S+)/m.exec(dump.slice(0, main.at))?.[1];
+  return { ...collect(main.path, texts, find, () => null), prefix };
 }
 
 /** A text without a place on disk: what it includes cannot be read. */
 export function fromText(text: string, path: string): Sources {
+  if (isManifest(text)) return fromManifest(text, path === 'nginx.conf' ? 'configmap.yaml' : path);
+  refuseTemplate(path, text);
   return collect(
     path,
     new Map([[path, text]]),
     () => null,
     () => null,
   );
+}
+
+/** A ConfigMap: its files stand for themselves, and for what includes name by their last part. */
+function fromManifest(text: string, path: string): Sources {
+  const blocks = new Map(filesOf(path, text).map((file) => [`${path}[${file.key}]`, file]));
+  const main = mainOf(path, [...blocks.values()]);
+  const nameOf = (file: EmbeddedFile): string => `${path}[${file.key}]`;
+  for (const [name, block] of blocks) refuseTemplate(name, block.text);
+  const find = (pattern: string): string[] | null => {
+    const last = posix.basename(pattern);
+    const found = [...blocks.values()].filter(({ key }) => key !== main.key && fitsSegment(last, key));
+    return found.length > 0 ? found.map(nameOf).sort() : null;
+  };
+  const texts = new Map([...blocks].map(([name, { text: body }]) => [name, body]));
+  return { ...collect(nameOf(main), texts, find, () => null), manifest: { path, text, blocks } };
 }
 
 /**
@@ -97,6 +124,7 @@ export function fromText(text: string, path: string): Sources {
 export function fromDisk(path: string, disk: Disk): Sources {
   const text = disk.read(path);
   if (text === null) throw new ConfError(`${path}: cannot be read; does it exist, and may you read it?`);
+  if (isManifest(text)) return fromManifest(text, path);
   const base = posix.dirname(path);
   const find = (pattern: string): string[] | null => {
     let relative = pattern;
@@ -118,7 +146,7 @@ export function fromDisk(path: string, disk: Disk): Sources {
     }
     return isPattern(relative) || paths.every((p) => disk.read(p) !== null) ? paths : null;
   };
-  return collect(path, new Map([[path, text]]), find, disk.read);
+  return collect(path, new Map([[path, text]]), find, disk.read, refuseTemplate);
 }
 
 /** Follows every `include` from the main file, so that later steps need no disk. */
@@ -127,6 +155,7 @@ function collect(
   known: Map<string, string>,
   find: (pattern: string) => string[] | null,
   read: (path: string) => string | null,
+  check: (path: string, text: string) => void = () => {},
 ): Sources {
   const texts = new Map<string, string>();
   const includes = new Map<string, readonly string[] | null>();
@@ -135,6 +164,7 @@ function collect(
     const text = known.get(path) ?? read(path);
     if (text === null || texts.has(path)) continue;
     if (texts.size >= MAX_FILES) throw new ConfError(`more than ${MAX_FILES} files are included`);
+    check(path, text);
     texts.set(path, text);
     const visit = (directives: readonly Directive[]): void => {
       for (const directive of directives) {

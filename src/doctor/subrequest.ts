@@ -102,5 +102,53 @@ export function subrequestOnly(route: Route): boolean {
     ...route.chain[0]!.entries.filter((e) => e.directive.name !== 'server'),
     ...route.server.entries,
   ].map((e) => e.directive);
-  return asks(directives, location, route.server) && !isNamed(directives, uri);
+  if (isNamed(directives, uri)) return false;
+  return asks(directives, location, route.server) || luaCaptures(directives, uri);
+}
+
+/** Does Lua that stands in the configuration ask for this location by `ngx.location.capture`? */
+function luaCaptures(directives: readonly Directive[], uri: string): boolean {
+  return directives.some(({ name, file, open, end, children, included }) => {
+    if (open === undefined || !name.endsWith('_by_lua_block')) {
+      return luaCaptures(included ?? children ?? [], uri);
+    }
+    const lua = file.text.slice(open, end);
+    return (
+      /location\.capture/.test(lua) &&
+      uri.length > 1 &&
+      lua.includes(uri.replace(/\/$/, '')) &&
+      !/ngx\.exec\b/.test(lua)
+    );
+  });
+}
+
+/**
+ * The first script in a file of its own where the location is internal and nothing that was read leads there: the script
+ * may send subrequests, which are not logged, or redirect, which is.
+ */
+export function scriptThatMayReach(route: Route): Directive | undefined {
+  const location = route.chain[2]?.node;
+  if (route.chain.length !== 3 || !location || own(route.chain[2]!, 'internal').length === 0)
+    return undefined;
+  const directives = [
+    ...route.chain[0]!.entries.filter((e) => e.directive.name !== 'server'),
+    ...route.server.entries,
+  ].map((e) => e.directive);
+  if (isNamed(directives, location.args.at(-1)?.text ?? '')) return undefined;
+  return find(directives, ({ name }) => SCRIPT.test(name));
+}
+
+const SCRIPT = /_by_lua_file$|^js_(content|access|import)$|^perl$/;
+
+function find(
+  directives: readonly Directive[],
+  wanted: (directive: Directive) => boolean,
+): Directive | undefined {
+  for (const directive of directives) {
+    const found = wanted(directive)
+      ? directive
+      : find(directive.included ?? directive.children ?? [], wanted);
+    if (found) return found;
+  }
+  return undefined;
 }

@@ -42,7 +42,7 @@ export function takeFrom(sources: Sources, given: GivenNames): Taken {
     field: given.requestIdField ?? id?.field ?? DEFAULT_ID.field,
     header: given.requestIdHeader ?? id?.header ?? DEFAULT_ID.header,
   };
-  const { findings } = diagnose(model, names, true);
+  const { findings } = diagnose(model, names, true, sources.prefix);
   const proxied = findings.filter(({ exempt, log }) => exempt === undefined && log?.format !== undefined);
   const shared = {
     requestIdField: names.field,

@@ -55,7 +55,7 @@ test('the report names the location, the reason and the exact line to add', asyn
 server a.test (listen 8080)  nginx.conf:5
   /x/  -> http://x:80  request-window
       X-Request-ID is not sent: this location's own proxy_set_header lines (nginx.conf:9) replace all inherited ones
-      resolved only where all requests of its time went to one pod
+      resolved only where all requests of its time went to one pod; $upstream_status in the log decides in quiet traffic, add it
 
 Change
   nginx.conf:9
@@ -64,6 +64,15 @@ Change
 
 Then start
   realpod sidecar --access-log /logs/a.log --log-format '$time_iso8601 "$request" $upstream_addr $request_time $request_id'
+
+ConfigMap for the sidecar
+  apiVersion: v1
+  kind: ConfigMap
+  metadata:
+    name: realpod
+  data:
+    REALPOD_LOG_FORMAT: '$time_iso8601 "$request" $upstream_addr $request_time $request_id'
+    REALPOD_ACCESS_LOG: '/logs/a.log'
 `,
   );
 });

@@ -1,0 +1,39 @@
+/** Text that a tool turns into a configuration later: nginx would not read it as it stands. Pure. */
+import { ConfError, placeOf } from './parse-conf.ts';
+
+/** `rendered`: what turns each kind into a configuration. */
+const KINDS: readonly { pattern: RegExp; rendered: string }[] = [
+  { pattern: /\{\{[^\n]*?\}\}/g, rendered: 'helm template, or the tool that fills it in' },
+  { pattern: /\{[%#][^\n]*?[%#]\}/g, rendered: 'the tool that fills it in, such as ansible or jinja2' },
+  { pattern: /<%[^\n]*?%>/g, rendered: 'the tool that fills it in, such as erb' },
+  { pattern: /\$\{[A-Z][A-Z0-9_]*\}/g, rendered: 'envsubst' },
+  { pattern: /(?<=[\s/"'])\$[A-Z][A-Z0-9]*_[A-Z0-9_]+\b/g, rendered: 'envsubst' },
+];
+/** nginx finds these in capitals, too. */
+const NGINX_VARIABLE =
+  /^(ARG|COOKIE|HTTP|SENT_HTTP|SENT_TRAILER|UPSTREAM|SSL|PROXY_PROTOCOL|TIME|REQUEST|REMOTE|SERVER|BODY_BYTES|BYTES|BINARY_REMOTE|CONTENT|DOCUMENT|QUERY|CONNECTION|REALPATH|LIMIT|NGINX_VERSION|JWT|GEOIP\d?)_?/;
+
+/** Throws ConfError where the text is a template that nothing has been put into yet. */
+export function refuseTemplate(path: string, text: string): void {
+  // Comments may hold anything; in Lua `{{1, 2}}` is a table.
+  const bare = text.replace(/(?<=^|[ \t;}])#(?!\}).*$/gm, (comment) => ' '.repeat(comment.length));
+  const lua = /_by_lua_block\b/.test(bare);
+  for (const { pattern, rendered } of KINDS) {
+    for (const { 0: found, index } of bare.matchAll(pattern)) {
+      if (lua && found.startsWith('{{') && !/^\{\{-?[ \t]*[.$]/.test(found)) continue;
+      if (found.startsWith('$') && isVariable(found, bare)) continue;
+      throw new ConfError(
+        `${placeOf({ path, text }, index)}: ${found} is a placeholder of a template: render it first (${rendered}), or give the output of nginx -T`,
+      );
+    }
+  }
+}
+
+function isVariable(found: string, text: string): boolean {
+  const name = found.replace(/[${}]/g, '');
+  if (NGINX_VARIABLE.test(name)) return true;
+  return new RegExp(
+    `\\b(set|map|geo|js_set|perl_set|auth_request_set|split_clients|set_by_lua\\w*)\\b[^;{]*\\$${name}\\b`,
+    'i',
+  ).test(text);
+}

@@ -128,7 +128,7 @@ export function decodeRecord(line: string): FeedRecord | undefined | string {
         ? (value as FeedRecord)
         : `incomplete gap: ${line.slice(0, 120)}`;
     case 'name':
-      return [record.ip, record.pod, record.namespace, record.node, record.service].every(isString)
+      return isAddress(record.ip) && [record.pod, record.namespace, record.node, record.service].every(isName)
         ? (value as FeedRecord)
         : `incomplete name: ${line.slice(0, 120)}`;
     default:
@@ -138,11 +138,11 @@ export function decodeRecord(line: string): FeedRecord | undefined | string {
 
 function isFlow(record: Record<string, unknown>): boolean {
   return (
-    isString(record.src) &&
+    isAddress(record.src) &&
     isPort(record.sport) &&
-    isString(record.ip) &&
+    isAddress(record.ip) &&
     isPort(record.port) &&
-    (record.vip === undefined || (isString(record.vip) && isPort(record.vport))) &&
+    (record.vip === undefined || (isAddress(record.vip) && isPort(record.vport))) &&
     (record.id === undefined || isString(record.id)) &&
     (record.method === undefined || isString(record.method)) &&
     (record.path === undefined || isString(record.path)) &&
@@ -168,6 +168,16 @@ function isProtocol(value: unknown): value is UnreadableProtocol {
 
 function isSource(value: unknown): value is Source {
   return value === 'conntrack' || value === 'tap' || value === 'kernel-log';
+}
+
+/** An address goes into lines: anything else, a newline above all, would break them. IPv6 has at most 45 characters. */
+function isAddress(value: unknown): boolean {
+  return typeof value === 'string' && /^[0-9a-f:.]{2,45}$/.test(value);
+}
+
+/** A name goes into lines too: no blank, no control character. */
+function isName(value: unknown): boolean {
+  return typeof value === 'string' && !/[\s\p{Cc}]/u.test(value);
 }
 
 function isString(value: unknown): value is string {

@@ -120,20 +120,20 @@ export class RecordScanner {
 
   #flow(kind: 'open' | 'close' | 'request' | 'response', seq: number, t: number): FeedRecord {
     this.#expect(SRC);
-    const src = this.#cached();
+    const src = this.#address();
     this.#expect(SPORT);
     const sport = this.#port();
     if (!this.#skip(VIP)) {
       this.#expect(IP);
-      const ip = this.#cached();
+      const ip = this.#address();
       this.#expect(PORT);
       return { kind, seq, t, src, sport, ip, port: this.#port(), via: 'tap' };
     }
-    const vip = this.#cached();
+    const vip = this.#address();
     this.#expect(VPORT);
     const vport = this.#port();
     this.#expect(IP);
-    const ip = this.#cached();
+    const ip = this.#address();
     this.#expect(PORT);
     return { kind, seq, t, src, sport, vip, vport, ip, port: this.#port(), via: 'tap' };
   }
@@ -220,6 +220,21 @@ export class RecordScanner {
   #text(): string {
     const start = this.#at;
     return this.#bytes.toString('latin1', start, this.#string());
+  }
+
+  /** Canonical text of an IP address, as `isAddress` of codec.ts. */
+  #address(): string {
+    const start = this.#at;
+    const end = this.#string();
+    const bytes = this.#bytes;
+    if (end - start < 2 || end - start > 45) this.#failed = true;
+    for (let at = start; at < end; at++) {
+      const byte = bytes[at]!;
+      // 0-9, the colon behind them, the point, a-f.
+      if (!((byte >= 0x30 && byte <= 0x3a) || byte === POINT || (byte >= 0x61 && byte <= 0x66)))
+        this.#failed = true;
+    }
+    return this.#texts.text(bytes, start, end);
   }
 
   /** For texts that come again and again. */

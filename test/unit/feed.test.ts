@@ -277,6 +277,26 @@ test('every kind of record survives the way over the wire', () => {
   }
 });
 
+test('an address or a name that could break a line is no record', () => {
+  const flow = {
+    kind: 'open',
+    seq: 1,
+    t: T0,
+    via: 'conntrack',
+    src: NGINX,
+    sport: 1,
+    ip: '10.244.0.64',
+    port: 80,
+  };
+  assert.equal(typeof decodeRecord(JSON.stringify(flow)), 'object');
+  for (const ip of ['10.244.0.64\n10.0.0.1', '', 'pod-7', '10.244.0.64 x', '1'.repeat(46)])
+    assert.match(String(decodeRecord(JSON.stringify({ ...flow, ip }))), /^incomplete open/);
+  const name = { kind: 'name', seq: 1, t: T0, ip: NGINX, pod: 'a', namespace: 'b', node: 'c', service: '' };
+  assert.equal(typeof decodeRecord(JSON.stringify(name)), 'object');
+  for (const pod of ['a\nb', 'a b', '\u0000'])
+    assert.match(String(decodeRecord(JSON.stringify({ ...name, pod }))), /^incomplete name/);
+});
+
 test('a feed cut anywhere decodes to the same records', () => {
   const text = Buffer.from([1, 2, 3].map((n) => encodeRecord(request(NGINX, T0 + n, `é-${n}`), n)).join(''));
   const whole = new RecordDecoder().push(text).records;

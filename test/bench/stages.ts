@@ -39,8 +39,8 @@ export async function loadBuild(dist: string): Promise<Build> {
   const load = (path: string) => import(pathToFileURL(join(dist, path)).href);
   return {
     codec: await load('feed/codec.js'),
-    flowIndex: await load('join/flow-index.js'),
-    waiting: await load('join/waiting.js'),
+    flowIndex: await load('join/index/flow-index.js'),
+    waiting: await load('join/pending.js'),
     logFormat: await load('parse/log-format.js'),
     style: await load('rewrite/create.js'),
   };

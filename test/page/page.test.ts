@@ -169,7 +169,9 @@ describe('the page', {
       assert.deepEqual(await row.locator('.badge').allInnerTexts(), badges, name);
       assert.equal(await page.locator('#outliers li').filter({ hasText: name }).count(), badges.length);
     }
-    assert.equal(await page.locator('#services tbody tr').count(), SHOP_PODS.length);
+    // Beside the pods a card may have a row for attempts whose pod is not known, which has no pod to choose.
+    const pods = page.locator('#services tbody tr').filter({ has: page.getByRole('button') });
+    assert.equal(await pods.count(), SHOP_PODS.length);
     assert.equal(await page.locator('#services canvas').count(), 2 * 3);
     const { name } = SHOP_PODS.find(({ failing }) => failing > 0)!;
     await page.locator('#services').getByRole('button', { name }).click();

@@ -1,35 +1,25 @@
 /**
- * `npm run mutate -- [--files src/join/coverage.ts,src/feed] [--sample N] [--seed S] [--seconds N] [--write]`: changes the
+ * `npm run mutate -- [--files src/join/coverage.ts,src/feed] [--sample N] [--seed S] [--seconds N] [--jobs N] [--write]`: changes the
  * sources one place at a time and runs the unit tests that reach it. A mutant survives when all of them pass. A survivor
  * with its reason stands in reasons.json; one without makes the run fail. `--write`: results go to docs/results/mutants.md.
  */
-import { spawnSync } from 'node:child_process';
-import {
-  cpSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { seededRandom } from '../model/traffic.ts';
 import { apply, type Mutant, mutantsOf } from './mutants.ts';
 import { RelatedTests } from './related.ts';
+import { Workspace } from './workspace.ts';
 
 const ROOT = new URL('../..', import.meta.url).pathname.replace(/\/$/, '');
 const REASONS = `${ROOT}/test/mutate/reasons.json`;
-/** A mutant that runs longer than this has changed what ends (ms). */
-const LIMIT_MS = 60_000;
+/** A mutant that takes so many times as long as the unchanged sources, and this on top (ms), has changed what ends. */
+const TIMES_AS_LONG = 6;
+const LIMIT_MS = 10_000;
 
 /** Tests in the order of what they cost. Those that start processes or wait for real time say nothing about one line. */
 const QUICK =
-  /\/(assumptions|candidates|clocks|coverage|flow-index|resolve|ring|services|window|join-repeats|join-names|join-slow-reader|waiting|hostile-clients|feed|record-scanner|write-sink)\.test/;
-const SLOW = /\/(join-truth|join-hour|byte-counts|clock-set-back|pipeline|enrich)\.test/;
+  /\/(age-order|assumptions|candidates|clock-set-back|clocks|coverage|feed|feed-reader|feed-resume|flow-index|hostile-clients|join-direct|join-names|join-repeats|join-slow-reader|join-unconnected|namespace-watch|ready-file|record-scanner|resolve|resume-points|ring|services|waiting|window|write-\w+)\.test/;
+const SLOW = /\/(join-truth|byte-counts|pipeline)\.test/;
 
 const { values } = parseArgs({
   options: {
@@ -38,6 +28,8 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     /** Begins no further mutant after so many seconds. */
     seconds: { type: 'string', default: '100000' },
+    /** Mutants tried side by side. */
+    jobs: { type: 'string', default: '2' },
     write: { type: 'boolean', default: false },
   },
 });
@@ -69,51 +61,49 @@ if (values.sample !== undefined) {
 }
 const reasons = JSON.parse(readFileSync(REASONS, 'utf8')) as Record<string, string>;
 const related = new RelatedTests(ROOT);
-const copy = mkdtempSync(join(tmpdir(), 'realpod-mutate-'));
-for (const part of ['src', 'test', 'package.json', 'tsconfig.json', 'demo'])
-  cpSync(`${ROOT}/${part}`, `${copy}/${part}`, { recursive: true });
-symlinkSync(`${ROOT}/node_modules`, `${copy}/node_modules`);
 
-function passes(tests: readonly string[]): boolean {
-  if (tests.length === 0) return true;
-  const script = tests.map((test) => `await import('./${test}');`).join('\n');
-  const { status } = spawnSync(
-    process.execPath,
-    ['--import', 'tsx', '--input-type=module', '--eval', script],
-    {
-      cwd: copy,
-      timeout: LIMIT_MS,
-      stdio: 'ignore',
-      env: { ...process.env, REALPOD_JOIN_RUNS: '20', REALPOD_SEED: '777' },
-    },
-  );
-  return status === 0;
-}
+const changedPath = (mutant: Mutant, n: number): string => mutant.file.replace(/\.ts$/, `.mutant${n}.ts`);
+const changed = new Map(mutants.map((each, n) => [changedPath(each, n), apply(texts.get(each.file)!, each)]));
+for (const [file, text] of texts) changed.set(file.replace(/\.ts$/, '.unchanged.ts'), text);
+const workspaces = [Workspace.compile(ROOT, changed)];
+while (workspaces.length < Number(values.jobs)) workspaces.push(workspaces[0]!.another());
 
-/** Sets of tests that pass on the unchanged sources: a test that fails anyway kills nothing. */
-const sound = new Map<string, boolean>();
-function isSound(tests: readonly string[]): boolean {
+/** How long tests take on the unchanged sources (ms). A test that fails anyway kills nothing. */
+const baselines = new Map<string, Promise<number>>();
+function baseline(workspace: Workspace, tests: readonly string[]): Promise<number> {
   const key = tests.join();
-  const known = sound.get(key) ?? passes(tests);
-  sound.set(key, known);
-  return known;
+  let found = baselines.get(key);
+  if (!found) {
+    const began = performance.now();
+    found = workspace.passes(tests, 600_000).then((passed) => {
+      if (!passed) throw new Error(`tests fail without a change: ${key}`);
+      return performance.now() - began;
+    });
+    baselines.set(key, found);
+  }
+  return found;
 }
 
 const survivors: string[] = [];
+let next = 0;
 let tried = 0;
 let killed = 0;
 const until = performance.now() + Number(values.seconds) * 1_000;
-try {
-  for (const mutant of mutants) {
-    if (performance.now() > until) break;
+async function work(workspace: Workspace): Promise<void> {
+  while (next < mutants.length && performance.now() < until) {
+    const n = next++;
+    const mutant = mutants[n]!;
     const text = texts.get(mutant.file)!;
     const { direct, indirect } = related.of(mutant.file);
     const stages = [QUICK, SLOW].map((names) => [...direct, ...indirect].filter((test) => names.test(test)));
-    if (!stages.every((tests) => isSound(tests)))
-      throw new Error(`tests of ${mutant.file} fail without a change`);
-    writeFileSync(`${copy}/${mutant.file}`, apply(text, mutant));
-    const survived = stages.every((tests) => passes(tests));
-    writeFileSync(`${copy}/${mutant.file}`, text);
+    let survived = true;
+    for (const tests of stages) {
+      const limit = (await baseline(workspace, tests)) * TIMES_AS_LONG + LIMIT_MS;
+      workspace.replace(mutant.file, changedPath(mutant, n));
+      survived = await workspace.passes(tests, limit);
+      workspace.replace(mutant.file, mutant.file.replace(/\.ts$/, '.unchanged.ts'));
+      if (!survived) break;
+    }
     tried++;
     if (!survived) killed++;
     else {
@@ -121,8 +111,11 @@ try {
       console.log(`survived: ${mutant.file}:${mutant.line} ${survivors.at(-1)}`);
     }
   }
+}
+try {
+  await Promise.all(workspaces.map(work));
 } finally {
-  rmSync(copy, { recursive: true });
+  for (const workspace of workspaces) workspace.remove();
 }
 const share = ((100 * killed) / Math.max(1, tried)).toFixed(1);
 const summary = `${tried} of ${all} mutants tried, ${killed} killed (${share} %), ${survivors.length} survived`;

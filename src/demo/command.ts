@@ -94,6 +94,13 @@ async function replay(folder: string, options: DemoOptions, stop: AbortSignal): 
   const src = recording.records.find((record) => 'src' in record);
   const paths = { before: join(folder, 'access.log'), after: join(folder, 'enriched.log') };
   const port = await freePort();
+  const page = `http://127.0.0.1:${port}/`;
+  say(
+    `realpod demo: ${recording.lines.length} lines that nginx wrote in front of two Services, and what the node's kernel`,
+  );
+  say('saw meanwhile, played again as of now, through the real helper feed and the real sidecar.');
+  if (!once) say(`Open ${page} in a browser to see the pods: one is slow, one fails.`);
+  say('');
   const ending = new AbortController();
   const sidecar = runSidecar(
     readOptions(
@@ -108,13 +115,6 @@ async function replay(folder: string, options: DemoOptions, stop: AbortSignal): 
     ending.signal,
   );
   try {
-    const page = `http://127.0.0.1:${port}/`;
-    say(
-      `realpod demo: ${recording.lines.length} lines that nginx wrote in front of two Services, and what the node's kernel`,
-    );
-    say('saw meanwhile, played again as of now, through the real helper feed and the real sidecar.');
-    if (!once) say(`Open ${page} in a browser to see the pods: one is slow, one fails.`);
-    say('');
     await until(() => feed.stats.readers > 0 || stop.aborted);
     const stage = { recorded, recording, capture, paths, stop };
     const enriched = await play(stage, say);

@@ -105,6 +105,7 @@ suite('realpod demo as a process', { concurrency: 3, timeout: 240_000 }, () => {
     const command = [process.execPath, ...demo('--speed', '10')].map((word) => `'${word}'`).join(' ');
     const run = start(context, 'script', ['-qfec', command, '/dev/null']);
     const out = await run.saying(/repeats, for the page: (\S+)/);
+    assert.match(out, /^realpod demo: /, 'what it is comes before what the sidecar says');
     assert.match(out, MARKED_BEFORE);
     assert.match(out, MARKED_AFTER);
     assert.match(out, NAMED_IN_TERMINAL);

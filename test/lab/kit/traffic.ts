@@ -12,7 +12,8 @@ type LabProgram =
   | 'protocol-backend.ts'
   | 'both-backend.ts'
   | 'raw.ts'
-  | 'api-server.ts';
+  | 'api-server.ts'
+  | 'port-forward.ts';
 
 /** Arguments that make `node` run one of the lab's own programs. */
 export function labProgram(name: LabProgram, ...args: string[]): string[] {

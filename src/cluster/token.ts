@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Log } from '../log.ts';
+import { LRUCache } from '../lru.ts';
 import { ApiError, type ApiServer } from './api.ts';
 import { type Refusal, refuse } from './refusal.ts';
 
@@ -56,15 +57,15 @@ interface Known {
  * Verifies projected service account tokens with TokenReview (authentication.k8s.io/v1).
  *
  * A token that says of itself that it is for someone else or over is refused without a call. Answers are cached by the
- * token's SHA-256: good ones for a minute, refusals for ten seconds, 1000 of each, the oldest go first. While the API
+ * token's SHA-256: good ones for a minute, refusals for ten seconds, 1000 of each; those unused longest go first. While the API
  * server is away a token it once accepted stays good until the token's own end (an hour with the manifests of k8s/);
  * one it never saw gets 503. Reviews of the same token at the same time are one call.
  */
 export function createReviewer(api: ApiServer, log: Log, now: () => number = Date.now): Reviewer {
-  const accepted = new Map<string, Known>();
-  const refused = new Map<string, Known>();
+  const accepted = new LRUCache<string, Known>({ max: MAX_CACHED });
+  const refused = new LRUCache<string, Known>({ max: MAX_CACHED });
   const pending = new Map<string, Promise<Review>>();
-  const peers = new Map<string, { left: number; at: number }>();
+  const peers = new LRUCache<string, { left: number; at: number }>({ max: MAX_PEERS });
   const stats: ReviewerStats = { reviews: 0, cached: 0, refused: 0, failed: 0, stale: 0 };
   let away = false;
 
@@ -88,7 +89,7 @@ export function createReviewer(api: ApiServer, log: Log, now: () => number = Dat
     if (away) log('info', 'the API server verifies tokens again');
     away = false;
     const review = judge(answer);
-    remember(review.ok ? accepted : refused, key, { review, at: now() }, MAX_CACHED);
+    (review.ok ? accepted : refused).set(key, { review, at: now() });
     if (!review.ok) accepted.delete(key);
     return review;
   };
@@ -114,7 +115,7 @@ export function createReviewer(api: ApiServer, log: Log, now: () => number = Dat
     const bucket = peers.get(peer) ?? { left: BURST, at: t };
     bucket.left = Math.min(BURST, bucket.left + Math.max(0, t - bucket.at) / 1000);
     bucket.at = t;
-    remember(peers, peer, bucket, MAX_PEERS);
+    peers.set(peer, bucket);
     if (bucket.left < 1) return false;
     bucket.left--;
     return true;
@@ -231,14 +232,4 @@ function judge(answer: unknown): Review {
     );
   }
   return { ok: true, identity: { pod, namespace, uid, node: extra[`${EXTRA}node-name`]?.[0] } };
-}
-
-function remember<V>(map: Map<string, V>, key: string, value: V, limit: number): void {
-  map.delete(key);
-  map.set(key, value);
-  if (map.size <= limit) return;
-  for (const oldest of map.keys()) {
-    map.delete(oldest);
-    return;
-  }
 }

@@ -63,7 +63,7 @@ export function createApp(
   app.server.on('drop', () => refusals.connections++);
   app.server.on('connection', (socket) => {
     const address = socket.remoteAddress ?? '';
-    if (!sources.connect(address, performance.now())) {
+    if (!sources.connect(address)) {
       socket.destroy();
       return;
     }

@@ -1,3 +1,5 @@
+import { LRUCache } from '../lru.ts';
+
 /** What one peer address may take of a server, so that others are served. */
 export interface SourceLimits {
   /** Open connections of one source; one more is closed at once. */
@@ -12,12 +14,11 @@ export interface Refusals {
   requests: number;
 }
 
-/** Sources remembered, about 150 bytes each. Beyond, the oldest without a connection begins anew. */
+/** Sources whose rate is remembered, about 150 bytes each. Beyond, the one idle longest begins anew. */
 const MAX_SOURCES = 10_000;
 
-interface Source {
-  connections: number;
-  /** Requests it may still send, as of `at` (ms). */
+/** Requests that a source may still send, as of `at` (ms). */
+interface Rate {
   tokens: number;
   at: number;
 }
@@ -25,60 +26,42 @@ interface Source {
 export class Sources {
   readonly #limits: SourceLimits;
   readonly #refusals: Refusals;
-  readonly #sources = new Map<string, Source>();
+  /** Open connections by source, as many as the server's own limit allows. */
+  readonly #connections = new Map<string, number>();
+  readonly #rates = new LRUCache<string, Rate>({ max: MAX_SOURCES });
 
   constructor(limits: SourceLimits, refusals: Refusals) {
     this.#limits = limits;
     this.#refusals = refusals;
   }
 
-  /** Whether another connection from there is welcome; then `disconnect` has to follow its end. */
-  connect(address: string, now: number): boolean {
-    const source = this.#source(address, now);
-    if (source.connections >= this.#limits.connectionsPerSource) {
+  /** Whether another connection from there is admitted; if so, call `disconnect` at its end. */
+  connect(address: string): boolean {
+    const open = this.#connections.get(address) ?? 0;
+    if (open >= this.#limits.connectionsPerSource) {
       this.#refusals.connections++;
       return false;
     }
-    source.connections++;
+    this.#connections.set(address, open + 1);
     return true;
   }
 
   disconnect(address: string): void {
-    const source = this.#sources.get(address);
-    if (source) source.connections--;
+    const left = (this.#connections.get(address) ?? 0) - 1;
+    if (left > 0) this.#connections.set(address, left);
+    else this.#connections.delete(address);
   }
 
-  /** Whether a request from there is welcome now. */
+  /** Whether a request from there is admitted now (ms, of any clock that does not step). */
   request(address: string, now: number): boolean {
     const { requestsPerSecond } = this.#limits;
-    const source = this.#source(address, now);
-    const grown = (Math.max(0, now - source.at) * requestsPerSecond) / 1000;
-    source.tokens = Math.min(2 * requestsPerSecond, source.tokens + grown);
-    source.at = now;
-    if (source.tokens < 1) {
-      this.#refusals.requests++;
-      return false;
-    }
-    source.tokens--;
-    return true;
-  }
-
-  #source(address: string, now: number): Source {
-    let source = this.#sources.get(address);
-    if (!source) {
-      if (this.#sources.size >= MAX_SOURCES) this.#forgetOldest();
-      source = { connections: 0, tokens: 2 * this.#limits.requestsPerSecond, at: now };
-      this.#sources.set(address, source);
-    }
-    return source;
-  }
-
-  /** The server's own limit of connections keeps those with one far below `MAX_SOURCES`. */
-  #forgetOldest(): void {
-    for (const [address, { connections }] of this.#sources) {
-      if (connections > 0) continue;
-      this.#sources.delete(address);
-      return;
-    }
+    const rate = this.#rates.get(address) ?? { tokens: 2 * requestsPerSecond, at: now };
+    const grown = (Math.max(0, now - rate.at) * requestsPerSecond) / 1000;
+    const tokens = Math.min(2 * requestsPerSecond, rate.tokens + grown);
+    const admitted = tokens >= 1;
+    this.#rates.set(address, { tokens: admitted ? tokens - 1 : tokens, at: now });
+    if (admitted) return true;
+    this.#refusals.requests++;
+    return false;
   }
 }

@@ -1,7 +1,7 @@
-import { type Document, LineCounter, parseAllDocuments } from 'yaml';
 import { isNginx } from './images.ts';
 import type { Container, PodSpec } from './pod-spec.ts';
 import { Refused } from './refused.ts';
+import { type Document, LineCounter, parseAllDocuments } from './yaml.ts';
 
 /** Where the pod template lies in each kind. */
 const TEMPLATES: Record<string, readonly string[]> = {

@@ -1,4 +1,6 @@
 /** Insertions into a text: every byte of the input stays where it is. */
+
+import { Refused } from './refused.ts';
 import {
   Document,
   isAlias,
@@ -9,8 +11,7 @@ import {
   isSeq,
   type Node,
   type YAMLMap,
-} from 'yaml';
-import { Refused } from './refused.ts';
+} from './yaml.ts';
 
 /** `text` replaces `source.slice(from, to)`. */
 export interface Edit {

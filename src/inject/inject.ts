@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Document } from 'yaml';
 import { type Found, KINDS, parse, read, type Stranger, type Workload, withNginx } from './documents.ts';
 import { append, apply, type Edit, type Layout, layoutOf, mapAt } from './edit.ts';
 import { type InjectOptions, nginxIn, type Plan, plan } from './plan.ts';
 import type { PodSpec } from './pod-spec.ts';
 import { Refused, Unneeded } from './refused.ts';
+import type { Document } from './yaml.ts';
 
 export { INJECT_DEFAULTS, type InjectOptions } from './plan.ts';
 

@@ -1,6 +1,6 @@
 /**
  * The layout of src/ from its real imports: every arrow goes from a layer to a lower one. `layout()` draws it for
- * docs/design.md; `arrowsUp()` lists what breaks the rule, for a test.
+ * docs/design.md; `arrowsUp()` and `sharedPackages()` list what breaks the rules, for a test.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { posix } from 'node:path';
@@ -10,7 +10,7 @@ const SRC = new URL('../../src/', import.meta.url);
 /** From the bottom up. A folder stands for its subfolders too; files of src/ itself stand by name. */
 const LAYERS: readonly (readonly string[])[] = [
   ['model'],
-  ['parse', 'log.ts', 'signals.ts', 'heap.ts'],
+  ['parse', 'log.ts', 'lru.ts', 'signals.ts', 'heap.ts'],
   ['config', 'format-reach.ts', 'follow', 'addresses.ts', 'client-sockets.ts', 'watermark-poller.ts'],
   ['inferred', 'capture', 'rewrite', 'write', 'cluster'],
   ['join', 'feed'],
@@ -41,6 +41,18 @@ function imports(): Import[] {
     }
   }
   return found;
+}
+
+/** Outside packages that more than one file of src/ imports, as `package: files`. */
+export function sharedPackages(): string[] {
+  const files = new Map<string, Set<string>>();
+  for (const from of readdirSync(SRC, { recursive: true, encoding: 'utf8' }).sort()) {
+    if (!from.endsWith('.ts')) continue;
+    const text = readFileSync(new URL(from, SRC), 'utf8');
+    for (const [, name] of text.matchAll(/(?:\bfrom |\bimport\()\s*'((?!node:)[^.'][^']*)'/g))
+      files.set(name!, (files.get(name!) ?? new Set()).add(from));
+  }
+  return [...files].filter(([, by]) => by.size > 1).map(([name, by]) => `${name}: ${[...by].join(', ')}`);
 }
 
 /** The name of the file's place in `LAYERS`: its top folder, or the file itself. */

@@ -297,12 +297,12 @@ test('look-ups that have the kernel search are few at a time', LIMIT, async () =
 test('what is remembered of sources is bounded, and no bucket grows beyond its size', LIMIT, () => {
   const refusals = { connections: 0, requests: 0 };
   const sources = new Sources({ connectionsPerSource: 1, requestsPerSecond: 10 }, refusals);
-  assert.ok(sources.connect('first', 0));
-  assert.ok(!sources.connect('first', 0));
+  assert.ok(sources.connect('first'));
+  assert.ok(!sources.connect('first'));
   for (let n = 0; n < 50_000; n++) assert.ok(sources.request(`source-${n}`, n));
-  assert.ok(!sources.connect('first', 50_000), 'a source with a connection was forgotten');
+  assert.ok(!sources.connect('first'), 'a source with a connection was forgotten');
   sources.disconnect('first');
-  assert.ok(sources.connect('first', 50_000));
+  assert.ok(sources.connect('first'));
   let admitted = 0;
   while (sources.request('first', 1e9)) admitted++;
   assert.equal(admitted, 20);

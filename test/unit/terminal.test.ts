@@ -148,3 +148,35 @@ test('server-sent events come out whole, whatever the chunks', async () => {
     ]);
   }
 });
+
+test('an event that the stream ends in is dropped; a stream that breaks or has no line end rejects', async () => {
+  const read = async (chunks: AsyncIterable<Uint8Array>): Promise<string[]> => {
+    const data: string[] = [];
+    for await (const event of serverEvents(chunks)) data.push(event.data);
+    return data;
+  };
+  async function* of(...texts: string[]): AsyncGenerator<Uint8Array> {
+    for (const text of texts) yield Buffer.from(text);
+  }
+  assert.deepEqual(await read(of('data: 1\n\ndata: 2\n')), ['1']);
+  async function* broken(): AsyncGenerator<Uint8Array> {
+    yield Buffer.from('data: 1\n\n');
+    throw new Error('reset by peer');
+  }
+  await assert.rejects(read(broken()), /reset by peer/);
+  await assert.rejects(read(of(`data: ${'x'.repeat(5 * 1024 * 1024)}`)), /maximum buffer/);
+});
+
+test('a reader of events that stops early ends the stream', async () => {
+  let ended = false;
+  async function* endless(): AsyncGenerator<Uint8Array> {
+    try {
+      for (;;) yield Buffer.from('data: 1\n\n');
+    } finally {
+      ended = true;
+    }
+  }
+  for await (const _ of serverEvents(endless())) break;
+  await new Promise(setImmediate);
+  assert.ok(ended);
+});

@@ -6,6 +6,7 @@
  * Only segments with SYN, FIN, RST or PSH are seen. Every write ends in a segment with PSH (Linux tcp_push), and sequence
  * numbers count what was not seen, too.
  */
+import { LRUCache } from '../../lru.ts';
 import { TCP_FLAGS } from './packet.ts';
 
 /** A request of one segment up to this is one write of nginx's. Longer ones may be pushed in the middle (bytes). */
@@ -54,13 +55,12 @@ export interface Segment {
 }
 
 export class Exchanges {
-  readonly #limit: number;
-  readonly #tracks = new Map<string, Track>();
+  readonly #tracks: LRUCache<string, Track>;
   #touched = new Set<Exchange>();
 
-  /** Connections remembered; beyond, the oldest goes, and its next exchange has no known beginning. */
+  /** `limit`: connections remembered. At the limit the one idle longest goes; its next exchange has no known beginning. */
   constructor(limit: number) {
-    this.#limit = limit;
+    this.#tracks = new LRUCache({ max: limit });
   }
 
   get size(): number {
@@ -193,12 +193,6 @@ export class Exchanges {
       finAt: undefined,
     };
     this.#tracks.set(key, track);
-    if (this.#tracks.size > this.#limit) {
-      for (const oldest of this.#tracks.keys()) {
-        this.#tracks.delete(oldest);
-        break;
-      }
-    }
     return track;
   }
 }

@@ -1,3 +1,4 @@
+import { LRUCache } from '../../lru.ts';
 import type { NameRecord } from '../../model/feed.ts';
 import type { PodName } from '../../model/outcome.ts';
 
@@ -36,14 +37,23 @@ export class Names {
   readonly counters = { dropped: 0 };
   readonly #limits: NameLimits;
   /** Oldest first, and the first one holds since ever. */
-  readonly #byIp = new Map<string, Held[]>();
+  readonly #byIp: LRUCache<string, Held[]>;
   /** What is to be forgotten next. */
   readonly #past = new Set<{ ip: string; ended: number }>();
   /** Addresses that had a name which is forgotten. */
-  readonly #gone = new Set<string>();
+  readonly #gone: LRUCache<string, true>;
 
   constructor(limits: NameLimits = NAME_LIMITS) {
     this.#limits = limits;
+    this.#gone = new LRUCache({ max: limits.past });
+    this.#byIp = new LRUCache({
+      max: limits.addresses,
+      dispose: (_, ip, reason) => {
+        if (reason !== 'evict') return;
+        this.counters.dropped++;
+        this.#gone.set(ip, true);
+      },
+    });
   }
 
   /** Addresses that have a name, or had one a short time ago. */
@@ -64,7 +74,6 @@ export class Names {
       if (holder === 'none') return;
       history = [{ since: -Infinity, holder: this.#gone.delete(ip) ? 'forgotten' : 'none' }];
       this.#byIp.set(ip, history);
-      this.#dropOldest();
     }
     let i = history.length;
     while (i > 1 && history[i - 1]!.since > t) i--;
@@ -89,13 +98,10 @@ export class Names {
 
   /** The clock was set back to `t`: who holds an address does, and who held it before is not to be told by time. */
   onClockRollback(t: number): void {
-    for (const [ip, history] of this.#byIp) {
+    for (const history of this.#byIp.values()) {
       const { since, holder } = history.at(-1)!;
       if (since > t)
-        this.#byIp.set(ip, [
-          { since: -Infinity, holder: 'forgotten' },
-          { since: t, holder },
-        ]);
+        history.splice(0, history.length, { since: -Infinity, holder: 'forgotten' }, { since: t, holder });
     }
   }
 
@@ -112,7 +118,7 @@ export class Names {
       shorten(history, oldest.ended);
       if (history.length > 2 || history.at(-1)!.holder !== 'none') continue;
       this.#byIp.delete(oldest.ip);
-      this.#remember(oldest.ip);
+      this.#gone.set(oldest.ip, true);
     }
   }
 
@@ -142,25 +148,6 @@ export class Names {
       found = meant;
     }
     return found;
-  }
-
-  #dropOldest(): void {
-    if (this.#byIp.size <= this.#limits.addresses) return;
-    for (const ip of this.#byIp.keys()) {
-      this.counters.dropped++;
-      this.#byIp.delete(ip);
-      this.#remember(ip);
-      return;
-    }
-  }
-
-  #remember(ip: string): void {
-    this.#gone.add(ip);
-    if (this.#gone.size <= this.#limits.past) return;
-    for (const oldest of this.#gone) {
-      this.#gone.delete(oldest);
-      return;
-    }
   }
 }
 

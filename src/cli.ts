@@ -58,7 +58,10 @@ const RUN: Readonly<Record<keyof typeof COMMAND, Run>> = {
     const look = lookOf(process.stdout, process.env);
     return (await import('./terminal/tail.ts')).runTail(options, process.stdout, look, say, ending.signal);
   }),
-  demo: runner(COMMAND.demo, async (options) => (await import('./demo/command.ts')).runDemo(options)),
+  demo: runner(COMMAND.demo, async (options) => {
+    const { runSidecar } = await import('./sidecar.ts');
+    return (await import('./demo/command.ts')).runDemo(options, runSidecar);
+  }),
 };
 
 const isCommand = (name: string): name is keyof typeof COMMAND => Object.hasOwn(COMMAND, name);

@@ -2,7 +2,7 @@ import { appendFile, mkdtemp, readFile, rename, rm, stat, truncate } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { COMMAND, type DemoOptions } from '../config/commands.ts';
+import { COMMAND, type DemoOptions, type SidecarOptions } from '../config/commands.ts';
 import { readOptions } from '../config/read.ts';
 import { Feed } from '../feed/feed.ts';
 import { createApp, listen } from '../http/app.ts';
@@ -10,7 +10,6 @@ import { addFeedRoutes } from '../http/helper/feed-routes.ts';
 import type { PodsAnswer } from '../http/sidecar/answers.ts';
 import { canonicalIp } from '../parse/address.ts';
 import { compileLogFormat } from '../parse/log-format.ts';
-import { runSidecar } from '../sidecar.ts';
 import { untilSignal } from '../signals.ts';
 import { lookOf } from '../terminal/table.ts';
 import {
@@ -37,6 +36,9 @@ const ROTATE_AT = 4 * 1024 * 1024;
 /** The page alone sends many requests. */
 const ROOMY = { connectionsPerSource: 20, requestsPerSecond: 5_000 };
 
+/** The sidecar as the command line composes it. Resolves with its exit code after `stop` aborts. */
+export type RunSidecar = (options: SidecarOptions, stop: AbortSignal) => Promise<number>;
+
 interface Stage {
   recorded: Recording;
   /** The recording in the times of this moment. */
@@ -51,7 +53,7 @@ interface Stage {
  * `realpod demo`: a recorded run through the real feed and the real sidecar. Needs no rights and no network. Exit 1
  * unless every line that the recording can name comes out with its pod.
  */
-export async function runDemo(options: DemoOptions): Promise<number> {
+export async function runDemo(options: DemoOptions, runSidecar: RunSidecar): Promise<number> {
   const stop = new AbortController();
   void untilSignal(undefined, ['SIGTERM', 'SIGINT', 'SIGHUP']).then(() => stop.abort());
   // The reader of the output, or the terminal, may go at any time.
@@ -60,13 +62,18 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   process.stderr.on('error', onError);
   const folder = await mkdtemp(join(tmpdir(), 'realpod-demo-'));
   try {
-    return await replay(folder, options, stop.signal);
+    return await replay(folder, options, runSidecar, stop.signal);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
 }
 
-async function replay(folder: string, options: DemoOptions, stop: AbortSignal): Promise<number> {
+async function replay(
+  folder: string,
+  options: DemoOptions,
+  runSidecar: RunSidecar,
+  stop: AbortSignal,
+): Promise<number> {
   const say = (text: string): void => void process.stdout.write(`${text}\n`);
   const once = options.once || !process.stdout.isTTY;
   const speed = options.speed;

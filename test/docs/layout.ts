@@ -18,8 +18,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['http'],
   ['page', 'terminal', 'doctor', 'inject'],
   ['webhook'],
-  ['sidecar.ts', 'helper.ts', 'enrich'],
-  ['demo'],
+  ['sidecar.ts', 'helper.ts', 'enrich', 'demo'],
   ['cli.ts'],
 ];
 

@@ -1,14 +1,14 @@
-/** An entry's place in an AgeOrder. It is in one at a time at most. */
+/** An entry's links. An entry is in one list at a time at most. */
 export interface FifoEntry<T extends FifoEntry<T>> {
   order: FifoList<T> | undefined;
-  /** Its neighbours there: the next older and the next younger. */
+  /** The next older and the next younger entry. */
   before: T | undefined;
   after: T | undefined;
 }
 
 /**
- * Entries in the order in which they were added. To take out the oldest costs the same however many went before; a Set
- * passes over the places of all that it lost each time.
+ * Entries in the order in which they were added. Deleting the oldest has a constant cost; in a Set it walks over the
+ * entries deleted before it.
  */
 export class FifoList<T extends FifoEntry<T>> {
   #oldest: T | undefined;
@@ -23,7 +23,7 @@ export class FifoList<T extends FifoEntry<T>> {
     return this.#oldest;
   }
 
-  /** `entry` must be in no order. */
+  /** `entry` must be in no list. */
   add(entry: T): void {
     entry.order = this;
     entry.before = this.#youngest;

@@ -10,33 +10,30 @@ import { FeedClock } from '../feed-clock.ts';
 import { LineClock } from '../line-clock.ts';
 import { BlindSpots } from './blind-spots.ts';
 import {
-  type Backend,
   type Connection,
   clampTimesTo,
-  newConnection,
   newTappedRequest,
   type Service,
   servedUntil,
   type TappedRequest,
 } from './connection.ts';
-import { ConnectionsByPort } from './connections-by-port.ts';
+import { ConnectionTable } from './connection-table.ts';
 import { CountedRequests } from './counted-requests.ts';
-import { FifoList } from './fifo-list.ts';
 import { LoggedOpens } from './logged-opens.ts';
 import { Names } from './names.ts';
 import { RequestTable } from './requests.ts';
 import { Services } from './services.ts';
 
-/** How long an unreadable connection is kept after it can have served its last request (ms). */
+/** How long an unreadable connection stays in the index after it can have served its last request (ms). */
 const UNREADABLE_KEPT_MS = 60_000;
 
-/** Limits on what is remembered. At each the oldest goes, and lines that would have needed it get `gap`. */
+/** Limits of the index. At each the oldest entry goes, and lines that need it get `gap`. */
 export interface IndexLimits {
   /** Open and closed connections together. About 500 bytes each. */
   connections: number;
-  /** Requests whose exchange is over but whose line has not been seen. About 500 bytes each. */
+  /** Finished requests whose line has not been read. About 500 bytes each. */
   requests: number;
-  /** Requests whose line has been resolved: kept a moment longer, for lines that carry the same id. Short-lived is cheap. */
+  /** Finished requests whose line has been resolved. They stay a moment longer, for lines with the same id. */
   matchedRequests: number;
   /** Upstream addresses. */
   services: number;
@@ -50,11 +47,11 @@ export const DEFAULT_LIMITS: IndexLimits = {
 };
 
 /**
- * All that the feed has told, arranged for the questions of the join.
+ * The records of the feed, indexed for the rules of the join.
  *
- * A connection is remembered while it is open, and its youngest request with it, however long that takes. What is
- * over is kept until its line has come, or until a limit is reached; then `connectionsKnownSince` and
- * `requestsKnownSince` of its Service say from when on the memory is complete.
+ * An open connection stays in the index with its youngest request, however long it is open. Closed connections and
+ * finished requests stay until their line has been matched or a limit is reached; `connectionsKnownSince` and
+ * `requestsKnownSince` of the Service then say from when on the index is complete.
  */
 export class FlowIndex {
   readonly coverage = new Coverage();
@@ -64,30 +61,24 @@ export class FlowIndex {
   readonly logged = new LoggedOpens();
   readonly counted = new CountedRequests();
   readonly names: Names;
-  /** `visited`: connections and requests that the rules have looked at, the measure of the join's cost. */
+  /** `visited`: connections and requests that the rules examined, the measure of the join's cost. */
   readonly counters = { records: 0, forgottenConnections: 0, forgottenRequests: 0, visited: 0 };
-  readonly #limits: IndexLimits;
   readonly #services: Services;
-  readonly #backends = new Map<string, Backend>();
-  readonly #open = new FifoList<Connection>();
-  readonly #byPort = new ConnectionsByPort();
-  readonly #closed = new FifoList<Connection>();
+  readonly #connections: ConnectionTable;
   readonly #requests: RequestTable;
 
   constructor(limits: IndexLimits = DEFAULT_LIMITS) {
-    this.#limits = limits;
     this.#services = new Services(limits.services);
     this.#requests = new RequestTable(limits, this.counters);
+    this.#connections = new ConnectionTable(limits.connections, this.counters, this.#requests, this.counted);
     this.names = new Names();
   }
 
   get sizes(): { open: number; closed: number; requests: number; services: number; backends: number } {
     return {
-      open: this.#open.size,
-      closed: this.#closed.size,
+      ...this.#connections.sizes,
       requests: this.#requests.size,
       services: this.#services.size,
-      backends: this.#backends.size,
     };
   }
 
@@ -128,12 +119,12 @@ export class FlowIndex {
     return this.#services.get(vip, vport);
   }
 
-  /** Connections that may have gone through any Service, as their upstream address is not known. */
+  /** Connections whose upstream address is not known: each may have gone through any Service. */
   get unknown(): Service {
     return this.#services.unknown;
   }
 
-  /** Since when on a Service that is not in the index is known not to have been used. */
+  /** A Service that is not in the index was not used after this time (ms since the epoch). */
   get servicesKnownSince(): number {
     return this.#services.knownSince;
   }
@@ -145,17 +136,17 @@ export class FlowIndex {
 
   /** Every remembered connection from this source port, oldest first. */
   onPort(sport: number): readonly Connection[] {
-    return this.#byPort.on(sport);
+    return this.#connections.onPort(sport);
   }
 
-  /** These requests have found their line: they need not be kept for another. */
+  /** A line has been resolved by each of these requests: they are forgotten earlier than others. */
   markMatched(used: readonly TappedRequest[]): void {
     this.#requests.markMatched(used);
   }
 
   /**
-   * The clock was set back to `t` (ms since the epoch): what is remembered bears times that come again. Of all of it no
-   * more is known than that it was before `t`.
+   * The clock was set back to `t` (ms since the epoch), so the times in the index will occur a second time. All that
+   * remains certain about them is that they were before `t`.
    */
   onClockRollback(t: number): void {
     this.coverage.onClockRollback(t);
@@ -176,53 +167,27 @@ export class FlowIndex {
 
   #opened(record: OpenRecord): void {
     const service = this.#services.of(record.vip, record.vport);
-    const previous = this.#byPort.youngest(record, service, this.#services.unknown);
+    const previous = this.#connections.youngest(record, service, this.#services.unknown);
     if (previous && previous.closeTo === Infinity) {
       if (record.preexisting && previous.backend.ip === record.ip && previous.backend.port === record.port)
         return;
-      this.#end(previous, record.t);
+      this.#connections.end(previous, record.t);
     }
     if (previous) previous.overBy = record.t;
-    this.#add(record, service, record.preexisting ? -Infinity : this.coverage.watermark);
-  }
-
-  #add(
-    record: OpenRecord | RequestRecord | UnreadableRecord,
-    service: Service,
-    openFrom: number,
-  ): Connection {
-    const connection = newConnection(record, service, this.#backend(record.ip, record.port), openFrom);
-    this.#open.add(connection);
-    service.open.add(connection);
-    service.connectionsWithoutRequest.add(connection);
-    this.#byPort.add(connection);
-    service.backends.set(connection.backend, (service.backends.get(connection.backend) ?? 0) + 1);
-    if (this.#open.size + this.#closed.size > this.#limits.connections) this.#forgetOldestConnection();
-    return connection;
+    this.#connections.add(record, service, record.preexisting ? -Infinity : this.coverage.watermark);
   }
 
   #closedBy(record: CloseRecord): void {
     const service = this.#services.of(record.vip, record.vport);
     for (const group of service === this.#services.unknown ? [service] : [service, this.#services.unknown]) {
-      const connection = this.#byPort.youngest(record, group, this.#services.unknown);
-      if (connection && connection.closeTo === Infinity) this.#end(connection, record.t);
+      const connection = this.#connections.youngest(record, group, this.#services.unknown);
+      if (connection && connection.closeTo === Infinity) this.#connections.end(connection, record.t);
     }
   }
 
-  #end(connection: Connection, t: number): void {
-    const { service, latest } = connection;
-    connection.closeTo = t;
-    this.#open.delete(connection);
-    service.open.delete(connection);
-    service.closed.push(connection);
-    this.#closed.add(connection);
-    if (latest) this.#requests.end(latest);
-    if (connection.midStream) this.#requests.end(connection.midStream);
-  }
-
-  /** A new beginning of the conntrack record: what is still open comes again as `preexisting`. */
+  /** The conntrack record begins anew: connections that are still open follow as `preexisting`. */
   #closeAll(t: number): void {
-    for (const connection of this.#open) this.#end(connection, Math.max(t, connection.openTo));
+    this.#connections.endAll(t);
     for (const service of this.#services) {
       if (service.connectionsKnownSince > t) service.forgottenBackend = undefined;
       service.connectionsKnownSince = Math.min(service.connectionsKnownSince, t);
@@ -234,18 +199,18 @@ export class FlowIndex {
 
   #request(record: RequestRecord): void {
     if (record.update) {
-      this.#countAgain(record);
+      this.#updateCounts(record);
       return;
     }
     const { connection, service } = this.#connectionOf(record);
-    // It was on one of the connections that share its port and its pod, so these are no longer known to have carried none.
+    // Any of the connections that share its port and its pod may have carried it: none of them counts as idle.
     if (service === this.#services.unknown) {
       for (const other of this.onPort(record.sport)) {
         if (other.backend === connection.backend) other.service.connectionsWithoutRequest.delete(other);
       }
     }
     if (record.midStream) {
-      this.#within(connection, record);
+      this.#midStream(connection, record);
       return;
     }
     const tapped = newTappedRequest(connection, record, this.coverage.watermark);
@@ -271,37 +236,37 @@ export class FlowIndex {
     if (connection.closeTo !== Infinity) this.#requests.end(tapped);
   }
 
-  /** The connection that a packet belongs to. One that is not known is added. */
+  /** The connection that a packet belongs to; one that is not in the index is added. */
   #connectionOf(record: RequestRecord | UnreadableRecord): { connection: Connection; service: Service } {
     let service = this.#services.of(record.vip, record.vport);
-    let connection = this.#byPort.youngest(record, service, this.#services.unknown);
+    let connection = this.#connections.youngest(record, service, this.#services.unknown);
     if (connection && (connection.backend.ip !== record.ip || connection.backend.port !== record.port)) {
       // The packet belongs to another connection, whose VIP is not known.
       service = this.#services.unknown;
-      connection = this.#byPort.youngest(record, service, this.#services.unknown);
+      connection = this.#connections.youngest(record, service, this.#services.unknown);
     }
-    // Sources are read one after the other: the end of a short connection may come before the request that was on it.
+    // The sources are read one after another, so a short connection's end may precede its request.
     if (!connection || connection.closeTo < this.coverage.watermark) {
-      connection = this.#add(record, service, -Infinity);
+      connection = this.#connections.add(record, service, -Infinity);
     }
     return { connection, service };
   }
 
   /**
-   * One request for all such packets between two requests, as there can be one for each packet of an upload. It takes
-   * the place of the one before it, as lists are by `to`.
+   * A packet in which a request may begin unseen. An upload can have one such record a packet, so all of them between
+   * two requests become one entry, which is appended anew because the lists are sorted by `to`.
    */
-  #within(connection: Connection, record: RequestRecord): void {
+  #midStream(connection: Connection, record: RequestRecord): void {
     const { service, midStream: before } = connection;
-    const within = newTappedRequest(connection, record, this.coverage.watermark);
+    const tapped = newTappedRequest(connection, record, this.coverage.watermark);
     if (before && !before.forgotten) {
-      within.from = before.from;
+      tapped.from = before.from;
       this.#requests.forget(before);
     }
-    connection.midStream = within;
-    service.requests.push(within);
-    service.requestsWithoutId.push(within);
-    if (connection.closeTo !== Infinity) this.#requests.end(within);
+    connection.midStream = tapped;
+    service.requests.push(tapped);
+    service.requestsWithoutId.push(tapped);
+    if (connection.closeTo !== Infinity) this.#requests.end(tapped);
   }
 
   #unreadable(record: UnreadableRecord): void {
@@ -318,8 +283,8 @@ export class FlowIndex {
     }
   }
 
-  /** More bytes of the youngest request on the connection between these ends. */
-  #countAgain(record: RequestRecord): void {
+  /** New byte counts of the youngest request on the record's connection. */
+  #updateCounts(record: RequestRecord): void {
     const samePort = this.onPort(record.sport);
     for (let i = samePort.length - 1; i >= 0; i--) {
       const { src, backend, latest } = samePort[i]!;
@@ -331,62 +296,5 @@ export class FlowIndex {
       if (!record.singleSegment) this.counted.grew(latest, this.coverage.watermark);
       return;
     }
-  }
-
-  #forgetOldestConnection(): void {
-    this.counters.forgottenConnections++;
-    const connection = this.#closed.oldest ?? this.#open.oldest;
-    if (!connection) return;
-    const { service, latest, midStream } = connection;
-    if (connection.order === this.#closed) {
-      this.#closed.delete(connection);
-      service.closedHead++;
-      if (service.closedHead > 64 && service.closedHead * 2 > service.closed.length) {
-        service.closed = service.closed.slice(service.closedHead);
-        service.closedHead = 0;
-      }
-      const until = servedUntil(connection);
-      service.connectionsKnownSince = Math.max(service.connectionsKnownSince, until);
-      if (!latest) service.withoutRequestKnownSince = Math.max(service.withoutRequestKnownSince, until);
-    } else {
-      // Still open, so it may serve any line to come: nothing can be claimed for its Service until the feed begins anew.
-      service.connectionsKnownSince = Infinity;
-      if (!latest) {
-        service.withoutRequestKnownSince = Infinity;
-      } else {
-        service.requestsKnownSince = Infinity;
-        this.#requests.forget(latest);
-        if (midStream) this.#requests.forget(midStream);
-      }
-      service.open.delete(connection);
-      this.#open.delete(connection);
-    }
-    this.#release(connection);
-  }
-
-  #release(connection: Connection): void {
-    const { service, backend } = connection;
-    if (service.forgottenBackend === undefined) service.forgottenBackend = backend;
-    else if (service.forgottenBackend !== backend) service.forgottenBackend = null;
-    service.connectionsWithoutRequest.delete(connection);
-    this.counted.forget(connection);
-    if (service.unreadable.delete(connection))
-      service.unreadableKnownSince = Math.max(service.unreadableKnownSince, servedUntil(connection));
-    this.#byPort.remove(connection);
-    const left = (service.backends.get(backend) ?? 1) - 1;
-    if (left > 0) service.backends.set(backend, left);
-    else service.backends.delete(backend);
-  }
-
-  #backend(ip: string, port: number): Backend {
-    const key = `${ip} ${port}`;
-    let backend = this.#backends.get(key);
-    if (!backend) {
-      // Identity is only needed among remembered connections; clearing it now and then keeps the table small.
-      if (this.#backends.size >= this.#limits.connections) this.#backends.clear();
-      backend = { ip, port };
-      this.#backends.set(key, backend);
-    }
-    return backend;
   }
 }

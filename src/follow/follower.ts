@@ -7,19 +7,19 @@ export * from './log-block.ts';
 export { type FilePosition, type LogPosition, parseLogPosition } from './position.ts';
 
 export interface Follower {
-  /** The next block, as soon as there is one; undefined once stopped and drained. One call at a time. Rejects with FollowError. */
+  /** Resolves with the next block; with undefined once stopped and drained. One call at a time. Rejects with FollowError. */
   next(): Promise<LogBlock | undefined>;
-  /** Evidence has come for the lines that are there: a next() that waits for more of them waits no longer. */
+  /** Ends the wait of a next() that collects more lines: evidence for those in the file has arrived. */
   hasten(): void;
-  /** next() then returns what can be read right now, then undefined. */
+  /** After this, next() returns what can be read without waiting, then undefined. */
   stop(): void;
   readonly stats: Readonly<FollowerStats>;
 }
 
-/** How soon to look again after something was found, or while a rotation is under way, ms. */
+/** Ms until the next look after one that found something, and during a rotation. */
 const SOON_MS = 20;
 
-/** Follows the log at `path`, which may not exist yet. Throws FollowError when it is something that cannot be followed. */
+/** Follows the log at `path`, which need not exist yet. Throws FollowError for a directory, a pipe or another file that cannot be followed. */
 export function openFollower(path: string, options: FollowerOptions = {}): Follower {
   refuseNonFile(path);
   const reader = new LogReader(path, options);

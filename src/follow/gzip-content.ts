@@ -45,7 +45,7 @@ export class GzipContent {
   }
 }
 
-/** The first bytes of the content of which `raw` are the first compressed bytes; empty when it is not gzip. */
+/** The first bytes of a gzip file's content, given its first compressed bytes; empty if `raw` is not gzip. */
 export function gunzipHead(raw: Buffer): Buffer {
   if (raw[0] !== 0x1f || raw[1] !== 0x8b) return Buffer.alloc(0);
   try {

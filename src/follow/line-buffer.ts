@@ -1,4 +1,4 @@
-/** Limits in bytes. `maxLine`: an unfinished line of that length is handed out in pieces. `read`: the most that one read takes. */
+/** Limits in bytes. `maxLine`: a longer line is returned in pieces. `read`: the size of one read at most. */
 export interface LineLimits {
   maxLine: number;
   read: number;
@@ -10,17 +10,17 @@ export interface LineLimits {
  */
 export class LineBuffer {
   #slab: Buffer | undefined;
-  /** The slab's bytes in [start, used) are not taken yet; up to `scanned` they hold no newline. */
+  /** The slab's bytes in [start, used) have not been taken; those before `scanned` contain no newline. */
   #start = 0;
   #used = 0;
   #scanned = 0;
   #insideOversized: boolean;
-  /** The last piece handed out still needs the rest of its line. */
+  /** The last block was a piece of a line whose rest has not been read. */
   #pieceOpen: boolean;
   readonly #limits: LineLimits;
 
   /**
-   * `midLine`: the first bytes are the rest of a line that began earlier, so they are a piece too; `pieceOpen`: and that line's beginning was handed out.
+   * `midLine`: the first bytes are the rest of a line that began before the read position. `pieceOpen`: its beginning was returned as a piece.
    */
   constructor(limits: LineLimits, midLine = false, pieceOpen = false) {
     this.#limits = limits;
@@ -28,7 +28,7 @@ export class LineBuffer {
     this.#pieceOpen = pieceOpen;
   }
 
-  /** Bytes of the line that has no newline yet. */
+  /** Bytes of the last line while it has no newline. */
   get pending(): number {
     return this.#used - this.#start;
   }
@@ -37,15 +37,15 @@ export class LineBuffer {
     return this.#pieceOpen;
   }
 
-  /** Whether the last line has no newline yet. */
+  /** Whether the last line lacks its newline. */
   get unfinished(): boolean {
     return this.pending > 0 || this.#pieceOpen;
   }
 
-  /** Where the next read goes: the free end of the slab. Follow it with `filled`. */
+  /** The free end of the slab, for the next read. Call `filled` after it. */
   room(): Buffer {
     const { read } = this.#limits;
-    // A new slab rather than small reads into the last free eighth.
+    // With less than an eighth free, reads would be small: a new slab costs less.
     if (this.#slab === undefined || this.#slab.length - this.#used < read / 8) {
       const pending = this.pending;
       const slab = Buffer.allocUnsafeSlow(Math.max(read, 2 * pending));
@@ -62,7 +62,7 @@ export class LineBuffer {
     this.#used += bytes;
   }
 
-  /** The whole lines that are there, or a piece of a line longer than the limit. */
+  /** The whole lines in the buffer, or a piece of a line longer than the limit; undefined if there is neither. */
   take(): { bytes: Buffer; oversized: boolean } | undefined {
     const slab = this.#slab;
     if (!slab || this.#scanned === this.#used) return undefined;
@@ -90,13 +90,13 @@ export class LineBuffer {
     return line;
   }
 
-  /** Forgets the unfinished line; the room last given stays valid. */
+  /** Drops the unfinished line. The result of `room` stays valid. */
   forget(): void {
     this.#start = this.#used;
     this.#scanned = this.#used;
   }
 
-  /** Forgets the unfinished line and gives the slab back. */
+  /** Drops the unfinished line and the slab. */
   drop(): void {
     this.#slab = undefined;
     this.#start = 0;

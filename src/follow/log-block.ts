@@ -8,7 +8,7 @@ export interface LogBlock {
   bytes: Buffer;
   /** Ms since the epoch, taken right after the read that returned the bytes. */
   readAt: number;
-  /** Where the source stands when everything up to the end of this block is consumed. */
+  /** The position behind this block: a restart there reads the next line. */
   end: LogPosition;
   /** A piece of a line longer than the limit, possibly without its \n: pass it through unparsed. */
   oversized?: true;
@@ -18,31 +18,31 @@ export interface LogBlock {
 export interface FollowerStats {
   bytes: number;
   blocks: number;
-  /** Bytes of the current file not yet read, as of the last look. */
+  /** Bytes of the current file that were not read at the last look. */
   backlogBytes: number;
   rotations: number;
   truncations: number;
-  /** Times that lines are or may be missing: each was also told as an `error` notice. */
+  /** Times that lines are or may be missing; each has an `error` notice. */
   losses: number;
   /** Bytes known to be missing (unread when a file was truncated). */
   lostBytes: number;
-  /** Bytes that came in an old file after the newer one had been begun. */
+  /** Bytes read from an old file after the newer one was begun. */
   lateBytes: number;
   /** Last lines of finished files that had no newline; one was added. */
   newlinesAdded: number;
   oversizedLines: number;
-  /** Files read that were compressed, or were copies of a truncated log. */
+  /** Compressed files, and copies of a truncated log, that were read. */
   recoveredFiles: number;
   /** Times the follower looked at the file. */
   looks: number;
 }
 
 export interface FollowerOptions {
-  /** The position to go on from. Without it: the beginning of the live file. */
+  /** Where to begin. Default: the beginning of the live file. */
   resume?: LogPosition | undefined;
-  /** Lines longer than this are passed on in pieces. Bytes, default 16 MiB. */
+  /** Lines longer than this are returned in pieces. Bytes, default 16 MiB. */
   maxLine?: number;
-  /** How much one read takes at most. Bytes, default 256 KiB. */
+  /** Size of one read at most. Bytes, default 256 KiB. */
   readBytes?: number;
   onNotice?: OnNotice;
   /** Wall clock, ms since the epoch. */

@@ -6,17 +6,17 @@ import type { LogPosition } from './position.ts';
 import { findFile, holds, type Listed, listRotated, sameFile, statFile } from './rotation.ts';
 
 const COMPLAIN_EVERY_MS = 60_000;
-/** How many files that cannot be read are remembered, so that each is told once. */
+/** Unreadable files remembered, so that each is reported once. */
 const MAX_SKIPPED = 1000;
 
-/** The log and the rotated files beside it: what is there, and opening it. Tells what cannot be read. */
+/** Lists and opens the log and the rotated files beside it, and reports those that cannot be read. */
 export class LogDirectory {
   readonly path: string;
   readonly #limits: LineLimits;
   readonly #stats: FollowerStats;
   readonly #clock: () => number;
   readonly #notice: OnNotice;
-  /** Files that are there and cannot be read, by inode. */
+  /** Files that cannot be read, by inode. */
   readonly #skipped = new Set<string>();
   #complained = Number.NEGATIVE_INFINITY;
 
@@ -28,7 +28,7 @@ export class LogDirectory {
     this.#notice = notice;
   }
 
-  /** The file at the log's path. Throws FollowError when what is there can never be followed. */
+  /** The file at the log's path. Throws FollowError if it is not a regular file. */
   live(current?: LogFile): Listed | undefined {
     const live = statFile(this.path);
     if (live && sameFile(live, current)) return live;
@@ -36,7 +36,7 @@ export class LogDirectory {
     return live;
   }
 
-  /** The readable rotated files last written at `since` (ms) or later, oldest first. */
+  /** The readable rotated files whose last write was at `since` (ms) or later, oldest first. */
   rotatedSince(since: number): Listed[] {
     const live = statFile(this.path);
     const { files, unreadable } = listRotated(this.path);
@@ -51,7 +51,7 @@ export class LogDirectory {
     return files.filter((file) => file.mtime >= since && !sameFile(file, live) && !this.skips(file));
   }
 
-  /** Undefined when the file is gone, or cannot be opened: a rotated one is then skipped, the live one is to be tried again. */
+  /** Undefined if the file is gone or cannot be opened. A rotated file is then skipped; the live one is tried again later. */
   open(listed: Listed, from: Start, since: number): LogFile | undefined {
     try {
       return new LogFile(listed, from, since, this.#limits);
@@ -93,13 +93,13 @@ export class LogDirectory {
   }
 }
 
-/** The file at the log's path if `position` speaks of it. */
+/** The file at the log's path if `position` is in it. */
 export function resumedLive(live: Listed | undefined, position: LogPosition): Listed | undefined {
   if (!live) return undefined;
   return (position.offset > 0 ? holds(live, position) : sameFile(live, position)) ? live : undefined;
 }
 
-/** Whether the file that `position` speaks of can be found, so that reading can go on there. */
+/** Whether the file of `position` still exists under any name. */
 export function canResume(path: string, position: LogPosition): boolean {
   if (position.ino === '') return true;
   return (resumedLive(statFile(path), position) ?? findFile(path, position)) !== undefined;

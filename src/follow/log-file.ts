@@ -9,16 +9,16 @@ import type { Listed } from './rotation.ts';
 const HOLE_STEP = 1024 * 1024;
 const ZEROS = Buffer.alloc(4096);
 
-/** Where to begin in a file. */
+/** Where to begin reading in a file. */
 export type Start = Pick<FilePosition, 'offset' | 'fingerprint' | 'midLine'>;
 
 export const FROM_START: Start = { offset: 0, fingerprint: '' };
 
 /**
- * One open log file: held by descriptor, so renaming or deleting it changes nothing.
+ * One open log file, read through its descriptor, so renaming or deleting it changes nothing.
  *
- * File calls are synchronous on purpose: from the page cache a stat or a small read takes 1–2 µs, where the way through the
- * thread pool takes 40.
+ * File calls are synchronous on purpose: from the page cache a stat or a small read takes 1–2 µs, through the thread
+ * pool 40.
  */
 export class LogFile {
   readonly path: string;
@@ -26,18 +26,18 @@ export class LogFile {
   readonly ino: string;
   since: number;
   lines: LineBuffer;
-  /** Size in bytes and time of the last write in ms, as of the last `look` that found the content unchanged. */
+  /** Size in bytes and time of the last write in ms, at the last `look` that found the same content. */
   size = 0;
   mtime = 0;
   /** The mtime at which copies of earlier content were last searched for, while this one is untouched. */
   searchedAt: number | undefined;
-  /** Bytes handed out, always at a line's end; `#read` is how far the descriptor has been read. */
+  /** Bytes returned in blocks, so always the end of a line or of a piece; the descriptor has been read up to `#read`. */
   offset: number;
   #read: number;
   readonly #fd: number;
   readonly #limits: LineLimits;
   readonly #gzip: GzipContent | undefined;
-  /** Far fewer blocks than bytes: part of it was reclaimed. Matters when it is read from its beginning again, without a checkpoint. */
+  /** The file has holes that `--reclaim` left. They matter where it is read from its beginning without a checkpoint. */
   #sparse = false;
   #insideHole = false;
   readonly #head = Buffer.allocUnsafe(HEAD_BYTES);
@@ -89,7 +89,7 @@ export class LogFile {
     return this.#gzip !== undefined;
   }
 
-  /** Bytes there and not read yet. */
+  /** Bytes in the file that were not read. */
   get unread(): number {
     return this.#gzip ? (this.#gzip.ended ? 0 : 1) : Math.max(0, this.size - this.#read);
   }
@@ -103,17 +103,17 @@ export class LogFile {
     return this.#head.subarray(0, this.#headLength);
   }
 
-  /** Nothing more will come: deleted, or compressed. */
+  /** The file cannot grow: it is deleted, or compressed. */
   get unlinked(): boolean {
     return this.#gzip !== undefined || fstatSync(this.#fd).nlink === 0;
   }
 
-  /** The first bytes as they are now, without reading on. */
+  /** The file's first bytes now; does not move the read position. */
   peek(): Buffer {
     return Buffer.from(scratch.subarray(0, this.#gzip ? 0 : readSync(this.#fd, scratch, 0, HEAD_BYTES, 0)));
   }
 
-  /** Refreshes size and mtime. False: the content is no longer the one that was read, the file was truncated. */
+  /** Refreshes size and mtime. False: the file was truncated, so its content is another one. */
   look(): boolean {
     if (this.#gzip) return true;
     const stat = fstatSync(this.#fd);
@@ -124,7 +124,7 @@ export class LogFile {
     return true;
   }
 
-  /** Reads once into the line buffer; bytes read, 0 at the end of what is there. A compressed file throws when it is damaged. */
+  /** Reads once into the line buffer. Returns the bytes read, 0 at the end of the file. Throws for a damaged compressed file. */
   async fill(): Promise<number> {
     const room = this.lines.room();
     const bytes = this.#gzip ? await this.#fillFromGzip(room) : this.#fillFromFile(room);
@@ -136,7 +136,7 @@ export class LogFile {
     return bytes;
   }
 
-  /** Begins again at 0: the content was replaced in place. `since`: when, at the earliest, ms. */
+  /** Begins at 0, as the content was replaced in place. `since`: the earliest time of that, ms. */
   restart(since: number): void {
     this.since = since;
     this.offset = 0;
@@ -146,7 +146,7 @@ export class LogFile {
     this.lines = new LineBuffer(this.#limits);
   }
 
-  /** Takes note of what was handed out of the line buffer. */
+  /** Advances the offset by a block taken from the line buffer. */
   consume(taken: { bytes: Buffer; newlineAdded?: true }): void {
     this.offset += taken.bytes.length - (taken.newlineAdded ? 1 : 0);
   }
@@ -193,14 +193,14 @@ export class LogFile {
     }
   }
 
-  /** What was reclaimed was consumed in an earlier life, and so were the lines that reach into it. */
+  /** An earlier process consumed what was reclaimed, and the lines that reach into it. */
   #skip(bytes: number): void {
     this.lines.forget();
     this.#read += bytes;
     this.offset = this.#read;
   }
 
-  /** Passes over what was consumed before the restart, then reads. */
+  /** Skips the content before the saved position, then reads. */
   async #fillFromGzip(room: Buffer): Promise<number> {
     const gzip = this.#gzip!;
     while (this.#read < this.offset) {

@@ -2,7 +2,7 @@ import { lstatSync, readlinkSync, realpathSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { FollowError } from './log-block.ts';
 
-/** Throws FollowError unless `path` is a regular file or not there yet. */
+/** Throws FollowError unless `path` is a regular file or does not exist. */
 export function refuseNonFile(path: string): void {
   const link = lstatSync(path, { throwIfNoEntry: false });
   if (!link) return;
@@ -16,17 +16,17 @@ export function refuseNonFile(path: string): void {
   throw new FollowError(`${path} is a ${stat.isFIFO() ? 'pipe' : 'device or socket'}, not a file: ${mount}`);
 }
 
-/** Mode bit: everybody may write, as to an emptyDir. */
+/** Mode bit: writable for everybody, as an emptyDir is. */
 const OTHERS_WRITE = 0o002;
 
 /**
- * Throws EACCES where `path`, which is open as `fd`, is a link out of its directory and everybody may write to that
- * directory: whoever put the link there would choose what this process reads or writes, its own token for one.
+ * Throws EACCES where `path`, which is open as `fd`, is a link out of a directory that everybody may write to: the author
+ * of the link would choose which file this process reads or writes, its own token among them.
  */
 export function refuseLinkOut(fd: number, path: string): void {
   const directory = dirname(path);
   if ((statSync(directory).mode & OTHERS_WRITE) === 0) return;
-  // What was opened, not what the path leads to by now. A deleted file's name has a suffix, its directory has none.
+  // Through the descriptor, as the path may lead elsewhere by now. A deleted file's name has a suffix, its directory has none.
   const opened = dirname(readlinkSync(`/proc/self/fd/${fd}`));
   if (opened === realpathSync(directory)) return;
   throw Object.assign(new Error(`it is a link out of ${directory}, which everybody may write to`), {

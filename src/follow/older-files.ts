@@ -2,17 +2,17 @@ import type { LogFile } from './log-file.ts';
 import { beginsAs, type OlderPosition } from './position.ts';
 import { type Listed, readHead, sameBeginning, sameFile } from './rotation.ts';
 
-/** After this long without a late line a deleted file is closed, and an unfinished last line is given up, ms. */
+/** A deleted file is closed, and an unfinished last line written out, after this long without a late line, ms. */
 const QUIET_MS = 60_000;
 /**
- * How many finished files are remembered, so that their compressed or copied selves are not read again, and held open: an nginx worker
- * that is slow to reopen still writes into them.
+ * Finished files remembered, so that compressed or other copies of them are not read. They stay open, as an nginx worker
+ * that is slow to reopen its log still writes to them.
  */
 const MAX_REMEMBERED = 16;
 
 interface Entry {
   position: OlderPosition;
-  /** The content's first bytes, where this process read them; after a restart only their hash is known. */
+  /** The content's first bytes if this process read them; after a restart there is only their hash. */
   head: Buffer | undefined;
   file: LogFile | undefined;
   quietFrom: number;
@@ -23,14 +23,14 @@ export class OlderFiles {
   #entries: Entry[] = [];
   #positions: readonly OlderPosition[] | undefined;
 
-  /** Remembers a finished file, and holds `file` open if it may still be written to. */
+  /** Adds a finished file, and keeps `file` open if nginx may still write to it. */
   add(position: OlderPosition, head: Buffer | undefined, file: LogFile | undefined, now: number): void {
     this.#entries.push({ position: entryOf(position, file), head, file, quietFrom: now + QUIET_MS });
     while (this.#entries.length > MAX_REMEMBERED) this.#entries.shift()!.file?.close();
     this.#positions = undefined;
   }
 
-  /** For LogPosition.older; the same array until something changes. */
+  /** The value of LogPosition.older; the same array until a file is added or read further. */
   get positions(): readonly OlderPosition[] {
     this.#positions ??= this.#entries.map((entry) => entry.position);
     return this.#positions;
@@ -43,7 +43,7 @@ export class OlderFiles {
   /** Whether `listed` was read already, under this or another name. */
   knows(listed: Listed): boolean {
     if (this.#entries.some(({ file }) => sameFile(listed, file))) return true;
-    // Of an empty compressed file there is no beginning to compare.
+    // An empty compressed file has no first bytes to compare.
     if (
       listed.compressed &&
       this.#entries.some(({ position }) => position.offset === 0 && sameFile(listed, position))
@@ -57,7 +57,7 @@ export class OlderFiles {
     });
   }
 
-  /** Late lines came: the file has been read further. */
+  /** Late lines were read: the file's offset moves. */
   moved(file: LogFile, now: number): void {
     const entry = this.#entries.find((other) => other.file === file);
     if (!entry) return;
@@ -67,12 +67,12 @@ export class OlderFiles {
     this.#positions = undefined;
   }
 
-  /** Whether no late line has come for so long that none is expected any more. */
+  /** Whether the file has been quiet for so long that no late line is expected. */
   quiet(file: LogFile, now: number): boolean {
     return now >= this.#entries.find((entry) => entry.file === file)!.quietFrom;
   }
 
-  /** Closes a file; what it began with stays known. */
+  /** Closes a file; its fingerprint stays. */
   release(file: LogFile): void {
     const entry = this.#entries.find((other) => other.file === file);
     if (!entry) return;
@@ -82,7 +82,7 @@ export class OlderFiles {
     this.#positions = undefined;
   }
 
-  /** Gives back the open file `listed` is, to be read on as the current one. */
+  /** Removes and returns the open file that `listed` is, to be the current one. */
   reclaim(listed: Listed): LogFile | undefined {
     const index = this.#entries.findIndex(({ file }) => sameFile(listed, file));
     if (index < 0) return undefined;

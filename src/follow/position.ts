@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 
-/** How many of a file's first bytes tell it from others, also after it was copied, renamed or compressed. */
+/** A file's first bytes that identify it, also after it was copied, renamed or compressed. */
 export const HEAD_BYTES = 1024;
 
 /** One log file, and how far it has been read. */
@@ -8,22 +8,22 @@ export interface FilePosition {
   /** Device and inode, decimal (they can exceed 2^53). */
   dev: string;
   ino: string;
-  /** Bytes consumed; of a compressed file, bytes of its content. Always the end of a line, or of a piece of an oversized line. */
+  /** Bytes consumed; for a compressed file, bytes of its content. Always the end of a line, or of a piece of an oversized line. */
   offset: number;
   /** Hash of the first min(HEAD_BYTES, offset) bytes, hex; '' at offset 0. */
   fingerprint: string;
   /** When this content began, ms since the epoch: the inode's birth, or the time its truncation was seen. */
   since: number;
-  /** `offset` lies inside an oversized line, of which a piece was handed out. */
+  /** `offset` is inside an oversized line: a piece of it was returned. */
   midLine?: true;
 }
 
-/** A file that was finished before the current one. `open`: it was still watched for late lines. */
+/** A file that was finished before the current one. `open`: late lines in it were still expected. */
 export interface OlderPosition extends FilePosition {
   open?: true;
 }
 
-/** Where the source stands. `older`: the last files finished before this one, oldest first. */
+/** The position in the log. `older`: the last files finished before the current one, oldest first. */
 export interface LogPosition extends FilePosition {
   older: readonly OlderPosition[];
 }
@@ -31,19 +31,19 @@ export interface LogPosition extends FilePosition {
 /** File times come from a clock that steps once per timer tick: up to this much behind, ms (HZ=100). */
 const FILE_CLOCK_STEP_MS = 10;
 
-/** Nothing has been read yet, and `now` (ms) is the first start: files that were finished before are none of ours. */
+/** The position at a first start at `now` (ms): files that were finished before are not read. */
 export function beginning(now: number): LogPosition {
   return { dev: '', ino: '', offset: 0, fingerprint: '', since: now - FILE_CLOCK_STEP_MS, older: [] };
 }
 
-/** The fingerprint of a file of which `head` are the first bytes, read as far as `offset`. */
+/** The fingerprint of a file that begins with `head` and was read up to `offset`. */
 export function fingerprint(head: Buffer, offset: number): string {
   const length = Math.min(HEAD_BYTES, offset);
   if (length === 0) return '';
   return createHash('sha256').update(head.subarray(0, length)).digest('hex').slice(0, 32);
 }
 
-/** Whether `head` (a file's first bytes, up to HEAD_BYTES of them) begins as the file of `position` did. */
+/** Whether a file that begins with `head` (at most HEAD_BYTES) has the fingerprint of `position`. */
 export function beginsAs(head: Buffer, position: FilePosition): boolean {
   const length = Math.min(HEAD_BYTES, position.offset);
   return length > 0 && head.length >= length && fingerprint(head, length) === position.fingerprint;

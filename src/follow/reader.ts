@@ -14,19 +14,19 @@ import {
   statFile,
 } from './rotation.ts';
 
-/** How long the old file has to be quiet, after the new one appeared, before the new one is begun: nginx's workers reopen one by one. */
+/** Once a new file exists, the old one must be quiet for this long before the new one is begun: nginx's workers reopen one by one. */
 const QUIET_MS = 100;
 /** The same when the old file's last line has no newline yet. */
 const QUIET_UNFINISHED_MS = 1000;
-/** A worker that keeps writing to the old file holds the new one back no longer than this; what it writes later comes as late lines. */
+/** Longest wait for a worker that keeps writing to the old file; what it writes afterwards is read as late lines. */
 const MAX_OVERLAP_MS = 2000;
-/** While the new file is empty nothing is gained by leaving the old one. */
+/** Wait while the new file is empty: leaving the old one earlier has no use. */
 const EMPTY_MS = 60_000;
 const LATE_EVERY_MS = 100;
 
 /**
- * Reads a log across whatever happens to its file, each line once. Steps: `look` looks at the files once and says what
- * it found; nothing here waits, sets timers or watches.
+ * Reads a log across rotation, truncation and deletion, each line once. `look` is one step: it examines the files and
+ * returns what it found. Nothing here waits, sets timers or watches.
  */
 export class LogReader {
   readonly stats = newStats();
@@ -37,11 +37,11 @@ export class LogReader {
   #begun = false;
   #current: LogFile | undefined;
   readonly #older = new OlderFiles();
-  /** A file to go on with after the current one: the current one is a copy of what was in it before. */
+  /** The file to read after the current one, which is a copy of its earlier content. */
   #then: LogFile | undefined;
-  /** Content that began before this has been read, or was there before the first start. */
+  /** Content that began before this time was read, or is older than the first start. */
   #since = 0;
-  /** Since when a newer file waits for the current one to be finished. */
+  /** Since when a newer file exists while the current one is not finished. */
   #newerSeen: number | undefined;
   #quietSize = 0;
   #quietSince = 0;
@@ -55,17 +55,17 @@ export class LogReader {
     this.#directory = new LogDirectory(path, limits, this.stats, this.#clock, this.#notice);
   }
 
-  /** Whether the last look left something to read. */
+  /** Whether there is more to read than the last look returned. */
   get hasMore(): boolean {
     return this.#current !== undefined && this.#current.unread > 0;
   }
 
-  /** Whether a rotation is under way, so that looking again soon is worth it. */
+  /** Whether a rotation is in progress, so that the next look should follow soon. */
   get rotating(): boolean {
     return this.#newerSeen !== undefined;
   }
 
-  /** The next block, or undefined when there is none right now. `last`: no later look will come, so don't wait for the old file to be quiet. */
+  /** The next block, or undefined if there is none now. `last`: this is the last look, so it does not wait for a quiet old file. */
   async look(last = false): Promise<LogBlock | undefined> {
     this.stats.looks++;
     for (;;) {
@@ -86,20 +86,20 @@ export class LogReader {
     this.#older.close();
   }
 
-  /** Opens the first file, or the next one. False: it is not there yet. */
+  /** Opens the first file, or the next one. False: it does not exist. */
   #begin(): boolean {
     if (this.#begun) return this.#openNext();
     const live = this.#directory.live();
     const resume = this.#resume;
     this.#since = resume.since;
     if (resume.ino === '') {
-      // The file's own time where there is one: the wall clock may be set back later.
+      // The file's time if there is a file: the wall clock may be set back later.
       if (live && live.size > 0) this.#since = Math.min(this.#since, live.mtime);
       this.#begun = this.#openNext();
       return this.#begun;
     }
     const found = resumedLive(live, resume) ?? findFile(this.#directory.path, resume);
-    // Nothing is there at all: the volume may still be coming.
+    // No file at all: the volume may not be mounted yet.
     if (!found && !live && this.#directory.rotatedSince(resume.since).length === 0) return false;
     if (found) {
       this.#current = this.#directory.open(found, resume, resume.since);
@@ -118,7 +118,7 @@ export class LogReader {
     if (found) return true;
     const { older, ...position } = resume;
     this.#older.add(position, undefined, undefined, this.#clock());
-    // Nothing had been read of it: compressed or copied it is among those that come now.
+    // Nothing of it had been read, so as a compressed or plain copy it is among the files to read now.
     if (resume.offset > 0 || this.#younger().length === 0) {
       this.#directory.loss(
         `${this.#directory.path}: the file read last (inode ${resume.ino}, up to byte ${resume.offset}) is gone, also from among the rotated ones; what was written to it after that is missing. Keep at least one rotated file`,
@@ -127,7 +127,7 @@ export class LogReader {
     return this.#openNext();
   }
 
-  /** 'again': nothing was read, but another file or content is the current one. */
+  /** 'again': nothing was read, but the current file or its content changed. */
   async #readCurrent(): Promise<LogBlock | 'again' | undefined> {
     const file = this.#current!;
     const ready = file.lines.take();
@@ -139,7 +139,7 @@ export class LogReader {
     return taken && this.#block(file, taken);
   }
 
-  /** Reads until there is something to hand out or no more is there. */
+  /** Reads until a block is complete or the file ends. */
   async #fill(file: LogFile): Promise<Taken | undefined> {
     try {
       while (file.unread > 0 && (await file.fill()) > 0) {
@@ -154,7 +154,7 @@ export class LogReader {
     return undefined;
   }
 
-  /** Lines that come in a finished file. */
+  /** Late lines: those that nginx writes to a finished file. */
   async #readLate(last: boolean): Promise<LogBlock | undefined> {
     const now = this.#clock();
     if (this.#current?.lines.pieceOpen) return undefined;
@@ -162,7 +162,7 @@ export class LogReader {
     for (const file of this.#older.open) {
       let taken: Taken | undefined = file.lines.take() ?? (file.look() ? await this.#fill(file) : undefined);
       const quiet = file.compressed || this.#older.quiet(file, now);
-      // No other file's lines may come between two pieces of a line, so the rest of a late one is not waited for.
+      // Two pieces of a line must follow one another, so a late line that is not complete is not waited for.
       if (!taken && (quiet ? file.lines.unfinished : file.lines.pieceOpen)) taken = this.#finish(file);
       if (!taken) {
         if (quiet && file.unlinked) this.#older.release(file);
@@ -203,7 +203,7 @@ export class LogReader {
       this.#leave(file);
       return 'again';
     }
-    // A first look at a few bytes fits many files: those read before are not meant, and of the others it is the oldest.
+    // A few first bytes fit many files: those already read are left out, and the oldest of the others is the one.
     const copies = listRotated(this.#directory.path).files.filter(
       (listed) =>
         !sameFile(listed, file) &&
@@ -262,13 +262,13 @@ export class LogReader {
     return true;
   }
 
-  /** At the end of what is there: goes on to the next file once nothing more is to be expected in this one. */
+  /** At the end of the current file: goes on to the next file once no more lines are expected in this one. */
   #moveOn(last: boolean): boolean | LogBlock {
     const file = this.#current!;
     const now = this.#clock();
     if (!file.compressed && !this.#then) {
       const live = this.#directory.live(file);
-      // As long as there is no new live file, only one that was written to later says that nginx has moved on.
+      // Without a new live file, only a rotated file with a later write shows that nginx has left the current one.
       const newer = (listed: Listed): boolean =>
         listed.size > 0 && (live !== undefined || listed.mtime >= file.mtime);
       const next = sameFile(file, live) ? undefined : (this.#younger().find(newer) ?? live);
@@ -293,7 +293,7 @@ export class LogReader {
     return this.#openNext();
   }
 
-  /** The current file is finished; a plain one may still get late lines. */
+  /** Finishes the current file; a plain one may still get late lines. */
   #leave(file: LogFile): void {
     const held = file.compressed ? undefined : file;
     this.#older.add(file.position(), Buffer.from(file.head), held, this.#clock());
@@ -331,7 +331,7 @@ export class LogReader {
   }
 }
 
-/** What a line buffer hands out, and whether a newline was added that is not in the file. */
+/** A block of the line buffer; `padded`: its newline is not in the file. */
 interface Taken {
   bytes: Buffer;
   oversized: boolean;

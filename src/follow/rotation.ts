@@ -10,18 +10,18 @@ export interface Listed {
   ino: string;
   size: number;
   mtime: number;
-  /** When the inode came into being; undefined where the file system does not say. */
+  /** Birth time of the inode; undefined where the file system has none. */
   birth: number | undefined;
   compressed: boolean;
 }
 
-/** What a log rotator puts after (or, before the extension, into) the name: `.1`, `-20251204`, `.2025-12-04_07.27`, `.old`. */
+/** The suffix that a log rotator adds to the name, or inserts before its extension: `.1`, `-20251204`, `.2025-12-04_07.27`, `.old`. */
 const SUFFIX = /^(?:[._-]\d[\d._:TZ-]*|\.old)$/;
 const UNREADABLE = /\.(?:bz2|xz|zst|lz4)$/;
-/** How much of a compressed file is read for the first bytes of its content. */
+/** Compressed bytes that are read to get the first bytes of the content. */
 const GZIP_HEAD_BYTES = 16 * 1024;
 
-/** Whether `name` is what a rotator calls an older `base` (`access.log` → `access.log.1`, `access-20251204.log.gz`), and how it is stored. */
+/** How `name` is stored if it is a rotator's name for an older `base` (`access.log` → `access.log.1`, `access-20251204.log.gz`). */
 export function rotatedKind(base: string, name: string): 'plain' | 'gzip' | 'unreadable' | undefined {
   const stored = name.endsWith('.gz') ? 'gzip' : UNREADABLE.test(name) ? 'unreadable' : 'plain';
   const plain = stored === 'plain' ? name : name.slice(0, name.lastIndexOf('.'));
@@ -56,7 +56,7 @@ export function listRotated(path: string): { files: Listed[]; unreadable: string
   for (const name of names) {
     const kind = rotatedKind(base, name);
     if (kind === undefined) continue;
-    // While a file is being compressed both names exist, and the compressed one is not whole.
+    // During compression both files exist, and the compressed one is incomplete.
     if (kind !== 'plain' && names.has(name.slice(0, name.lastIndexOf('.')))) continue;
     if (kind === 'unreadable') unreadable.push(join(dirname(path), name));
     const file = kind === 'unreadable' ? undefined : statFile(join(dirname(path), name));
@@ -68,7 +68,7 @@ export function listRotated(path: string): { files: Listed[]; unreadable: string
 /**
  * Plain files by birth (a renamed file keeps it), compressed ones before the first plain file that was written
  * to after them (gzip and logrotate keep the time of the last write). Within one tick of the file clock
- * (4 ms) the inode's number decides. Names decide nothing: `.1` is the youngest to some, the oldest to others.
+ * (4 ms) the inode's number decides. Names decide nothing: some rotators give `.1` to the youngest file, others to the oldest.
  */
 export function oldestFirst(files: readonly Listed[]): Listed[] {
   const plain = files
@@ -84,18 +84,18 @@ export function oldestFirst(files: readonly Listed[]): Listed[] {
   return order.concat(compressed.slice(next));
 }
 
-/** When the content of `file` began at the latest, as far as the file system tells. */
+/** The latest time at which the content of `file` can have begun, from its birth and last write. */
 export function born(file: Listed): number {
   return file.compressed ? file.mtime : (file.birth ?? file.mtime);
 }
 
-/** The file that `position` speaks of, under whatever name: by inode, else (copied or compressed) by its first bytes. */
+/** The file of `position` under any name: by inode, else (copied or compressed) by its first bytes. */
 export function findFile(path: string, position: FilePosition): Listed | undefined {
   for (const name of readNames(path)) {
     const file = statFile(join(dirname(path), name));
     if (file?.ino !== position.ino) continue;
     const found = { ...file, compressed: name.endsWith('.gz') };
-    // Of an untouched file only the inode is known, which another file can have got since: the name has to fit as well.
+    // Nothing was read of it, so there is only its inode, and another file can have that number now: the name must match too.
     const named = name === basename(path) || rotatedKind(basename(path), name) === 'plain';
     if (position.offset === 0 ? named && file.dev === position.dev : holds(found, position)) return found;
   }
@@ -109,7 +109,7 @@ export function sameFile(
   return b !== undefined && a.ino === b.ino && a.dev === b.dev;
 }
 
-/** Whether one of the two begins as the other does: the same content, one of them perhaps read or copied earlier. */
+/** Whether the shorter one is the beginning of the other: the same content, one of them perhaps read or copied earlier. */
 export function sameBeginning(a: Buffer, b: Buffer): boolean {
   const length = Math.min(a.length, b.length);
   return length > 0 && a.compare(b, 0, length, 0, length) === 0;
@@ -120,7 +120,7 @@ export function holds(file: Listed, position: FilePosition): boolean {
   return (file.compressed || file.size >= position.offset) && beginsAs(readHead(file), position);
 }
 
-/** The first bytes of a file's content; empty when it cannot be read. */
+/** The first bytes of a file's content; empty if it cannot be read. */
 export function readHead(file: Listed): Buffer {
   let fd: number;
   try {

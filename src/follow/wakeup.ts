@@ -2,25 +2,25 @@ import { type FSWatcher, statSync, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { rotatedKind } from './rotation.ts';
 
-/** The least time between two productive looks, ms: one read then takes what a busy nginx wrote line by line. */
+/** Least time between two productive looks, ms: one read then gets many lines of a busy nginx. */
 const GAP_MS = 4;
-/** The same while polling. A busy feed brings evidence a little more often, and with each batch of it asks for a look (`hasten`). */
+/** The same while polling. A busy feed brings batches of evidence a little more often, and each causes a look (`hasten`). */
 const POLL_MS = 12;
-/** Look without an event: in case inotify is not to be had (its limits are per user), or says nothing (some network file systems). */
+/** Look without an event: inotify may be unavailable (its limits are per user) or silent (some network file systems). */
 const SAFETY_MS = 1_000;
 const SAFETY_UNWATCHED_MS = 100;
-/** After this many waits in a row that ended early, events cost more than they tell (10 µs each): poll every POLL_MS instead. */
+/** After this many waits in a row that an event ended, poll every POLL_MS instead: events cost 10 µs each. */
 const BUSY_WAITS = 8;
 /** After this many looks in a row that found nothing, go back to waiting for events. */
 const IDLE_LOOKS = 12;
 
-/** Says when to look at the log: at once after an idle time, rarely and with the feed under load. */
+/** Times the looks at the log: at once after an idle time; under load rarely, when the feed brings evidence. */
 export class Wakeup {
   readonly #path: string;
   readonly #base: string;
   #watcher: FSWatcher | undefined;
   #watched = '';
-  /** Something may have happened since the last look. */
+  /** The log may have changed since the last look. */
   #pending = true;
   #lastFound = Number.NEGATIVE_INFINITY;
   #early = 0;
@@ -35,7 +35,7 @@ export class Wakeup {
     this.#base = basename(path);
   }
 
-  /** Resolves when it is time to look, after `atMost` ms even without a sign. */
+  /** Resolves when it is time to look, after `atMost` ms at the latest. */
   async wait(atMost = Number.POSITIVE_INFINITY): Promise<void> {
     if (!this.#polling) this.#watch();
     if (!this.#pending && !this.#polling) {
@@ -63,11 +63,11 @@ export class Wakeup {
     if (!this.#polling || ++this.#empty < IDLE_LOOKS) return;
     this.#polling = false;
     this.#early = 0;
-    // What was written before the watch begins gets no event.
+    // Writes from before the watch cause no event.
     this.#pending = true;
   }
 
-  /** Ends a wait for more lines to come: there is use for those that are there. */
+  /** Ends a wait for more lines, as those in the log can be joined now. */
   hasten(): void {
     this.#hasten?.();
   }
@@ -101,7 +101,7 @@ export class Wakeup {
     this.#unwatch();
   }
 
-  /** Watches the log's directory, and does so anew when the directory was replaced. */
+  /** Watches the log's directory; watches again after the directory was replaced. */
   #watch(): void {
     if (this.#closed) return;
     const directory = dirname(this.#path);

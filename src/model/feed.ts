@@ -10,13 +10,13 @@ export type Source = 'conntrack' | 'tap' | 'kernel-log';
 
 /** One nginx → backend connection, as both ends see it. */
 export interface Flow {
-  /** nginx's address and local port: the conntrack original tuple's source. */
+  /** nginx's address and local port: the source of the original tuple. */
   src: string;
   sport: number;
   /** The upstream address that nginx connected to: the original tuple's destination. Absent where the source cannot know it. */
   vip?: string;
   vport?: number;
-  /** Who answered: the reply tuple's source. Equal to `vip`/`vport` when nothing was translated. */
+  /** The backend that answered: the source of the reply tuple. Equal to `vip`/`vport` where nothing was translated. */
   ip: string;
   port: number;
 }
@@ -33,11 +33,11 @@ export interface OpenRecord extends Flow {
   preexisting?: true;
   /** `t` is the kernel's own time of the event, not that of its reading (CTA_TIMESTAMP_EVENT). */
   kernelTime?: true;
-  /** It was not opened before, where that is known better than by the tick before it. */
+  /** A lower bound of the opening, where one later than the preceding tick is known. */
   openedAfter?: number;
 }
 
-/** The connection's last moment: FIN exchange over, reset, or its conntrack entry gone. */
+/** The connection ended: FIN exchange complete, reset, or its conntrack entry deleted. */
 export interface CloseRecord extends Flow {
   kind: 'close';
   seq: number;
@@ -48,11 +48,11 @@ export interface CloseRecord extends Flow {
    * it was established. Absent: neither is known.
    */
   end?: 'fin' | 'refused';
-  /** It was over by then, where that is known better than by `t`. */
+  /** An upper bound of the end, where one earlier than `t` is known. */
   endedBefore?: number;
-  /** No end of its own: it brings the counts of the connection of this tuple that ended last. */
+  /** Not an end: counts of the connection with this tuple that ended last. */
   update?: true;
-  /** What conntrack counted of it in all, to the backend and from it: packets, and their bytes with IP headers. */
+  /** What conntrack counted over the connection, to the backend and from it: packets, and their bytes with IP headers. */
   counts?: FlowCounts;
 }
 
@@ -76,7 +76,7 @@ export interface RequestRecord extends Flow {
   via: Source;
   /** Value of the request-id header. Absent: the header was not in what was copied of the packet. */
   id?: string;
-  /** The id stands where only nginx's own headers stand, so no client sent it through. Its absence proves nothing. */
+  /** The id is in the part of the head that only nginx writes, so it is not a client's. Absent: either is possible. */
   idBeforeHost?: true;
   /**
    * A body in chunks was sent on the connection before, and where that ended the packets that are copied do not tell: the
@@ -84,7 +84,7 @@ export interface RequestRecord extends Flow {
    */
   afterChunks?: true;
   method?: string;
-  /** Request target as on the wire. `cut` says that it goes on beyond what was copied. */
+  /** Request target as on the wire. With `cut` it may be longer than what was copied. */
   path?: string;
   /** The copied bytes end before the blank line that ends the head, so an absent `id` proves nothing. */
   cut?: true;
@@ -104,7 +104,7 @@ export interface RequestRecord extends Flow {
   received?: number;
   /** The connection was reset: nginx may have written more than `sent` and read less than `received`. */
   reset?: true;
-  /** No request of its own: it tells more of the youngest one on the connection. */
+  /** Not a request: new counts of the youngest one on the connection. */
   update?: true;
 }
 
@@ -131,7 +131,7 @@ export interface ResponseRecord extends Flow {
   via: Source;
 }
 
-/** Everything that happened up to `t` has been sent. The event behind a record lies between the tick before it and its `t`. */
+/** Every event up to `t` has been sent. The event of a record lies between the preceding tick and the record's `t`. */
 export interface TickRecord {
   kind: 'tick';
   seq: number;
@@ -151,7 +151,7 @@ export interface GapRecord {
   lost?: number;
 }
 
-/** What `ip` is called from `t` on. Empty strings say that a name no longer holds. */
+/** The name of `ip` from `t` on. Empty strings: the address has no name any more. */
 export interface NameRecord {
   kind: 'name';
   seq: number;
@@ -175,5 +175,5 @@ export type FeedRecord =
 
 type WithoutSeq<R> = R extends FeedRecord ? Omit<R, 'seq'> : never;
 
-/** A record before the feed has given it its place. */
+/** A record that has no `seq` yet. */
 export type Observation = WithoutSeq<FeedRecord>;

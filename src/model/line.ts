@@ -1,9 +1,9 @@
-/** What one access-log line says, as far as the join and the rewriting need it. */
+/** One parsed access line: the values that join and rewrite use. */
 
-/** What stands in `$upstream_addr` for one attempt. `name`: an upstream group's name, no peer was chosen. `none`: `-`. */
+/** The kind of an entry of `$upstream_addr`. `name`: an upstream group's name, no peer was chosen. `none`: `-`. */
 export type AddressKind = 'ip' | 'unix' | 'name' | 'none';
 
-/** Where an address stands, relative to the bytes given to the parser. */
+/** The byte span of an address, relative to the bytes given to the parser. */
 export interface AddressSpan {
   start: number;
   end: number;
@@ -33,11 +33,11 @@ export interface Attempt {
 
 export interface ParsedLine {
   attempts: readonly Attempt[];
-  /** Where the same addresses stand again, for each further `$upstream_addr` of the format, in step with the attempts. */
+  /** The spans of each further `$upstream_addr` of the format, in step with the attempts. */
   copies?: readonly (readonly AddressSpan[])[] | undefined;
   /** When nginx wrote the line, ms since the epoch: the earliest instant the logged text allows. */
   endMs: number | undefined;
-  /** How much later than `endMs` the real instant can be by the text's own resolution: 1 for `$msec`, 1000 for `$time_local`. */
+  /** The resolution of the logged time in ms, so the real instant is before `endMs` plus this: 1 for `$msec`, 1000 for `$time_local`. */
   endStepMs: number;
   /** `$request_time` in ms. */
   requestMs: number | undefined;
@@ -50,5 +50,5 @@ export interface ParsedLine {
   status: number | undefined;
 }
 
-/** Why a line is passed through without being looked at. */
+/** Why a line is not parsed; it passes unchanged. */
 export type UnparsedReason = 'empty' | 'format' | 'too-long';

@@ -32,22 +32,22 @@ export const REASONS: readonly Reason[] = [
   'unconnected',
 ];
 
-/** Reasons of attempts that no evidence could ever name a pod for. */
+/** Reasons that no evidence can change: these attempts have no pod to name. */
 export const NOTHING_TO_NAME: ReadonlySet<Reason> = new Set(['direct', 'not-ip', 'unconnected']);
 
-/** Who answered: the pod's address and port, and the connection where exactly one is left. */
+/** The pod's address and port, and the connection where exactly one remains. */
 export interface Resolved {
   evidence: Evidence;
   ip: string;
   port: number;
   flow?: Flow;
-  /** What the pod was called when the connection to it was opened, where that is known. */
+  /** The pod's name when the connection was opened, where it is known. */
   name?: PodName;
 }
 
 export interface Unresolved {
   reason: Reason;
-  /** Of a `direct` address: the pod that had it, where that is known. */
+  /** For `direct`: the name of the pod that had the address, where it is known. */
   name?: PodName;
 }
 
@@ -57,7 +57,7 @@ export function isResolved(outcome: Outcome): outcome is Resolved {
   return 'evidence' in outcome;
 }
 
-/** What is known of an address; empty strings where unknown. */
+/** The name of an address; a part that is not known is empty. */
 export interface PodName {
   pod: string;
   namespace: string;

@@ -1,19 +1,19 @@
-/** The header of a feed that says which process of the helper it comes from. */
+/** The response header of a feed with the id of the helper's process. */
 export const INSTANCE_HEADER = 'realpod-instance';
 
 /**
- * Where a reader that remembers nothing can begin again in a helper's feed: every event after `since` (ms since the
- * epoch) has a record after `after`, as far as the helper `instance` saw it.
+ * A place in a helper's feed from which a reader with an empty index can begin: the records after `after` contain every
+ * event after `since` (ms since the epoch) that the helper `instance` saw.
  */
 export interface ResumePoint {
-  /** The helper process that gave out the cursor. */
+  /** The helper process that the cursor is of. */
   instance: string;
   /** The cursor: `seq` of a record. */
   after: number;
   since: number;
 }
 
-/** `value` as a ResumePoint, or undefined if it is none (a damaged or older state file). */
+/** `value` as a ResumePoint, or undefined if it is not one (a damaged or older state file). */
 export function parseResumePoint(value: unknown): ResumePoint | undefined {
   const { instance, after, since } = Object(value) as Record<string, unknown>;
   if (typeof instance !== 'string' || !/^[\w-]{1,64}$/.test(instance)) return undefined;

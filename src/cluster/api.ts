@@ -2,19 +2,19 @@ import { existsSync } from 'node:fs';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest, type RequestOptions } from 'node:https';
 
-/** Where the kubelet puts a pod's own credentials. */
+/** The directory of a pod's credentials, which the kubelet fills. */
 const POD_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
-/** Largest answer and largest watch event that is taken, in characters. */
+/** Largest answer and largest watch event that is accepted, in characters. */
 const MAX_TEXT = 64 * 1024 * 1024;
 const CALL_TIMEOUT_MS = 60_000;
-/** A watch that asked for bookmarks gets one about every minute. A connection without a byte for this long is closed. */
+/** A watch with bookmarks gets one about every minute. A connection without a byte for this long is closed. */
 const SILENCE_MS = 90_000;
 
-/** An API server's refusal, or that it could not be reached. `status`: the HTTP code, 0 without an answer. */
+/** The API server refused, or could not be reached. `status`: the HTTP code, 0 without an answer. */
 export class ApiError extends Error {
   override readonly name = 'ApiError';
   readonly status: number;
-  /** It was connected and sent nothing for too long. */
+  /** The connection was open and silent for too long. */
   readonly silent: boolean;
   constructor(status: number, message: string, silent = false) {
     super(message);
@@ -26,7 +26,7 @@ export class ApiError extends Error {
 export interface ApiServer {
   /** One request and its whole JSON answer. Rejects with `ApiError` unless the status is 2xx. */
   call(method: 'GET' | 'POST' | 'PUT', path: string, body?: object, signal?: AbortSignal): Promise<unknown>;
-  /** A GET whose answer is one JSON object a line; `onOpen` when it begins. Resolves when the server ends it in good order. */
+  /** A GET whose answer is one JSON object a line; calls `onOpen` when it begins. Resolves when the server ends it properly. */
   stream(
     path: string,
     onOpen: () => void,
@@ -43,10 +43,10 @@ export function inCluster(): boolean {
 /**
  * Finds the API server and its credentials: from `kubeconfig`, or as a pod. Nothing is sent yet.
  *
- * `@kubernetes/client-node` does the credentials: files, rotated tokens, exec plug-ins, proxies, TLS. The requests are
- * made here: its informer asks for no bookmarks, lists everything at once, keeps whole objects and stops at the first
- * error, and its `Watch` cannot be aborted before the first answer. The package costs 74 MB and 0.7 s to load, hence
- * the dynamic import; no other file imports it.
+ * `@kubernetes/client-node` provides the credentials: files, rotated tokens, exec plug-ins, proxies, TLS. The requests are
+ * made here, because its informer uses no bookmarks, lists everything at once, keeps whole objects and stops at the
+ * first error, and its `Watch` cannot be aborted before the first answer. docs/design.md has what the package costs to
+ * load, which is why it is imported dynamically.
  *
  * Throws `ApiError` with one line for people when the file is unusable.
  */
@@ -72,7 +72,7 @@ export async function openApi(kubeconfig?: string): Promise<ApiServer> {
 
 class Silence extends Error {}
 
-/** The API server while it is still being found: calls wait for that. */
+/** An API server whose address and credentials are still being read: calls wait for them. */
 export function opening(server: Promise<ApiServer>): ApiServer {
   return {
     call: async (...parameters) => (await server).call(...parameters),
@@ -149,7 +149,7 @@ function serverAt(url: string, authenticate: (options: RequestOptions) => Promis
   };
 }
 
-/** The JSON of a 2xx answer; anything else becomes an `ApiError` with the server's own words. */
+/** The JSON of a 2xx answer; anything else becomes an `ApiError` with the server's message. */
 async function answer(response: IncomingMessage): Promise<unknown> {
   const status = response.statusCode ?? 0;
   let text = '';

@@ -12,7 +12,7 @@ export interface ReadRequest {
   authorization?: string | undefined;
   /** The other end of the TCP connection. */
   peer: string;
-  /** The addresses whose records are asked for. */
+  /** The requested addresses. */
   src: readonly string[];
 }
 
@@ -25,7 +25,7 @@ export interface Authorizer {
 export interface TokenMode {
   mode: 'token';
   reviewer: Reviewer;
-  /** What the API server knows of addresses: `createNames(…)`. */
+  /** Names of addresses from the API server: `createNames(…)`. */
   names: { podsAt(ip: string): PodName[]; readonly synced: boolean };
   /** This node's name in Kubernetes; undefined or empty: unknown. */
   node: string | undefined;
@@ -39,14 +39,14 @@ export type AuthorizerOptions = ({ mode: 'none' | 'source-ip' } | TokenMode) & {
 /**
  * Who may read the records of which addresses.
  *
- * In every mode but `none` a reader gets the records of the address that it speaks from, and of no other. The helper
- * sits on the node's own network, and what a pod sends to its own node is delivered locally: it passes no postrouting,
- * where addresses are masqueraded, so the peer address is the pod's. A node's own addresses count as one: a reader on
- * the node's network may ask for all of them.
+ * In every mode but `none` a reader gets the records of the address that it connects from, and of no other. The helper is
+ * on the node's network, and packets of a pod to its node are delivered locally: they do not pass the postrouting hook
+ * where addresses are masqueraded, so the peer address is the pod's. The node's addresses count as one: a reader on the
+ * node's network may request all of them.
  *
- * `token` also wants the token of a pod on this node, and refuses it for an address that the API server gives to other
- * pods. For a node's own address it has to give it to this pod. A dual-stack pod, which speaks from one of its addresses,
- * gets the other too if EndpointSlices give both to this pod and to no other.
+ * `token` also requires the token of a pod on this node. It refuses an address that EndpointSlices assign to other pods
+ * only; an address of the node must be assigned to this pod. A dual-stack pod, which connects from one of its addresses,
+ * gets the other too if EndpointSlices assign both to this pod and to no other.
  */
 export function createAuthorizer(options: AuthorizerOptions): Authorizer {
   const isLocal = options.isLocal ?? localAddresses();
@@ -80,7 +80,7 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
   };
 }
 
-/** Whether EndpointSlices give the address to this pod, and to no other, on this node. */
+/** Whether EndpointSlices assign the address to this pod on this node, and to no other pod. */
 function isOnly({ pod, namespace }: PodIdentity, ip: string, { names, node }: TokenMode): boolean {
   const there = names.podsAt(ip);
   return (
@@ -100,9 +100,8 @@ function notYours(from: string, asked: readonly string[]): Refusal {
 }
 
 /**
- * Why the pod of the token may not read what comes from `addresses`: one address, or several of the node's own
- * (`local`). The token's node and the pods that EndpointSlices place at the address must not contradict, and one of
- * them has to speak for it.
+ * Why the pod of the token may not read the records of `addresses`: one address, or several of the node's (`local`).
+ * Neither the token's node nor the EndpointSlices of the address may contradict, and one of them must confirm.
  */
 function judge(
   { namespace, pod, node: tokenNode }: PodIdentity,
@@ -168,7 +167,7 @@ const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
 LOOPBACK.addAddress('::1', 'ipv6');
 
-/** The addresses of this network namespace, read anew when the last look is over 10 s old. */
+/** The addresses of this network namespace, refreshed after 10 s. */
 function localAddresses(): (ip: string) => boolean {
   let known = new Set<string>();
   let readAt = Number.NEGATIVE_INFINITY;

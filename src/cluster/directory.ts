@@ -5,46 +5,46 @@ import type { ApiObject, Reflection } from './reflector.ts';
 
 export type NameObservation = Omit<NameRecord, 'seq'>;
 
-/** What one EndpointSlice or Service says of one address. `pod` is empty for a ClusterIP and for hand-made endpoints. */
+/** One address in one EndpointSlice or Service. `pod` is empty for a ClusterIP and for hand-made endpoints. */
 export interface Claim extends PodName {
   ip: string;
 }
 
 interface Entry {
   claims: Claim[];
-  /** Oldest first, the last one holds. `undefined`: no name from then on. */
+  /** Oldest first; the last one is current. `undefined`: no name from then on. */
   names: { since: number; name: PodName | undefined }[];
 }
 
-/** Addresses at most; more are not named, and counted. 200,000 take some 90 MB. */
+/** Addresses at most; others have no name, and are counted. 200,000 take some 90 MB. */
 const MAX_ADDRESSES = 200_000;
-/** How long a name that holds no more is remembered: lines of long requests come late. */
+/** How long a past name is remembered (ms): lines of long requests come late. */
 const REMEMBER_MS = 10 * 60_000;
-/** Past names at most; beyond it the oldest goes first. */
+/** Past names at most; at the limit the oldest is dropped. */
 const MAX_PAST = 20_000;
 
 /**
- * What addresses are called, from EndpointSlices (pods) and Services (ClusterIPs). Only names are kept, no API objects.
+ * Names of addresses from EndpointSlices (pods) and Services (ClusterIPs). Only names are kept, no API objects.
  *
- * An address that several pods claim at the same time, such as a node's own that pods with hostNetwork share, gets no
- * pod: it cannot say which of them answered. `service` is the Service's plain name; it lies in the record's
- * `namespace`, as a Service selects pods of its own namespace only. A pod behind several Services goes by the one that
- * sorts first; the Service that a request was sent to is what its ClusterIP is called.
+ * An address that several pods have at the same time, such as a node's that pods with hostNetwork share, has no pod: it
+ * does not show which of them answered. `service` is the Service's name without its namespace, which is the record's
+ * `namespace`, as a Service selects pods of its namespace only. For a pod behind several Services it is the first in
+ * sort order; the Service that a request was sent to is the name of its ClusterIP.
  */
 export class Directory {
   readonly #byIp = new Map<string, Entry>();
-  /** What each object claimed, by kind and namespace/name, to know what an event takes away. */
+  /** The claims of each object, by kind and namespace/name, so that an event can remove those it no longer has. */
   readonly #byObject = new Map<string, Claim[]>();
-  /** Addresses whose name or last claim ended, oldest first: what is to be forgotten next. */
+  /** Addresses whose name or last claim ended, oldest first: the next to forget. */
   readonly #past = new Set<{ ip: string; ended: number }>();
   readonly #onName: (record: NameObservation) => void;
   readonly #now: () => number;
-  /** Of which objects the API server has been silent for too long. */
+  /** Kinds of objects without a watch for too long. */
   readonly #lost = new Set<string>();
 
-  /** Addresses that were not named because `MAX_ADDRESSES` are. */
+  /** Addresses without a name because of `MAX_ADDRESSES`. */
   dropped = 0;
-  /** Name records given out. */
+  /** Name records emitted. */
   changes = 0;
 
   constructor(onName: (record: NameObservation) => void, now: () => number) {
@@ -56,7 +56,7 @@ export class Directory {
     return this.#byIp.size;
   }
 
-  /** The name `ip` has, or had at `at` (ms since the epoch) as long as that is remembered. */
+  /** The name of `ip` now, or at `at` (ms since the epoch) while that is remembered. */
   lookup(ip: string, at = Number.POSITIVE_INFINITY): PodName | undefined {
     let found: PodName | undefined;
     for (const { since, name } of this.#byIp.get(ip)?.names ?? []) {
@@ -66,12 +66,12 @@ export class Directory {
     return found;
   }
 
-  /** The pods that the API server places at `ip`; more than one shares a node's address. */
+  /** The pods at `ip`; several share a node's address. */
   podsAt(ip: string): PodName[] {
     return this.#byIp.get(ip)?.claims.filter((claim) => claim.pod !== '') ?? [];
   }
 
-  /** Every name of `ip` that holds or is remembered, oldest first. */
+  /** The current name of `ip` and the past ones in memory, oldest first. */
   *history(ip: string): Generator<NameObservation> {
     const entry = this.#byIp.get(ip);
     if (!entry) return;
@@ -112,12 +112,12 @@ export class Directory {
     };
   }
 
-  /** While one of the two kinds is lost no address has a name: it may have gone to another pod meanwhile. */
+  /** While one of the two kinds is lost no address has a name: another pod may have got it. */
   #vouch(prefix: string, current: boolean): void {
     const before = this.#lost.size;
     if (current) this.#lost.delete(prefix);
     else this.#lost.add(prefix);
-    if (before === 0 || this.#lost.size === 0) for (const ip of this.#byIp.keys()) this.#settle(ip);
+    if (before === 0 || this.#lost.size === 0) for (const ip of this.#byIp.keys()) this.#updateName(ip);
   }
 
   #replace(key: string, next: Claim[]): void {
@@ -144,7 +144,7 @@ export class Directory {
     }
     if (kept.length === 0) this.#byObject.delete(key);
     else this.#byObject.set(key, kept);
-    for (const ip of touched) this.#settle(ip);
+    for (const ip of touched) this.#updateName(ip);
     this.#forget();
   }
 
@@ -162,8 +162,8 @@ export class Directory {
     return true;
   }
 
-  /** Gives out a record when the claims on `ip` mean another name than the one that holds. */
-  #settle(ip: string): void {
+  /** Emits a record if the claims on `ip` give another name than the current one. */
+  #updateName(ip: string): void {
     const entry = this.#byIp.get(ip);
     if (!entry) return;
     const since = this.#now();
@@ -193,7 +193,7 @@ export class Directory {
   }
 }
 
-/** Where the clock was set back, who holds the address now holds it since ever, and who held it before is not known. */
+/** After the clock was set back the current name is valid for all times, and the past ones are forgotten. */
 function dropFuture(entry: Entry, now: number): void {
   const last = entry.names.at(-1);
   if (last && last.since > now) entry.names = [{ since: 0, name: last.name }];
@@ -230,7 +230,7 @@ interface SliceEndpoint {
   targetRef?: { kind?: string; name?: string; namespace?: string };
 }
 
-/** discovery.k8s.io/v1 EndpointSlice. Not ready and terminating endpoints count: their pods are still what they are. Host names are no addresses. */
+/** discovery.k8s.io/v1 EndpointSlice. Endpoints that are not ready or terminating count: they keep their pod. Host names are not addresses. */
 function claimsOfSlice(object: ApiObject): Claim[] {
   const labels = object.metadata?.labels as Record<string, string> | undefined;
   const service = labels?.['kubernetes.io/service-name'] ?? '';
@@ -250,7 +250,7 @@ function claimsOfSlice(object: ApiObject): Claim[] {
   return [...claims.values()];
 }
 
-/** core/v1 Service. ClusterIPs only (`None` is no address): an external address can belong to several Services, told apart by port. */
+/** core/v1 Service. ClusterIPs only (not `None`): an external address can belong to several Services, by port. */
 function claimsOfService(object: ApiObject): Claim[] {
   const spec = object.spec as { clusterIPs?: string[]; clusterIP?: string } | undefined;
   const { name: service = '', namespace = '' } = object.metadata ?? {};

@@ -11,23 +11,23 @@ const SERVICES = '/api/v1/services';
 
 export interface NamesOptions {
   api: ApiServer;
-  /** Called for each change of an address's name, with the time it was learned. */
+  /** Called for each change of an address's name, with the time at which the helper learned it. */
   onName(record: NameObservation): void;
   log: Log;
   pace?: Pace;
 }
 
 export interface Names {
-  /** Begins to watch in the background; names come when they come. */
+  /** Starts the watches; does not wait for names. */
   start(): void;
   /** Ends the watches; resolves when none is left. */
   stop(): Promise<void>;
-  /** The name of `ip` now, or at `at` (ms since the epoch, remembered for 10 minutes after it ended). */
+  /** The name of `ip` now, or at `at` (ms since the epoch). A past name is remembered for 10 minutes. */
   lookup(ip: string, at?: number): PodName | undefined;
   podsAt(ip: string): PodName[];
-  /** Every name of `ip` that holds or is remembered, oldest first. */
+  /** The current name of `ip` and the past ones in memory, oldest first. */
   history(ip: string): Iterable<NameObservation>;
-  /** Both kinds were listed whole at least once. */
+  /** Both kinds were listed completely at least once. */
   readonly synced: boolean;
   readonly stats: NamesStats;
 }
@@ -35,11 +35,11 @@ export interface Names {
 export interface NamesStats {
   slices: ReflectorStats;
   services: ReflectorStats;
-  /** Addresses known or remembered. */
+  /** Addresses with a current or past name. */
   readonly addresses: number;
-  /** Name records given out. */
+  /** Name records emitted. */
   readonly changes: number;
-  /** Addresses without a name because too many are known. */
+  /** Addresses without a name because of the limit. */
   readonly dropped: number;
 }
 
@@ -54,8 +54,8 @@ export const realPace: Pace = {
 /**
  * Names for addresses from EndpointSlices and Services.
  *
- * While the API server is away for a moment the names stay as they are. After a minute they are withdrawn, as an address
- * may have gone to another pod without its being heard of here; they come back with the next whole list.
+ * A short loss of the API server changes no name. After a minute all names are withdrawn, because another pod may have
+ * got an address unseen; they return with the next complete list.
  */
 export function createNames({ api, onName, log, pace = realPace }: NamesOptions): Names {
   const directory = new Directory(onName, pace.now);

@@ -1,7 +1,7 @@
 import type { Log } from '../log.ts';
 import { ApiError, type ApiServer } from './api.ts';
 
-/** How a reflector waits and rolls dice; tests step it. */
+/** A reflector's clock, timer and randomness; tests step it. */
 export interface Pace {
   /** Resolves after `ms`, or early when `signal` aborts. */
   delay(ms: number, signal: AbortSignal): Promise<void>;
@@ -11,31 +11,31 @@ export interface Pace {
   now(): number;
 }
 
-/** The part of every Kubernetes object that a reflector looks at. */
+/** The part of every Kubernetes object that a reflector reads. */
 export interface ApiObject {
   metadata?: { name?: string; namespace?: string; resourceVersion?: string; [more: string]: unknown };
   [more: string]: unknown;
 }
 
-/** Where the objects go; nothing else keeps them. */
+/** Receives the objects; the reflector keeps none. */
 export interface Reflection {
   upsert(object: ApiObject): void;
   remove(object: ApiObject): void;
-  /** Nothing has been heard for so long that what is known may no longer hold; a whole list follows when it can. */
+  /** The watch has failed for so long that the objects may be outdated; a complete list follows once it is possible. */
   lost(): void;
-  /** Between the two calls come all objects there are; what did not come is gone. */
+  /** All existing objects come between the two calls; others no longer exist. */
   listing(): void;
   listed(): void;
 }
 
 export interface ReflectorStats {
-  /** Watch events taken, bookmarks left out. */
+  /** Watch events without bookmarks. */
   events: number;
   listings: number;
   failures: number;
   /** Resource versions that the API server no longer had (410 Gone). */
   gone: number;
-  /** When the API server was last heard, ms since the epoch; 0: never. */
+  /** Time of the API server's last byte, ms since the epoch; 0: none. */
   heardAt: number;
   /** Since when every attempt has failed, ms since the epoch; 0: there is a watch. */
   awaySince: number;
@@ -49,14 +49,14 @@ export function newStats(): ReflectorStats {
 const PAGE = 500;
 const FIRST_BACKOFF_MS = 1000;
 const MAX_BACKOFF_MS = 30_000;
-/** Helpers that lose their watch in the same moment spread their new lists over this long. */
+/** Helpers that lose their watch at the same moment spread their new lists over this time. */
 const RELIST_SPREAD_MS = 5000;
-/** After this long without a list or a watch, names are not vouched for. An address is rarely given away sooner. */
+/** After this long without a list or a watch, names are withdrawn. An address rarely changes hands sooner. */
 const LOST_AFTER_MS = 60_000;
-/** A watch that the server ended later than this was a good one and begins again at once. */
+/** A watch that lasted longer than this restarts without a back-off. */
 const HEALTHY_MS = 10_000;
 
-/** How long to wait after the `failures`-th failure in a row: doubled each time, half of it random. */
+/** The wait after the `failures`-th failure in a row: doubled each time, half of it random. */
 export function backoffMs(failures: number, random: number): number {
   const ceiling = Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.min(failures - 1, 10));
   return ceiling / 2 + (random * ceiling) / 2;
@@ -67,8 +67,8 @@ export function backoffMs(failures: number, random: number): number {
  * watches from the list's resource version with bookmarks; continues a broken watch where it stopped; lists anew at
  * 410 Gone. Never rejects.
  *
- * Lists ask for the newest state (no resource version), so that a list can never bring back an older one; servers
- * since 1.31 answer that from their cache.
+ * Lists request the newest state (no resource version), so a list never returns an older one; servers since 1.31 answer
+ * that from their cache.
  */
 export async function reflect(
   api: ApiServer,
@@ -147,7 +147,7 @@ export async function reflect(
       stats.failures++;
       const gone = error instanceof ApiError && error.status === 410;
       if (gone) stats.gone++;
-      // A server that is connected and silent has been away since it was last heard, one that refuses since now.
+      // A connected and silent server has been away since its last byte, one that refuses since now.
       const silent = error instanceof ApiError && error.silent;
       stats.awaySince ||= silent && stats.heardAt > 0 ? stats.heardAt : pace.now();
       const lost = pace.now() - stats.awaySince >= LOST_AFTER_MS;
@@ -199,7 +199,7 @@ function asList(value: unknown): Page {
     metadata?: { resourceVersion?: string; continue?: string };
   } | null;
   if (!list || !Array.isArray(list.items) || !list.metadata?.resourceVersion) {
-    throw new ApiError(0, 'what the API server sent is not a list');
+    throw new ApiError(0, 'the answer of the API server is not a list');
   }
   return {
     items: list.items as ApiObject[],

@@ -1,7 +1,7 @@
-/** Why a reader gets nothing, for people (`message`, `next`: what to do) and programs (`code`). */
+/** Why a reader is refused, for people (`message`, `next`: what to do) and programs (`code`). */
 export interface Refusal {
   ok: false;
-  /** 401: who are you? 403: not yours. 503: cannot tell right now, try again. */
+  /** 401: not authenticated. 403: not permitted. 503: cannot be decided now, try again. */
   status: 401 | 403 | 503;
   code: RefusalCode;
   message: string;

@@ -4,10 +4,10 @@ import { LRUCache } from '../lru.ts';
 import { ApiError, type ApiServer } from './api.ts';
 import { type Refusal, refuse } from './refusal.ts';
 
-/** The audience a sidecar's projected token must be made for. */
+/** The audience that a sidecar's projected token must have. */
 export const AUDIENCE = 'realpod';
 
-/** The pod a token is bound to, as the API server says. `node` is known from Kubernetes 1.30 on. */
+/** The pod that a token is bound to, from the API server. Tokens have the `node` since Kubernetes 1.30. */
 export interface PodIdentity {
   pod: string;
   namespace: string;
@@ -18,24 +18,24 @@ export interface PodIdentity {
 export type Review = { ok: true; identity: PodIdentity } | Refusal;
 
 export interface Reviewer {
-  /** `peer`: who brought the token, to bound what one peer can make the API server do. */
+  /** `peer`: the address that sent the token; limits the reviews that one peer can cause. */
   review(token: string, peer: string): Promise<Review>;
   readonly stats: ReviewerStats;
 }
 
 export interface ReviewerStats {
-  /** TokenReviews asked of the API server. */
+  /** TokenReviews sent to the API server. */
   reviews: number;
   cached: number;
   refused: number;
   /** TokenReviews without an answer. */
   failed: number;
-  /** Answers from the cache because the API server was away. */
+  /** Answers from an expired cache entry while the API server was away. */
   stale: number;
 }
 
 const TOKEN_CHARACTERS = 8192;
-/** How long the API server's word is taken without asking again. */
+/** How long a review is valid without another call (ms). */
 const FRESH_MS = 60_000;
 const REFUSED_MS = 10_000;
 const MAX_CACHED = 1000;
@@ -56,10 +56,10 @@ interface Known {
 /**
  * Verifies projected service account tokens with TokenReview (authentication.k8s.io/v1).
  *
- * A token that says of itself that it is for someone else or over is refused without a call. Answers are cached by the
- * token's SHA-256: good ones for a minute, refusals for ten seconds, 1000 of each; those unused longest go first. While the API
- * server is away a token it once accepted stays good until the token's own end (an hour with the manifests of k8s/);
- * one it never saw gets 503. Reviews of the same token at the same time are one call.
+ * A token whose claims have another audience or a past expiry is refused without a call. Reviews are cached by the
+ * token's SHA-256: accepted ones for a minute, refusals for ten seconds, 1000 of each; those unused longest go first.
+ * While the API server is away an accepted token stays valid until it expires (an hour with the manifests of k8s/);
+ * others get 503. Concurrent reviews of the same token are one call.
  */
 export function createReviewer(api: ApiServer, log: Log, now: () => number = Date.now): Reviewer {
   const accepted = new LRUCache<string, Known>({ max: MAX_CACHED });
@@ -86,7 +86,7 @@ export function createReviewer(api: ApiServer, log: Log, now: () => number = Dat
     } catch (error) {
       return unanswered(error, key);
     }
-    if (away) log('info', 'the API server verifies tokens again');
+    if (away) log('info', 'the API server is back and verifies tokens');
     away = false;
     const review = judge(answer);
     (review.ok ? accepted : refused).set(key, { review, at: now() });
@@ -99,7 +99,10 @@ export function createReviewer(api: ApiServer, log: Log, now: () => number = Dat
     const { status, message } = error instanceof ApiError ? error : { status: 0, message: String(error) };
     if (!away) {
       const hint = status === 403 ? '; apply k8s/helper/rbac.yaml' : '';
-      log('warn', `cannot verify tokens: ${message}${hint}; sidecars known before go on, new ones wait`);
+      log(
+        'warn',
+        `cannot verify tokens: ${message}${hint}; tokens verified before stay valid, new sidecars wait`,
+      );
     }
     away = true;
     const known = accepted.get(key);
@@ -124,7 +127,7 @@ export function createReviewer(api: ApiServer, log: Log, now: () => number = Dat
   return {
     stats,
     async review(token, peer) {
-      const impossible = ownWords(token, now());
+      const impossible = refusalByClaims(token, now());
       if (impossible) {
         stats.refused++;
         return impossible;
@@ -160,8 +163,8 @@ export function createReviewer(api: ApiServer, log: Log, now: () => number = Dat
   };
 }
 
-/** What a JWT's own claims (RFC 7519) rule out. They are not verified here: they can only refuse, never admit. */
-function ownWords(token: string, now: number): Refusal | undefined {
+/** A refusal that follows from the JWT's claims (RFC 7519). They are not verified here: they can refuse, never admit. */
+function refusalByClaims(token: string, now: number): Refusal | undefined {
   const claims = token.length <= TOKEN_CHARACTERS ? claimsOf(token) : undefined;
   if (!claims) {
     return refuse(
@@ -184,7 +187,7 @@ function ownWords(token: string, now: number): Refusal | undefined {
     return refuse(
       401,
       'token-expired',
-      'the token is over',
+      'the token has expired',
       'read the token file anew for each connection; check the node’s clock',
     );
   }
@@ -208,7 +211,7 @@ interface TokenReviewStatus {
   user?: { username?: string; extra?: Record<string, string[]> };
 }
 
-/** The API server's answer. Without the audience in it, its authenticator did not look at audiences: not good enough. */
+/** The review in the API server's answer. Without the audience in it, its authenticator ignored audiences: refused. */
 function judge(answer: unknown): Review {
   const status = (answer as { status?: TokenReviewStatus } | null)?.status;
   if (status?.authenticated !== true || !status.audiences?.includes(AUDIENCE)) {

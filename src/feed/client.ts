@@ -13,23 +13,23 @@ const MIN_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 2_000;
 /**
  * A record may be dated this much (ms) after this machine's clock. Helper and sidecar share the node's clock, so more
- * means that the clock was set back, or that the helper's is wrong. A watermark from the future would make every line
- * look older than it is, and what was set by it would last until the clock gets there.
+ * means that the clock was set back, or that the helper's is wrong. With a watermark from the future every line would
+ * seem to have all its evidence.
  */
 const MAX_AHEAD_MS = 10;
-/** A feed that brings records for this long (ms) is good, and the next failure is tried again soon. */
+/** A feed that has brought records for this long (ms) resets the back-off. */
 const STEADY_MS = 2_000;
-/** How long after it was lost a feed is expected back any moment: a helper that is restarted or replaced takes seconds. */
+/** How long after its loss a feed is expected back (ms): the restart or replacement of a helper takes seconds. */
 const RETURN_MS = 10_000;
-/** Upper limit of the back-off as long as it is. */
+/** Upper limit of the back-off while the feed is expected back (ms). */
 const RETURN_BACKOFF_MS = 200;
-/** Where the helper allowed only one address: first interval before asking for all again, and the longest (ms). */
+/** Where the helper serves only one address: first and longest interval between requests for all of them (ms). */
 const ASK_FOR_ALL_MS = 15_000;
 const ASK_FOR_ALL_AT_MOST_MS = 600_000;
 
 export interface ReaderStats {
   connected: boolean;
-  /** Times a feed was begun. */
+  /** Feeds that began. */
   connects: number;
   /** Connections that failed, and feeds that broke off. */
   failures: number;
@@ -42,12 +42,12 @@ export interface ReaderStats {
 export interface FeedSource {
   /** The addresses whose records are read. */
   readonly addresses: readonly string[];
-  /** Reads the records of all of these from now on. The feed begins anew, with a gap. */
+  /** Reads the records of all of these from now on. The feed restarts, with a gap. */
   subscribe(addresses: readonly string[]): void;
-  /** Requests a watermark of this moment or later. Cheap to call often: one request is under way at a time. */
+  /** Requests a watermark of this moment or later. Cheap to call often: there is one request at a time. */
   requestTick(): void;
   stop(): void;
-  /** Whether the feed was lost a moment ago and is expected back: lines may wait for it. */
+  /** Whether the feed was lost a moment ago and is expected back, so that lines may wait for it. */
   readonly returning: boolean;
   /** Where a later process may begin to read, while that is known. */
   readonly resumePoint: ResumePoint | undefined;
@@ -68,9 +68,9 @@ export interface ReaderOptions extends FeedHandlers {
   addresses: readonly string[];
   /** File with a bearer token. Read for each connection, as kubelet renews it. */
   tokenFile: string | undefined;
-  /** Ask the helper for precise times of connection opens. */
+  /** Request precise times of connection opens. */
   prompt?: boolean;
-  /** Where an earlier process of this sidecar stood. */
+  /** The resume point of an earlier process of this sidecar. */
   resume?: ResumePoint | undefined;
   clock: () => number;
 }
@@ -80,7 +80,7 @@ export function readFeed(options: ReaderOptions): FeedSource {
   return new Puller(options);
 }
 
-/** How far the latest of the records is dated after `now` (ms); negative where none is. */
+/** The latest time of the records minus `now` (ms); negative if none is later. */
 function aheadOf(records: readonly FeedRecord[], now: number): number {
   let latest = -Infinity;
   for (const { t } of records) if (t > latest) latest = t;
@@ -98,7 +98,7 @@ class Puller implements FeedSource {
   };
   readonly #options: ReaderOptions;
   readonly #agent: http.Agent;
-  /** All of nginx's addresses, or, where the helper refuses them, the one that this connection comes from. */
+  /** All of nginx's addresses, or, where the helper refuses them, the one that this process connects from. */
   #addresses: readonly string[];
   /** All of nginx's addresses. */
   #all: readonly string[];
@@ -111,7 +111,7 @@ class Puller implements FeedSource {
   /** Until when the feed is expected back, ms of the monotonic clock. */
   #returnsBy = -Infinity;
   #backoff = MIN_BACKOFF_MS;
-  /** The feed under way has brought records for STEADY_MS. */
+  /** The current feed has brought records for STEADY_MS. */
   #steady = false;
   #request: http.ClientRequest | undefined;
   #retry: NodeJS.Timeout | undefined;
@@ -126,7 +126,7 @@ class Puller implements FeedSource {
     this.#options = options;
     this.#all = options.addresses;
     this.#addresses = this.#all;
-    // The helper of an earlier process was there a moment ago.
+    // An earlier process read this helper's feed a moment ago.
     if (options.resume) this.#returnsBy = performance.now() + RETURN_MS;
     const { Agent } = options.url.protocol === 'https:' ? https : http;
     this.#agent = new Agent({ keepAlive: true, maxSockets: 2, timeout: 60_000 });
@@ -223,7 +223,7 @@ class Puller implements FeedSource {
     request.once('close', () => this.#ended(this.#why ?? 'the connection was closed'));
   }
 
-  /** Where the feed is to begin, as parameters. */
+  /** Parameters that say where the feed begins. */
   #start(): string {
     const instance = this.#instance === undefined ? '' : `&instance=${encodeURIComponent(this.#instance)}`;
     if (this.#cursor !== undefined) return `&after=${this.#cursor}${instance}`;
@@ -259,7 +259,7 @@ class Puller implements FeedSource {
       const { records, error } = decoder.push(chunk);
       const ahead = aheadOf(records, this.stats.lastAt);
       if (ahead > MAX_AHEAD_MS) {
-        // None of them is used: nothing that is dated ahead may ever get into the join.
+        // The whole batch is dropped: no record from the future may reach the join.
         this.#forgetCursor();
         this.#giveUp(
           `its clock is ${Math.round(ahead)} ms ahead of this one; synchronise the clocks of helper and sidecar`,
@@ -277,7 +277,7 @@ class Puller implements FeedSource {
         this.#points.read(records, this.#cursor ?? 0, this.#options.clock());
       }
       if (error !== undefined) {
-        // The record boundaries are lost. A fresh start reports what is missing as a gap.
+        // The boundaries of records are lost. A fresh start reports the missing time as a gap.
         this.#forgetCursor();
         this.#giveUp(`the feed is damaged: ${error}`);
       }
@@ -285,7 +285,7 @@ class Puller implements FeedSource {
     response.once('error', (error) => this.#giveUp(error.message));
   }
 
-  /** A pod that has just started may not be in any EndpointSlice yet, so the helper cannot know its second address. */
+  /** A pod that has just started may be in no EndpointSlice yet, so the helper does not serve its second address. */
   #askForAll(afterMs = ASK_FOR_ALL_MS): void {
     clearTimeout(this.#askAgain);
     this.#askAgain = setTimeout(() => {
@@ -316,7 +316,7 @@ class Puller implements FeedSource {
     this.#request?.destroy();
   }
 
-  /** Reads the reason in the body. Where the helper serves each reader its own address only, asks for that one. */
+  /** Reads the reason in the body. If the helper serves each reader its own address only, requests that one. */
   #refused(response: http.IncomingMessage): void {
     const own = response.socket.localAddress?.replace(/^::ffff:/, '');
     const chunks: Buffer[] = [];
@@ -331,9 +331,9 @@ class Puller implements FeedSource {
         const { error } = JSON.parse(message) as { error?: { message?: string; next?: string } };
         if (error?.message) message = `${error.message}; ${error.next ?? ''}`;
       } catch {
-        // The answer is no helper's: its text is shown as it is.
+        // The answer is not from a helper: its text is shown unchanged.
       }
-      // It is there and refuses: waiting for it would only delay lines.
+      // The helper runs and refuses, so lines do not wait for it.
       if (response.statusCode! < 500) this.#returnsBy = -Infinity;
       const alone = response.statusCode === 403 && own !== undefined && this.#addresses.length > 1;
       if (alone) {
@@ -383,7 +383,7 @@ class Puller implements FeedSource {
   }
 }
 
-/** The cursor after these records. Those that are sent outside the sequence have `seq` 0. */
+/** The cursor after these records. Records outside the sequence have `seq` 0. */
 function youngest(records: readonly FeedRecord[], before: number | undefined): number | undefined {
   let cursor = before ?? 0;
   for (const { seq } of records) if (seq > cursor) cursor = seq;

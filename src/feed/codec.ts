@@ -56,14 +56,14 @@ function endOf({ end, endedBefore, update, counts }: Extract<Observation, { kind
   return `${end === undefined ? '' : `,"end":"${end}"`}${by}${update ? ',"update":true' : ''}${counted}`;
 }
 
-/** What a feed's text turned into: the records of all whole lines, and whether it stopped making sense. */
+/** The decoded records of all whole lines, and an error where a line is not a record. */
 export interface Decoded {
   records: FeedRecord[];
-  /** One line that says what was wrong. The records before it are good; nothing after it can be trusted. */
+  /** One line that says what is wrong. The records before it are valid; nothing after it is decoded. */
   error: string | undefined;
 }
 
-/** Turns the bytes of a feed into records, whatever the chunks they come in. */
+/** Decodes the bytes of a feed, in chunks of any size. */
 export class RecordDecoder {
   readonly #scanner = new RecordScanner();
   #rest: Buffer[] = [];
@@ -170,12 +170,12 @@ function isSource(value: unknown): value is Source {
   return value === 'conntrack' || value === 'tap' || value === 'kernel-log';
 }
 
-/** An address goes into lines: anything else, a newline above all, would break them. IPv6 has at most 45 characters. */
+/** An address is written into lines: anything else, a newline above all, would break them. IPv6 has at most 45 characters. */
 function isAddress(value: unknown): boolean {
   return typeof value === 'string' && /^[0-9a-f:.]{2,45}$/.test(value);
 }
 
-/** A name goes into lines too: no blank, no control character. */
+/** A name is written into lines too: no blank, no control character. */
 function isName(value: unknown): boolean {
   return typeof value === 'string' && !/[\s\p{Cc}]/u.test(value);
 }

@@ -33,7 +33,7 @@ export async function readEmbeddedFeed(options: EmbeddedOptions): Promise<FeedSo
   let ticking = false;
   return {
     stats,
-    // It lives and ends with this process.
+    // This feed ends with this process: a later one cannot resume it.
     returning: false,
     resumePoint: undefined,
     get addresses() {

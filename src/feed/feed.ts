@@ -8,14 +8,14 @@ import { isLasting, openedBefore } from './replay.ts';
 import { Ring } from './ring.ts';
 
 export interface FeedLimits {
-  /** Bytes of records kept for readers that come back. */
+  /** Bytes of records kept for readers that reconnect. */
   ringBytes: number;
-  /** How long addresses stay watched after their last reader is gone, so that it can come back without a gap (ms). */
+  /** How long addresses stay subscribed after their last reader disconnects, so that it can resume without a gap (ms). */
   lingerMs: number;
-  /** A watermark is sent to a quiet reader this often (ms). */
+  /** Interval of watermarks for a reader without records (ms). */
   quietTickMs: number;
   readers: number;
-  /** Readers of one address: a pod's sidecars, and those that are on their way out. */
+  /** Readers of one address: a pod's sidecars, and those whose connections are about to end. */
   readersPerAddress: number;
   /** Addresses whose names one reader gets. */
   namesPerReader: number;
@@ -30,7 +30,7 @@ export const FEED_LIMITS: FeedLimits = {
   namesPerReader: 20_000,
 };
 
-/** Where a reader's text goes. Not answering in time is the transport's to deal with: it closes the reader. */
+/** Receives a reader's text. The transport closes a reader that is too slow. */
 export type Write = (text: string) => void;
 
 export interface Reader {
@@ -49,31 +49,31 @@ interface OpenReader extends Reader {
 
 interface Watched {
   readers: Set<OpenReader>;
-  /** Records of this address are complete for a reader that has seen this `seq`. */
+  /** After this `seq` the records of the address are complete. */
   sinceSeq: number;
   lapse: NodeJS.Timeout | undefined;
 }
 
 export interface NameLookup {
   lookup(ip: string): PodName | undefined;
-  /** All names of `ip` that are remembered, oldest first. */
+  /** The current name of `ip` and the past ones in memory, oldest first. */
   history(ip: string): Iterable<Omit<NameRecord, 'seq'>>;
 }
 
 export type FeedCapture = Pick<Capture, 'subscribe' | 'unsubscribe' | 'flush' | 'readPromptly'>;
 
-/** The `seq` of records outside the sequence, such as a reader's first ones. No reader can go on from there. */
+/** The `seq` of records outside the sequence, such as a reader's first ones. It is not a cursor. */
 const NO_CURSOR = 0;
 
-/** What a request for the feed can come to. */
+/** The result of a request for the feed. */
 export type Opened = { reader: Reader } | { refused: 'readers' };
 
 /**
- * One ordered sequence of records from all sources, handed to each reader for its own addresses only. `seq` begins with
- * the clock, so that the cursor of an earlier process is too small, and is answered with a fresh start.
+ * One ordered sequence of records from all sources; each reader gets those of its own addresses. `seq` begins with the
+ * clock, so the cursor of an earlier process is too small, and leads to a fresh start.
  */
 export class Feed implements CaptureSink {
-  /** Which process this is: a cursor is good for no other. */
+  /** The id of this process: a cursor is valid for one process only. */
   readonly instance = randomUUID();
   readonly stats = { records: 0, bytes: 0, readers: 0, freshStarts: 0, resumed: 0, gaps: 0 };
   readonly #limits: FeedLimits;
@@ -93,7 +93,7 @@ export class Feed implements CaptureSink {
     this.#ring = new Ring(limits.ringBytes, this.#seq);
   }
 
-  /** Where the records come from. Before it is connected, readers wait. */
+  /** The source of the records. Until it is connected, readers wait. */
   connect(capture: FeedCapture, names?: NameLookup): void {
     this.#capture = capture;
     this.#names = names;
@@ -122,7 +122,7 @@ export class Feed implements CaptureSink {
     }
   }
 
-  /** An address got, changed or lost its name. Goes to the readers that have met the address. */
+  /** An address got, changed or lost its name. The readers that have a record of the address get it. */
   name(record: Omit<NameRecord, 'seq'>): void {
     let text = '';
     for (const reader of this.#readers) {
@@ -133,10 +133,10 @@ export class Feed implements CaptureSink {
   }
 
   /**
-   * Begins to hand over the records of these addresses: those after the cursor if they are all still held, else a
-   * `gap` for each source, the connections that are open, and what follows. A reader with a ResumePoint remembers
-   * nothing of before: it first gets a `gap` up to that point for each source, and the connections that were open
-   * there. `prompt`: it deduces from event times.
+   * Starts a reader of these addresses. If the ring still has every record after the cursor, the reader gets those; else a
+   * `gap` for each source, the open connections, and then new records. A reader with a ResumePoint has an empty index:
+   * it first gets a `gap` up to that point for each source, and the connections that were open there. `prompt`: the reader
+   * deduces from event times.
    */
   async open(
     addresses: readonly string[],
@@ -165,12 +165,12 @@ export class Feed implements CaptureSink {
       this.#replay(reader, from);
     } else {
       const point = typeof from === 'object' && from.instance === this.instance ? from : undefined;
-      // Before the addresses are joined: those that are watched only from now on are not held.
+      // Before `#watched` is changed: the ring has no records of addresses that are subscribed only from now on.
       const held = point !== undefined && this.#holds(reader.addresses, point.after);
-      // Kept in `#watched` while the kernel is asked, so that a second reader's leaving does not end the watch.
+      // In `#watched` during the subscription, so that the end of another reader does not unsubscribe them.
       for (const address of reader.addresses) this.#join(address, reader);
       const subscription = await this.#subscribe(reader);
-      // Records may have been dropped meanwhile.
+      // The ring may have dropped records meanwhile.
       if (held && this.#holds(reader.addresses, point.after)) this.#resume(reader, point, subscription);
       else this.#begin(reader, subscription);
     }
@@ -183,7 +183,7 @@ export class Feed implements CaptureSink {
   #begin(reader: OpenReader, { flows, completeSince }: Subscription): void {
     this.stats.freshStarts++;
     for (const [source, since] of Object.entries(completeSince) as [Source, number][]) {
-      // An address that is watched already: what was sent before goes to no new reader.
+      // The address was subscribed already: earlier records are not for this reader.
       const t = Math.max(since, this.#watermark);
       reader.pending += encodeRecord({ kind: 'gap', t, source }, NO_CURSOR);
     }
@@ -198,7 +198,7 @@ export class Feed implements CaptureSink {
     const texts: string[] = [];
     for (const { text } of this.#ring.after(after, reader.addresses)) texts.push(text);
     for (const flow of openedBefore(texts, flows, since)) this.#introduceFlow(reader, flow);
-    // What was found out about those connections before still holds.
+    // Earlier `unreadable` records of those connections are still valid.
     for (const { seq, text } of this.#ring.after(NO_CURSOR, reader.addresses))
       if (seq <= after && isLasting(text)) reader.pending += text;
     this.#replay(reader, after);
@@ -217,7 +217,7 @@ export class Feed implements CaptureSink {
     }
   }
 
-  /** Reads what the kernel holds now; readers of these addresses get a watermark not before the time of this call. */
+  /** Reads all events up to now; readers of these addresses get a watermark not before the time of this call. */
   async flush(addresses: readonly string[]): Promise<void> {
     for (const address of addresses) {
       for (const reader of this.#watched.get(address)?.readers ?? []) reader.wantsTick = true;
@@ -254,14 +254,14 @@ export class Feed implements CaptureSink {
     for (const reader of this.#readers) reader.pending += text;
   }
 
-  /** Sends the names that `ip` has and had, ahead of the first record that is about it, which is of time `t`. */
+  /** Sends the current and past names of `ip` ahead of the first record about it, which is of time `t`. */
   #introduce(reader: OpenReader, ip: string, t: number): void {
     if (!this.#names || reader.named.has(ip)) return;
     if (reader.named.size >= this.#limits.namesPerReader) reader.named.clear();
     reader.named.add(ip);
     let known = '';
     for (const record of this.#names.history(ip)) known += encodeRecord(record, NO_CURSOR);
-    // A reader of an earlier helper may remember a name that no longer holds.
+    // The reader may have an outdated name from an earlier helper.
     const none = { pod: '', namespace: '', node: '', service: '' };
     reader.pending += known || encodeRecord({ kind: 'name', t, ip, ...none }, NO_CURSOR);
   }

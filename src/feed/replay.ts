@@ -3,9 +3,9 @@ import type { Flow } from '../model/feed.ts';
 import { decodeRecord } from './codec.ts';
 
 /**
- * The connections that were open at a place in the feed, given the records after it (`texts`, in order) and what is open
- * at their end (`flows`): those whose first record is not their opening. One that ended since then may have served a
- * request until it ended, so it has to be known too.
+ * The connections that were open at a place in the feed, from the records after it (`texts`, in order) and the connections
+ * open at their end (`flows`): those whose first record is not their opening. They include connections that have ended
+ * since: each may have served requests until its end.
  *
  * `since`: an upper bound of the openings, ms since the epoch.
  */
@@ -36,7 +36,7 @@ export function openedBefore(
   return [...[...before.values()].map((flow) => preexisting(flow, since)), ...unreadable];
 }
 
-/** Whether a record, as text, holds until the end of its connection. */
+/** Whether a record, as text, is valid until the end of its connection. */
 export function isLasting(text: string): boolean {
   return text.startsWith('{"kind":"unreadable"');
 }

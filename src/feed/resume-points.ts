@@ -2,29 +2,29 @@ import type { FeedRecord } from '../model/feed.ts';
 import type { ResumePoint } from '../model/resume-point.ts';
 
 /**
- * How old the point is that is handed out (ms), if the feed has been read for so long. A line that is read after a
- * restart is settled only if its request began after the point's `since`: this covers requests that take as long.
+ * Age of the point that `oldest` returns (ms), if the feed has been read for so long. After a restart a line can be
+ * resolved only if its request began after the point's `since`, so this covers requests of this length.
  */
 const AGE_MS = 10_000;
 const STEP_MS = 1_000;
 
-/** Places in the feed of one helper where a later process may begin to read again. */
+/** Places in the feed of one helper at which a later process may begin to read. */
 export class ResumePoints {
   /** Oldest first: at most AGE_MS / STEP_MS and two. */
   #points: { after: number; since: number; at: number }[] = [];
   #instance: string | undefined;
-  /** The latest time of any record so far, ms since the epoch. */
+  /** The latest time of all records, ms since the epoch. */
   #latest = -Infinity;
 
-  /** The feed of this helper begins, or goes on. Undefined: it does not say which it is. */
+  /** A feed of the helper `instance` begins or resumes. Undefined: its response has no id. */
   connected(instance: string | undefined): void {
     if (instance !== this.#instance) this.#points = [];
     this.#instance = instance;
   }
 
-  /** Records that have come. `cursor`: the youngest `seq` up to here; `now`: ms since the epoch. */
+  /** Records arrived. `cursor`: the greatest `seq` so far; `now`: ms since the epoch. */
   read(records: readonly FeedRecord[], cursor: number, now: number): void {
-    // No event is after its record's time, so whatever is later than all these times is still to come.
+    // No event is after its record's time, so every event later than all these times is in a later record.
     for (const { kind, t } of records) if (kind !== 'name' && t > this.#latest) this.#latest = t;
     if (this.#instance === undefined || cursor <= 0 || this.#latest === -Infinity) return;
     const last = this.#points.at(-1);

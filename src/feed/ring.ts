@@ -1,4 +1,4 @@
-/** One encoded record. `src` is empty for records that concern every reader; `ip`: the backend, empty where there is none. */
+/** One encoded record. `src` is empty for records to every reader; `ip`: the backend, empty where there is none. */
 export interface Entry {
   seq: number;
   src: string;
@@ -8,14 +8,14 @@ export interface Entry {
   text: string;
 }
 
-/** The ring is dropped in this many parts. */
+/** The ring has this many parts; the oldest is dropped as a whole. */
 const PARTS = 16;
-/** A record's text is hardly shorter (bytes); with shorter ones a part just ends earlier. */
+/** Usual least length of a record's text (bytes); with shorter ones a part is full earlier. */
 const LEAST_TEXT = 64;
-/** Distinct addresses of pods and backends at a time: more than most clusters have. Beyond, the ring starts empty. */
+/** Distinct addresses of pods and backends at a time, more than most clusters have. At the limit the ring is emptied. */
 const MAX_ADDRESSES = 65_536;
 
-/** Encoded records side by side: nothing on the heap that a collection would have to copy or mark. */
+/** Encoded records in one buffer: a garbage collection has no objects to copy or mark. */
 class Part {
   readonly bytes: Buffer;
   readonly seqs: Float64Array;
@@ -53,13 +53,13 @@ class Part {
   }
 }
 
-/** The youngest records of the feed, for readers that were away for a moment. Bounded in bytes of text. */
+/** The youngest records of the feed, for readers that reconnect. Bounded in bytes of text. */
 export class Ring {
   readonly #limitBytes: number;
-  /** Oldest first; the last is being filled. */
+  /** Oldest first; `add` fills the last. */
   #parts: Part[] = [];
   #bytes = 0;
-  /** The youngest `seq` that was dropped; a reader that has seen it misses nothing. */
+  /** The greatest `seq` that was dropped; a reader whose cursor is not before it can resume. */
   #droppedSeq: number;
   /** Numbers of the addresses that the ring holds records of, and the addresses by number. 0: none. */
   readonly #numbers = new Map([['', 0]]);
@@ -94,7 +94,7 @@ export class Ring {
     return this.#bytes;
   }
 
-  /** Whether everything after `seq` is still held. */
+  /** Whether the ring has every record after `seq`. */
   holdsAfter(seq: number): boolean {
     return seq >= this.#droppedSeq;
   }
@@ -122,7 +122,7 @@ export class Ring {
     return number;
   }
 
-  /** As if all had been dropped. */
+  /** Drops every record. */
   #forgetAll(): void {
     this.#numbers.clear();
     this.#numbers.set('', 0);

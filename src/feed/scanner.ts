@@ -12,7 +12,7 @@ import { TextCache } from './text-cache.ts';
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const POINT = 0x2e;
-/** Up to here every whole number is exact. `seq` and the digits of `t` have 16 digits and stay below. */
+/** Every whole number up to here is exact. `seq` and the digits of `t` have 16 digits and stay below. */
 const MAX_WHOLE = Number.MAX_SAFE_INTEGER;
 
 const literal = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text));
@@ -44,18 +44,18 @@ const SOURCES: readonly { source: Source; quoted: Uint8Array }[] = (
 ).map((source) => ({ source, quoted: literal(`${source}"`) }));
 
 /**
- * Reads the lines that are nearly all of a feed, in exactly the form that `encodeRecord` gives them, in half of the
- * time of `JSON.parse`. What differs by one byte is left to that.
+ * Parses the common records in exactly the form that `encodeRecord` writes, in half of the time of `JSON.parse`. A line
+ * that differs by one byte is left to `JSON.parse`.
  */
 export class RecordScanner {
   readonly #texts = new TextCache();
   #bytes: Buffer = Buffer.alloc(0);
   #at = 0;
   #end = 0;
-  /** The form is not the expected one. */
+  /** The line is not in that form. */
   #failed = false;
 
-  /** Where the record that `scan` returned ends: behind its newline. */
+  /** The end of the record that `scan` returned: behind its newline. */
   get end(): number {
     return this.#at;
   }
@@ -145,7 +145,7 @@ export class RecordScanner {
     return 'tap';
   }
 
-  /** Whether `expected` stands here; then it is behind. */
+  /** Whether `expected` is next; if so, moves behind it. */
   #skip(expected: Uint8Array): boolean {
     const bytes = this.#bytes;
     const at = this.#at;
@@ -201,7 +201,7 @@ export class RecordScanner {
     return digits / scale;
   }
 
-  /** Up to the closing quote, which is behind then; the place of the quote. Printable ASCII without escapes only. */
+  /** Moves behind the closing quote and returns the quote's place. Printable ASCII without escapes only. */
   #string(): number {
     const bytes = this.#bytes;
     const end = this.#end;
@@ -237,7 +237,7 @@ export class RecordScanner {
     return this.#texts.text(bytes, start, end);
   }
 
-  /** For texts that come again and again. */
+  /** For texts that recur. */
   #cached(): string {
     const start = this.#at;
     return this.#texts.text(this.#bytes, start, this.#string());

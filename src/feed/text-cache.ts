@@ -1,9 +1,9 @@
 /** A power of two. */
 const SLOTS = 4096;
-/** Longer texts are not kept; addresses and methods are shorter. */
+/** Longer texts are not cached; addresses and methods are shorter. */
 const MAX_LENGTH = 64;
 
-/** Gives the same string for the same ASCII bytes: no new one to make, and its hash is known to the maps that are asked. */
+/** The same string object for the same ASCII bytes, so it costs no allocation and maps need not hash it anew. */
 export class TextCache {
   readonly #texts = new Array<string | undefined>(SLOTS).fill(undefined);
 

@@ -331,7 +331,7 @@ export class LogReader {
   }
 }
 
-/** A block of the line buffer; `padded`: its newline is not in the file. */
+/** A block of the line buffer; `newlineAdded`: the file ends without it. */
 interface Taken {
   bytes: Buffer;
   oversized: boolean;

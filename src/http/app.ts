@@ -13,7 +13,7 @@ export type Reply = FastifyReply;
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Errors that a route gives besides those that every route can give. */
+    /** Errors of the route besides those of every route. */
     errors?: readonly ErrorCode[];
   }
   interface FastifySchema {
@@ -29,12 +29,12 @@ export interface HttpLimits extends SourceLimits {
   headersMs: number;
 }
 
-/** How often Node looks for connections whose head has not come in time (ms). */
+/** Interval at which Node closes connections whose head is late (ms). */
 const LOOK_MS = 1_000;
 
 /**
- * An HTTP application without routes, that answers every error in one form and never with a stack trace. `onError`
- * gets what was not foreseen; `refusals` counts what the limits turned away.
+ * An HTTP application without routes. Every error has one form and no stack trace. `onError` gets unexpected errors;
+ * `refusals` counts what the limits refused.
  */
 export function createApp(
   limits: HttpLimits,
@@ -43,13 +43,13 @@ export function createApp(
 ): App {
   const app = fastify({
     bodyLimit: 4096,
-    // A route may stream for hours, so there is no limit on a request's whole time, only on its head.
+    // A route may stream for hours, so only a request's head has a time limit.
     requestTimeout: 0,
     connectionTimeout: 0,
     keepAliveTimeout: 30_000,
     forceCloseConnections: true,
     exposeHeadRoutes: true,
-    // A misspelt parameter is an error, not one that is left out.
+    // A misspelt parameter is an error: it must not be ignored.
     ajv: { customOptions: { removeAdditional: false } },
     routerOptions: { maxParamLength: 256 },
     http: {
@@ -140,7 +140,7 @@ export async function listen(app: App, host: string, port: number): Promise<numb
 
 const LOOK_FOR_PORT_MS = 20;
 
-/** Resolves with nothing when nobody listens on the port. Any other error is left to `listen`. */
+/** Resolves when no process listens on the port. Any other error is left to `listen`. */
 export async function untilFree(host: string, port: number, log: Log): Promise<undefined> {
   for (let told = false; ; told = true) {
     const probe = createServer();
@@ -149,7 +149,7 @@ export async function untilFree(host: string, port: number, log: Log): Promise<u
       probe.listen({ host, port }, () => probe.close(() => resolve(undefined)));
     });
     if (code !== 'EADDRINUSE') return undefined;
-    if (!told) log('info', `port ${port} is in use, by the helper before this one: waiting for its end`);
+    if (!told) log('info', `port ${port} is still in use by the previous helper: waiting for its end`);
     await delay(LOOK_FOR_PORT_MS);
   }
 }

@@ -1,4 +1,4 @@
-/** What every error of the HTTP interfaces looks like on the wire, under the key `error`. */
+/** The body of every error of the HTTP interfaces, under the key `error`. */
 export interface ErrorBody {
   /** Stable, for programs. */
   code: string;
@@ -8,7 +8,7 @@ export interface ErrorBody {
   next: string;
 }
 
-/** An answer other than success. Thrown in a route, it becomes `{"error":{code,message,next}}` with its status. */
+/** A response other than success. Thrown in a route, it becomes `{"error":{code,message,next}}` with its status. */
 export class HttpError extends Error {
   readonly status: number;
   readonly code: string;
@@ -29,14 +29,14 @@ export class HttpError extends Error {
 /** One kind of failure of the HTTP interfaces. */
 interface ErrorKind {
   status: number;
-  /** When it happens, for the documentation. */
+  /** The condition, for the documentation. */
   when: string;
-  /** What to do about it, where the place that fails knows nothing better. */
+  /** What to do about it by default. */
   next: string;
 }
 
 /**
- * Every error that the sidecar's interface gives. `/openapi.json` is made from this, and a test compares API.md and the
+ * Every error of the sidecar's interface. `/openapi.json` is made from this, and a test compares docs/api.md and the
  * code with it.
  */
 export const ERRORS = {
@@ -99,7 +99,7 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
-/** The error `code` with a message for this case; `next` where there is something better to do than usual. */
+/** The error `code` with a message for this case; `next` replaces the default. */
 export function failure(code: ErrorCode, message: string, next: string = ERRORS[code].next): HttpError {
   return new HttpError(ERRORS[code].status, code, message, next);
 }

@@ -5,7 +5,7 @@ export interface LabelledCount {
   value: number;
 }
 
-/** `counts`: how many lie in each bucket, one more than there are bounds; not summed up. */
+/** `counts`: values in each bucket, one more than there are bounds; not cumulative. */
 export interface CountedHistogram {
   labels: Record<string, string>;
   counts: ArrayLike<number>;
@@ -17,13 +17,13 @@ interface Sample extends LabelledCount {
 }
 
 /**
- * A set of metrics in the Prometheus text format. Values that live elsewhere as plain numbers are read at the moment
- * of the scrape, so that counting costs an increment and nothing else.
+ * A set of metrics in the Prometheus text format. The values are plain numbers elsewhere, read at each scrape, so that
+ * counting costs no more than an increment.
  */
 export class Metrics {
   readonly #registry = new Registry();
 
-  /** A value that only grows, read at each scrape. */
+  /** A counter, read at each scrape. */
   counter(name: string, help: string, read: () => number): void {
     const counter = new Counter({
       name,
@@ -36,7 +36,7 @@ export class Metrics {
     });
   }
 
-  /** A family of growing values: `read` gives each label value with its count. */
+  /** A family of counters: `read` returns each label value with its count. */
   counters(name: string, help: string, label: string, read: () => Iterable<[string, number]>): void {
     const counter = new Counter({
       name,
@@ -83,7 +83,7 @@ export class Metrics {
     });
   }
 
-  /** A family of growing values with several labels. */
+  /** A family of counters with several labels. */
   labelled(name: string, help: string, read: () => Iterable<LabelledCount>): void {
     this.#register(name, help, 'counter', () => [...read()]);
   }
@@ -111,7 +111,7 @@ export class Metrics {
     });
   }
 
-  /** prom-client asks a metric for nothing but `get()`; its own classes would keep a second copy of every count. */
+  /** prom-client needs only a metric's `get()`; its own classes would keep a second copy of every count. */
   #register(name: string, help: string, type: 'counter' | 'histogram', values: () => Sample[]): void {
     const metric = { name, get: async () => ({ name, help, type, values: values(), aggregator: 'sum' }) };
     this.#registry.registerMetric(metric as unknown as Gauge);

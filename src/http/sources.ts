@@ -1,6 +1,6 @@
 import { LRUCache } from '../lru.ts';
 
-/** What one peer address may take of a server, so that others are served. */
+/** Limits of one peer address, so that others are served. */
 export interface SourceLimits {
   /** Open connections of one source; one more is closed at once. */
   connectionsPerSource: number;

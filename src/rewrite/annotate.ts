@@ -37,7 +37,7 @@ function note(outcomes: readonly Outcome[]): string {
 }
 
 function podOf(name: PodName | undefined): string | undefined {
-  // Names of Kubernetes are ASCII without spaces (RFC 1123); anything else would break the line.
+  // Kubernetes names are ASCII without spaces (RFC 1123); other text would break the line.
   if (!name || !NAME.test(name.pod) || !NAME.test(name.namespace)) return undefined;
   return `${name.namespace}/${name.pod}`;
 }

@@ -1,13 +1,13 @@
 /**
- * What nginx's variables are called in `--style json`: the attribute of OpenTelemetry's semantic conventions where there
- * is one of the same meaning, else `nginx.` and the variable's name.
+ * The names of nginx's variables in `--style json`: the attribute of OpenTelemetry's semantic conventions with the same
+ * meaning, else `nginx.` and the variable's name.
  */
 
 export type AttributeType =
   | 'string'
-  /** A JSON number; text that is no number stays text. */
+  /** A JSON number; text that is not a number stays text. */
   | 'number'
-  /** A list of strings, as the conventions ask for headers. */
+  /** A list of strings, which the conventions require for headers. */
   | 'strings';
 
 export interface Attribute {
@@ -67,8 +67,8 @@ export const SPLIT_ATTRIBUTES: Readonly<Record<string, readonly string[]>> = {
 /** Attributes that come from no variable. */
 export const OWN_ATTRIBUTES: Readonly<Record<string, string>> = {
   timestamp: 'when nginx wrote the line, RFC 3339, UTC',
-  body: 'a line that does not fit the log format, as it is',
-  'log.record.original': 'the line as it is, where not all of its values are certain',
+  body: 'a line that does not fit the log format, unchanged',
+  'log.record.original': 'the unchanged line, where not all of its values are certain',
   'destination.address':
     'the address that answered: of the last attempt, where it was resolved or is the pod’s own',
   'destination.port': 'its port',
@@ -78,7 +78,7 @@ export const OWN_ATTRIBUTES: Readonly<Record<string, string>> = {
   'service.peer.name': 'its Service',
   'realpod.attempts':
     'what each entry of $upstream_addr led to: upstream, ip, port, pod, namespace, node, service, status, seconds (of $upstream_response_time), evidence or reason',
-  'realpod.unparsed': 'why the line was not read: empty, format or too-long',
+  'realpod.unparsed': 'why the line was not parsed: empty, format or too-long',
 };
 
 /** The attribute of a variable that is not in SPLIT_ATTRIBUTES. */
@@ -92,7 +92,7 @@ export function attributeOf(variable: string): Attribute {
   return { name: `nginx.${variable}`, type: 'string' };
 }
 
-/** Methods that the conventions know; others are `_OTHER`, with the text in `http.request.method_original`. */
+/** Methods of the conventions; others are `_OTHER`, with the text in `http.request.method_original`. */
 export const KNOWN_METHODS: ReadonlySet<string> = new Set([
   'GET',
   'HEAD',

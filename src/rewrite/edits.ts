@@ -13,7 +13,7 @@ export class Edits {
     return this.#count;
   }
 
-  /** `text` (one character a byte) takes the place of `[start, end)`, which lies behind all spans added before. */
+  /** Replaces `[start, end)`, behind all spans added before, by `text` (one character a byte). */
   add(start: number, end: number, text: string): void {
     const at = this.#count++;
     this.#starts[at] = start;
@@ -27,7 +27,7 @@ export class Edits {
     this.#growth = 0;
   }
 
-  /** The bytes `[from, to)` of `block` with the edits made; a part of `block` itself where there are none. */
+  /** The bytes `[from, to)` of `block` with the edits; a view of `block` if there are none. */
   apply(block: Buffer, from: number, to: number): Buffer {
     if (this.#count === 0) return block.subarray(from, to);
     const out = Buffer.allocUnsafe(to - from + this.#growth);

@@ -11,11 +11,11 @@ import type { LineEditor, LogLine } from './style.ts';
 type Write = (value: string) => string;
 
 /**
- * One JSON object a line, with all that nginx logged (attributes.ts) and what the attempts led to. nginx's escapes are
- * undone. JSON holds text only, so a byte that belongs to no UTF-8 character is written as `\xHH`, as nginx does.
+ * One JSON object a line, with every logged value (attributes.ts) and the outcomes of the attempts. nginx's escapes are
+ * undone. JSON is text, so a byte outside UTF-8 is written as `\xHH`, as nginx does.
  *
- * A value that nginx left empty or wrote as `-` is left out. Of two variables with the same attribute the second is
- * written under `nginx.` and its own name.
+ * A value that is empty or `-` is left out. Of two variables with the same attribute the second is written under `nginx.`
+ * and its name.
  */
 export class JsonStyle implements LineEditor {
   readonly #format: LogFormat;
@@ -60,7 +60,7 @@ export class JsonStyle implements LineEditor {
     return members + this.#attempts(block, parsed, outcomes ?? []);
   }
 
-  /** RFC 3339, UTC. Lines follow one another closely, so the text of the last second is kept. */
+  /** RFC 3339, UTC. The text of the last second is cached, as many lines share it. */
   #timestamp(ms: number): string {
     const second = Math.floor(ms / 1000);
     if (second !== this.#second) {
@@ -98,7 +98,7 @@ export class JsonStyle implements LineEditor {
   }
 }
 
-/** Who answered the attempt: what it was resolved to, or a pod that nginx addressed itself. */
+/** The address that answered: the outcome's, or that of a pod that nginx dialed directly. */
 function peerOf(attempt: Attempt, outcome: Outcome): { ip: string; port: number } | undefined {
   if (isResolved(outcome)) return outcome;
   return outcome.reason === 'direct' ? attempt : undefined;
@@ -122,7 +122,7 @@ function named(fields: NameFields, name: PodName | undefined): string {
   return members;
 }
 
-/** How the value of a variable is written. `taken`: attributes of the variables before it, to which its own are added. */
+/** The writer of a variable's value. Adds its attributes to `taken`, those of the variables before it. */
 function writeOf(variable: string, taken: Set<string>): Write {
   const split = Object.hasOwn(SPLIT_ATTRIBUTES, variable) ? SPLIT_ATTRIBUTES[variable] : undefined;
   const names = split ?? [attributeOf(variable).name];
@@ -155,7 +155,7 @@ function writeAttribute({ name, type }: Attribute): Write {
   return (value) => (NUMBER.test(value) ? `,"${name}":${value}` : member(name, value));
 }
 
-/** What nginx writes that is a JSON number as it stands: no zeros in front, as in the status 000. */
+/** Text that is also a JSON number: without leading zeros, so not the status 000. */
 const NUMBER = /^(0|[1-9]\d{0,14})(\.\d{1,9})?$/;
 
 function member(name: string, value: string): string {
@@ -167,7 +167,7 @@ function quoted(value: string): string {
   return PLAIN.test(value) ? `"${value}"` : JSON.stringify(value);
 }
 
-/** What JSON writes as it is: printable ASCII but for `"` and `\`. */
+/** Characters that JSON does not escape: printable ASCII but for `"` and `\`. */
 const PLAIN = /^[ !#-[\]-~]*$/;
 
 /** `METHOD target HTTP/x.y`; other text, such as that of a broken request, stays whole. */
@@ -231,7 +231,7 @@ function textOf(latin1: string): string {
   return text;
 }
 
-/** Length of the UTF-8 character that begins at `at`, or 0 where none does. */
+/** Length of the UTF-8 character at `at`, or 0 if there is none. */
 function characterLength(bytes: Buffer, at: number): number {
   const first = bytes[at]!;
   const length =

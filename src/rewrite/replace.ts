@@ -4,14 +4,14 @@ import { formatHostPort } from '../parse/address.ts';
 import type { Edits } from './edits.ts';
 import type { LineEditor, LogLine } from './style.ts';
 
-/** The same bytes; only the addresses that were resolved differ. */
+/** The same bytes but for the resolved addresses. */
 export class ReplaceStyle implements LineEditor {
   edit(edits: Edits, line: LogLine, outcomes: readonly Outcome[] | undefined): void {
     addReplacements(edits, line, outcomes);
   }
 }
 
-/** Puts the address found in the place of each one that was resolved, in every `$upstream_addr` of the line. */
+/** Replaces each resolved address in every `$upstream_addr` of the line. */
 export function addReplacements(edits: Edits, line: LogLine, outcomes: readonly Outcome[] | undefined): void {
   const { parsed } = line;
   if (typeof parsed === 'string' || outcomes === undefined) return;
@@ -35,7 +35,7 @@ function replaceAt(
   }
 }
 
-/** The text made last for each address, as many lines name few pods. Emptied when full. */
+/** The last text of each address, as many lines name few pods. Emptied at the limit. */
 const MAX_TEXTS = 4096;
 const texts = new Map<string, { port: number; text: string }>();
 

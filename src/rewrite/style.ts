@@ -10,11 +10,11 @@ export interface LogLine {
   readonly parsed: ParsedLine | UnparsedReason;
 }
 
-/** What a style does to one line. */
+/** A style's edits of one line. */
 export interface LineEditor {
   /**
-   * Adds the edits of `line`, from left to right. `outcomes` is in step with its attempts, and may be missing for a line
-   * that was not parsed.
+   * Adds the edits of `line`, from left to right. `outcomes` is in step with its attempts; undefined for a line that was not
+   * parsed.
    */
   edit(edits: Edits, line: LogLine, outcomes: readonly Outcome[] | undefined, block: Buffer): void;
 }
@@ -29,11 +29,11 @@ export class Style {
   }
 
   /**
-   * The lines as they are to be written, in chunks to be written one after another.
+   * The output of a run of lines, in chunks to be written one after another.
    *
    * `lines` is a run of lines of `block`, in order and with nothing but a newline between two; `outcomes` is in step with
-   * it. Chunks may be parts of `block`. A newline that `block` has after the last line belongs to the run; none is added
-   * where there is none.
+   * it. Chunks may be views of `block`. A newline behind the last line in `block` belongs to the run; a missing one is not
+   * added.
    */
   render(
     block: Buffer,

@@ -17,7 +17,7 @@ import type { OutputMark } from './output.ts';
 const VERSION = 1;
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = constants;
 
-/** A file output as a checkpoint knows it. `tail`: hash of the bytes before `length`. */
+/** A file output in a checkpoint. `tail`: hash of the bytes before `length`. */
 export interface SavedOutput {
   path: string;
   dev: string;
@@ -26,13 +26,13 @@ export interface SavedOutput {
   tail: string;
 }
 
-/** Everything of the log up to `source`, and nothing after it, is in the outputs up to their lengths. */
+/** The outputs, up to their lengths, contain exactly the log up to `source`. */
 export interface Checkpoint {
   /** The log's absolute path. */
   log: string;
   source: LogPosition;
   outputs: readonly SavedOutput[];
-  /** Where to go on reading the helper's feed. */
+  /** Where to resume the helper's feed. */
   feed?: ResumePoint | undefined;
 }
 
@@ -52,7 +52,7 @@ export function saved(mark: OutputMark): SavedOutput {
 export function writeCheckpoint(path: string, checkpoint: Checkpoint): void {
   const beside = `${path}.new`;
   const text = Buffer.from(`${JSON.stringify({ realpod: 'checkpoint', version: VERSION, ...checkpoint })}\n`);
-  // Others may write to the directory too: what they put there is replaced, never written through.
+  // Others may write to the directory too: a link of theirs is replaced, never written through.
   rmSync(beside, { force: true });
   const fd = openSync(beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644);
   try {
@@ -67,7 +67,7 @@ export function writeCheckpoint(path: string, checkpoint: Checkpoint): void {
   renameSync(beside, path);
 }
 
-/** The checkpoint at `path` for `log`; `none` at a first start; else why it cannot be used, as the end of a sentence. */
+/** The checkpoint at `path` for `log`; `none` at a first start; else why it is unusable, as the end of a sentence. */
 export function readCheckpoint(
   path: string,
   log: string,

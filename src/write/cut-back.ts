@@ -3,15 +3,15 @@ import { dirname, join } from 'node:path';
 import { hashTail, type SavedOutput } from './checkpoint.ts';
 import { type Output, readTail } from './output.ts';
 
-/** What was done with an output at a restart. `cut`: bytes taken away, to be written again. `doubt`: what may be in the output twice, and why. */
+/** What happened to an output at a restart. `cut`: bytes removed, to be written again. `doubt`: what may be in the output twice, and why. */
 export interface CutBack {
   cut: number;
   doubt?: string;
 }
 
 /**
- * Cuts from `output` what was written after the checkpoint. Only a file that is the checkpoint's (inode, length,
- * last bytes) is touched; also when it was renamed in the meantime.
+ * Removes from `output` what was written after the checkpoint. Only the checkpoint's file (same inode, length and last
+ * bytes) is changed, also if it was renamed in the meantime.
  */
 export function cutBack(output: Output, saved: SavedOutput): CutBack {
   const mark = output.mark();

@@ -8,13 +8,13 @@ import { Output } from './output.ts';
 import { Sink } from './sink.ts';
 import { checkPaths, type OnNotice, SinkError, type SinkOptions, type SinkStats } from './sink-options.ts';
 
-/** Errors of a place that this process may not write to, as a log volume that belongs to root. */
+/** Error codes of a place that this process may not write to, such as a log volume of root's. */
 const NOT_OURS = new Set(['EACCES', 'EPERM', 'EROFS']);
 const WITHOUT =
   'going on without a checkpoint: after a restart the log is read from its beginning, and its lines come again. Make the directory writable for this user, or name another place with --state';
 
 /**
- * Opens the outputs, cuts them back to the last checkpoint, and finds where to go on reading.
+ * Opens the outputs, cuts them back to the last checkpoint, and determines where to resume the log.
  * Rejects with SinkError OPEN for a path that cannot be an output or a state file.
  */
 export async function openSink(options: SinkOptions): Promise<Sink> {
@@ -43,7 +43,7 @@ export async function openSink(options: SinkOptions): Promise<Sink> {
   const checkpoint = loaded === 'not ours' ? undefined : loaded;
   const source = checkpoint?.source ?? beginning((options.clock ?? Date.now)());
   const midLine = source.midLine || source.older.some((older) => older.midLine);
-  // If the log cannot be read on from there (deleted or truncated while nobody read), what was written after the checkpoint could not be written again.
+  // Nothing is cut if the log cannot be resumed at the checkpoint (deleted or truncated meanwhile): it could not be written again.
   const again = canResume(options.log, source);
   for (const output of outputs) {
     const known = again ? checkpoint?.outputs.find((one) => one.path === output.path) : undefined;
@@ -71,7 +71,7 @@ export async function openSink(options: SinkOptions): Promise<Sink> {
   return sink;
 }
 
-/** An unusable checkpoint is set aside, never used and never overwritten: reading begins again, so lines may come twice but none is lost. */
+/** An unusable checkpoint is renamed and kept, and the log is read from its beginning: lines may come twice, none is lost. */
 function loadCheckpoint({ state, log }: SinkOptions, notice: OnNotice): Checkpoint | 'not ours' | undefined {
   if (state === undefined) return undefined;
   const read = readCheckpoint(state, resolve(log));

@@ -13,9 +13,9 @@ import {
 import { promisify } from 'node:util';
 import { refuseLinkOut } from '../follow/log-path.ts';
 
-/** Linux's IOV_MAX: more buffers than that in one writev are EINVAL. */
+/** Linux's IOV_MAX: a writev with more buffers fails with EINVAL. */
 const MAX_CHUNKS = 1024;
-/** How many of the last bytes written tell that a file is the one that was written. */
+/** Last bytes written that identify a file as the one that was written. */
 export const TAIL_BYTES = 256;
 
 const writevAsync = promisify(writev);
@@ -34,8 +34,8 @@ export interface OutputMark {
 /**
  * One output: a file by its path, or stdout for '-'.
  *
- * Regular files are written synchronously: that ends in the page cache and takes 2 µs where the way through the thread pool takes 44. Pipes,
- * sockets and terminals go through the thread pool, where a reader that does not read blocks nobody else.
+ * Regular files are written synchronously: a write to the page cache takes 2 µs, through the thread pool 44. Pipes,
+ * sockets and terminals are written through the thread pool, so a slow reader does not block the process.
  */
 export class Output {
   readonly path: string;
@@ -70,8 +70,8 @@ export class Output {
   }
 
   /**
-   * Writes what fits into one call of `chunks` from byte `from` on; bytes written. Rejects with the system's error,
-   * then nothing was written.
+   * Writes `chunks` from byte `from` on, as much as fits into one call, and resolves with the bytes written. Rejects with
+   * the system's error; then nothing was written.
    */
   async put(chunks: readonly Buffer[]): Promise<number> {
     const some = chunks.length > MAX_CHUNKS ? chunks.slice(0, MAX_CHUNKS) : (chunks as Buffer[]);
@@ -85,10 +85,10 @@ export class Output {
     return bytes;
   }
 
-  /** What a checkpoint says of this file, or undefined if it is none (stdout, a pipe). */
+  /** The file's entry in a checkpoint, or undefined for stdout and pipes. */
   mark(): OutputMark | undefined {
     if (!this.#regular || this.path === '-') return undefined;
-    // Somebody else may have truncated it, or appended to it.
+    // Another process may have truncated it, or appended to it.
     if (fstatSync(this.#fd).size !== this.#length) this.#identify();
     return { path: this.path, dev: this.#dev, ino: this.#ino, length: this.#length, tail: this.#tail };
   }
@@ -108,7 +108,7 @@ export class Output {
     this.#identify();
   }
 
-  /** Opens the path anew, and leaves the old file if that works. Rejects with the system's error. */
+  /** Opens the path anew, then closes the old file. Rejects with the system's error and stays in the old file. */
   async reopen(): Promise<void> {
     if (this.path === '-' || !this.#regular) return;
     const fd = await openAppending(this.path);
@@ -134,7 +134,7 @@ export class Output {
 
 async function openAppending(path: string): Promise<number> {
   const there = statSync(path, { throwIfNoEntry: false });
-  // A pipe opened for reading too would never say that its reader is gone.
+  // With a pipe opened for reading too, a write would not fail when its reader is gone.
   const access = there && !there.isFile() ? constants.O_WRONLY : constants.O_RDWR | constants.O_CREAT;
   const fd = await openAsync(path, access | constants.O_APPEND, 0o644);
   try {

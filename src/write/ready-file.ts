@@ -1,13 +1,13 @@
 import { closeSync, constants, openSync, renameSync, rmSync } from 'node:fs';
 import type { OnNotice } from './sink-options.ts';
 
-/** A file that exists as long as this process has read the helper's feed: nginx's start waits for it (k8s/sidecar). */
+/** A file that this process creates once it reads the helper's feed: nginx's start waits for it (k8s/sidecar). */
 export class ReadyFile {
   readonly #path: string | undefined;
   readonly #notice: OnNotice;
   #done = false;
 
-  /** Removes the file of an earlier process. Without a path nothing is ever written. */
+  /** Removes the file of an earlier process. Without a path nothing is written. */
   constructor(path: string | undefined, notice: OnNotice) {
     this.#path = path;
     this.#notice = notice;
@@ -20,7 +20,7 @@ export class ReadyFile {
     if (this.#done || path === undefined) return;
     this.#done = true;
     this.#attempt(() => {
-      // Others may write to the directory too: a link that they put there is replaced, never written through.
+      // Others may write to the directory too: a link of theirs is replaced, never written through.
       const beside = `${path}.new`;
       const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
       rmSync(beside, { force: true });

@@ -6,9 +6,9 @@ import type { LogPosition } from '../follow/position.ts';
 const STEP = 1024 * 1024;
 /** A child process costs some milliseconds: at least this much at a time, bytes, */
 const LEAST = 8 * STEP;
-/** or what there is after this long, ms. */
+/** or less after this time, ms. */
 const AT_LEAST_EVERY_MS = 10_000;
-/** A file that was refused is tried again this often (ms): its rights may have been changed. */
+/** Interval of attempts on a file that was refused (ms): its rights may have changed. */
 const RETRY_EVERY_MS = 60_000;
 const REFUSED_NOTE =
   'this file keeps its space. After a rotation the new file has to be writable for this user (logrotate: `create 0666`), or logrotate has to bound the space';
@@ -28,12 +28,12 @@ export interface ReclaimerOptions {
 }
 
 /**
- * Gives the consumed part of the log back to the file system (fallocate(2), FALLOC_FL_PUNCH_HOLE with KEEP_SIZE). Inode, size and
- * offsets stay as they are, so nginx notices nothing. The first STEP bytes stay: the follower knows the file by them.
+ * Frees the consumed part of the log (fallocate(2), FALLOC_FL_PUNCH_HOLE with KEEP_SIZE). Inode, size and offsets do not
+ * change, so nginx is not affected. The first STEP bytes stay: the follower identifies the file by them.
  *
- * The hole is punched through an open descriptor, whose inode was compared with the position's: a rotation in between cannot make it
- * hit another file. One child at a time. A refusal (file system, rights, no such command) is reported once for each file; the
- * file is tried again now and then, and so is the next one.
+ * The hole is punched through an open descriptor whose inode is the position's, so a rotation in between cannot affect
+ * another file. One child at a time. A refusal (file system, rights, no such command) is reported once for each file;
+ * the file is tried again at intervals, and so is the next one.
  */
 export class Reclaimer {
   readonly stats: ReclaimerStats = { punchedBytes: 0, punches: 0, failures: 0 };
@@ -43,12 +43,12 @@ export class Reclaimer {
   #fd: number | undefined;
   #ino = '';
   #since = 0;
-  /** Everything up to here is punched, but for the first step. */
+  /** The hole's end; its beginning is behind the first step. */
   #punched = STEP;
   #punchedAt: number;
   #busy: Promise<void> | undefined;
   #closed = false;
-  /** Until when nothing is tried, as the file was refused (ms). */
+  /** No attempt before this time, as the file was refused (ms). */
   #pauseUntil = Number.NEGATIVE_INFINITY;
   /** The inode of the refused file, which was reported. */
   #reported = '';
@@ -82,7 +82,7 @@ export class Reclaimer {
     this.#release();
   }
 
-  /** Another file, or the same one with new content. False: it is not at the log's path, so its space is the rotator's affair. */
+  /** Starts on another file, or on new content. False: it is not at the log's path, so the rotator frees its space. */
   #begin(position: LogPosition): boolean {
     if (position.ino === this.#ino && position.since === this.#since) return false;
     this.#release();
@@ -131,7 +131,7 @@ export class Reclaimer {
   }
 }
 
-/** Runs fallocate on an open descriptor, which the child has as number 3; why it failed, or undefined. */
+/** Runs fallocate on an open descriptor, number 3 in the child. Resolves with why it failed, or undefined. */
 function run(command: string, offset: number, length: number, fd: number): Promise<string | undefined> {
   const args = ['--punch-hole', '--offset', String(offset), '--length', String(length), '/proc/self/fd/3'];
   return new Promise((resolve) => {

@@ -10,14 +10,14 @@ export type OnNotice = (level: 'info' | 'warn' | 'error', text: string) => void;
 export interface SinkOptions {
   /** File paths, or '-' for stdout. */
   outputs: readonly string[];
-  /** State file. Undefined: no checkpoint (stdout only), a restart begins again. */
+  /** State file. Undefined: no checkpoint (stdout only); a restart reads the log from its beginning. */
   state?: string | undefined;
-  /** The access log that is followed; a checkpoint of another one is not used. */
+  /** The access log; a checkpoint of another one is not used. */
   log: string;
   onNotice?: OnNotice;
-  /** Where a later process may go on reading the feed; asked at each checkpoint. */
+  /** The feed's resume point for a later process; called at each checkpoint. */
   feed?: () => ResumePoint | undefined;
-  /** Called after each checkpoint (without a state file: each write) with what is not needed any more, for the reclaimer. */
+  /** Called after each checkpoint (without a state file: each write) with the consumed position, for the reclaimer. */
   onCheckpoint?: (position: LogPosition) => void;
   /** Wall clock, ms since the epoch. */
   clock?: () => number;
@@ -40,7 +40,7 @@ export interface SinkStats {
   cutBytes: number;
 }
 
-/** `message` is one line that says what to do. `EPIPE`: nobody reads stdout any more. `CLOSED`: closed before all was written. `OPEN`: a bad output or state path. */
+/** `message` is one line that says what to do. `EPIPE`: stdout's reader is gone. `CLOSED`: closed before all was written. `OPEN`: a bad output or state path. */
 export class SinkError extends Error {
   readonly code: 'EPIPE' | 'CLOSED' | 'OPEN';
 

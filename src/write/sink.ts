@@ -7,23 +7,23 @@ import { SinkError, type SinkOptions, type SinkStats } from './sink-options.ts';
 
 export * from './sink-options.ts';
 
-/** Lines written to stdout after the last checkpoint come again after a SIGKILL: at most those of this long. */
+/** Usual time between checkpoints (ms). After a SIGKILL stdout gets the lines since the last one a second time. */
 const CHECKPOINT_EVERY_MS = 200;
-/** Some file systems replace a file only when its bytes are on the disk: checkpoints take at most this share of the time. */
+/** Checkpoints take at most this share of the time: some file systems flush a file to disk before they replace it. */
 const CHECKPOINT_SHARE = 1 / 10;
 const CHECKPOINT_AT_LEAST_EVERY_MS = 1_000;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5000;
 const FULL_PIPE_MS = 5;
 const REPORT_EVERY_MS = 60_000;
-/** How long `close` waits for a write that hangs in the kernel (a stdout pipe that nobody empties). */
+/** How long `close` waits for a blocked write (a stdout pipe without a reader). */
 const CLOSE_MS = 2000;
 
 /** The enriched log: one stream of bytes into all outputs, and the checkpoint that ties it to the source. */
 export class Sink {
-  /** Where to go on reading: the last checkpoint's position, or the beginning. */
+  /** Where to resume the log: the last checkpoint's position, or the beginning. */
   readonly resume: LogPosition;
-  /** Where to go on reading the helper's feed, if the last checkpoint says so. */
+  /** Where to resume the helper's feed, if the last checkpoint has it. */
   readonly resumeFeed: ResumePoint | undefined;
   readonly stats: SinkStats;
   readonly #options: SinkOptions;
@@ -32,11 +32,11 @@ export class Sink {
   #outputs: Output[];
   #queue: Promise<unknown> = Promise.resolve();
   #closing = false;
-  /** Bytes have been written that no position stands behind yet. */
+  /** Bytes were written that the next checkpoint does not cover yet. */
   #midBlock = false;
   #reopenWanted: (() => void)[] = [];
   #wake: (() => void) | undefined;
-  /** What the next checkpoint says. */
+  /** The position of the next checkpoint. */
   #commit: { source: LogPosition; marks: OutputMark[] };
   #dirty = true;
   #checkpointed = Number.NEGATIVE_INFINITY;
@@ -65,8 +65,8 @@ export class Sink {
   /**
    * Writes `chunks` to every output, in the order of the calls; resolves when all have taken all of it.
    *
-   * `end`: where the source stands when exactly these bytes and all before them are consumed. Give it with the last write of each block;
-   * a write must not go past the end of a block. What is written without an `end` behind it is cut off and written again after a crash.
+   * `end`: the position behind these bytes. Pass it with the last write of each block; a write must not extend past the end
+   * of a block. After a crash, what was written after the last `end` is cut off and written again.
    *
    * Rejects with SinkError: EPIPE when the last output is gone, CLOSED when closed while an output is blocked.
    */
@@ -82,8 +82,8 @@ export class Sink {
   }
 
   /**
-   * Opens file outputs anew by their path, after logrotate has renamed them. Done at the end of a block, with a checkpoint on each side,
-   * so that a crash around it repeats nothing. An output that cannot be opened goes on in its old file.
+   * Reopens file outputs by their path, after logrotate has renamed them. It does so at the end of a block, between two
+   * checkpoints, so that a crash repeats nothing. An output that cannot be opened stays in its old file.
    */
   reopen(): Promise<void> {
     return new Promise((done, failed) => {
@@ -94,7 +94,7 @@ export class Sink {
     });
   }
 
-  /** Writes the last checkpoint and closes. Gives up on outputs that take nothing: what they have not taken is written after the next start. */
+  /** Writes the last checkpoint and closes. Does not wait for blocked outputs: their rest is written after the next start. */
   async close(): Promise<void> {
     this.#closing = true;
     this.#wake?.();
@@ -158,7 +158,7 @@ export class Sink {
       if (code === 'EPIPE') return this.#drop(output);
       if (this.#closing)
         throw new SinkError('CLOSED', `${output.name}: closed while it is blocked (${code})`);
-      // A pipe that somebody made non-blocking: full, not broken.
+      // A non-blocking pipe that is full.
       if (code === 'EAGAIN') {
         await this.#delay(FULL_PIPE_MS);
       } else {
@@ -202,7 +202,7 @@ export class Sink {
       this.#options.onCheckpoint?.(source);
       return;
     }
-    // A new file is recorded at once: the one before it may be deleted any time, and a position in it would then be lost.
+    // A checkpoint for a new file at once: the file before it may be deleted any time, and with it that position.
     const before = this.#commit.source;
     const begun = before.ino !== source.ino || before.older !== source.older || before.offset === 0;
     this.#commit = { source, marks: this.#marks() };
@@ -217,8 +217,8 @@ export class Sink {
   }
 
   /**
-   * Writes the checkpoint if there is something new. The first one, before the first byte is written, says how long the outputs are:
-   * a crash before the next one then repeats nothing either. Returns the system's error code when it cannot be written.
+   * Writes the checkpoint if the position or the outputs changed. The first one, before the first write, has the lengths of
+   * the outputs, so that a crash before the next one repeats nothing. Returns the system's error code if it cannot be written.
    */
   checkpoint(): string | undefined {
     clearTimeout(this.#timer);
@@ -254,7 +254,7 @@ export class Sink {
     return undefined;
   }
 
-  /** From now on there is no state file, and what is written needs no checkpoint. */
+  /** Stops using the state file: later writes need no checkpoint. */
   dropCheckpoint(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -275,7 +275,7 @@ export class Sink {
   }
 }
 
-/** What is left of `chunks` after their first `bytes` bytes. */
+/** The rest of `chunks` behind their first `bytes` bytes. */
 function after(chunks: readonly Buffer[], bytes: number): Buffer[] {
   let skip = bytes;
   let first = 0;
@@ -287,6 +287,6 @@ function after(chunks: readonly Buffer[], bytes: number): Buffer[] {
 
 function remedy(code: string | undefined): string {
   if (code === 'ENOSPC' || code === 'EDQUOT') return 'Free space on that volume';
-  if (code === 'EROFS') return 'Mount that volume writable';
-  return 'Look at that volume';
+  if (code === 'EROFS') return 'Mount that volume read-write';
+  return 'Check that volume';
 }

@@ -8,7 +8,7 @@ import { type App, createApp, HttpError, type HttpLimits } from '../app.ts';
 import { type Authorizer, addFeedRoutes } from './feed-routes.ts';
 import { helperMetrics } from './metrics.ts';
 
-/** A sidecar has two connections, and asks for a watermark some hundred times a second at most. */
+/** A sidecar has two connections, and requests a watermark some hundred times a second at most. */
 const LIMITS: HttpLimits = {
   connections: 1_000,
   connectionsPerSource: 64,
@@ -18,7 +18,7 @@ const LIMITS: HttpLimits = {
 /** A helper that has delivered no watermark for this long (ms) is not ready. */
 const READY_WITHIN_MS = 10_000;
 
-/** What the helper knows of the cluster; without one, addresses only. */
+/** Names and tokens of the cluster; without a cluster there are addresses only. */
 export interface Cluster {
   names: Names | undefined;
   reviewer: Reviewer | undefined;
@@ -47,11 +47,11 @@ export function createHelperApp(
     clock: Date.now,
   });
   app.get('/metrics', async (_request, reply) => reply.type(metrics.contentType).send(await metrics.text()));
-  // Without counts `--evidence inferred` names fewer lines; nothing else needs them.
+  // Only `--evidence inferred` needs the counts, and names fewer lines without them.
   app.get('/healthz', async () => ({ status: 'ok', accounting: stats.accounting }));
   app.get('/readyz', async () => {
     const age = Date.now() - feed.watermark;
-    // Nothing is read for nobody, so a helper without readers is as ready as it can be.
+    // Without readers the helper reads nothing, so it is ready.
     if (feed.addresses.length === 0 || age <= READY_WITHIN_MS) return { status: 'ok' };
     throw new HttpError(
       503,

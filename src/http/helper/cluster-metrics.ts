@@ -8,7 +8,7 @@ export interface ClusterNumbers {
   reviewer: Readonly<ReviewerStats> | undefined;
 }
 
-/** What the helper knows of the cluster, and what that costs the API server. */
+/** Names and tokens of the cluster, and their cost to the API server. */
 export function addClusterMetrics(
   metrics: Metrics,
   { names, reviewer }: ClusterNumbers,
@@ -26,7 +26,7 @@ function addNames(metrics: Metrics, names: NamesStats, clock: () => number): voi
   metrics.counters('realpod_helper_api_events_total', 'Watch events of the API server.', 'kind', () =>
     kinds.map(([kind, { events }]) => [kind, events]),
   );
-  metrics.counters('realpod_helper_api_lists_total', 'Whole lists taken from the API server.', 'kind', () =>
+  metrics.counters('realpod_helper_api_lists_total', 'Whole lists read from the API server.', 'kind', () =>
     kinds.map(([kind, { listings }]) => [kind, listings]),
   );
   metrics.counters(
@@ -37,7 +37,7 @@ function addNames(metrics: Metrics, names: NamesStats, clock: () => number): voi
   );
   metrics.counters(
     'realpod_helper_api_gone_total',
-    'Watches that could not go on where they were (410 Gone), and were listed anew.',
+    'Watches that could not be resumed (410 Gone), so that their objects were listed anew.',
     'kind',
     () => kinds.map(([kind, { gone }]) => [kind, gone]),
   );
@@ -63,7 +63,7 @@ function addNames(metrics: Metrics, names: NamesStats, clock: () => number): voi
   );
   metrics.counter(
     'realpod_helper_names_refused_total',
-    'Addresses that got no name, as too many have one.',
+    'Addresses without a name because of the limit.',
     () => names.dropped,
   );
 }
@@ -71,7 +71,7 @@ function addNames(metrics: Metrics, names: NamesStats, clock: () => number): voi
 function addReviews(metrics: Metrics, reviewer: Readonly<ReviewerStats>): void {
   metrics.counters(
     'realpod_helper_token_reviews_total',
-    'Tokens that were looked at, by how: asked of the API server, answered from the cache, or from the cache after its time as the API server was away.',
+    'Tokens verified, by how: by the API server, from the cache, or from an expired cache entry while the API server was away.',
     'how',
     () => [
       ['asked', reviewer.reviews],
@@ -81,7 +81,7 @@ function addReviews(metrics: Metrics, reviewer: Readonly<ReviewerStats>): void {
   );
   metrics.counter(
     'realpod_helper_token_review_failures_total',
-    'Tokens that the API server was asked about without an answer.',
+    'TokenReviews without an answer of the API server.',
     () => reviewer.failed,
   );
   metrics.counter('realpod_helper_tokens_refused_total', 'Tokens refused.', () => reviewer.refused);

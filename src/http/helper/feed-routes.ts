@@ -5,12 +5,12 @@ import { INSTANCE_HEADER, type ResumePoint } from '../../model/resume-point.ts';
 import { type App, HttpError, type Request } from '../app.ts';
 
 /**
- * Text waiting for a reader that does not take it (bytes), and for all readers together. A reader with more than the one,
- * or more than its share of the other, is cut off and may come back with its cursor.
+ * Unread text of one reader (bytes), and of all readers together. A reader with more than the first, or more than its
+ * share of the second, is disconnected and may resume at its cursor.
  */
 const MAX_UNREAD = 8 * 1024 * 1024;
 const MAX_UNREAD_IN_ALL = 128 * 1024 * 1024;
-/** Look-ups under way: each may have the kernel walk its table of connections. */
+/** Concurrent look-ups: for each the kernel may walk its table of connections. */
 const MAX_LOOKUPS = 2;
 /** Addresses one reader may name. */
 const MAX_ADDRESSES = 64;
@@ -41,7 +41,7 @@ export interface FeedRoutes {
 interface FeedQuery {
   src: string[];
   after?: number;
-  /** With `since`: the reader remembers nothing of what was before `after` (`ResumePoint`). */
+  /** With `since`: the reader's index is empty up to `after` (`ResumePoint`). */
   instance?: string;
   since?: number;
   prompt?: boolean;
@@ -55,19 +55,19 @@ interface LookupQuery {
 
 const srcSchema = { type: 'array', items: { type: 'string' }, minItems: 1, maxItems: MAX_ADDRESSES };
 
-/** Where a reader begins: undefined for a fresh start. */
+/** The reader's cursor or resume point; undefined for a fresh start. */
 function startOf({ after, instance, since }: FeedQuery, own: string): number | ResumePoint | undefined {
   if (after === undefined) return undefined;
-  // The schema lets infinity pass.
+  // The schema accepts infinity.
   if (!Number.isSafeInteger(after) || (since !== undefined && !Number.isFinite(since))) {
     throw new HttpError(400, 'bad-parameter', 'after: is no cursor', 'give the seq of a record');
   }
-  // A clock that was set back can give a new process the numbers of an earlier one.
+  // After the clock was set back a new process can use the `seq` of an earlier one.
   if (instance !== undefined && instance !== own) return undefined;
   return since === undefined ? after : { instance: own, after, since };
 }
 
-/** `/v1/feed`, `/v1/watermark` and `/v1/lookup`: what a sidecar asks of the helper. */
+/** `/v1/feed`, `/v1/watermark` and `/v1/lookup`: the requests of a sidecar. */
 export function addFeedRoutes(app: App, routes: FeedRoutes): void {
   const { feed, capture, authorizer, names, stats } = routes;
   let lookups = 0;

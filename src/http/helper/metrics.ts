@@ -4,10 +4,10 @@ import { Metrics } from '../metrics.ts';
 import type { Refusals } from '../sources.ts';
 import { addClusterMetrics, type ClusterNumbers } from './cluster-metrics.ts';
 
-/** Where the helper's numbers live. They are only read at a scrape. */
+/** The sources of the helper's numbers, read at each scrape. */
 export interface HelperNumbers {
   capture: Readonly<CaptureStats>;
-  /** Where the kernel log is read. */
+  /** Present if the kernel log is read. */
   kernelLog?: Readonly<KernelLogStats> | undefined;
   feed: Feed;
   routes: { readonly cutOff: number; readonly refused: number };
@@ -59,12 +59,12 @@ export function helperMetrics({
   );
   metrics.counter(
     'realpod_helper_requests_without_id_total',
-    'Requests whose id header was not in what was copied.',
+    'Requests without an id header in the copied bytes.',
     () => capture.tapWithoutId,
   );
   metrics.counters(
     'realpod_helper_overruns_total',
-    'Times the kernel dropped events, as a receive buffer was full.',
+    'Times the kernel dropped events because a receive buffer was full.',
     'source',
     () => [
       ['conntrack', capture.conntrackOverruns],
@@ -73,7 +73,7 @@ export function helperMetrics({
   );
   metrics.counter(
     'realpod_helper_tap_lost_total',
-    'Packets of the tap that the kernel could not hand over.',
+    'Packets of the tap that the kernel could not deliver.',
     () => capture.tapLost,
   );
   metrics.counter(
@@ -83,7 +83,7 @@ export function helperMetrics({
   );
   metrics.counter(
     'realpod_helper_kernel_log_without_vip_total',
-    'Connections of the kernel log whose upstream address is not known: they resolve nothing.',
+    'Connections of the kernel log without an upstream address: they resolve nothing.',
     () => kernelLog?.withoutVip ?? 0,
   );
   metrics.counter(
@@ -98,13 +98,13 @@ export function helperMetrics({
   );
   metrics.counter(
     'realpod_helper_table_restarts_total',
-    'Times the nftables table had to be put up anew.',
+    'Times the nftables table was missing or changed and was created anew.',
     () => capture.tableRestarts,
   );
   metrics.counter('realpod_helper_clock_steps_total', 'Steps of the wall clock.', () => capture.clockSteps);
   metrics.counter(
     'realpod_helper_flows_refused_total',
-    'Connections not kept, as the table of flows was full.',
+    'Connections dropped because the table of flows was full.',
     () => capture.flowsRefused,
   );
   metrics.gauge(
@@ -114,7 +114,7 @@ export function helperMetrics({
   );
   metrics.counters(
     'realpod_helper_flow_counts_total',
-    'Connections that ended while somebody deduced from them: told with their counts, or without.',
+    'Connections that ended while a reader used --evidence inferred, with or without counts.',
     'result',
     () => [
       ['told', capture.counted],
@@ -126,7 +126,7 @@ export function helperMetrics({
   metrics.counter('realpod_helper_feed_bytes_total', 'Bytes of records published.', () => feed.stats.bytes);
   metrics.counters(
     'realpod_helper_feed_starts_total',
-    'Feeds begun, by whether they went on from a cursor.',
+    'Feeds that began, by whether they resumed at a cursor.',
     'start',
     () => [
       ['fresh', feed.stats.freshStarts],
@@ -135,7 +135,7 @@ export function helperMetrics({
   );
   metrics.counter(
     'realpod_helper_readers_cut_off_total',
-    'Readers cut off, as they did not take their records.',
+    'Readers disconnected because they did not read their records.',
     () => routes.cutOff,
   );
   metrics.counter(
@@ -145,7 +145,7 @@ export function helperMetrics({
   );
   metrics.counters(
     'realpod_helper_http_refused_total',
-    'Connections and requests beyond what one address, or all, may have.',
+    'Connections and requests refused at the limits of one address, or of all.',
     'what',
     () => [
       ['connection', refusals.connections],
@@ -155,7 +155,7 @@ export function helperMetrics({
   metrics.gauge('realpod_helper_readers', 'Readers of the feed.', () => feed.stats.readers);
   metrics.gauge(
     'realpod_helper_ring_bytes',
-    'Bytes of records held for readers that come back.',
+    'Bytes of records kept for readers that reconnect.',
     () => feed.ringBytes,
   );
   metrics.gauge('realpod_helper_watermark_age_seconds', 'Age of the newest watermark.', () =>

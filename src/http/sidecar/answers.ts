@@ -1,4 +1,4 @@
-/** What the sidecar's interface answers to the page and to terminals, as types; schemas.ts describes each field. */
+/** Types of the sidecar's responses, for the page and terminals; schemas.ts describes each field. */
 import type { Outlier } from './outlier.ts';
 import type { Series } from './pod-window.ts';
 

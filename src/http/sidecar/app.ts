@@ -18,7 +18,7 @@ const LIMITS: HttpLimits = {
 };
 const { version: VERSION } = createRequire(import.meta.url)('../../../package.json') as { version: string };
 
-/** All that the sidecar answers: page, look-ups, lines, pods, metrics, probes. `onError` gets what was not foreseen. */
+/** The sidecar's routes: page, look-ups, lines, pods, metrics, probes. `onError` gets unexpected errors. */
 export function createSidecarApp(numbers: SidecarNumbers, onError: (message: string) => void): App {
   const { index, view, clock } = numbers;
   const refusals: Refusals = { connections: 0, requests: 0 };

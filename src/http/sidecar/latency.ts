@@ -1,13 +1,13 @@
 /**
  * Response times in counted buckets: exact below 8 ms, then four to an octave, so that a quantile is at most an eighth
- * off. nginx logs whole milliseconds, hence none are finer.
+ * off. No bucket is finer than nginx's whole milliseconds.
  */
 const EXACT = 8;
 const FIRST_OCTAVE = 3;
 const LAST_OCTAVE = 20;
 export const LATENCY_BUCKETS = EXACT + (LAST_OCTAVE - FIRST_OCTAVE + 1) * 4;
 
-/** The bucket of a time in ms; all above half an hour share the last. */
+/** The bucket of a time in ms; times above half an hour are in the last. */
 export function latencyBucket(ms: number): number {
   if (ms < EXACT) return ms > 0 ? ms | 0 : 0;
   if (ms >= 2 ** (LAST_OCTAVE + 1)) return LATENCY_BUCKETS - 1;
@@ -22,7 +22,7 @@ export function bucketStart(bucket: number): number {
   return (4 + ((bucket - EXACT) & 3)) * 2 ** (octave - 2);
 }
 
-/** The time that the share `q` (0 to 1) of the counted ones does not exceed, ms; null if there are none. */
+/** The quantile `q` (0 to 1) of the counted times, ms; null if there are none. */
 export function quantile(counts: ArrayLike<number>, q: number): number | null {
   let total = 0;
   for (let b = 0; b < counts.length; b++) total += counts[b]!;

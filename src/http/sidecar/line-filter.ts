@@ -9,12 +9,12 @@ export interface LineQuery {
   path?: string;
 }
 
-/** Whether line `i` of a settled block is wanted. */
+/** Whether line `i` of a settled block passes the filter. */
 export type LineFilter = (block: ShownBlock, i: number) => boolean;
 
 /**
  * - `pod`: a pod's name, the beginning of one up to a dash (a Deployment's), `namespace/` before either, its address, or
- *   its address and port; any attempt of the line may be meant
+ *   its address and port; one attempt of the line must match
  * - `status`: three digits, or a class such as `5xx`
  * - `path`: text that the request's target contains
  */

@@ -5,7 +5,7 @@ import type { LineOutlet } from './line-stream.ts';
 import { LINE, list, object, query, type Schema } from './schemas.ts';
 import type { View } from './view.ts';
 
-/** Proxies close connections on which nothing comes; a comment a while (ms) keeps the stream open. */
+/** Proxies close idle connections; a comment at this interval (ms) keeps the stream open. */
 const HEARTBEAT_MS = 15_000;
 const MAX_LINES = 1_000;
 
@@ -61,7 +61,7 @@ export function addLineRoutes(app: App, { recent, stream, nameAt }: View): void 
       schema: {
         summary: 'Lines as they leave, as server-sent events',
         description:
-          'Each event without a name is a line, as in /lines. An event `skipped` says, as {"lines":N}, that N lines were left out there, as there were more than a reader is given or it did not take them.',
+          'Each event without a name is a line, as in /lines. An event `skipped` with {"lines":N} stands for N lines that were left out: there were more than a reader gets, or it did not read them.',
         querystring: query({
           last: {
             type: 'integer',
@@ -134,7 +134,7 @@ class EventOutlet implements LineOutlet {
     this.#raw.writeHead(200, {
       'content-type': 'text/event-stream; charset=utf-8',
       'cache-control': 'no-store',
-      // nginx in between would buffer it.
+      // An nginx in between would buffer the stream.
       'x-accel-buffering': 'no',
     });
     this.#raw.write('retry: 2000\n\n');

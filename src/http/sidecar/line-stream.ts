@@ -3,22 +3,22 @@ import type { LineFilter } from './line-filter.ts';
 import type { RecentLines, ShownLine } from './recent.ts';
 
 const MAX_CLIENTS = 16;
-/** Lines are handed out this often (ms), and at most so many to a client at a time; the older ones of a rush are skipped. */
+/** Interval at which lines are sent (ms), and lines for one client at a time; of more, the older ones are skipped. */
 const EVERY_MS = 150;
 const MAX_LINES = 60;
-/** Bytes of lines between two rounds. Beyond, the oldest block is skipped unseen. */
+/** Bytes of lines between two rounds. Beyond, the oldest block is skipped without a look at its lines. */
 const MAX_PENDING_BYTES = 1024 * 1024;
-/** Text that a client has not taken (bytes): beyond, it gets no lines until it has. */
+/** Unread text of a client (bytes). Beyond, it gets no lines until it has read. */
 const MAX_UNREAD = 256 * 1024;
-/** A client that reads nothing for this long (ms) is cut off. */
+/** A client that reads nothing for this long (ms) is disconnected. */
 const CUT_OFF_MS = 30_000;
 
-/** Where a client's lines go. */
+/** Receives a client's lines. */
 export interface LineOutlet {
   lines(lines: readonly ShownLine[]): void;
-  /** So many lines were left out here; at least, where the filter was not asked. */
+  /** This many lines were skipped here; an upper bound where they did not go through the filter. */
   skipped(count: number): void;
-  /** Bytes that were not taken yet. */
+  /** Bytes that the client has not read. */
   readonly unread: number;
   cutOff(): void;
 }
@@ -27,13 +27,13 @@ interface Client {
   accept: LineFilter;
   outlet: LineOutlet;
   skipped: number;
-  /** Since when it reads nothing, ms since the epoch. */
+  /** Since when the client reads nothing, ms since the epoch. */
   stuckSince: number | undefined;
 }
 
 /**
- * Lines as they leave, for those who watch. Nothing is rendered while nobody does, and however many lines there are, a
- * client costs a bounded number of them a second. A slow client misses lines and is told how many.
+ * Lines as they leave, for the page and terminals. Without a client nothing is rendered, and a client costs a bounded
+ * number of lines a second. A slow client misses lines and gets their number.
  */
 export class LineStream {
   readonly counters = { skipped: 0, cutOff: 0, refused: 0 };
@@ -66,13 +66,13 @@ export class LineStream {
     this.#timer ??= setTimeout(() => this.round(), EVERY_MS);
   }
 
-  /** Adds a client, first with the youngest `last` lines; undefined when there are too many. Call the result to remove it. */
+  /** Adds a client and sends it the youngest `last` lines. Call the result to remove it; undefined if there are too many. */
   open(accept: LineFilter, last: number, outlet: LineOutlet): (() => void) | undefined {
     if (this.#clients.size >= MAX_CLIENTS) {
       this.counters.refused++;
       return undefined;
     }
-    // What is pending is among the recent lines as well: the others get it now, this one below.
+    // Pending lines are among the recent ones too: the other clients get them now, this one below.
     this.round();
     const client: Client = { accept, outlet, skipped: 0, stuckSince: undefined };
     this.#clients.add(client);
@@ -84,7 +84,7 @@ export class LineStream {
     };
   }
 
-  /** Hands out what has come since the last round. */
+  /** Sends the lines since the last round. */
   round(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;

@@ -8,7 +8,7 @@ import { failure, type HttpError } from '../errors.ts';
 import type { RecentLines } from './recent.ts';
 import { ATTEMPT, LINE, list, MATCH, query } from './schemas.ts';
 
-/** An answer of `/lookup?port=`. Times are ms since the epoch; null where the instant is not known or not come. */
+/** An answer of `/lookup?port=`. Times are ms since the epoch; null where the time is not known or not reached. */
 export interface LookupMatch extends Flow, Partial<PodName> {
   from: number | null;
   to: number | null;
@@ -37,7 +37,7 @@ export function addLookupRoutes(app: App, { index, recent, clock }: LookupParts)
       schema: {
         summary: 'Which pod was behind a source port, or which pods served a request',
         description:
-          'With `port`: the connections from that port that were open at `time`, else now, else the last one; where there are LOG records alone, which tell no end, the last that began by then. With `request_id`: the youngest line with that id, and its attempts.',
+          'With `port`: the connections from that port that were open at `time`; without `time` the open ones, else the last one. LOG records contain no end of a connection: with them alone, the last that began by then. With `request_id`: the youngest line with that id, and its attempts.',
         querystring: query({
           port: { type: 'integer', minimum: 1, maximum: 65_535, description: "nginx's source port" },
           time: {
@@ -117,7 +117,7 @@ function byPort(
 ): LookupMatch[] {
   const meant = ({ service }: Connection) =>
     !upstream || (service.vip === upstream.ip && service.vport === upstream.port);
-  // Where conntrack is read it knows each connection, and its end.
+  // conntrack, where it is read, has every connection with its end.
   const logged = index.coverage.has('conntrack') ? [] : index.logged.onPort(sport).filter(meant);
   const known = index.onPort(sport).filter(meant);
   let found = known.filter((connection) =>
@@ -127,13 +127,13 @@ function byPort(
     const { ip, port } = connection.backend;
     if (!found.some(({ backend }) => backend.ip === ip && backend.port === port)) found.push(connection);
   }
-  // Nobody is quick enough to ask for a connection of a millisecond: without a time, the last one counts as well.
+  // A connection may last a millisecond, too short for a look-up: without a time, the last one is an answer too.
   if (!at && found.length === 0) found = known.slice(-1);
   if (found.length === 0) throw notFound(index, sport, at, [...known, ...logged], now);
   return found.map((connection) => shownMatch(connection, index, at?.first ?? now));
 }
 
-/** LOG records tell no end: of each upstream address, the last connection that began by then. */
+/** LOG records contain no end: for each upstream address, the last connection that began by then. */
 function lastBegun(logged: readonly Connection[], until: number): Connection[] {
   const last = new Map<Connection['service'], Connection>();
   for (const connection of logged) if (connection.openFrom <= until) last.set(connection.service, connection);
@@ -151,10 +151,10 @@ function notFound(
   const when = at?.first ?? now;
   const sources = coverage.sources();
   if (sources.length === 0) {
-    return failure('no-feed', 'nothing has come from the helper yet');
+    return failure('no-feed', 'the helper has sent nothing yet');
   }
   if (!sources.some((source) => coverage.isComplete(source, when, Math.min(when, coverage.watermark)))) {
-    return failure('gap', `the record has a gap at that time, so port ${sport} cannot be answered`);
+    return failure('gap', `the record has a gap at that time, so port ${sport} cannot be looked up`);
   }
   if (known.length > 0) {
     return failure(
@@ -181,7 +181,7 @@ function shownMatch(connection: Connection, index: FlowIndex, at: number): Looku
   };
 }
 
-/** A moment as people write it: as long as its last digit. */
+/** A time of day as a span: as long as its last digit. */
 export interface Instant {
   first: number;
   last: number;

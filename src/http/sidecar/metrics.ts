@@ -12,7 +12,7 @@ import { SECONDS_BOUNDS } from './latency.ts';
 import { type PodFigures, STATUS_CLASSES } from './pods.ts';
 import type { View } from './view.ts';
 
-/** Where the sidecar's numbers live. They are only read at a scrape. */
+/** The sources of the sidecar's numbers, read at each scrape. */
 export interface SidecarNumbers {
   pipeline: Pipeline;
   index: FlowIndex;
@@ -28,14 +28,14 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
   const metrics = new Metrics();
   metrics.counters(
     'realpod_http_refused_total',
-    'Connections and requests beyond what one address, or all, may have.',
+    'Connections and requests refused at the limits of one address, or of all.',
     'what',
     () => [
       ['connection', refusals.connections],
       ['request', refusals.requests],
     ],
   );
-  metrics.counters('realpod_lines_total', 'Lines, by what became of them.', 'result', () =>
+  metrics.counters('realpod_lines_total', 'Lines, by result.', 'result', () =>
     Object.entries(pipeline.counters.lines),
   );
   metrics.counters(
@@ -57,7 +57,7 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
   );
   metrics.counters(
     'realpod_waiting_given_up_total',
-    'Reads of lines that left before their evidence was complete.',
+    'Blocks of lines that left before their evidence was complete.',
     'why',
     () => [
       ['max-wait', pipeline.pending.counters.timedOut],
@@ -66,18 +66,18 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
   );
   metrics.gauge(
     'realpod_unwritten_bytes',
-    'Bytes of lines that the outputs have not taken.',
+    'Bytes of lines that are not written to the outputs yet.',
     () => pipeline.unwrittenBytes,
   );
   metrics.gauge('realpod_recent_bytes', 'Bytes of lines kept for look-ups.', () => view.recent.bytes);
-  metrics.gauges('realpod_index_entries', 'What the join remembers.', 'what', () => [
+  metrics.gauges('realpod_index_entries', 'Entries of the join index, by kind.', 'what', () => [
     ...Object.entries(index.sizes),
     ['names', index.names.size],
     ['past-names', index.names.past],
   ]);
   metrics.counters(
     'realpod_index_forgotten_total',
-    'What the join had to forget at its limits.',
+    'Entries that the join index dropped at its limits, by kind.',
     'what',
     () => [
       ['connections', index.counters.forgottenConnections],
@@ -90,7 +90,7 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
 
   metrics.counter(
     'realpod_clock_set_back_total',
-    'Times that the clock was seen to be set back.',
+    'Times that the clock was set back.',
     () => pipeline.counters.clockSetBack,
   );
   metrics.activeResources('realpod_active_resources');
@@ -109,7 +109,7 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
   metrics.counter('realpod_log_bytes_total', 'Bytes of the access log read.', () => follower.bytes);
   metrics.gauge(
     'realpod_log_backlog_bytes',
-    'Bytes of the access log not read, at the last look.',
+    'Unread bytes of the access log, at the last look.',
     () => follower.backlogBytes,
   );
   metrics.counter('realpod_log_rotations_total', 'Rotations of the access log.', () => follower.rotations);
@@ -126,7 +126,7 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
   metrics.counter('realpod_log_lost_bytes_total', 'Bytes known to be missing.', () => follower.lostBytes);
   metrics.counter(
     'realpod_log_late_bytes_total',
-    'Bytes that came in an old file after the newer was begun.',
+    'Bytes read from an old file after the newer one was begun.',
     () => follower.lateBytes,
   );
   metrics.counter(
@@ -154,12 +154,12 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
 }
 
 function addTimingMetrics(metrics: Metrics, timing: Timing): void {
-  metrics.gauges('realpod_timing_entries', 'What deductions by timing remember.', 'what', () =>
+  metrics.gauges('realpod_timing_entries', 'Entries that timing deduces from, by kind.', 'what', () =>
     Object.entries(timing.sizes),
   );
   metrics.counter(
     'realpod_timing_doubts_total',
-    'Lines or connections too many, for which nothing is deduced for a minute.',
+    'Surplus lines or connections; after each, timing resolves nothing for a minute.',
     () => timing.counters.distrusted,
   );
   metrics.counter(
@@ -170,13 +170,13 @@ function addTimingMetrics(metrics: Metrics, timing: Timing): void {
 }
 
 /**
- * What each pod answered. The labels begin with `destination_`, as in service meshes: a scrape adds `pod`, `namespace`
- * and `service` of the pod that is scraped, nginx's, and would push labels of these names aside.
+ * The responses of each pod. The labels begin with `destination_`, as in service meshes: a scrape adds `pod`,
+ * `namespace` and `service` of the scraped pod, nginx's, and would rename labels of these names.
  */
 function addPodMetrics(metrics: Metrics, { pods, stream }: View, clock: () => number): void {
   metrics.labelled(
     'realpod_requests_total',
-    'Requests that a pod answered, by class of status; none: no status was logged.',
+    'Requests by the pod that served them and the class of status; none: no status was logged.',
     function* requests(): Generator<LabelledCount> {
       for (const pod of pods.all(clock())) {
         const labels = labelsOf(pod);
@@ -189,7 +189,7 @@ function addPodMetrics(metrics: Metrics, { pods, stream }: View, clock: () => nu
   );
   metrics.histograms(
     'realpod_upstream_seconds',
-    'Time that a pod took: $upstream_response_time of the attempt, or $request_time where that is not logged.',
+    'Response time of a pod: $upstream_response_time of the attempt, or $request_time where that is not logged.',
     SECONDS_BOUNDS,
     function* times() {
       for (const pod of pods.all(clock())) {
@@ -200,12 +200,12 @@ function addPodMetrics(metrics: Metrics, { pods, stream }: View, clock: () => nu
   metrics.gauge('realpod_pods', 'Pods with series of their own.', () => pods.size);
   metrics.counter(
     'realpod_pods_refused_total',
-    'Requests not counted for their pod, as too many pods are.',
+    'Requests not counted for their pod because of the limit of pods.',
     () => pods.counters.refused,
   );
   metrics.counter(
     'realpod_upstreams_refused_total',
-    'Attempts without a pod that the page leaves out, as too many upstreams have some.',
+    'Attempts without a pod that the page leaves out because of the limit of upstreams.',
     () => pods.unresolved.counters.refused,
   );
   metrics.gauge('realpod_stream_clients', 'Readers of the live lines.', () => stream.clients);
@@ -216,7 +216,7 @@ function addPodMetrics(metrics: Metrics, { pods, stream }: View, clock: () => nu
   );
   metrics.counter(
     'realpod_stream_cut_off_total',
-    'Readers of the live lines cut off, as they took none.',
+    'Readers of the live lines disconnected because they did not read.',
     () => stream.counters.cutOff,
   );
 }

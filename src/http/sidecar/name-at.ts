@@ -1,4 +1,4 @@
 import type { PodName } from '../../model/outcome.ts';
 
-/** What an address was called at a time (ms since the epoch); undefined where that is not known. */
+/** The name of an address at a time (ms since the epoch); undefined where it is not known. */
 export type NameAt = (ip: string, at: number) => PodName | undefined;

@@ -2,7 +2,7 @@ import type { App } from '../app.ts';
 import { ERRORS, type ErrorCode } from '../errors.ts';
 import { ERROR, type Schema, text } from './schemas.ts';
 
-/** Errors that any route can give. */
+/** Errors of every route. */
 const EVERYWHERE: readonly ErrorCode[] = ['bad-request', 'too-many-requests', 'internal'];
 
 interface RouteSchema {

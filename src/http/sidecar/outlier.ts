@@ -1,12 +1,12 @@
 import { countFrom, quantile } from './latency.ts';
 import type { Tally } from './pod-window.ts';
 
-/** A pod that stands out from its siblings, and by what. */
+/** How a pod stands out from its siblings. */
 export interface Outlier {
   kind: 'errors' | 'latency';
   /** The share of its requests that failed, or that were slow (0 to 1). */
   share: number;
-  /** The same of its siblings: their median. */
+  /** The siblings' share: their median. */
   siblings: number;
   /** For `latency`: what counts as slow, ms. */
   slowMs?: number;
@@ -14,10 +14,10 @@ export interface Outlier {
   text: string;
 }
 
-/** What the comparison of a pod with its siblings found. */
+/** The result of comparing a pod with its siblings. */
 export interface Finding {
   outlier: Outlier[];
-  /** It cannot be told whether the pod stands out: it, or all of its siblings, had too few requests, or too few bad ones. */
+  /** Not decidable: the pod, or all of its siblings, had too few requests, or too few bad ones. */
   tooFew: boolean;
 }
 
@@ -29,7 +29,7 @@ const MIN_MARKS = 5;
 const MIN_MORE = 0.05;
 /** How many times the siblings' share. */
 const MIN_TIMES = 2;
-/** Standard deviations of chance that must lie between: beyond 4, chance alone does it once in 30,000. */
+/** Least distance in standard deviations: chance alone exceeds 4 once in 30,000. */
 const MIN_SIGMA = 4;
 /** What is slow: this many times the siblings' median, and this many ms more. */
 const SLOW_TIMES = 2;
@@ -85,7 +85,7 @@ function byLatency(pod: Tally, siblings: readonly Tally[]): Outlier | Verdict {
     if (verdict !== 'yes') continue;
     found.push({ kind: 'latency', share: slow / own, siblings: usual, slowMs, text: slower(pod, timed) });
   }
-  // The more telling of both, which sets it further apart.
+  // The quantile that differs more.
   const [first] = found.sort((a, b) => b.share - b.siblings - (a.share - a.siblings));
   return first ?? (tooFew ? 'too-few' : 'no');
 }
@@ -124,7 +124,7 @@ function standsOut(
   const share = marked / requests;
   if (share < usual + more || share < usual * MIN_TIMES) return 'no';
   if (marked < MIN_MARKS) return 'too-few';
-  // Siblings that show none may have a small share all the same: that of one more request.
+  // Siblings without a bad request may still have a small share: that of one more request.
   const assumed = Math.max(usual, 1 / (siblingRequests + 1));
   const sigma = Math.sqrt(assumed * (1 - assumed) * (1 / requests + 1 / siblingRequests));
   return share - usual >= MIN_SIGMA * sigma ? 'yes' : 'too-few';

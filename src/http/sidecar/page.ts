@@ -5,7 +5,7 @@ import { gzipSync } from 'node:zlib';
 import type { App, Reply, Request } from '../app.ts';
 import { failure } from '../errors.ts';
 
-/** The built page. Run from source there is no built script beside, so that of the last build is used. */
+/** The built page. A run from source uses the script of the last build. */
 const FOLDER = new URL(
   import.meta.url.endsWith('.ts') ? '../../../dist/page/' : '../../page/',
   import.meta.url,
@@ -17,7 +17,7 @@ const TYPES: Readonly<Record<string, string>> = {
   js: 'text/javascript; charset=utf-8',
 };
 
-/** Log lines are written by strangers: nothing but the page's own files may run, load or be asked. */
+/** Clients write parts of log lines, so only the page's own files may run or load, and only this server is contacted. */
 const HEADERS = {
   'content-security-policy':
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -33,7 +33,7 @@ interface Asset {
   etag: string;
 }
 
-/** `GET /` and the files it needs under `/page/`. Nothing is read before somebody looks. */
+/** `GET /` and its files under `/page/`. They are read at the first request. */
 export function addPageRoutes(app: App): void {
   let assets: Map<string, Asset> | undefined;
   const send = (request: Request, reply: Reply, name: string): Reply => {

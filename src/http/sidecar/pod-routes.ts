@@ -14,7 +14,7 @@ interface PodsQuery {
   series: boolean;
 }
 
-/** `GET /pods`: what each pod did, and which ones stand out. */
+/** `GET /pods`: figures of each pod, and which ones stand out. */
 export function addPodRoutes(app: App, { pods }: View, clock: () => number): void {
   app.get<{ Querystring: PodsQuery }>(
     '/pods',
@@ -27,7 +27,7 @@ export function addPodRoutes(app: App, { pods }: View, clock: () => number): voi
             minimum: 10,
             maximum: MAX_WINDOW_S,
             default: 300,
-            description: 'what `recent` and `outlier` cover: so many of the last seconds',
+            description: 'seconds that `recent` and `outlier` cover',
           },
           series: { type: 'boolean', default: false, description: 'with the last 15 minutes in steps' },
         }),

@@ -4,7 +4,7 @@ export const SLOT_MS = 10_000;
 /** The last 15 minutes. */
 export const SLOTS = 90;
 
-/** What happened within one slot of time, or the sum of several. */
+/** Counts of one slot of time, or the sum of several. */
 export interface Tally {
   requests: number;
   errors: number;
@@ -17,7 +17,7 @@ interface Slot extends Tally {
   number: number;
 }
 
-/** Points of the last 15 minutes, oldest first; the last is under way. */
+/** Points of the last 15 minutes, oldest first; the last is not complete. */
 export interface Series {
   requests: number[];
   errors: number[];

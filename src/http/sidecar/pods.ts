@@ -7,17 +7,17 @@ import type { NameAt } from './name-at.ts';
 import { PodWindow, SLOT_MS, SLOTS } from './pod-window.ts';
 import { UnresolvedTable } from './unresolved.ts';
 
-/** Pods that are told apart. Beyond, requests to further ones are only counted, until one has been idle long enough. */
+/** Pods with figures. At the limit requests to others are only counted, until an idle pod is removed. */
 const MAX_PODS = 1_000;
-/** A pod without a request for this long (ms) is gone, and its series with it. */
+/** A pod without a request for this long (ms) is removed with its series. */
 const GONE_AFTER_MS = SLOTS * SLOT_MS;
-/** With the table full, how often it is looked through for pods that are gone (ms). */
+/** With the table full, interval of searches for idle pods (ms). */
 const LOOK_EVERY_MS = 1_000;
 
-/** Classes of response status as they are counted; index 0: none was logged, as of a request that the client gave up. */
+/** Classes of response status; index 0: none was logged, as for a request that the client aborted. */
 export const STATUS_CLASSES = ['none', '1xx', '2xx', '3xx', '4xx', '5xx'] as const;
 
-/** What one pod answered through one upstream address. */
+/** Figures of one pod behind one upstream address. */
 export interface PodFigures {
   /** The upstream address that nginx connected to, as in `$upstream_addr`. */
   readonly upstream: string;
@@ -31,7 +31,7 @@ export interface PodFigures {
   namespace: string;
   /** Time of its last line, ms since the epoch. */
   lastAt: number;
-  /** When it was first and last counted here, ms since the epoch. */
+  /** The first and the last time it was counted, ms since the epoch. */
   readonly firstCounted: number;
   lastCounted: number;
   requests: number;
@@ -39,23 +39,23 @@ export interface PodFigures {
   errors: number;
   /** In step with STATUS_CLASSES. */
   readonly byStatus: number[];
-  /** Of the timed requests: sum in ms, and counts by secondsBucket(). */
+  /** Timed requests: sum in ms, and counts by secondsBucket(). */
   timedMs: number;
   readonly bySeconds: Uint32Array;
   readonly window: PodWindow;
 }
 
 /**
- * Requests, errors and times of each pod, counted as lines leave. An attempt counts for the pod that it led to, also
- * where nginx went on to another. A pod is its name and address together: an address that another pod takes begins anew.
+ * Requests, errors and times of each pod, counted as lines leave. An attempt counts for its pod, also where nginx then
+ * tried another one. A pod is identified by name and address: when another pod takes the address, the figures restart.
  */
 export class PodTable {
   readonly counters = { refused: 0 };
-  /** What the times are: the attempt's `$upstream_response_time`, or the line's `$request_time` where that is not logged. */
+  /** Which times: the attempt's `$upstream_response_time`, or the line's `$request_time` where that is not logged. */
   timedBy: 'upstream_response_time' | 'request_time' | undefined;
   /** Time of the earliest line that was counted, ms since the epoch. */
   since = Infinity;
-  /** The attempts that led to no known pod. */
+  /** The attempts without a pod. */
   readonly unresolved: UnresolvedTable;
   readonly #nameAt: NameAt;
   readonly #byIp = new Map<string, PodFigures[]>();
@@ -84,7 +84,7 @@ export class PodTable {
     }
   }
 
-  /** Every pod that is not gone. */
+  /** Every pod with figures. */
   *all(now: number): Generator<PodFigures> {
     this.#dropGone(now);
     for (const pods of this.#byIp.values()) yield* pods;
@@ -124,7 +124,7 @@ export class PodTable {
       this.timedBy = 'upstream_response_time';
       return attempt.responseMs ?? undefined;
     }
-    // The whole request's time says nothing about one of several attempts.
+    // With several attempts, the request's time is not the time of one of them.
     if (line.requestMs === undefined || line.attempts.length !== 1) return undefined;
     this.timedBy = 'request_time';
     return line.requestMs;
@@ -142,7 +142,7 @@ export class PodTable {
       for (const pod of pods) {
         if (pod.port !== port || pod.vport !== upstream.port || pod.vip !== upstream.ip) continue;
         if (pod.name === name) return pod;
-        // A name that came after the first lines was this pod's all along: the first name of an address has no beginning.
+        // The first name of an address is valid for all times before, so lines from before it are this pod's.
         if (!pod.name || (name && pod.name.pod === name.pod && pod.name.namespace === name.namespace)) {
           this.#rename(pod, name, at);
           return pod;
@@ -216,8 +216,8 @@ export class PodTable {
 }
 
 /**
- * What the pod answered. Where `$upstream_status` is not logged, the line's status is the last attempt's; what those
- * before it answered is not known then.
+ * The status of the pod's response. Without `$upstream_status`, the line's status is that of the last attempt, and the
+ * status of earlier attempts is not known.
  */
 function statusOf(line: ParsedLine, k: number): number | undefined {
   const { status } = line.attempts[k]!;

@@ -38,17 +38,17 @@ export interface ShownLine {
   attempts: ShownAttempt[];
 }
 
-/** What is left of a block: what was read from its lines is several times their size, and can be read again. */
+/** A settled block without its parsed lines: they are several times as large as the text, and can be parsed again. */
 interface KeptBlock extends Omit<ShownBlock, 'lines'> {
   /** Begin and end of each line. */
   spans: Uint32Array;
-  /** Its one line is too long to be read. */
+  /** The block is one line, too long to be parsed. */
   tooLong: boolean;
 }
 
 /**
- * The youngest lines, kept as the bytes they came in, with what the join found, and read again when somebody asks.
- * Bounded in bytes of lines; the oldest block goes first.
+ * The youngest lines: their bytes and the outcomes of the join. They are parsed again for each request. Bounded in bytes
+ * of lines; the oldest block goes first.
  */
 export class RecentLines {
   readonly #maxBytes: number;
@@ -83,7 +83,7 @@ export class RecentLines {
 
   /** The youngest line with this request id. */
   byRequestId(id: string): ShownLine | undefined {
-    // nginx writes these as they are, in any escaping, so blocks without them need not be read.
+    // These characters are never escaped, so a block whose bytes lack the id need not be parsed.
     const text = /^[ !#-[\]-~]+$/.test(id) ? id : undefined;
     for (const [block, i] of this.#youngestFirst(text)) {
       const { parsed } = block.lines[i]!;

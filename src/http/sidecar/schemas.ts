@@ -1,4 +1,4 @@
-/** JSON schemas of what the sidecar's interface answers. Only what stands here goes out, so the documentation is whole. */
+/** JSON schemas of the sidecar's responses. Fields without a schema are not sent, so the documentation is complete. */
 
 export interface Schema {
   type?: string | readonly string[];
@@ -24,7 +24,7 @@ export const flag = (description: string): Schema => ({ type: 'boolean', descrip
 export const orNull = (schema: Schema): Schema => ({ ...schema, type: [schema.type as string, 'null'] });
 export const list = (items: Schema, description: string): Schema => ({ type: 'array', items, description });
 
-/** An object of which every property is there, but those in `optional`. */
+/** An object with every property required but those in `optional`. */
 export function object(properties: Record<string, Schema>, optional: readonly string[] = []): Schema {
   return {
     type: 'object',
@@ -58,7 +58,7 @@ export const ATTEMPT = object(
     ip: text('address of the pod that it led to'),
     port: integer('port of that pod'),
     ...NAME,
-    evidence: text('what settled it: source-port, request-id, request-window, sole-backend or timing'),
+    evidence: text('the evidence: source-port, request-id, request-window, sole-backend or timing'),
     reason: text('why it is not resolved: ambiguous, no-flow, gap, late, direct, not-ip or unconnected'),
     src: text("nginx's address on the connection, where exactly one is left"),
     sport: integer("nginx's port on that connection"),
@@ -152,16 +152,14 @@ const UNRESOLVED = object({
   errors: integer('of these, answers of 500 and above'),
   rate: number('attempts a second'),
   share: number("share of the upstream's attempts (0 to 1)"),
-  reason: text('the reason that most of them have'),
+  reason: text('their most frequent reason'),
 });
 
 export const PODS = object(
   {
     time: text('now, ISO 8601'),
     windowSeconds: integer('what `recent` covers'),
-    timedBy: orNull(
-      text('what the times are: upstream_response_time, or request_time where that is not logged'),
-    ),
+    timedBy: orNull(text('which times: upstream_response_time, or request_time where that is not logged')),
     since: orNull(number('time of the earliest line that was counted, ms since the epoch; null: none was')),
     seriesFrom: number('begin of the first step of `series`, ms since the epoch'),
     seriesStepMs: integer('length of a step of `series`'),
@@ -187,14 +185,14 @@ export const STATUS = object({
       gaps: integer('gaps remembered, the time before the source began among them'),
       since: orNull(number('since when it is whole, ms since the epoch')),
     }),
-    'what the helper has told of; a source that is missing here has not been heard of',
+    'the sources of the feed; one that is missing here has sent nothing',
   ),
-  lines: counts('lines, by what became of them'),
+  lines: counts('lines, by result'),
   evidence: counts('attempts that were resolved, by evidence'),
   reasons: counts('attempts that were not, by reason'),
   waitingBytes: integer('bytes of lines that wait for their evidence'),
-  unwrittenBytes: integer('bytes of lines that the outputs have not taken'),
-  backlogBytes: integer('bytes of the access log not read, at the last look'),
+  unwrittenBytes: integer('bytes of lines that are not written to the outputs yet'),
+  backlogBytes: integer('unread bytes of the access log, at the last look'),
   losses: integer('times that lines are, or may be, missing'),
   outputStalled: flag('whether an output is blocked'),
 });

@@ -45,7 +45,7 @@ export function addStatusRoutes(app: App, numbers: SidecarNumbers): void {
       status: 'ok',
     }),
   );
-  // Ready means: lines flow. Whether the helper is there decides what lines say, not whether they are written.
+  // Ready means that lines are written. Without a helper they are written too, with the addresses that nginx logged.
   app.get(
     '/readyz',
     {

@@ -4,7 +4,7 @@ import { formatHostPort } from '../../parse/address.ts';
 import type { NameAt } from './name-at.ts';
 import { PodWindow, SLOT_MS, SLOTS } from './pod-window.ts';
 
-/** Upstream addresses that are told apart. Attempts to further ones are counted in `refused` alone. */
+/** Upstream addresses with figures. Attempts to others are counted in `refused` alone. */
 const MAX_UPSTREAMS = 200;
 const GONE_AFTER_MS = SLOTS * SLOT_MS;
 
@@ -14,18 +14,18 @@ interface Unresolved {
   lastCounted: number;
 }
 
-/** The attempts to one upstream address, within some time, that no pod is known for. */
+/** The attempts to one upstream address without a pod, within some time. */
 export interface UnresolvedFigures {
   upstream: string;
   service: string;
   namespace: string;
   requests: number;
   errors: number;
-  /** The reason that most of them have. */
+  /** Their most frequent reason. */
   reason: Reason;
 }
 
-/** Attempts without a pod, by the upstream address that nginx connected to: without them the pods' shares would be shares of the lucky ones. */
+/** Attempts without a pod, by upstream address: the pods' shares are shares of all attempts, not of the resolved ones. */
 export class UnresolvedTable {
   readonly counters = { refused: 0 };
   readonly #nameAt: NameAt;
@@ -56,7 +56,7 @@ export class UnresolvedTable {
     window.add(at, error, undefined);
   }
 
-  /** The sums over the last `slots` slots; without those that had none. */
+  /** The sums over the last `slots` slots, without upstreams that had none. */
   recent(now: number, slots: number): UnresolvedFigures[] {
     this.#dropGone(now);
     const figures: UnresolvedFigures[] = [];

@@ -5,7 +5,7 @@ import type { NameAt } from './name-at.ts';
 import { PodTable } from './pods.ts';
 import { RecentLines } from './recent.ts';
 
-/** What people look at, kept up to date as lines leave. */
+/** The data of the page and the look-ups, updated as lines leave. */
 export class View {
   readonly nameAt: NameAt;
   readonly recent: RecentLines;

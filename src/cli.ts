@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { createRequire } from 'node:module';
 import { COMMAND, COMMANDS } from './config/commands.ts';
-import { unknownVariables } from './config/environment.ts';
+import { didYouMean, unknownVariables } from './config/environment.ts';
 import { helpText } from './config/help.ts';
 import { type Command, type Options, UsageError } from './config/option.ts';
 import { readOptions } from './config/read.ts';
@@ -77,7 +77,11 @@ async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(helpText(COMMANDS.find((command) => command.name === rest[0])));
     return name === undefined ? 2 : 0;
   }
-  if (!isCommand(name)) throw new UsageError(`there is no command ${name}; see realpod --help`);
+  if (!isCommand(name)) {
+    throw new UsageError(
+      `there is no command ${name}${didYouMean(name, Object.keys(COMMAND))}; see realpod --help`,
+    );
+  }
   if (rest.includes('--help') || rest.includes('-h')) {
     process.stdout.write(helpText(COMMAND[name]));
     return 0;

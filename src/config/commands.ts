@@ -100,6 +100,8 @@ const HELPER = {
 const DOCTOR = {
   name: 'doctor',
   summary: 'what evidence an nginx configuration can reach, and the lines to add',
+  exits:
+    '0: every proxying location reaches exact evidence (with --fix: will, once patched); 1: one does not, or a file was not read; 2: no nginx configuration, or it cannot be read',
   argument: '[FILE]',
   options: {
     fix: flag('print a patch instead of the report'),
@@ -120,6 +122,7 @@ const POD = {
 const INJECT = {
   name: 'inject',
   summary: 'Kubernetes YAML in, the same YAML with the sidecar added out',
+  exits: '0: the sidecar is in the output; 2: nothing was written, and one line says why',
   argument: '[FILE]',
   options: {
     container: text.unset('the nginx container (default: found by its image)', 'NAME'),
@@ -146,6 +149,8 @@ const WEBHOOK = {
 const ENRICH = {
   name: 'enrich',
   summary: 'a finished access log (FILE or stdin, gzip or not) + a recorded feed → enriched log on stdout',
+  exits:
+    '0: everything was read; 1: a file could not be read to its end, or no address was named; 2: a bad option',
   argument: '[FILE]',
   options: {
     feed: text.needed('what realpod record kept, gzip or not', 'PATH'),
@@ -196,6 +201,7 @@ const TAIL = {
 const DEMO = {
   name: 'demo',
   summary: 'a recorded run through the real feed and sidecar: no root, no cluster',
+  exits: '0: every line that the recording can name was named; 1: one was not',
   options: {
     once: flag('end by itself (also without a terminal)'),
     speed: count.or('1', 'times the recorded pace'),

@@ -3,7 +3,7 @@ import { type Command, environmentName } from './option.ts';
 /** What Kubernetes sets in every container for a Service whose name begins with `realpod`. */
 const SERVICE_LINK =
   /^REALPOD(_[A-Z0-9_]+)?_(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$/;
-/** A name further from the given one than this many changed letters is no likely slip. */
+/** A name further from the given one than this many changed letters, or a third of them, is no likely slip. */
 const FAR = 4;
 
 /** One line for each variable `REALPOD_…` that no command reads, with the nearest one that exists. */
@@ -12,16 +12,19 @@ export function unknownVariables(env: NodeJS.ProcessEnv, commands: readonly Comm
   return Object.keys(env)
     .filter((name) => name.startsWith('REALPOD_') && !known.has(name) && !SERVICE_LINK.test(name))
     .sort()
-    .map((name) => {
-      const near = nearest(name, [...known]);
-      return `${name} is no option and is ignored${near === undefined ? '' : `; did you mean ${near}?`}`;
-    });
+    .map((name) => `${name} is no option and is ignored${didYouMean(name, [...known])}`);
 }
 
-/** The name that needs the fewest changed letters; undefined where each needs more than `FAR`. */
-export function nearest(name: string, known: readonly string[]): string | undefined {
+/** `; did you mean NAME?`, or nothing where no name is near. */
+export function didYouMean(name: string, known: readonly string[]): string {
+  const near = nearest(name, known);
+  return near === undefined ? '' : `; did you mean ${near}?`;
+}
+
+/** The name that needs the fewest changed letters; undefined where each needs too many. */
+function nearest(name: string, known: readonly string[]): string | undefined {
   let best: string | undefined;
-  let least = FAR + 1;
+  let least = Math.min(FAR, Math.ceil(name.length / 3)) + 1;
   for (const candidate of known) {
     const changes = distance(name, candidate);
     if (changes < least) [best, least] = [candidate, changes];

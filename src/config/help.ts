@@ -10,8 +10,9 @@ export function helpText(command: Command | undefined): string {
   }
   const [own, embedded] = optionGroups(command);
   const more = embedded.length === 0 ? '' : `\n\nwith --helper embedded also:\n\n${rowsOf(embedded)}`;
+  const exits = command.exits === undefined ? '' : `\n\nexit code ${command.exits}`;
   const argument = command.argument === undefined ? '' : ` ${command.argument}`;
-  return `realpod ${command.name}: ${command.summary}\n\nusage: realpod ${command.name}${argument} [OPTIONS]\n\n${rowsOf(own)}${more}\n\nEach option ${ENVIRONMENT}\n`;
+  return `realpod ${command.name}: ${command.summary}\n\nusage: realpod ${command.name}${argument} [OPTIONS]\n\n${rowsOf(own)}${more}${exits}\n\nEach option ${ENVIRONMENT}\n`;
 }
 
 type Row = [key: string, option: Option<unknown>];

@@ -20,6 +20,8 @@ export type OptionTable = Readonly<Record<string, Option<unknown>>>;
 export interface Command<T extends OptionTable = OptionTable> {
   readonly name: string;
   readonly summary: string;
+  /** What the exit codes say beyond 0: done, 1: failed, 2: a bad option or value. */
+  readonly exits?: string;
   /** Name of the positional argument, `[NAME]` if optional. */
   readonly argument?: string;
   readonly options: T;

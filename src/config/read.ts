@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { didYouMean } from './environment.ts';
 import {
   type Command,
   environmentName,
@@ -64,7 +65,10 @@ function commandLine(
     });
   } catch (error) {
     const [message] = (error instanceof Error ? error.message : String(error)).split(/\. |\n/, 1);
-    return fail(message ?? '');
+    const [, unknown] = /^Unknown option '(--[^']*)'/.exec(message ?? '') ?? [];
+    if (unknown === undefined) return fail(message ?? '');
+    const known = [...byName.keys()].map((name) => `--${name}`);
+    return fail(`there is no option ${unknown}${didYouMean(unknown, known)}`);
   }
   const [argument, surplus] = parsed.positionals;
   if (surplus !== undefined) fail(`${surplus}: one ${command.argument} is enough`);

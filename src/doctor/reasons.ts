@@ -99,18 +99,20 @@ export function blockerReason(blocker: Blocker, names: DoctorNames): string {
 export function fallbackReason(finding: Finding): string | undefined {
   const { verdict, route, target, log } = finding;
   if (verdict !== 'request-window' && verdict !== 'sole-backend') return undefined;
-  const fields = log?.format && loggedFields(log.format);
-  if (!fields) return undefined;
+  if (!log?.format) return undefined;
+  const fields = loggedFields(log.format);
   const connection = keepalive(route, target, headerValue(route.chain, 'Connection'));
   const open =
     connection === 'yes' ? 'connections are kept open' : 'on nginx >= 1.29.7 connections are kept open';
   const kept = connection === 'no' ? '' : `; ${open}, so time alone tells little`;
-  if (!fields.duration) return `no $request_time in the log: any request still open may be the one${kept}`;
-  if (verdict !== 'request-window') return undefined;
-  const status = log?.format?.variables.has('upstream_status')
-    ? ''
-    : '; $upstream_status in the log decides in quiet traffic, add it';
-  return `resolved only where all requests of its time went to one pod${status}`;
+  const quiet =
+    target.unreadable || log.format.variables.has('upstream_status')
+      ? ''
+      : '; $upstream_status in the log decides in quiet traffic, add it';
+  if (!fields.duration) {
+    return `no $request_time in the log: any request still open may be the one${kept}; add $msec $request_time${quiet}`;
+  }
+  return `resolved only where all ${verdict === 'request-window' ? 'requests' : 'connections'} of its time went to one pod${quiet}`;
 }
 
 function logNotes(log: AccessLog, names: DoctorNames): string[] {

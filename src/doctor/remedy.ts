@@ -152,14 +152,27 @@ function newName(diagnosis: Diagnosis): string {
   return name;
 }
 
-function missing(format: LogFormat, field: string): string[] {
-  return ['upstream_addr', field].filter((name) => !format.variables.has(name));
+/** What a format that has to change anyway gets as well: each field is of use without the others. */
+const TIMES: readonly { name: string; unless: readonly string[] }[] = [
+  { name: 'msec', unless: [] },
+  { name: 'request_time', unless: ['upstream_response_time'] },
+  { name: 'upstream_status', unless: [] },
+];
+
+function missing({ variables }: LogFormat, field: string): string[] {
+  const needed = ['upstream_addr', field].filter((name) => !variables.has(name));
+  if (needed.length === 0) return [];
+  const times = TIMES.filter(({ name, unless }) => ![name, ...unless].some((each) => variables.has(each)));
+  return [...needed, ...times.map(({ name }) => name)];
 }
 
-/** For text formats. Quoted where the value can hold spaces. */
+/** Values that hold no blank. */
+const BARE = ['request_id', 'msec', 'request_time'];
+
+/** For text formats. Quoted where the value can hold blanks. */
 function addition(format: LogFormat, field: string): string {
   return missing(format, field)
-    .map((name) => (name === 'request_id' ? ' $request_id' : ` "$${name}"`))
+    .map((name) => (BARE.includes(name) ? ` $${name}` : ` "$${name}"`))
     .join('');
 }
 

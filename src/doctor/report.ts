@@ -8,10 +8,10 @@ import { LOG_PATH } from './remedy.ts';
 import { own, type Scope, words } from './scope.ts';
 
 const LABEL: Readonly<Record<Verdict, string>> = {
-  exact: 'exact',
-  'source-port': 'source-port',
+  exact: 'exact (request-id)',
+  'source-port': 'exact (source-port)',
   'request-window': 'request-window',
-  'sole-backend': 'sole-backend only',
+  'sole-backend': 'sole-backend',
   nothing: 'nothing',
   unknown: 'unknown',
   'not-applicable': 'not applicable',
@@ -92,27 +92,34 @@ const isRelative = (path: string): boolean => !/^(\/|syslog:|\$)/.test(path);
 
 const fullPath = ({ path }: AccessLog): string => (isRelative(path) ? `PREFIX/${path}` : path);
 
-/** Options for each log that a sidecar would follow, once the changes are made. */
-function sidecarLines(after: Diagnosis): string[] {
+/** The logs that a sidecar could follow once the changes are made, those of exact locations first. */
+function logsToFollow({ findings }: Diagnosis): AccessLog[] {
   const logs = new Map<string, AccessLog>();
-  for (const f of after.findings) {
-    if (f.log?.format && isExact(f.verdict)) logs.set(f.log.path, f.log);
+  const exact = findings.filter(({ verdict }) => isExact(verdict));
+  const others = findings.filter(({ verdict }) => verdict === 'request-window' || verdict === 'sole-backend');
+  for (const { log } of [...exact, ...others]) {
+    if (log?.format && !logs.has(log.path)) logs.set(log.path, log);
   }
-  const { field, header } = after.names;
-  return [...logs.values()].map((log) => {
+  return [...logs.values()];
+}
+
+function sidecarLines(after: Diagnosis): string[] {
+  const { field, header, localPortField } = after.names;
+  const port = localPortField === undefined ? '' : ` --local-port-field ${localPortField}`;
+  return logsToFollow(after).map((log) => {
     const format = log.format!;
     const text = optionText(format).replaceAll("'", `'\\''`);
     const id = field === 'request_id' ? '' : ` --request-id-field ${field}`;
     const head = header === 'X-Request-ID' ? '' : `   (helper: --request-id-header ${header})`;
-    return `  realpod sidecar --access-log ${fullPath(log)}${id} --log-format '${text}'${head}`;
+    return `  realpod sidecar --access-log ${fullPath(log)}${id}${port} --log-format '${text}'${head}`;
   });
 }
 
 /** What a sidecar reads from its ConfigMap, for the first of the logs. */
 function configMapLines(after: Diagnosis): string[] {
-  const log = after.findings.find((f) => f.log?.format && isExact(f.verdict))?.log;
+  const [log, ...others] = logsToFollow(after);
   if (!log?.format) return [];
-  const { field } = after.names;
+  const { field, localPortField } = after.names;
   const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
   return [
     'apiVersion: v1',
@@ -123,6 +130,10 @@ function configMapLines(after: Diagnosis): string[] {
     `  REALPOD_LOG_FORMAT: ${quoted(optionText(log.format))}`,
     ...(log.path === LOG_PATH ? [] : [`  REALPOD_ACCESS_LOG: ${quoted(fullPath(log))}`]),
     ...(field === 'request_id' ? [] : [`  REALPOD_REQUEST_ID_FIELD: ${quoted(field)}`]),
+    ...(localPortField === undefined ? [] : [`  REALPOD_LOCAL_PORT_FIELD: ${quoted(localPortField)}`]),
+    ...(others.length === 0
+      ? []
+      : [`# A sidecar follows one log; not this: ${others.map(fullPath).join(', ')}`]),
   ].map((line) => `  ${line}`);
 }
 

@@ -8,7 +8,7 @@ import { Splitter } from './split.ts';
 
 export { LogFormatError };
 
-/** The format of the article that this project follows, and the default of `--log-format`. */
+/** The default of `--log-format`: `combined` with `$upstream_addr`, and with the client's address as a proxy passes it on. */
 export const DEFAULT_LOG_FORMAT =
   '$remote_addr - $remote_user [$time_local] "$request" $status $upstream_addr $body_bytes_sent "$http_referer" "$http_user_agent" "$http_x_forwarded_for"';
 

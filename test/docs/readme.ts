@@ -28,10 +28,10 @@ export const GENERATED = [
 const cell = (text: string): string => text.replaceAll('|', '\\|');
 
 function row([key, { value, fallback, meaning, repeatable }]: [string, Option<unknown>]): string {
-  // The article's format is too long for a table.
+  // A format is too long for a table.
   const shown =
     key === 'logFormat'
-      ? "the article's, see `--help`"
+      ? '`combined` with `$upstream_addr`, see `--help`'
       : fallback === undefined
         ? ''
         : `\`${cell(fallback)}\``;
@@ -47,7 +47,8 @@ function options(): string {
         ? ''
         : `\nWith \`--helper embedded\` also the options of \`helper\` from \`${optionName(first)}\` to \`${optionName(embedded.at(-1)![0])}\`.\n`;
     const name = [command.name, command.argument].filter(Boolean).join(' ');
-    const head = `## \`realpod ${name}\`\n\n${command.summary}\n`;
+    const exits = command.exits === undefined ? '' : `\nExit code ${command.exits}.\n`;
+    const head = `## \`realpod ${name}\`\n\n${command.summary}\n${exits}`;
     return `${head}\n| option | default | meaning |\n| --- | --- | --- |\n${own.map(row).join('\n')}\n${note}`;
   }).join('\n');
 }

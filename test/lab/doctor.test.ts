@@ -135,7 +135,7 @@ describe('the doctor', { skip: !labCanRun(['patch:patch']), concurrency: false, 
     assert.notEqual(readFileSync(join(nginx.dir, 'nginx.conf'), 'latin1'), logged);
     const cured = doctor();
     assert.equal(cured.code, 0, cured.text);
-    assert.match(cured.text, /5 proxying locations: 4 exact, 1 not applicable\n/);
+    assert.match(cured.text, /5 proxying locations: 4 exact \(request-id\), 1 not applicable\n/);
     assert.equal(doctor('--fix').text, '');
 
     nginx.signal('reload');

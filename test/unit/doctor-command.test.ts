@@ -60,7 +60,7 @@ server a.test (listen 8080)  nginx.conf:5
 Change
   nginx.conf:9
     + proxy_set_header X-Request-ID $request_id;
-  after that: 1 exact; "--fix" prints this as a patch
+  after that: 1 exact (request-id); "--fix" prints this as a patch
 
 Then start
   realpod sidecar --access-log /logs/a.log --log-format '$time_iso8601 "$request" $upstream_addr $request_time $request_id'
@@ -96,7 +96,7 @@ test('the patch goes to stdout alone and says how to apply it', async () => {
  server { location / { proxy_pass http://x; } }
 `,
   );
-  assert.equal(err, 'realpod doctor: with this patch: 1 exact\n');
+  assert.equal(err, 'realpod doctor: with this patch: 1 exact (request-id)\n');
 });
 
 test('colours appear only when asked for', async () => {
@@ -106,7 +106,7 @@ test('colours appear only when asked for', async () => {
   const { code, out } = await doctor(files);
   assert.equal(code, 0);
   assert.ok(!out.includes('\x1b'));
-  assert.ok((await doctor(files, { color: true })).out.includes('\x1b[32mexact\x1b[0m'));
+  assert.ok((await doctor(files, { color: true })).out.includes('\x1b[32mexact (request-id)\x1b[0m'));
 });
 
 const BAD: readonly (readonly [string, Record<string, string>, string, RegExp])[] = [
@@ -196,28 +196,23 @@ const REASONS: readonly (readonly [string, string, string, RegExp])[] = [
   [
     'TLS to the backend',
     'proxy_pass https://x;',
-    'sole-backend only',
+    'sole-backend',
     /TLS to the backend: the request id cannot/,
   ],
   [
     'HTTP/2 to the backend',
     'proxy_http_version 2; proxy_pass http://x;',
-    'sole-backend only',
+    'sole-backend',
     /1\.1 would show it/,
   ],
-  ['a scheme in a variable', 'proxy_pass $scheme://x;', 'sole-backend only', /the scheme is a variable/],
+  ['a scheme in a variable', 'proxy_pass $scheme://x;', 'sole-backend', /the scheme is a variable/],
   [
     'another source address',
     'proxy_bind $remote_addr transparent; proxy_pass http://x;',
     'nothing',
     /proxy_bind/,
   ],
-  [
-    'slices',
-    'slice 1m; proxy_pass http://x;',
-    'sole-backend only',
-    /one id goes to the Service in many requests/,
-  ],
+  ['slices', 'slice 1m; proxy_pass http://x;', 'sole-backend', /one id goes to the Service in many requests/],
   ['no access log', 'proxy_pass http://x;', 'nothing', /no access log/],
 ];
 
@@ -331,7 +326,7 @@ http {
   assert.equal(code, 0);
   assert.match(
     out,
-    /\+ {4}log_format realpod '.* "\$upstream_addr" \$request_id';\n(\+.*\n)*- {4}access_log \/dev\/stdout;\n\+ {4}access_log \/var\/log\/nginx\/access\.log realpod;/,
+    /\+ {4}log_format realpod '.* "\$upstream_addr" \$request_id \$msec \$request_time "\$upstream_status"';\n(\+.*\n)*- {4}access_log \/dev\/stdout;\n\+ {4}access_log \/var\/log\/nginx\/access\.log realpod;/,
   );
 });
 

@@ -266,3 +266,25 @@ test('a location that only Lua or njs can reach by subrequest is not exact', asy
     assert.match(unseen.out, /\/_backend\/ .*unknown\n.*internal, and only (content_by_lua_file|js_content)/);
   }
 });
+
+test('a format that has to be extended also gets the times and the status of each attempt', async () => {
+  const json = `log_format j escape=json '{"ip":"$remote_addr","took":"$request_time"}'; access_log /l j;`;
+  const { out } = await doctor(conf(PROXY, json));
+  assert.match(
+    out,
+    /"took":"\$request_time","upstream_addr":"\$upstream_addr","request_id":"\$request_id","msec":"\$msec","upstream_status":"\$upstream_status"\}/,
+  );
+  // A format that says enough is nobody's to change.
+  assert.doesNotMatch((await doctor(conf(PROXY))).out, /\+ .*\$msec/);
+});
+
+test('lines of which no location is exact still get the options of a sidecar', async () => {
+  const { out } = await doctor(conf('location / { grpc_pass grpc://orders:80; }', 'access_log /l full;'));
+  assert.match(out, /REALPOD_LOG_FORMAT: '\$remote_addr .*'\n {4}REALPOD_ACCESS_LOG: '\/l'/);
+});
+
+test('each other log is named below the ConfigMap', async () => {
+  const body = `${PROXY} location /b/ { access_log /m full; proxy_pass http://b; }`;
+  const { out } = await doctor(conf(body, 'access_log /l full;'));
+  assert.match(out, /# A sidecar follows one log; not this: \/m\n/);
+});

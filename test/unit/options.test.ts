@@ -149,7 +149,13 @@ test('each wrong value is refused with one line that names the option', () => {
 
 test('the program refuses what it does not understand with exit code 2 and one line', () => {
   const cases: [string[], RegExp][] = [
-    [['fly'], /there is no command fly/],
+    [['fly'], /there is no command fly; see realpod --help/],
+    [['sidcar'], /there is no command sidcar; did you mean sidecar\?; see realpod --help/],
+    [
+      ['doctor', '--request-id-feild', 'x'],
+      /no option --request-id-feild; did you mean --request-id-field\?; see realpod doctor --help/,
+    ],
+    [['doctor', '--spells'], /there is no option --spells; see realpod doctor --help/],
     [['sidecar', '--colour', 'red'], /--colour/],
     [['sidecar', '--style'], /--style/],
     [['sidecar', 'extra'], /extra/],

@@ -2,7 +2,8 @@
 #   docker build --target sidecar -t realpod-sidecar .
 #   docker build --target helper  -t realpod-helper  .
 # Debian, not Alpine: the helper's netlink reader (koffi) is tested with glibc, and --reclaim with util-linux's fallocate.
-# The release workflow sets NODE_IMAGE to the same tag with its digest.
+# The release workflow sets NODE_IMAGE to the same tag with its digest, which the images' provenance then names. The tag is the
+# one of .github/base-image/Dockerfile, which dependabot keeps up to date.
 ARG NODE_IMAGE=node:24.21.0-bookworm-slim
 
 # Compiled JavaScript is the same for every platform: it is built once, on the builder's own.

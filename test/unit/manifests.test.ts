@@ -314,7 +314,9 @@ test('the sidecar starts without the Kubernetes client, koffi and yaml', () => {
 
 test('the Dockerfile pins its base, and the builder gets every file it copies', () => {
   const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8');
-  assert.match(dockerfile, /^ARG NODE_IMAGE=node:\d+\.\d+\.\d+-/m);
+  const tag = /^ARG NODE_IMAGE=(node:\d+\.\d+\.\d+-.*)$/m.exec(dockerfile)?.[1];
+  const watched = readFileSync(join(root, '.github/base-image/Dockerfile'), 'utf8');
+  assert.equal(tag, /^FROM (.*)$/m.exec(watched)?.[1], 'the tag that dependabot keeps up to date');
   const allowed = readFileSync(join(root, '.dockerignore'), 'utf8').split('\n');
   for (const [, sources = ''] of dockerfile.matchAll(/^COPY (?!--from)(?:--chmod=\d+ )?(.*) \S+$/gm)) {
     for (const source of sources.split(' ')) {

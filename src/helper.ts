@@ -25,7 +25,7 @@ export async function runHelper(options: HelperOptions): Promise<number> {
     const { feed, capture } = unstarted;
     const { joined, found } = joinCluster(options, feed, log);
     cluster = joined;
-    app = createHelperApp(unstarted, cluster, log);
+    app = createHelperApp(unstarted, cluster, log, options.allowHost);
     const { host, port } = options.listen;
     // In a cluster the new helper of a node starts while the old one still runs. All that can be loaded is, so that it takes
     // over within milliseconds: what passes meanwhile nobody sees.

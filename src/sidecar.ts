@@ -154,6 +154,7 @@ async function run(
       clock,
     },
     (message) => log('error', message),
+    options.allowHost,
   );
 
   const reopen = (): void => {

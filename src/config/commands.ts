@@ -8,6 +8,7 @@ import {
   flag,
   header,
   helperAt,
+  host,
   listening,
   oneOf,
   short,
@@ -42,6 +43,13 @@ const LINES = {
   localPortField: variable.unset("the log variable that carries the upstream connection's local port"),
 };
 
+const HOSTS = {
+  allowHost: host.list(
+    undefined,
+    'a further name under which the HTTP server may be asked (addresses, localhost and *.svc always may)',
+  ),
+};
+
 const FEED = {
   sourceAddress: address.list(undefined, "nginx's own addresses (default: those of this network namespace)"),
   tokenFile: text.unset('bearer token for the helper', 'PATH'),
@@ -74,6 +82,7 @@ const SIDECAR = {
     ...FEED,
     maxWait: duration.or('2s', 'how long a line may wait for its evidence; then it is written as it is'),
     listen: listening.or(':9798', 'lookup API, metrics, page'),
+    ...HOSTS,
     state: text.unset('checkpoint (default: beside the output; with stdout alone, beside the log)', 'PATH'),
     reclaim: flag('give consumed bytes of the access log back to the file system (hole punching)'),
     readyFile: text.unset('created once the feed of the helper is read, removed at the start', 'PATH'),
@@ -88,6 +97,7 @@ const HELPER = {
   summary: 'the node helper: kernel and Kubernetes API → feed',
   options: {
     listen: listening.or(':9797', 'feed, lookup, metrics'),
+    ...HOSTS,
     ...CAPTURE,
     auth: oneOf('token', 'source-ip', 'none').unset(
       'who may read which records (default: token in a cluster, else source-ip)',

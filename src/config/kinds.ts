@@ -109,6 +109,10 @@ export const listening = kind(
 export const header = kind('NAME', 'the name of a header', (given) =>
   /^[A-Za-z0-9-]{1,64}$/.test(given) ? given : undefined,
 );
+/** In lower case. */
+export const host = kind('NAME', "a host's name without a port, such as pods.example.com", (given) =>
+  /^[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,20}$/.test(given) ? given.toLowerCase() : undefined,
+);
 /** Without its `$`. */
 export const variable = kind('NAME', 'the name of an nginx variable', (given) =>
   /^\$?[a-zA-Z0-9_]{1,64}$/.test(given) ? given.replace(/^\$/, '') : undefined,

@@ -4,6 +4,8 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 
 import type { Log } from '../log.ts';
 import { type ErrorBody, type ErrorCode, failure, HttpError } from './errors.ts';
+import { isOwnHost } from './host.ts';
+import { Malformed } from './malformed.ts';
 import { type Refusals, type SourceLimits, Sources } from './sources.ts';
 
 export { type ErrorBody, HttpError } from './errors.ts';
@@ -31,16 +33,32 @@ export interface HttpLimits extends SourceLimits {
 
 /** Interval at which Node closes connections whose head is late (ms). */
 const LOOK_MS = 1_000;
+/** The longest head of a request, request line included. */
+const HEAD_BYTES = 16_384;
 
 /**
  * An HTTP application without routes. Every error has one form and no stack trace. `onError` gets unexpected errors;
- * `refusals` counts what the limits refused.
+ * `refusals` counts what was refused; `names` are allowed `Host` names besides those of `isOwnHost`.
  */
 export function createApp(
   limits: HttpLimits,
   onError: (message: string) => void,
-  refusals: Refusals = { connections: 0, requests: 0 },
+  refusals: Refusals = { connections: 0, requests: 0, hosts: 0 },
+  names: readonly string[] = [],
 ): App {
+  const malformed = new Malformed({ headersMs: limits.headersMs, headBytes: HEAD_BYTES });
+  const sources = new Sources(limits, refusals);
+  const admit = (request: Request): void => {
+    if (!sources.request(request.socket.remoteAddress ?? '', performance.now()))
+      throw failure('too-many-requests', `more than ${limits.requestsPerSecond} requests a second`);
+    const { host } = request.raw.headers;
+    // HTTP/1.0 needs none, and no browser speaks it.
+    if (host === undefined && request.raw.httpVersion === '1.1')
+      throw failure('bad-request', 'the Host header is missing');
+    if (host === undefined || isOwnHost(host, names)) return;
+    refusals.hosts++;
+    throw failure('wrong-host', `this server is not asked by the name ${host}`);
+  };
   const app = fastify({
     bodyLimit: 4096,
     // A route may stream for hours, so only a request's head has a time limit.
@@ -55,11 +73,18 @@ export function createApp(
     http: {
       headersTimeout: limits.headersMs,
       connectionsCheckingInterval: LOOK_MS,
-      maxHeaderSize: 16_384,
+      maxHeaderSize: HEAD_BYTES,
+      requireHostHeader: false,
+    },
+    clientErrorHandler: (error, socket) => malformed.answer(error, socket),
+    // What the router cannot read reaches no hook.
+    frameworkErrors(error, request, reply) {
+      const known = describe(refusalOf(() => admit(request)) ?? error);
+      void (reply as Reply).code(known.status).send({ error: known.body });
     },
   });
+  malformed.watch(app.server);
   app.server.maxConnections = limits.connections;
-  const sources = new Sources(limits, refusals);
   app.server.on('drop', () => refusals.connections++);
   app.server.on('connection', (socket) => {
     const address = socket.remoteAddress ?? '';
@@ -69,10 +94,7 @@ export function createApp(
     }
     socket.once('close', () => sources.disconnect(address));
   });
-  app.addHook('onRequest', async (request) => {
-    if (sources.request(request.socket.remoteAddress ?? '', performance.now())) return;
-    throw failure('too-many-requests', `more than ${limits.requestsPerSecond} requests a second`);
-  });
+  app.addHook('onRequest', async (request) => admit(request));
   app.setErrorHandler(async (error: unknown, _request, reply) => {
     const known = describe(error);
     if (known.status === 500) onError(error instanceof Error ? error.message : String(error));
@@ -84,6 +106,15 @@ export function createApp(
     return reply.code(known.status).send({ error: known.body });
   });
   return app;
+}
+
+function refusalOf(admit: () => void): unknown {
+  try {
+    admit();
+    return undefined;
+  } catch (error) {
+    return error;
+  }
 }
 
 interface ValidationError {

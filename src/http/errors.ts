@@ -47,8 +47,13 @@ export const ERRORS = {
   },
   'bad-request': {
     status: 400,
-    when: 'The request cannot be read as HTTP, or its body is not wanted.',
+    when: 'The request cannot be read as HTTP, or its body is not wanted; 408, 413, 414, 415, 417 or 431 where HTTP has a status for the case.',
     next: 'docs/api.md and /openapi.json list the endpoints',
+  },
+  'wrong-host': {
+    status: 421,
+    when: 'The `Host` header names neither an address, localhost nor a Service (`*.svc`), and `--allow-host` does not list it.',
+    next: 'ask by the address, or add the name with --allow-host',
   },
   'no-such-route': {
     status: 404,

@@ -8,10 +8,13 @@ export interface SourceLimits {
   requestsPerSecond: number;
 }
 
-/** Connections and requests that were turned away since the start. */
+/** What was turned away since the start. */
 export interface Refusals {
   connections: number;
+  /** Beyond the rate of their source. */
   requests: number;
+  /** Requests by a name that is not allowed. */
+  hosts: number;
 }
 
 /** Sources whose rate is remembered, about 150 bytes each. Beyond, the one idle longest begins anew. */

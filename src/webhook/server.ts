@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
+import { isOwnHost } from '../http/host.ts';
 import type { InjectOptions } from '../inject/plan.ts';
 import type { Log } from '../log.ts';
 import { type Decision, review } from './admission.ts';
@@ -54,7 +55,9 @@ async function serve(
   const answer = (status: number, type: string, text: string): void => {
     response.writeHead(status, { 'content-type': type }).end(text);
   };
-  if (request.method === 'POST' && path === '/inject') {
+  if (!isOwnHost(request.headers.host ?? '', [])) {
+    answer(421, 'text/plain', 'ask by the address, or by the name of the Service\n');
+  } else if (request.method === 'POST' && path === '/inject') {
     const text = await bodyOf(request);
     const decision = text === undefined ? undefined : review(parsed(text), options);
     counts[decision?.outcome ?? 'invalid']++;

@@ -200,7 +200,7 @@ test('a pod that does not take its records is cut off, and another gets all of i
   const { port, feed } = await helper();
   const slow = open(port, HOSTILE);
   slow.pause();
-  slow.write(`GET /v1/feed?src=${HOSTILE} HTTP/1.1\r\nHost: h\r\n\r\n`);
+  slow.write(`GET /v1/feed?src=${HOSTILE} HTTP/1.1\r\nHost: localhost\r\n\r\n`);
   const honest = read(port, HONEST);
   await honest.begun;
   while (!feed.addresses.includes(HOSTILE) || feed.stats.readers < 2)
@@ -219,7 +219,7 @@ test('a pod that does not take its records is cut off, and another gets all of i
 
 test('endless heads, huge queries, ranges and bodies end in an error at once', LIMIT, async () => {
   const { port, logs } = await helper();
-  const head = 'GET /metrics HTTP/1.1\r\nHost: h\r\n';
+  const head = 'GET /metrics HTTP/1.1\r\nHost: localhost\r\n';
   const many = Array.from({ length: 5_000 }, (_, n) => `X-${n}: ${n}\r\n`).join('');
   assert.match(await exchange(port, HOSTILE, `${head}X: ${'x'.repeat(100_000)}`), /^HTTP\/1\.1 431 /);
   assert.match(await exchange(port, HOSTILE, `${head}${many}\r\n`), /^HTTP\/1\.1 431 /);
@@ -228,7 +228,7 @@ test('endless heads, huge queries, ranges and bodies end in an error at once', L
     /^HTTP\/1\.1 431 /,
   );
   assert.match(await exchange(port, HOSTILE, 'NONSENSE\r\n\r\n'), /^HTTP\/1\.1 400 /);
-  const body = `POST /v1/feed?src=${HOSTILE} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Type: application/json\r\n`;
+  const body = `POST /v1/feed?src=${HOSTILE} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n`;
   assert.match(
     await exchange(port, HOSTILE, `${body}Content-Length: 9999999999\r\n\r\n${'x'.repeat(10_000)}`),
     /^HTTP\/1\.1 4\d\d /,
@@ -253,7 +253,7 @@ test(
     const port = await listen(app, '127.0.0.1', 0);
     closing.push(() => app.close());
     const silent = exchange(port, HOSTILE, '');
-    const half = exchange(port, HOSTILE, 'GET / HTTP/1.1\r\nHost: h\r\nX-Slow: ');
+    const half = exchange(port, HOSTILE, 'GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ');
     assert.match(await half, /^HTTP\/1\.1 408 /);
     assert.match(await silent, /^(HTTP\/1\.1 408 |$)/);
   },
@@ -263,17 +263,17 @@ test(
   'requests beyond the rate of one pod are refused with 429, and another pod is served',
   LIMIT,
   async () => {
-    const refusals = { connections: 0, requests: 0 };
+    const refusals = { connections: 0, requests: 0, hosts: 0 };
     const limits = { connections: 10, connectionsPerSource: 10, requestsPerSecond: 5, headersMs: 1_000 };
     const app = createApp(limits, () => {}, refusals);
     app.get('/', async () => 'here');
     const port = await listen(app, '127.0.0.1', 0);
     closing.push(() => app.close());
-    const pipeline = 'GET / HTTP/1.1\r\nHost: h\r\n\r\n'.repeat(99);
+    const pipeline = 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(99);
     const back = await exchange(
       port,
       HOSTILE,
-      `${pipeline}GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n`,
+      `${pipeline}GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`,
     );
     const refused = back.match(/HTTP\/1\.1 429 /g)?.length ?? 0;
     assert.ok(refused >= 80, `${refused} of 100 refused`);
@@ -295,7 +295,7 @@ test('look-ups that have the kernel search are few at a time', LIMIT, async () =
 });
 
 test('what is remembered of sources is bounded, and no bucket grows beyond its size', LIMIT, () => {
-  const refusals = { connections: 0, requests: 0 };
+  const refusals = { connections: 0, requests: 0, hosts: 0 };
   const sources = new Sources({ connectionsPerSource: 1, requestsPerSecond: 10 }, refusals);
   assert.ok(sources.connect('first'));
   assert.ok(!sources.connect('first'));

@@ -137,7 +137,7 @@ test('the metrics count every message of the kernel log by what became of it', a
   const routes = { cutOff: 0, refused: 0 };
   const feed = new Feed(() => 0);
   const cluster = { names: undefined, reviewer: undefined };
-  const refusals = { connections: 0, requests: 0 };
+  const refusals = { connections: 0, requests: 0, hosts: 0 };
   const metrics = helperMetrics({ capture, kernelLog, feed, routes, refusals, cluster, clock: () => 0 });
   const read = parseMetrics(await metrics.text());
   const value = (name: string, label?: string) =>

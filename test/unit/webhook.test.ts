@@ -311,13 +311,19 @@ test('the server answers reviews over TLS, takes a new certificate, and refuses 
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   context.after(() => server.close());
   const { port } = server.address() as AddressInfo;
-  const ask = (ca: string, body?: string, path = '/inject'): Promise<{ status: number; text: string }> =>
+  const ask = (
+    ca: string,
+    body?: string,
+    path = '/inject',
+    headers: Record<string, string> = {},
+  ): Promise<{ status: number; text: string }> =>
     new Promise((resolve, reject) => {
       const asked = request(
         {
           host: '127.0.0.1',
           port,
           path,
+          headers,
           ca,
           servername: NAMES[0],
           method: body === undefined ? 'GET' : 'POST',
@@ -341,6 +347,11 @@ test('the server answers reviews over TLS, takes a new certificate, and refuses 
   assert.equal((await ask(ca, 'no JSON')).status, 400);
   assert.equal((await ask(ca, undefined, '/readyz')).status, 200);
   assert.equal((await ask(ca, undefined, '/elsewhere')).status, 404);
+  assert.equal((await ask(ca, undefined, '/metrics', { host: 'evil.example' })).status, 421);
+  assert.equal(
+    (await ask(ca, undefined, '/metrics', { host: 'realpod-webhook.realpod.svc:443' })).status,
+    200,
+  );
   const next = renewed(undefined, NAMES, Date.now());
   use(next.server);
   await assert.rejects(ask(ca, '{}'), /certificate|signature/);

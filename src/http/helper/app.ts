@@ -30,9 +30,10 @@ export function createHelperApp(
   { feed, capture }: { feed: Feed; capture: Capture },
   { names, reviewer, authorizer }: Omit<Cluster, 'close'>,
   log: Log,
+  allowHost: readonly string[] = [],
 ): App {
-  const refusals = { connections: 0, requests: 0 };
-  const app = createApp(LIMITS, (message) => log('error', message), refusals);
+  const refusals = { connections: 0, requests: 0, hosts: 0 };
+  const app = createApp(LIMITS, (message) => log('error', message), refusals, allowHost);
   const routes = { cutOff: 0, refused: 0 };
   addFeedRoutes(app, { feed, capture, authorizer, names, canonical: canonicalIp, stats: routes });
   const { stats, kernelLog } = capture;

@@ -145,11 +145,12 @@ export function helperMetrics({
   );
   metrics.counters(
     'realpod_helper_http_refused_total',
-    'Connections and requests refused at the limits of one address, or of all.',
+    'Connections and requests refused at the limits of one address, or of all, and requests with a foreign Host.',
     'what',
     () => [
       ['connection', refusals.connections],
       ['request', refusals.requests],
+      ['host', refusals.hosts],
     ],
   );
   metrics.gauge('realpod_helper_readers', 'Readers of the feed.', () => feed.stats.readers);

@@ -18,11 +18,18 @@ const LIMITS: HttpLimits = {
 };
 const { version: VERSION } = createRequire(import.meta.url)('../../../package.json') as { version: string };
 
-/** The sidecar's routes: page, look-ups, lines, pods, metrics, probes. `onError` gets unexpected errors. */
-export function createSidecarApp(numbers: SidecarNumbers, onError: (message: string) => void): App {
+/**
+ * The sidecar's routes: page, look-ups, lines, pods, metrics, probes. `onError` gets unexpected errors; `allowHost` are
+ * further allowed `Host` names.
+ */
+export function createSidecarApp(
+  numbers: SidecarNumbers,
+  onError: (message: string) => void,
+  allowHost: readonly string[] = [],
+): App {
   const { index, view, clock } = numbers;
-  const refusals: Refusals = { connections: 0, requests: 0 };
-  const app = createApp(LIMITS, onError, refusals);
+  const refusals: Refusals = { connections: 0, requests: 0, hosts: 0 };
+  const app = createApp(LIMITS, onError, refusals, allowHost);
   describeRoutes(app, VERSION);
   addPageRoutes(app);
   addLookupRoutes(app, { index, recent: view.recent, clock });

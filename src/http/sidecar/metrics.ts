@@ -28,11 +28,12 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
   const metrics = new Metrics();
   metrics.counters(
     'realpod_http_refused_total',
-    'Connections and requests refused at the limits of one address, or of all.',
+    'Connections and requests refused at the limits of one address, or of all, and requests with a foreign Host.',
     'what',
     () => [
       ['connection', refusals.connections],
       ['request', refusals.requests],
+      ['host', refusals.hosts],
     ],
   );
   metrics.counters('realpod_lines_total', 'Lines, by result.', 'result', () =>

@@ -3,7 +3,7 @@ import { ERRORS, type ErrorCode } from '../errors.ts';
 import { ERROR, type Schema, text } from './schemas.ts';
 
 /** Errors of every route. */
-const EVERYWHERE: readonly ErrorCode[] = ['bad-request', 'too-many-requests', 'internal'];
+const EVERYWHERE: readonly ErrorCode[] = ['bad-request', 'wrong-host', 'too-many-requests', 'internal'];
 
 interface RouteSchema {
   summary?: string;

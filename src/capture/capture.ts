@@ -98,6 +98,8 @@ export interface CaptureStats {
   tapOverruns: number;
   /** Times the table had to be put up anew. */
   tableRestarts: number;
+  /** Gauge: flow tables with a device on the node; -1 where the kernel does not tell. */
+  flowTables: number;
   /** Gap records by either source. */
   gaps: number;
   clockSteps: number;

@@ -19,12 +19,14 @@ import { AddressSet, AddressTexts, addressBytes, addressText } from './ip-bytes.
 import { SourceMerge } from './merge.ts';
 import { type Libc, loadLibc } from './netlink/libc.ts';
 import type { NetlinkSocket } from './netlink/socket.ts';
+import { FlowTables } from './tap/flow-tables.ts';
 import { openTapGroup, QUEUE_THRESHOLD } from './tap/group.ts';
 import { HeaderPackets } from './tap/header-tap.ts';
 import { ELEMENT_TIMEOUT_MS, HEADER_BYTES, type TapRule } from './tap/nft-rules.ts';
 import { TapTable } from './tap/nft-table.ts';
 import { headerName } from './tap/request-head.ts';
 import { TapPackets } from './tap/request-tap.ts';
+import { TakenPast } from './tap/taken-past.ts';
 
 /** How often this looks at what is due; while nothing happens, also how often a watermark comes. */
 const TICK_MS = 1_000;
@@ -57,6 +59,7 @@ export class KernelCapture implements Capture {
   #requests: NetlinkSocket | undefined;
   #tap: NetlinkSocket | undefined;
   #table: TapTable | undefined;
+  #flowTables: FlowTables | undefined;
   #ticker: NodeJS.Timeout | undefined;
   #refreshing = false;
   #refreshFails = false;
@@ -95,6 +98,7 @@ export class KernelCapture implements Capture {
         const headersOnly = this.#options.tap === 'headers';
         tap = { group: tapGroup, snaplen, queueThreshold: QUEUE_THRESHOLD, headersOnly };
         const copied = headersOnly ? HEADER_BYTES[6] : snaplen;
+        this.#flowTables = FlowTables.open(libc);
         this.#tap = await openTapGroup(libc, { group: tapGroup, snaplen: copied, receiveBufferBytes });
       }
       if (tap || logRule) this.#table = await TapTable.open(libc, { tap, logOpenings: logRule });
@@ -110,6 +114,7 @@ export class KernelCapture implements Capture {
       packets: tap?.headersOnly
         ? new HeaderPackets({ ...tapped, maxFlows: this.#options.maxFlows })
         : new TapPackets({ ...tapped, idHeader: headerName(requestIdHeader), paths }),
+      takenPast: this.#flowTables && new TakenPast({ flowTables: this.#flowTables, stats: this.stats, log }),
       addresses: this.#addresses,
       texts,
       flows: this.#flows,
@@ -215,6 +220,7 @@ export class KernelCapture implements Capture {
     this.#reader?.close();
     await this.#table?.close();
     this.#tap?.close();
+    this.#flowTables?.close();
     this.#conntrack?.close();
     this.#requests?.close();
   }
@@ -383,6 +389,7 @@ function newStats(): CaptureStats {
     tapLost: 0,
     tapOverruns: 0,
     tableRestarts: 0,
+    flowTables: 0,
     gaps: 0,
     clockSteps: 0,
     flows: 0,

@@ -12,6 +12,7 @@ import type { MessageVisitor } from './netlink/socket.ts';
 import type { NetlinkSource } from './netlink-source.ts';
 import { RequestPlacement } from './tap/placement.ts';
 import type { TapReading } from './tap/request-tap.ts';
+import type { TakenPast } from './tap/taken-past.ts';
 import { type LastReading, Wakeups } from './wakeups.ts';
 
 /** Messages read from a socket before the event loop gets its turn. More than the default receive buffer holds. */
@@ -21,6 +22,8 @@ export interface SourceMergeOptions {
   tap: NetlinkSource | undefined;
   /** Reads the tap's packets. */
   packets: TapReading;
+  /** Whether packets can have been taken past the tap; undefined where there is no tap. */
+  takenPast?: TakenPast | undefined;
   addresses: AddressSet;
   texts: AddressTexts;
   flows: FlowTable;
@@ -156,6 +159,7 @@ export class SourceMerge {
     }
     for (const each of requests) this.#placement.emit(each, this.#out);
     this.#lastReading.requests = stats.tapRequests - before;
+    if (this.#options.takenPast?.check()) this.completeness.lose('tap', 0);
     stats.flows = flows.size;
     stats.flowsRefused = flows.refused;
     for (const gap of this.completeness.gaps(this.#watermark, end)) {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FlowTable } from '../../src/capture/conntrack/flow-table.ts';
+import { FlowTable, snapshotOf } from '../../src/capture/conntrack/flow-table.ts';
 import type { ConntrackEvent } from '../../src/capture/conntrack/message.ts';
 import type { Observation } from '../../src/model/feed.ts';
 
@@ -209,4 +209,19 @@ test('an address that is no longer watched is forgotten without a record', () =>
   const out: Observation[] = [];
   flows.release(flows.endings, 5, out);
   assert.deepEqual([out.length, flows.size], [0, 0]);
+});
+
+test('a connection that a flow table has taken is told once as unreadable, and to every new reader', () => {
+  const flows = tableOf(event());
+  flows.beginDump();
+  assert.deepEqual(flows.listed(event(), false, 3), {});
+  const { offloaded } = flows.listed(event({ offloaded: true }), false, 4);
+  assert.deepEqual([offloaded?.kind, offloaded?.protocol, offloaded?.t], ['unreadable', 'offloaded', 4]);
+  assert.deepEqual(flows.listed(event({ offloaded: true }), false, 5), {});
+  const found = flows.listed(event({ sport: 2, id: 2, offloaded: true }), false, 6);
+  assert.deepEqual([found.opened?.preexisting, found.offloaded?.sport], [true, 2]);
+  assert.deepEqual(
+    flows.ofSource(SRC).flatMap((entry) => snapshotOf(entry).map(({ kind, sport }) => `${kind} ${sport}`)),
+    ['open 33454', 'unreadable 33454', 'open 2', 'unreadable 2'],
+  );
 });

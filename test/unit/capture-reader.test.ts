@@ -10,6 +10,7 @@ import type { Drained, MessageVisitor } from '../../src/capture/netlink/socket.t
 import type { NetlinkSource } from '../../src/capture/netlink-source.ts';
 import { headerName } from '../../src/capture/tap/request-head.ts';
 import { TapPackets } from '../../src/capture/tap/request-tap.ts';
+import { TakenPast } from '../../src/capture/tap/taken-past.ts';
 import type { Observation } from '../../src/model/feed.ts';
 
 function captured(path: string): Map<string, Buffer> {
@@ -76,10 +77,13 @@ function scene() {
   const time = { wall: 1_000_000, monotonic: 0 };
   const delivered: { observations: Observation[]; watermark: number }[] = [];
   let losses = 0;
+  const node = { flowTables: [] as string[] };
+  const flowTables = { find: () => ({ tables: node.flowTables }) };
   const reader = new SourceMerge({
     conntrack,
     tap,
     packets: new TapPackets({ addresses, texts, idHeader: headerName('X-Request-ID'), paths: true, stats }),
+    takenPast: new TakenPast({ flowTables, stats, log: () => {} }),
     addresses,
     texts,
     flows,
@@ -92,6 +96,7 @@ function scene() {
   return {
     conntrack,
     tap,
+    node,
     flows,
     stats,
     reader,
@@ -372,4 +377,18 @@ test('read promptly, an opening has the time between two looks, and comes with t
   const [open] = observations;
   assert.ok(open?.kind === 'open');
   assert.deepEqual([open.openedAfter, open.t, watermark], [1_000_010, 1_000_012, 1_000_020]);
+});
+
+test('while the node has a flow table the tap is not whole, from before it was there until it was gone', () => {
+  const { node, read, time } = scene();
+  assert.deepEqual(read().observations, []);
+  const before = time.wall;
+  node.flowTables = ['kube-proxy/fastpath'];
+  assert.deepEqual(read().observations, [{ kind: 'gap', t: time.wall, source: 'tap', from: before }]);
+  const within = time.wall;
+  assert.deepEqual(read().observations, [{ kind: 'gap', t: time.wall, source: 'tap', from: within }]);
+  node.flowTables = [];
+  const gone = time.wall;
+  assert.deepEqual(read().observations, [{ kind: 'gap', t: time.wall, source: 'tap', from: gone }]);
+  assert.deepEqual(read().observations, []);
 });

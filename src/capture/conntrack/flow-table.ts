@@ -1,6 +1,6 @@
 /** The connections of the subscribed addresses, from conntrack events and dumps. */
 
-import type { CloseRecord, Flow, Observation } from '../../model/feed.ts';
+import type { CloseRecord, Flow, Observation, UnreadableProtocol } from '../../model/feed.ts';
 import type { SnapshotObservation } from '../capture.ts';
 import type { RequestOrder } from '../tap/request-order.ts';
 import { type ConntrackEvent, TCP_TIME_WAIT } from './message.ts';
@@ -36,11 +36,13 @@ export interface FlowEntry extends Required<Flow>, RequestOrder {
 
 type OpenObservation = Extract<Observation, { kind: 'open' }>;
 type CloseObservation = Extract<Observation, { kind: 'close' }>;
+type UnreadableObservation = Extract<Observation, { kind: 'unreadable' }>;
 
-/** What one entry of a dump changes: a known connection ended, a new one was found. */
+/** What one entry of a dump changes: a known connection ended, a new one was found, or a flow table has taken it. */
 export interface Listed {
   closed?: CloseObservation;
   opened?: OpenObservation;
+  offloaded?: UnreadableObservation;
 }
 
 /**
@@ -169,7 +171,9 @@ export class FlowTable {
       known.listedIn = this.#dump;
       known.missed = 0;
       // Its closing events were lost, or never sent.
-      return over ? { closed: this.#end(known, t) } : {};
+      if (over) return { closed: this.#end(known, t) };
+      const offloaded = takenByFlowTable(known, event, t);
+      return offloaded === undefined ? {} : { offloaded };
     }
     if (over || this.#ended?.has(keyOf(event))) return {};
     // Told by an event, so newer than this part of the dump.
@@ -180,6 +184,8 @@ export class FlowTable {
     if (entry === undefined) return listed;
     entry.listedIn = this.#dump;
     listed.opened = openOf(entry);
+    const offloaded = takenByFlowTable(entry, event, t);
+    if (offloaded !== undefined) listed.offloaded = offloaded;
     return listed;
   }
 
@@ -320,6 +326,17 @@ function* chain(first: FlowEntry | undefined): Generator<FlowEntry> {
   }
 }
 
+/** A flow table that the helper does not see, of hardware say, may take packets past the tap until the connection closes. */
+function takenByFlowTable(
+  entry: FlowEntry,
+  event: ConntrackEvent,
+  t: number,
+): UnreadableObservation | undefined {
+  if (!event.offloaded || entry.unreadable !== undefined) return undefined;
+  entry.unreadable = 'offloaded';
+  return unreadableOf(entry, t, 'offloaded');
+}
+
 export function openOf(entry: FlowEntry): OpenObservation {
   const open = { kind: 'open', t: entry.t, ...flowOf(entry), via: 'conntrack' } as const;
   if (entry.preexisting) return { ...open, preexisting: true };
@@ -331,7 +348,12 @@ export function openOf(entry: FlowEntry): OpenObservation {
 export function snapshotOf(entry: FlowEntry): SnapshotObservation[] {
   const { unreadable, t } = entry;
   if (unreadable === undefined) return [openOf(entry)];
-  return [openOf(entry), { kind: 'unreadable', t, ...flowOf(entry), via: 'tap', protocol: unreadable }];
+  return [openOf(entry), unreadableOf(entry, t, unreadable)];
+}
+
+function unreadableOf(entry: FlowEntry, t: number, protocol: UnreadableProtocol): UnreadableObservation {
+  const via = protocol === 'offloaded' ? 'conntrack' : 'tap';
+  return { kind: 'unreadable', t, ...flowOf(entry), via, protocol };
 }
 
 function flowOf({ src, sport, vip, vport, ip, port }: FlowEntry): Required<Flow> {

@@ -60,6 +60,8 @@ export const TCP_TIME_WAIT = 7;
 export const TCP_CLOSE = 8;
 /** enum ip_conntrack_status: the handshake was completed. */
 const IPS_ASSURED = 1 << 2;
+/** IPS_OFFLOAD and IPS_HW_OFFLOAD: a flow table has it, or the hardware. */
+const IPS_OFFLOADED = (1 << 14) | (1 << 15);
 
 export interface ConntrackEvent {
   /** `update` also for the entries of a dump: how the connection is at the moment. */
@@ -79,6 +81,8 @@ export interface ConntrackEvent {
   tcpState: number | undefined;
   /** Whether the connection was ever established; undefined if the message does not say. */
   assured?: boolean | undefined;
+  /** Its packets pass no hook at the moment, as a flow table has taken it. */
+  offloaded?: boolean | undefined;
   /** CTA_TIMESTAMP_EVENT in ms since the epoch: when the event happened, on kernels that say so. */
   eventMs: number | undefined;
 }
@@ -125,6 +129,7 @@ export function parseConntrack(
   let zone = 0;
   let tcpState: number | undefined;
   let assured: boolean | undefined;
+  let offloaded: boolean | undefined;
   let eventMs: number | undefined;
 
   for (let at = start + NETFILTER_HEADER; at < end; ) {
@@ -155,7 +160,11 @@ export function parseConntrack(
         port = tuple.sport;
         break;
       case CTA_STATUS:
-        if (stop - value === 4) assured = (be32(bytes, value) & IPS_ASSURED) !== 0;
+        if (stop - value === 4) {
+          const status = be32(bytes, value);
+          assured = (status & IPS_ASSURED) !== 0;
+          offloaded = (status & IPS_OFFLOADED) !== 0;
+        }
         break;
       case CTA_ID:
         if (stop - value === 4) id = be32(bytes, value);
@@ -185,6 +194,7 @@ export function parseConntrack(
     port,
     tcpState,
     assured,
+    offloaded,
     eventMs,
   };
 }

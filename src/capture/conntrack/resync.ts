@@ -47,7 +47,9 @@ export async function resync<T extends ResyncTarget>(
           if (!isCurrent(event.src, target)) return;
           const found = flows.listed(event, event.tcpState === TCP_TIME_WAIT, libc.wallClock());
           if (found.closed) reader.push(found.closed);
-          if (found.opened && !target.fresh) reader.push(found.opened);
+          if (target.fresh) return;
+          if (found.opened) reader.push(found.opened);
+          if (found.offloaded) reader.push(found.offloaded);
         },
       );
     }

@@ -101,6 +101,11 @@ export function helperMetrics({
     'Times the nftables table was missing or changed and was created anew.',
     () => capture.tableRestarts,
   );
+  metrics.gauge(
+    'realpod_helper_flow_tables',
+    'Flow tables on the node, which take requests past the tap; -1 where the kernel does not tell.',
+    () => capture.flowTables,
+  );
   metrics.counter('realpod_helper_clock_steps_total', 'Steps of the wall clock.', () => capture.clockSteps);
   metrics.counter(
     'realpod_helper_flows_refused_total',

@@ -1,6 +1,17 @@
 import { createReadStream } from 'node:fs';
 import { constants, createGunzip, gunzipSync } from 'node:zlib';
 
+/**
+ * What begins a file that nginx compresses as it writes (`access_log … gzip`): zlib's header without name and time. The NULs
+ * tell it from any line, into which no client can bring one.
+ */
+const WRITTEN_COMPRESSED = Buffer.of(0x1f, 0x8b, 8, 0, 0, 0, 0, 0);
+
+export function isWrittenCompressed(begin: Buffer): boolean {
+  const { length } = WRITTEN_COMPRESSED;
+  return begin.length >= length && begin.compare(WRITTEN_COMPRESSED, 0, length, 0, length) === 0;
+}
+
 /** The content of an open gzip file (RFC 1952), read forward piece by piece in constant memory. Owns the descriptor. */
 export class GzipContent {
   ended = false;

@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { GzipContent } from './gzip-content.ts';
+import { GzipContent, isWrittenCompressed } from './gzip-content.ts';
 import { LineBuffer, type LineLimits } from './line-buffer.ts';
+import { FollowError } from './log-block.ts';
 import { refuseLinkOut } from './log-path.ts';
 import { type FilePosition, fingerprint, HEAD_BYTES } from './position.ts';
 import type { Listed } from './rotation.ts';
@@ -40,6 +41,8 @@ export class LogFile {
   /** The file has holes that `--reclaim` left. They matter where it is read from its beginning without a checkpoint. */
   #sparse = false;
   #insideHole = false;
+  /** It is no text. */
+  #unfit = false;
   readonly #head = Buffer.allocUnsafe(HEAD_BYTES);
   #headLength = 0;
   #fullFingerprint = '';
@@ -91,7 +94,8 @@ export class LogFile {
 
   /** Bytes in the file that were not read. */
   get unread(): number {
-    return this.#gzip ? (this.#gzip.ended ? 0 : 1) : Math.max(0, this.size - this.#read);
+    if (this.#gzip) return this.#gzip.ended ? 0 : 1;
+    return this.#unfit ? 0 : Math.max(0, this.size - this.#read);
   }
 
   /** True until the first byte of this content has been read. */
@@ -124,10 +128,19 @@ export class LogFile {
     return true;
   }
 
-  /** Reads once into the line buffer. Returns the bytes read, 0 at the end of the file. Throws for a damaged compressed file. */
+  /**
+   * Reads once into the line buffer. Returns the bytes read, 0 at the end of the file. Throws for a damaged compressed file, and
+   * FollowError for one that nginx writes compressed.
+   */
   async fill(): Promise<number> {
     const room = this.lines.room();
     const bytes = this.#gzip ? await this.#fillFromGzip(room) : this.#fillFromFile(room);
+    if (this.#read === 0 && !this.#gzip && isWrittenCompressed(room.subarray(0, bytes))) {
+      this.#unfit = true;
+      throw new FollowError(
+        `${this.path} is compressed by nginx as it writes, and cannot be followed: take gzip out of its access_log`,
+      );
+    }
     if (bytes > 0) {
       this.#keepHead(room.subarray(0, bytes));
       this.#read += bytes;
@@ -141,6 +154,7 @@ export class LogFile {
     this.since = since;
     this.offset = 0;
     this.#read = 0;
+    this.#unfit = false;
     this.#headLength = 0;
     this.#fullFingerprint = '';
     this.lines = new LineBuffer(this.#limits);

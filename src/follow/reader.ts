@@ -1,4 +1,4 @@
-import { type FollowerOptions, type LogBlock, newStats, type OnNotice } from './log-block.ts';
+import { FollowError, type FollowerOptions, type LogBlock, newStats, type OnNotice } from './log-block.ts';
 import { LogDirectory, resumedLive } from './log-directory.ts';
 import { FROM_START, type LogFile } from './log-file.ts';
 import { OlderFiles } from './older-files.ts';
@@ -147,6 +147,7 @@ export class LogReader {
         if (taken) return taken;
       }
     } catch (error) {
+      if (error instanceof FollowError && file.path === this.#directory.path) throw error;
       this.#directory.loss(
         `${file.path}: cannot be read to its end (${(error as Error).message}); lines of it are missing`,
       );

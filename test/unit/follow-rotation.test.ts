@@ -17,6 +17,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { FollowError, type LogBlock, openFollower } from '../../src/follow/follower.ts';
 import type { LogPosition } from '../../src/follow/position.ts';
 import { LogReader } from '../../src/follow/reader.ts';
@@ -234,6 +235,35 @@ test('a pipe, a link to stdout and a directory are refused with what to do', () 
     message: /is a link to \/dev\/stdout, not a file: mount a volume/,
   });
   assert.throws(() => openFollower(dir), FollowError);
+});
+
+test('a log that nginx compresses as it writes is refused with what to do', async () => {
+  const reader = open();
+  writeFileSync(log, gzipSync('one\n', { level: 1 }));
+  await assert.rejects(reader.look(), {
+    name: 'Error',
+    message: `${log} is compressed by nginx as it writes, and cannot be followed: take gzip out of its access_log`,
+  });
+  await assert.rejects(async () => {
+    const follower = openFollower(log);
+    try {
+      await follower.next();
+    } finally {
+      follower.stop();
+    }
+  }, FollowError);
+});
+
+test('a rotated file that nginx compressed as it wrote is told as a loss, once', async () => {
+  writeFileSync(log, 'one\n');
+  const { end } = await read(open());
+  renameSync(log, `${log}.2`);
+  writeFileSync(`${log}.1`, gzipSync('two\n'));
+  writeFileSync(log, 'three\n');
+  const reader = open(end);
+  assert.equal((await read(reader)).text, 'three\n');
+  assert.equal(reader.stats.losses, 1);
+  assert.match(notices.join(), /access\.log\.1: cannot be read to its end .*compressed by nginx/);
 });
 
 test("rotators' names are known, others are not", () => {

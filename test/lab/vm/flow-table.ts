@@ -1,0 +1,81 @@
+/**
+ * A flow table on the node, as kube-proxy's nftables fast path has one (KEP-4963), to be run inside the virtual machine:
+ * `flow-table.ts ROWS NOTES`. Kept connections of many packets go past the tap, fresh ones do not.
+ */
+import { writeFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { startBackends } from '../kit/nginx.ts';
+import { startHelper } from '../kit/product.ts';
+import type { Row } from '../kit/results.ts';
+import { judge } from '../kit/scenario.ts';
+import { createScene, type Scene } from '../kit/scene.ts';
+
+const [rowsFile, notesFile] = process.argv.slice(2) as [string, string];
+const TABLE = 'table inet fastpath';
+const LOAD = { connections: 10, ratePerSecond: 50 };
+const REQUESTS = [{ path: '/a/kept/{n}' }, { path: '/a/same' }, { path: '/fresh/{n}' }];
+
+const begin = (scene: Scene): void => {
+  scene.runIn(
+    scene.node,
+    `nft "${TABLE} {
+  flowtable ft { hook ingress priority 0; devices = { cni0 }; }
+  chain forward { type filter hook forward priority 0; ct packets > 20 flow add @ft; }
+}"`,
+  );
+};
+const end = (scene: Scene): void => {
+  scene.runIn(scene.node, `nft delete ${TABLE}`);
+};
+const offloaded = (scene: Scene): number =>
+  Number(scene.runIn(scene.node, 'conntrack -L -p tcp 2>/dev/null | grep -c OFFLOAD || true'));
+
+async function run(scene: Scene): Promise<void> {
+  const rows: Row[] = [];
+  const failures: string[] = [];
+  const { scenario } = judge(scene, rows);
+  await startBackends(scene, [10000, 10001]);
+  await startHelper(scene);
+  const fresh = `location /fresh/ { proxy_http_version 1.0; proxy_set_header Connection close; proxy_pass http://${scene.service('a').address}/a/; }`;
+  for (const format of ['full', 'times'] as const) {
+    writeFileSync(notesFile, [...failures, `${format} was under way`].join('\n'));
+    try {
+      await scenario(
+        `a flow table comes and goes, ${format}`,
+        { format, keepalive: true, services: ['a', 'solo'], locations: fresh },
+        async ({ sentTo }) => {
+          await sentTo({ ...LOAD, total: 200, requests: REQUESTS });
+          begin(scene);
+          await sentTo({ ...LOAD, total: 400, requests: REQUESTS });
+          const taken = offloaded(scene);
+          end(scene);
+          if (taken < 5) failures.push(`${format}: ${taken} connections were in the flow table`);
+          // Lines of that time are read until then.
+          await delay(1_000);
+          await sentTo({ ...LOAD, total: 200, requests: REQUESTS });
+        },
+      );
+    } catch (error) {
+      failures.push(`${format}: ${error instanceof Error ? error.message : String(error)}`);
+      scene.runIn(scene.node, `nft delete ${TABLE} 2>/dev/null || true`);
+    }
+    writeFileSync(rowsFile, JSON.stringify(rows));
+  }
+  writeFileSync(notesFile, failures.join('\n'));
+}
+
+const scene = await createScene({
+  pods: 3,
+  services: [
+    { name: 'a', port: 10000, targetPort: 10000, pods: [0, 1, 2] },
+    { name: 'solo', port: 10000, targetPort: 10001, pods: [0] },
+  ],
+});
+try {
+  scene.runIn(scene.node, 'sysctl -qw net.netfilter.nf_conntrack_acct=1');
+  await run(scene);
+} catch (error) {
+  writeFileSync(notesFile, error instanceof Error ? (error.stack ?? error.message) : String(error));
+} finally {
+  await scene.dispose();
+}

@@ -1,29 +1,35 @@
 /** What stands beside an ordinary request: subrequests, other logs, upgraded connections, addresses that move. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { compare } from './kit/check.ts';
 import { FORMATS } from './kit/formats.ts';
 import type { RequestPlan } from './kit/load.ts';
-import { startBackends } from './kit/nginx.ts';
+import { startBackends, startFront, until } from './kit/nginx.ts';
 import { DEBIAN } from './kit/nginx-build.ts';
-import { caughtUp, type Program, startHelper, startSidecar, untilExact } from './kit/product.ts';
+import { caughtUp, countLines, type Program, startHelper, startSidecar, untilExact } from './kit/product.ts';
 import { labCanRun } from './kit/requirements.ts';
 import { writeResults } from './kit/results.ts';
 import { assertResolved, type Bench, type Judge, judge, type ScenarioOptions } from './kit/scenario.ts';
-import { createScene, endChild, type Scene } from './kit/scene.ts';
-import { attack, startOdd } from './kit/traffic.ts';
+import { createScene, endChild, type Scene, type ServiceSpec } from './kit/scene.ts';
+import { attack, load, startOdd } from './kit/traffic.ts';
 
 const ALL = [0, 1, 2, 3];
+const SERVICES: ServiceSpec[] = [
+  { name: 'a', port: 10000, targetPort: 10000, pods: ALL },
+  { name: 'b', port: 80, targetPort: 10000, pods: ALL },
+  { name: 'odd', port: 8000, targetPort: 8000, pods: ALL },
+  { name: 'solo', port: 10000, targetPort: 10001, pods: [0] },
+];
 const LOAD = { connections: 20, total: 1_000, ratePerSecond: 400 };
 const HTTP = 'proxy_connect_timeout 500ms; proxy_read_timeout 2s;';
 
 describe('beside an ordinary request', {
   skip: !labCanRun(),
   concurrency: false,
-  timeout: 400_000,
+  timeout: 600_000,
 }, () => {
   let scene: Scene;
   let helper: Program;
@@ -33,12 +39,7 @@ describe('beside an ordinary request', {
   before(async () => {
     scene = await createScene({
       pods: 4,
-      services: [
-        { name: 'a', port: 10000, targetPort: 10000, pods: ALL },
-        { name: 'b', port: 80, targetPort: 10000, pods: ALL },
-        { name: 'odd', port: 8000, targetPort: 8000, pods: ALL },
-        { name: 'solo', port: 10000, targetPort: 10001, pods: [0] },
-      ],
+      services: SERVICES,
     });
     await startBackends(scene, [10000, 10001]);
     await Promise.all(scene.pods.map((pod) => startOdd(scene, pod, 8000)));
@@ -142,6 +143,43 @@ describe('beside an ordinary request', {
       ]);
     },
   );
+  both('HEAD, and bodies that wait for 100 Continue', 0.99, {}, [
+    { path: '/odd/{n}', method: 'HEAD' },
+    { path: '/odd/{n}' },
+    { path: '/a/{n}', method: 'HEAD' },
+    { path: '/odd/{n}', method: 'POST', bodyBytes: 20_000, expect: true, weight: 0.5 },
+  ]);
+  both('a ClusterIP is given to another Service, and back', 0, {}, async (bench) => {
+    const sent = bench.sentTo({ ...LOAD, total: 1_600, requests: [{ path: '/a/{n}' }, { path: '/b/{n}' }] });
+    const { clusterIp } = scene.service('a');
+    const others = scene.service('b').clusterIp;
+    const given = (pods: number[], ip: string, otherPods: number[]) =>
+      scene.setServices(
+        SERVICES.map((spec) => {
+          if (spec.name === 'a') return { ...spec, name: 'other', pods, clusterIp: ip };
+          return spec.name === 'b' ? { ...spec, pods: otherPods, clusterIp: others } : spec;
+        }),
+      );
+    try {
+      for (const [pods, otherPods] of [
+        [
+          [0, 1],
+          [2, 3],
+        ],
+        [
+          [2, 3],
+          [0, 1],
+        ],
+        [[3], [0]],
+      ] as const) {
+        await delay(900);
+        given([...pods], clusterIp, [...otherPods]);
+      }
+      await sent;
+    } finally {
+      scene.setServices(SERVICES);
+    }
+  });
   both('conntrack is flushed', 0, {}, async (bench) => {
     const sent = bench.sentTo({ ...LOAD, total: 1_600, requests: [{ path: '/a/{n}' }, { path: '/b/{n}' }] });
     for (let i = 0; i < 3; i++) {
@@ -208,6 +246,58 @@ describe('beside an ordinary request', {
         assert.deepEqual([wrong, lost, repeated, altered], [0, 0, 0, 0], seen.findings.join('\n'));
       },
     );
+  });
+
+  for (const format of ['full', 'times'] as const)
+    test(`helper and sidecar killed together, ${format}`, async () => {
+      await scenario(
+        `helper and sidecar killed together, ${format}`,
+        // The second sidecar counts from zero, so the counters are not held against the log.
+        { format, keepalive: true, judgement: (before, after, served) => compare(before, after, served) },
+        async ({ sentTo, sidecar, front }) => {
+          const sent = sentTo({ ...LOAD, total: 1_600, requests: [{ path: '/a/{n}' }, { path: '/b/{n}' }] });
+          await delay(1_200);
+          const ends = [endChild(helper.child, 'SIGKILL'), endChild(sidecar.child, 'SIGKILL')];
+          await Promise.all(ends);
+          await delay(300);
+          helper = await startHelper(scene);
+          const { accessLog, output } = sidecar;
+          const dir = dirname(output);
+          const next = await startSidecar(scene, scene.fronts[0]!, {
+            accessLog,
+            format: FORMATS[format],
+            dir,
+          });
+          Object.assign(sidecar, next);
+          await sent;
+          await untilExact(scene, sidecar, scene.fronts[0]!);
+          assert.ok(countLines(front.accessLog) > 1_600);
+        },
+      );
+    });
+
+  test('a log that nginx compresses as it writes is refused, and not passed on', async () => {
+    const pod = scene.fronts[0]!;
+    const dir = join(scene.dir, 'compressed');
+    const front = await startFront(scene, pod, dir, {
+      format: FORMATS.full,
+      services: ['a', 'solo'],
+      logParameters: 'gzip=1 flush=500ms',
+    });
+    try {
+      const sidecar = await startSidecar(scene, pod, {
+        accessLog: front.accessLog,
+        format: FORMATS.full,
+        dir: join(dir, 'sidecar'),
+      });
+      await load(scene, { connections: 4, total: 40, requests: [{ path: '/a/{n}' }] });
+      await until('the sidecar to end', () => sidecar.child.exitCode !== null);
+      assert.equal(sidecar.child.exitCode, 1);
+      assert.match(sidecar.said(), /access\.log is compressed by nginx as it writes, and cannot be followed/);
+      assert.equal(readFileSync(sidecar.output).length, 0);
+    } finally {
+      await front.stop();
+    }
   });
 
   test('helper killed while nginx serves, and started again', async () => {

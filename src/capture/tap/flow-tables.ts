@@ -94,8 +94,9 @@ export class FlowTables implements FlowTablesSource {
 
   #askGeneration(): number | undefined {
     let generation: number | undefined;
-    if (!this.#socket.send(generationRequest())) return undefined;
-    this.#socket.drain(Number.POSITIVE_INFINITY, (bytes, start, end) => {
+    if (!this.#socket.send(ASK_GENERATION)) return undefined;
+    // One answer to one question: with every reading of the tap a second look would cost as much again.
+    this.#socket.drain(1, (bytes, start, end) => {
       generation = parseGeneration(bytes, start, end) ?? generation;
     });
     return generation;
@@ -114,6 +115,8 @@ export class FlowTables implements FlowTablesSource {
 export function generationRequest(): Buffer {
   return message({ type: GETGEN, flags: NLM_F_REQUEST, sequence: 1, family: 0 });
 }
+
+const ASK_GENERATION = generationRequest();
 
 /** Of every family and table. */
 export function flowTablesRequest(): Buffer {

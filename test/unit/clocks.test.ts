@@ -72,3 +72,26 @@ test('trust needs more than twenty lines in a row, and ten seconds after a disag
   assert.equal(trust.trusts(10_500), false);
   assert.equal(trust.trusts(10_501), true);
 });
+
+test('a disagreement of before the clock was set back keeps its time, one of after counts from then', () => {
+  const trust = (at: number): Trust => {
+    const it = new Trust(true);
+    it.seen(false, at);
+    for (let n = 0; n < 21; n++) it.seen(true, at);
+    it.onClockRollback(20_000);
+    return it;
+  };
+  assert.deepEqual([trust(10_000).trusts(20_000), trust(10_000).trusts(20_001)], [false, true]);
+  assert.deepEqual([trust(10_001).trusts(30_000), trust(10_001).trusts(30_001)], [false, true]);
+});
+
+test('the spread of the line clock is learned anew from every hundred lines', () => {
+  const clock = new LineClock();
+  for (let n = 0; n < 100; n++) clock.observe(1_000, 1_050);
+  for (let n = 0; n < 99; n++) clock.observe(1_000, 1_004);
+  assert.equal(clock.coarsenessMs, 50, 'the hundred before count');
+  clock.observe(1_000, 1_004);
+  assert.equal(clock.coarsenessMs, 4);
+  for (let n = 0; n < 99; n++) clock.observe(1_000, 1_001);
+  assert.equal(clock.coarsenessMs, 4);
+});

@@ -136,3 +136,89 @@ test('whatever is forgotten or told again, no connection gets the name of anothe
     { numRuns: 2_000 },
   );
 });
+
+test('names that come late, or twice, take their place by time', () => {
+  const known = names([said(50, 'new'), said(10, 'old'), said(30, 'mid'), said(30, 'mid')]);
+  for (const [at, pod] of [
+    [10, 'old'],
+    [29, 'old'],
+    [30, 'mid'],
+    [49, 'mid'],
+    [50, 'new'],
+  ] as const)
+    assert.equal(who(known, at), pod, `${at}`);
+  known.set(said(30, 'other'));
+  assert.equal(who(known, 30), 'other', 'the later word of one instant counts');
+  assert.equal(who(known, 29), 'old');
+  known.set(said(40, 'new'));
+  assert.equal(known.of(IP, 40, 60, 60)?.pod, 'new', 'it was there from then on');
+});
+
+test('what ends at the very instant that is asked for has ended, and what begins then has begun', () => {
+  const known = names([said(10, 'old'), said(50, ''), said(70, 'new')]);
+  assert.equal(known.of(IP, 49, 49, 49)?.pod, 'old');
+  assert.equal(known.of(IP, 50, 50, 69), undefined);
+  assert.equal(
+    known.of(IP, 50, 50, 70)?.pod,
+    'new',
+    'announced in the very instant in which the exchange ended',
+  );
+  assert.equal(known.of(IP, 49, 50, 70), undefined);
+  assert.equal(known.of(IP, 50, 70, 70)?.pod, 'new');
+});
+
+test('of more names of an address than are kept the oldest are forgotten, and the younger stay', () => {
+  const limits = { ...NAME_LIMITS, perAddress: 4 };
+  const known = names([said(10, 'a'), said(20, 'b'), said(30, 'c')], limits);
+  assert.equal(known.counters.dropped, 0);
+  assert.equal(who(known, 10), 'a');
+  known.set(said(40, 'd'));
+  assert.equal(known.counters.dropped, 1);
+  assert.deepEqual(
+    [10, 20, 30, 40].map((at) => who(known, at)),
+    [undefined, 'b', 'c', 'd'],
+  );
+});
+
+test('a past name goes ten minutes after its end, however many there are, and beyond the limit at once', () => {
+  const known = names([said(10, 'a'), said(20, 'b'), said(30, 'c')], { ...NAME_LIMITS, past: 2 });
+  assert.equal(known.past, 2);
+  known.forget(600_019);
+  assert.equal(known.past, 2);
+  known.forget(600_020);
+  assert.deepEqual([known.past, known.counters.dropped], [1, 0]);
+  assert.deepEqual(
+    [10, 20, 30].map((at) => who(known, at)),
+    [undefined, 'b', 'c'],
+  );
+  const full = names([said(10, 'a'), said(20, 'b'), said(30, 'c')], { ...NAME_LIMITS, past: 1 });
+  full.forget(0);
+  assert.deepEqual([full.past, full.counters.dropped], [1, 1]);
+});
+
+test('an address given up for the limit had somebody, and of those so many are remembered', () => {
+  const known = new Names({ ...NAME_LIMITS, addresses: 1, past: 1 });
+  known.set(said(10, 'a', '10.0.0.1'));
+  known.set(said(20, 'b', '10.0.0.2'));
+  known.set(said(30, 'c', '10.0.0.1'));
+  assert.equal(who(known, 5, 40, '10.0.0.1'), undefined, 'it led to the one who is forgotten');
+  assert.equal(who(known, 30, 40, '10.0.0.1'), 'c');
+  known.set(said(40, 'd', '10.0.0.3'));
+  known.set(said(50, 'e', '10.0.0.2'));
+  assert.equal(who(known, 5, 60, '10.0.0.2'), 'e', 'that it had one was forgotten, too');
+});
+
+test('a name that is withdrawn before any is known says nothing', () => {
+  const known = names([said(10, '')]);
+  assert.equal(known.size, 0);
+  assert.equal(who(known, 10), undefined);
+});
+
+test('after the clock was set back the last name holds since then, and nobody is known before', () => {
+  const known = names([said(10, 'a'), said(100, 'b')]);
+  known.onClockRollback(100);
+  assert.equal(who(known, 20), 'a', 'all that is known came before');
+  known.onClockRollback(99);
+  assert.equal(who(known, 20), undefined);
+  assert.equal(who(known, 99), 'b');
+});

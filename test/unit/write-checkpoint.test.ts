@@ -1,0 +1,453 @@
+/** When the sink writes its checkpoint, and what becomes of outputs and positions around it. */
+import assert from 'node:assert/strict';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, type TestContext, test } from 'node:test';
+import { beginning, type LogPosition } from '../../src/follow/position.ts';
+import { openSink } from '../../src/write/open-sink.ts';
+import type { Output } from '../../src/write/output.ts';
+import { ReadyFile } from '../../src/write/ready-file.ts';
+import { Sink, type SinkOptions, type SinkStats } from '../../src/write/sink.ts';
+
+let dir: string;
+let log: string;
+let out: string;
+let state: string;
+let now: number;
+let notices: string[];
+
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'realpod-checkpoint-'));
+  log = join(dir, 'access.log');
+  out = join(dir, 'out.log');
+  state = join(dir, 'state');
+  now = 1_764_837_843_000;
+  notices = [];
+});
+
+afterEach(() => rmSync(dir, { recursive: true }));
+
+const open = (options: Partial<SinkOptions> = {}): Promise<Sink> =>
+  openSink({
+    outputs: [out],
+    state,
+    log,
+    clock: () => now,
+    onNotice: (level, text) => notices.push(`${level}: ${text}`),
+    ...options,
+  });
+/** The reader hands out the same list as long as no file was finished. */
+const NONE: LogPosition['older'] = [];
+const at = (offset: number, more: Partial<LogPosition> = {}): LogPosition => ({
+  dev: '1',
+  ino: '2',
+  offset,
+  fingerprint: 'f',
+  since: 0,
+  older: NONE,
+  ...more,
+});
+const block = (sink: Sink, end?: LogPosition, text = 'line\n'): Promise<void> =>
+  sink.write([Buffer.from(text)], end);
+const saved = (): { source: LogPosition; outputs: { length: number }[] } =>
+  JSON.parse(readFileSync(state, 'utf8'));
+
+/** A sink whose last checkpoint is at offset 5 and is 0 ms old. */
+async function begun(options: Partial<SinkOptions> = {}): Promise<Sink> {
+  const sink = await open(options);
+  await block(sink, at(5));
+  now += 1_000;
+  await block(sink, at(10));
+  return sink;
+}
+
+test('the first checkpoint stands before the first byte, and tells how long the outputs are', async () => {
+  writeFileSync(out, 'before\n');
+  const sink = await open();
+  assert.equal(sink.stats.checkpoints, 1);
+  assert.deepEqual([saved().source.offset, saved().outputs[0]!.length], [0, 7]);
+  await sink.close();
+  assert.equal(sink.stats.checkpoints, 1, 'there was nothing new');
+});
+
+test('the first position in a file is recorded at once, and so is one in a file after a rotation', async () => {
+  const sink = await open();
+  await block(sink, at(5));
+  assert.deepEqual([sink.stats.checkpoints, saved().source.offset], [2, 5]);
+  await block(sink, at(10));
+  assert.equal(sink.stats.checkpoints, 2);
+  await block(sink, at(5, { ino: '3' }));
+  assert.deepEqual([sink.stats.checkpoints, saved().source.ino], [3, '3']);
+  const older = [at(9)];
+  await block(sink, at(10, { ino: '3', older }));
+  assert.equal(sink.stats.checkpoints, 4, 'another file was finished');
+  await block(sink, at(15, { ino: '3', older }));
+  assert.equal(sink.stats.checkpoints, 4);
+  await sink.close();
+  assert.deepEqual([sink.stats.checkpoints, saved().source.offset, saved().outputs[0]!.length], [5, 15, 25]);
+});
+
+test('otherwise a checkpoint is due 200 ms after the last one, with the write or without', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  const sink = await begun();
+  const { checkpoints } = sink.stats;
+  now += 199;
+  await block(sink, at(15));
+  assert.equal(sink.stats.checkpoints, checkpoints);
+  now += 1;
+  await block(sink, at(20));
+  assert.equal(sink.stats.checkpoints, checkpoints + 1);
+  now += 150;
+  await block(sink, at(25));
+  now += 20;
+  await block(sink, at(30));
+  context.mock.timers.tick(49);
+  assert.equal(sink.stats.checkpoints, checkpoints + 1);
+  context.mock.timers.tick(1);
+  assert.equal(sink.stats.checkpoints, checkpoints + 2);
+  assert.equal(saved().source.offset, 30);
+  context.mock.timers.tick(10_000);
+  assert.equal(sink.stats.checkpoints, checkpoints + 2, 'with nothing new there is none');
+  now += 100;
+  await block(sink, at(35));
+  context.mock.timers.tick(100);
+  assert.equal(saved().source.offset, 35, 'a timer is set again');
+  const closed = sink.close();
+  await closed;
+});
+
+test('a wall clock that was set back delays no checkpoint by more than 200 ms', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  const sink = await begun();
+  now -= 3_600_000;
+  await block(sink, at(15));
+  context.mock.timers.tick(200);
+  assert.equal(saved().source.offset, 15);
+  await sink.close();
+});
+
+/** A sink whose checkpoints take `ms` each. */
+async function slow(context: TestContext, ms: number): Promise<Sink> {
+  let time = 0;
+  const sink = await open();
+  context.mock.method(performance, 'now', () => {
+    time += ms;
+    return time;
+  });
+  await block(sink, at(5));
+  return sink;
+}
+
+test('checkpoints take a tenth of the time at most, and come once a second at least', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  for (const [ms, every] of [
+    [5, 200],
+    [20, 200],
+    [40, 400],
+    [500, 1_000],
+  ] as const) {
+    const sink = await slow(context, ms);
+    const { checkpoints } = sink.stats;
+    now += every - 1;
+    await block(sink, at(10));
+    assert.equal(sink.stats.checkpoints, checkpoints, `${ms}`);
+    now += 1;
+    await block(sink, at(15));
+    assert.equal(sink.stats.checkpoints, checkpoints + 1, `${ms}`);
+    await sink.close();
+    rmSync(state);
+    context.mock.restoreAll();
+  }
+});
+
+test('a checkpoint that cannot be written is said once a minute and tried again after five seconds', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  const sink = await begun();
+  mkdirSync(join(dir, 'elsewhere'));
+  rmSync(state);
+  mkdirSync(state);
+  now += 1_000;
+  await block(sink, at(15));
+  const complaints = (): number =>
+    notices.filter((text) => /the checkpoint cannot be written/.test(text)).length;
+  assert.deepEqual([sink.stats.checkpointFailures, complaints()], [1, 1]);
+  context.mock.timers.tick(4_999);
+  assert.equal(sink.stats.checkpointFailures, 1);
+  context.mock.timers.tick(1);
+  assert.deepEqual([sink.stats.checkpointFailures, complaints()], [2, 1]);
+  now += 59_999;
+  context.mock.timers.tick(5_000);
+  assert.deepEqual([sink.stats.checkpointFailures, complaints()], [3, 1]);
+  now += 1;
+  context.mock.timers.tick(5_000);
+  assert.deepEqual([sink.stats.checkpointFailures, complaints()], [4, 2]);
+  rmSync(state, { recursive: true });
+  context.mock.timers.tick(5_000);
+  assert.equal(saved().source.offset, 15, 'nothing was lost of it');
+  await sink.close();
+});
+
+test('a close with a checkpoint that cannot be written leaves no timer behind', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  const sink = await begun();
+  rmSync(state);
+  mkdirSync(state);
+  await block(sink, at(15));
+  await sink.close();
+  assert.equal(sink.stats.checkpointFailures, 1);
+  context.mock.timers.tick(60_000);
+  assert.equal(sink.stats.checkpointFailures, 1);
+});
+
+test('after each checkpoint it is told what is not needed any more; without a state file after each block', async () => {
+  const told: number[] = [];
+  const onCheckpoint = ({ offset }: LogPosition) => told.push(offset);
+  const sink = await begun({ onCheckpoint });
+  await block(sink, at(15));
+  assert.deepEqual(told, [0, 5, 10]);
+  await sink.close();
+  assert.deepEqual(told, [0, 5, 10, 15]);
+  told.length = 0;
+  const without = await open({ state: undefined, onCheckpoint });
+  await block(without, at(5));
+  await block(without);
+  await block(without, at(10));
+  await without.close();
+  assert.deepEqual(told, [5, 10]);
+});
+
+test('bytes and writes are counted', async () => {
+  const sink = await open();
+  await sink.write([Buffer.from('one\n'), Buffer.alloc(0), Buffer.from('three\n')]);
+  await sink.write([], at(5));
+  assert.deepEqual([sink.stats.bytes, sink.stats.writes], [10, 2]);
+  assert.equal(readFileSync(out, 'utf8'), 'one\nthree\n');
+  await sink.close();
+});
+
+test('a reopening has a checkpoint of the old file before it and one of the new file behind it', async () => {
+  const sink = await begun();
+  await block(sink, at(15));
+  const { checkpoints } = sink.stats;
+  renameSync(out, `${out}.1`);
+  await sink.reopen();
+  assert.equal(sink.stats.checkpoints, checkpoints + 2);
+  assert.deepEqual([saved().source.offset, saved().outputs[0]!.length], [15, 0]);
+  await sink.reopen();
+  assert.equal(sink.stats.reopens, 2);
+  await sink.close();
+});
+
+test('an output that cannot be reopened goes on in its old file, and that is said', async () => {
+  const sink = await begun();
+  renameSync(out, `${out}.1`);
+  mkdirSync(out);
+  await sink.reopen();
+  assert.match(
+    notices.join('\n'),
+    /^warn: .*out.log: cannot be reopened \(EISDIR.*\); going on in the file that was open$/m,
+  );
+  await block(sink, at(15));
+  await sink.close();
+  assert.equal(readFileSync(`${out}.1`, 'utf8'), 'line\nline\nline\n');
+});
+
+test('a reopening without a state file waits for no end of a block', async () => {
+  const sink = await open({ state: undefined });
+  await block(sink);
+  await sink.reopen();
+  assert.equal(sink.stats.reopens, 1);
+  await sink.close();
+});
+
+test('a reopening that is still wanted at the end is over with it', async () => {
+  const sink = await open();
+  await block(sink);
+  const reopened = sink.reopen();
+  await sink.write([]);
+  await sink.close();
+  await reopened;
+  assert.equal(sink.stats.reopens, 0);
+  await assert.rejects(sink.reopen(), { code: 'CLOSED' });
+  await assert.rejects(block(sink), { code: 'CLOSED' });
+});
+
+/** An output that fails with these codes, one after another, before it takes what it is given in pieces of 3 bytes. */
+class Failing {
+  readonly name: string;
+  readonly taken: string[] = [];
+  readonly #codes: string[];
+  closed = false;
+
+  constructor(name: string, ...codes: string[]) {
+    this.name = name;
+    this.#codes = codes;
+  }
+
+  async put(chunks: readonly Buffer[]): Promise<number> {
+    const code = this.#codes.shift();
+    if (code !== undefined) throw Object.assign(new Error(code), { code });
+    const piece = Buffer.concat(chunks).subarray(0, 3);
+    this.taken.push(piece.toString());
+    return piece.length;
+  }
+
+  mark(): undefined {}
+
+  close(): void {
+    this.closed = true;
+  }
+}
+
+function failing(outputs: Failing[]) {
+  const waits: number[] = [];
+  const stats = { bytes: 0, writes: 0, retries: 0, stalled: 0 } as SinkStats;
+  const sink = new Sink(
+    {
+      outputs: [],
+      log,
+      clock: () => now,
+      onNotice: (level, text) => notices.push(`${level}: ${text}`),
+      delay: async (ms) => void waits.push(ms),
+    },
+    outputs as unknown as Output[],
+    { source: beginning(now), feed: undefined },
+    stats,
+  );
+  return { sink, waits, stats };
+}
+
+test('what an output takes in part is given to it from there, to the byte', async () => {
+  const output = new Failing('a');
+  const { sink } = failing([output]);
+  await sink.write([Buffer.from('ab'), Buffer.from('cdef'), Buffer.from('g')]);
+  assert.deepEqual(output.taken, ['abc', 'def', 'g']);
+  await sink.close();
+  assert.equal(output.closed, true);
+});
+
+test('a write that fails is tried again after 100 ms, twice as long each time, and from 100 ms after one that went', async () => {
+  const { sink, waits, stats } = failing([new Failing('a', ...'EIO EIO ENOSPC'.split(' '))]);
+  await sink.write([Buffer.from('abcd')]);
+  assert.deepEqual(waits, [100, 200, 400]);
+  assert.deepEqual([stats.retries, stats.stalled], [3, 0]);
+  assert.deepEqual(notices, [
+    'warn: a: cannot be written (EIO); nothing is lost, trying again. Look at that volume',
+    'info: a: is writable again',
+  ]);
+});
+
+test('what helps is named by the error', async () => {
+  for (const [code, remedy] of [
+    ['ENOSPC', 'Free space on that volume'],
+    ['EDQUOT', 'Free space on that volume'],
+    ['EROFS', 'Mount that volume writable'],
+    ['EIO', 'Look at that volume'],
+  ] as const) {
+    notices = [];
+    await failing([new Failing('a', code)]).sink.write([Buffer.from('x')]);
+    assert.ok(notices[0]!.endsWith(`(${code}); nothing is lost, trying again. ${remedy}`), notices[0]);
+  }
+});
+
+test('a full pipe is no failure: it is given the rest every 5 ms', async () => {
+  const { sink, waits, stats } = failing([new Failing('a', 'EAGAIN', 'EAGAIN')]);
+  await sink.write([Buffer.from('x')]);
+  assert.deepEqual([waits, stats.retries, stats.stalled, notices], [[5, 5], 0, 0, []]);
+});
+
+test('an output without a reader is given up, the others go on, and the last one is missed', async () => {
+  const outputs = [new Failing('a', 'EPIPE'), new Failing('b'), new Failing('c')];
+  const { sink } = failing(outputs);
+  await sink.write([Buffer.from('x')]);
+  assert.deepEqual(notices, ['error: a: its reader is gone; going on with b, c']);
+  await sink.write([Buffer.from('y')]);
+  assert.deepEqual(
+    outputs.map(({ taken }) => taken.join('')),
+    ['', 'xy', 'xy'],
+  );
+  const alone = failing([new Failing('a', 'EPIPE')]);
+  await assert.rejects(alone.sink.write([Buffer.from('x')]), {
+    code: 'EPIPE',
+    message: 'a: its reader is gone, and there is no other output',
+  });
+});
+
+test('an output that hangs in the kernel delays the end by two seconds, and that is said', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  const output = new Failing('a');
+  output.put = () => new Promise(() => {});
+  const { sink } = failing([output]);
+  void sink.write([Buffer.from('x')]);
+  const closed = sink.close();
+  context.mock.timers.tick(1_999);
+  assert.deepEqual(notices, []);
+  context.mock.timers.tick(1);
+  await closed;
+  assert.deepEqual(notices, ['warn: an output is blocked; closing without flushing it']);
+  assert.equal(output.closed, false);
+});
+
+test('an output that ends in the middle of a line gets a newline, unless the source stands in one too', async () => {
+  writeFileSync(out, 'half');
+  await (await open()).close();
+  assert.equal(readFileSync(out, 'utf8'), 'half\n');
+  assert.match(notices.join(), /^warn: .*out.log: ends in the middle of a line; a newline is added$/);
+  for (const more of [{ midLine: true }, { older: [at(5, { midLine: true })] }] as const) {
+    writeFileSync(out, 'half');
+    writeFileSync(
+      state,
+      JSON.stringify({ realpod: 'checkpoint', version: 1, log, source: at(5, more), outputs: [] }),
+    );
+    await (await open()).close();
+    assert.equal(readFileSync(out, 'utf8'), 'half', JSON.stringify(more));
+  }
+});
+
+test('bytes that are cut at the start are counted', async () => {
+  writeFileSync(log, 'line\n');
+  const sink = await open();
+  await sink.close();
+  appendFileSync(out, 'three\n');
+  const again = await open();
+  assert.equal(again.stats.cutBytes, 6);
+  await again.close();
+});
+
+test('a checkpoint that may not be set aside leaves the state file alone, and lines are written without one', async (context) => {
+  const path = '/sys/kernel/uevent_seqnum';
+  const sink = await open({ state: path });
+  assert.match(
+    notices.join(),
+    /^warn: --state \/sys\/kernel\/uevent_seqnum is no checkpoint of realpod and cannot be set aside; going on without/,
+  );
+  await block(sink, at(5));
+  assert.equal(sink.stats.checkpoints, 0);
+  await sink.close();
+  context.after(() => assert.equal(existsSync(path), true));
+});
+
+test('the ready file is written once, and not again when somebody has removed it', () => {
+  const path = join(dir, 'ready');
+  const ready = new ReadyFile(path, (level, text) => notices.push(`${level}: ${text}`));
+  ready.write();
+  rmSync(path);
+  ready.write();
+  assert.equal(existsSync(path), false);
+  const impossible = new ReadyFile(join(dir, 'none', 'ready'), (level, text) =>
+    notices.push(`${level}: ${text}`),
+  );
+  impossible.write();
+  impossible.write();
+  assert.equal(notices.length, 1);
+});

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { posix } from 'node:path';
 
-/** The test files that import each file, directly or through others; those that import it directly come first. */
+/** The test files that import each file, directly or through others. */
 export class RelatedTests {
   readonly #root: string;
   readonly #imports = new Map<string, readonly string[]>();
@@ -15,10 +15,16 @@ export class RelatedTests {
       .sort();
   }
 
-  of(file: string): { direct: string[]; indirect: string[] } {
-    const direct = this.#tests.filter((test) => this.#isDirect(test, file));
-    const indirect = this.#tests.filter((test) => !direct.includes(test) && this.#reaches(test, file));
-    return { direct, indirect };
+  /** `own`: they name the file or import it themselves. `direct`: through what tests share. `indirect`: through other sources. */
+  of(file: string): { own: string[]; direct: string[]; indirect: string[] } {
+    const name = posix.basename(file, '.ts');
+    const isOwn = (test: string): boolean =>
+      posix.basename(test).startsWith(`${name}.`) || this.#importsOf(test).includes(file);
+    const own = this.#tests.filter((test) => isOwn(test) && this.#reaches(test, file));
+    const direct = this.#tests.filter((test) => !own.includes(test) && this.#isDirect(test, file));
+    const known = new Set([...own, ...direct]);
+    const indirect = this.#tests.filter((test) => !known.has(test) && this.#reaches(test, file));
+    return { own, direct, indirect };
   }
 
   /** The test imports the file, itself or through what it shares with other tests. */

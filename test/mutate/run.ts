@@ -16,7 +16,7 @@ const REASONS = `${ROOT}/test/mutate/reasons.json`;
 const TIMES_AS_LONG = 6;
 const LIMIT_MS = 10_000;
 
-/** Tests in the order of what they cost. Those that start processes or wait for real time say nothing about one line. */
+/** Tests by what they cost. Those that start processes or wait for real time say nothing about one line. */
 const QUICK =
   /\/(age-order|assumptions|byte-count-rule|candidates|clock-set-back|clocks|coverage|feed|feed-reader|feed-resume|flow-index|hostile-clients|join-direct|join-names|join-repeats|join-slow-reader|join-unconnected|log-record|namespace-watch|ordered-assignments|pending|ready-file|record-scanner|request-rules|request-table|resolve|resume-points|ring|services|waiting|window|write-\w+)\.test/;
 const SLOW = /\/(join-truth|byte-counts|pipeline)\.test/;
@@ -94,8 +94,14 @@ async function work(workspace: Workspace): Promise<void> {
     const n = next++;
     const mutant = mutants[n]!;
     const text = texts.get(mutant.file)!;
-    const { direct, indirect } = related.of(mutant.file);
-    const stages = [QUICK, SLOW].map((names) => [...direct, ...indirect].filter((test) => names.test(test)));
+    const { own, direct, indirect } = related.of(mutant.file);
+    const reaching = [...own, ...direct, ...indirect];
+    const isQuick = (test: string): boolean => QUICK.test(test);
+    const stages = [
+      own.filter(isQuick),
+      [...direct, ...indirect].filter(isQuick),
+      reaching.filter((test) => SLOW.test(test)),
+    ];
     let survived = true;
     for (const tests of stages) {
       const limit = (await baseline(workspace, tests)) * TIMES_AS_LONG + LIMIT_MS;

@@ -341,22 +341,21 @@ test('a write that fails is tried again after 100 ms, twice as long each time, a
   await sink.write([Buffer.from('abcd')]);
   assert.deepEqual(waits, [100, 200, 400]);
   assert.deepEqual([stats.retries, stats.stalled], [3, 0]);
-  assert.deepEqual(notices, [
-    'warn: a: cannot be written (EIO); nothing is lost, trying again. Look at that volume',
-    'info: a: is writable again',
-  ]);
+  assert.match(notices[0]!, /^warn: a: .*\(EIO\).*nothing is lost/);
+  assert.match(notices[1]!, /^info: a: /);
+  assert.equal(notices.length, 2, 'each once');
 });
 
 test('what helps is named by the error', async () => {
   for (const [code, remedy] of [
-    ['ENOSPC', 'Free space on that volume'],
-    ['EDQUOT', 'Free space on that volume'],
-    ['EROFS', 'Mount that volume writable'],
-    ['EIO', 'Look at that volume'],
+    ['ENOSPC', /free space/i],
+    ['EDQUOT', /free space/i],
+    ['EROFS', /mount/i],
+    ['EIO', /^(?!.*(?:free space|mount)).*volume/i],
   ] as const) {
     notices = [];
     await failing([new Failing('a', code)]).sink.write([Buffer.from('x')]);
-    assert.ok(notices[0]!.endsWith(`(${code}); nothing is lost, trying again. ${remedy}`), notices[0]);
+    assert.match(notices[0]!.slice(notices[0]!.indexOf(`(${code})`)), remedy, code);
   }
 });
 

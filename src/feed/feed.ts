@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Capture, CaptureSink, SnapshotObservation, Subscription } from '../capture/capture.ts';
-import type { NameRecord, Observation, Source } from '../model/feed.ts';
+import { type NameRecord, NO_CURSOR, type Observation, type Source } from '../model/feed.ts';
 import type { PodName } from '../model/outcome.ts';
 import type { ResumePoint } from '../model/resume-point.ts';
 import { encodeRecord } from './codec.ts';
@@ -61,9 +61,6 @@ export interface NameLookup {
 }
 
 export type FeedCapture = Pick<Capture, 'subscribe' | 'unsubscribe' | 'flush' | 'readPromptly'>;
-
-/** The `seq` of records outside the sequence, such as a reader's first ones. It is not a cursor. */
-const NO_CURSOR = 0;
 
 /** The result of a request for the feed. */
 export type Opened = { reader: Reader } | { refused: 'readers' };

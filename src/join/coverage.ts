@@ -19,13 +19,16 @@ interface Gap {
 /** Over which times each source's record is whole. A source that was never heard of is whole nowhere. */
 export class Coverage {
   readonly #gaps = new Map<Source, Gap[]>();
+  /** Sources that a later helper does not have, and until when (ms since the epoch) the earlier one's record goes. */
+  readonly #ended = new Map<Source, number>();
   /** Everything up to here has arrived (ms since the epoch). */
   watermark = -Infinity;
   /** Times up to here have been told before, as the clock was set back; -Infinity if it never was. */
   repeatedUntil = -Infinity;
 
+  /** Whether the helper of now has the source. */
   has(source: Source): boolean {
-    return this.#gaps.has(source);
+    return this.#gaps.has(source) && !this.#ended.has(source);
   }
 
   /** The kernel's log is the only source of connections. */
@@ -34,7 +37,12 @@ export class Coverage {
   }
 
   sources(): Source[] {
-    return [...this.#gaps.keys()];
+    return [...this.#gaps.keys()].filter((source) => !this.#ended.has(source));
+  }
+
+  /** The helper of now has these sources and no others: from the watermark on nothing is known of those before. */
+  endAllBut(sources: ReadonlySet<Source>): void {
+    for (const source of this.sources()) if (!sources.has(source)) this.#ended.set(source, this.watermark);
   }
 
   /**
@@ -47,7 +55,8 @@ export class Coverage {
       this.#gaps.set(source, [{ from: -Infinity, to }]);
       return;
     }
-    const begin = from ?? this.watermark;
+    const begin = from ?? Math.min(this.watermark, this.#ended.get(source) ?? Infinity);
+    if (from === undefined) this.#ended.delete(source);
     if (begin >= to) return;
     const last = gaps[gaps.length - 1];
     if (last && begin <= last.to) {
@@ -78,7 +87,7 @@ export class Coverage {
   /** Whether the source missed nothing between the two times, and everything of them has arrived. */
   isComplete(source: Source, from: number, to: number): boolean {
     const gaps = this.#gaps.get(source);
-    if (!gaps || to > this.watermark) return false;
+    if (!gaps || to > this.watermark || to > (this.#ended.get(source) ?? Infinity)) return false;
     for (let i = gaps.length - 1; i >= 0; i--) {
       const gap = gaps[i]!;
       if (gap.to >= from && gap.from <= to) return false;

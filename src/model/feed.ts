@@ -5,6 +5,9 @@
  * RFC 5952 without brackets.
  */
 
+/** The `seq` of records outside the sequence, such as a reader's first ones. It is not a cursor. */
+export const NO_CURSOR = 0;
+
 /** Where the helper learned a fact. */
 export type Source = 'conntrack' | 'tap' | 'kernel-log';
 

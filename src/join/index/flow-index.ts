@@ -1,9 +1,11 @@
-import type {
-  CloseRecord,
-  FeedRecord,
-  OpenRecord,
-  RequestRecord,
-  UnreadableRecord,
+import {
+  type CloseRecord,
+  type FeedRecord,
+  NO_CURSOR,
+  type OpenRecord,
+  type RequestRecord,
+  type Source,
+  type UnreadableRecord,
 } from '../../model/feed.ts';
 import { Coverage } from '../coverage.ts';
 import { FeedClock } from '../feed-clock.ts';
@@ -63,6 +65,8 @@ export class FlowIndex {
   readonly names: Names;
   /** `visited`: connections and requests that the rules examined, the measure of the join's cost. */
   readonly counters = { records: 0, forgottenConnections: 0, forgottenRequests: 0, visited: 0 };
+  /** The sources that a feed which begins has named so far; undefined once it goes on. */
+  #beginning: Set<Source> | undefined;
   readonly #services: Services;
   readonly #connections: ConnectionTable;
   readonly #requests: RequestTable;
@@ -85,6 +89,7 @@ export class FlowIndex {
   /** Applies one record. Records must come in the order of the feed. */
   apply(record: FeedRecord): void {
     this.counters.records++;
+    this.#noteBeginning(record);
     switch (record.kind) {
       case 'request':
         this.#request(record);
@@ -112,6 +117,22 @@ export class FlowIndex {
       case 'name':
         this.names.set(record);
         break;
+    }
+  }
+
+  /**
+   * A feed begins with a gap, out of the sequence, for each source that the helper has. A source of the helper before that is
+   * not among them is not read any more: what it would have seen must not count as absent.
+   */
+  #noteBeginning(record: FeedRecord): void {
+    if (record.kind === 'gap' && record.from === undefined && record.seq === NO_CURSOR) {
+      // A source that is named again is the beginning of the next feed.
+      if (this.#beginning?.has(record.source)) this.#beginning.clear();
+      this.#beginning ??= new Set();
+      this.#beginning.add(record.source);
+    } else if (this.#beginning) {
+      this.coverage.endAllBut(this.#beginning);
+      this.#beginning = undefined;
     }
   }
 

@@ -28,6 +28,7 @@ test('the metrics are valid, and count every attempt once by pod and status', as
     assert.deepEqual(Object.keys(labels).sort(), [
       'destination_address',
       'destination_namespace',
+      'destination_node',
       'destination_pod',
       'destination_service',
       'status',

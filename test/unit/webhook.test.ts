@@ -143,6 +143,20 @@ test('replicas that start together share one certificate, and the API server get
   assert.equal(api.writes.length, before, 'nothing is written without need');
 });
 
+test('an empty Secret, as the chart makes it, is filled and keeps its labels', async () => {
+  const api = objects();
+  const path = '/api/v1/namespaces/realpod/secrets/realpod-webhook';
+  api.stored.set(path, { metadata: { resourceVersion: '7', labels: { a: 'b' } } } as never);
+  const { server } = await share(api, PLACE, NOW);
+  const stored = api.stored.get(path) as unknown as {
+    metadata: { labels: object };
+    data: Record<string, string>;
+  };
+  assert.equal(Buffer.from(stored.data['tls.crt']!, 'base64').toString(), server.certificate);
+  assert.deepEqual(stored.metadata.labels, { a: 'b' });
+  assert.ok(!api.writes.some((write) => write.startsWith('POST')), 'needs no right to create one');
+});
+
 test('a renewed authority reaches the API server beside the one before it', async () => {
   const api = objects();
   const first = await share(api, PLACE, NOW);

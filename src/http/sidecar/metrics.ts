@@ -228,6 +228,7 @@ function labelsOf({ upstream, service, namespace, name, ip, port }: PodFigures):
     destination_service: service,
     destination_namespace: namespace,
     destination_pod: name?.pod ?? '',
+    destination_node: name?.node ?? '',
     destination_address: formatHostPort(ip, port),
   };
 }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { testSeed } from '../model/seed.ts';
 import { labCanRun } from './kit/requirements.ts';
 import { soak, soakFindings } from './soak.ts';
 
@@ -7,7 +8,7 @@ test('three quarters of a minute of traffic, churn, rotation and faults: nothing
   skip: !labCanRun(),
   timeout: 300_000,
 }, async () => {
-  const seed = Number(process.env.REALPOD_SEED ?? Date.now() % 1_000_000);
+  const seed = testSeed();
   const result = await soak({ minutes: 0.75, ratePerSecond: 500, seed, rotationSeconds: 10 });
   console.log(result.say);
   assert.deepEqual(soakFindings(result), [], `REALPOD_SEED=${seed}`);

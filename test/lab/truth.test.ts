@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { skipBecause } from '../required.ts';
 import { compare } from './kit/check.ts';
 import { FORMATS } from './kit/formats.ts';
 import { startBackends, startFront, startNginx, until } from './kit/nginx.ts';
@@ -63,7 +64,7 @@ describe('a record that is not whole', { skip: !labCanRun(), concurrency: false,
     writeResults('a record that is not whole', rows);
   });
 
-  const skip = newest ? false : 'no newest nginx here';
+  const skip = newest ? false : skipBecause('no newest nginx here');
   /** HTTP/2 and HTTP/1 to one Service; an `auth_request` over HTTP/1 goes before the HTTP/2 one. */
   const both = (auth: boolean): string => `
     location /both/h2/ {

@@ -8,13 +8,14 @@ import { parseAllDocuments } from 'yaml';
 import { COMMAND, COMMANDS } from '../../src/config/commands.ts';
 import { environmentName } from '../../src/config/option.ts';
 import { readOptions } from '../../src/config/read.ts';
+import { skipBecause } from '../required.ts';
 import { findHelm } from './helm.ts';
 import { problems } from './k8s-schema.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const chart = join(root, 'k8s/chart');
 const helm = findHelm();
-const skip = helm ? false : 'no helm, and no go to build it';
+const skip = helm ? false : skipBecause('no helm, and no go to build it');
 
 interface Container {
   args: string[];

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { skipBecause } from './required.ts';
+import { skipBecause } from '../required.ts';
 
 const CLI = ['--import', 'tsx', new URL('../../src/cli.ts', import.meta.url).pathname];
 /** Built: with a real-time priority a compiler beside it would take the processors from everything else. */

@@ -21,7 +21,7 @@ import { after, test } from 'node:test';
 import { type DoctorIo, processIo, run } from '../../src/doctor/command.ts';
 import { examine } from '../../src/doctor/fix.ts';
 import { fromDisk, fromDump } from '../../src/doctor/sources.ts';
-import { skipBecause } from './required.ts';
+import { skipBecause } from '../required.ts';
 
 const ROOT = new URL('../fixtures/nginx-conf/', import.meta.url).pathname;
 const NAMES = { field: 'request_id', header: 'X-Request-ID' };

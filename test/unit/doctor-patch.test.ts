@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { type Edit, PatchedFile } from '../../src/doctor/patch.ts';
-import { skipBecause } from './required.ts';
+import { skipBecause } from '../required.ts';
 
 function edit(at: number, insert: string, rest: Partial<Edit> = {}): Edit {
   return { path: 'f', at, remove: 0, insert, wholeLine: false, ...rest };

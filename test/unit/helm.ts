@@ -2,13 +2,14 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { nothingMayBeSkipped } from '../required.ts';
 
 const VERSION = 'v3.22.0';
 const CACHE = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'realpod', `helm-${VERSION}`);
 
 /**
  * Helm itself: from HELM, PATH, or built once from its Go module into a folder outside the checkout. Undefined where none
- * of them is there; an error under REALPOD_LAB=required.
+ * of them is there; an error where nothing may be skipped.
  */
 export function findHelm(): string | undefined {
   for (const path of [process.env.HELM, 'helm', join(CACHE, 'helm')]) {
@@ -22,6 +23,6 @@ export function findHelm(): string | undefined {
     });
     if (existsSync(join(CACHE, 'helm'))) return join(CACHE, 'helm');
   }
-  if (process.env.REALPOD_LAB === 'required') throw new Error('neither helm nor go: install one of them');
+  if (nothingMayBeSkipped()) throw new Error('neither helm nor go: install one of them');
   return undefined;
 }

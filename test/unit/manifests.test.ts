@@ -16,9 +16,9 @@ import { environmentName } from '../../src/config/option.ts';
 import { readOptions } from '../../src/config/read.ts';
 import { INJECT_DEFAULTS, inject } from '../../src/inject/inject.ts';
 import { compileLogFormat } from '../../src/parse/log-format.ts';
+import { skipBecause } from '../required.ts';
 import { ApiServerStandIn } from './api-server.ts';
 import { hasModels, problems } from './k8s-schema.ts';
-import { skipBecause } from './required.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const skip =

@@ -16,7 +16,7 @@ import { afterEach, beforeEach, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { LogPosition } from '../../src/follow/position.ts';
 import { openReclaimer } from '../../src/write/reclaim.ts';
-import { skipBecause } from './required.ts';
+import { skipBecause } from '../required.ts';
 
 const MIB = 1024 * 1024;
 let dir: string;

@@ -5,6 +5,7 @@
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
+import { nothingMayBeSkipped } from '../../required.ts';
 import { fails } from './requirements.ts';
 
 export interface NginxBuild {
@@ -48,14 +49,14 @@ function install(): string | undefined {
 
 let newest: NginxBuild | undefined | null = null;
 
-/** Undefined where PyPI is out of reach, after one line that says so; an error under REALPOD_LAB=required. */
+/** Undefined where PyPI is out of reach, after one line that says so; an error where nothing may be skipped. */
 export function newestNginx(): NginxBuild | undefined {
   if (newest !== null) return newest;
   const command = join(CACHE, 'nginx');
   const obstacle = (existsSync(command) ? undefined : install()) ?? fails(command, ['-v']);
   if (obstacle) {
     const text = `nginx ${NEWEST_VERSION} cannot be installed from PyPI: ${obstacle}`;
-    if (process.env.REALPOD_LAB === 'required') throw new Error(`lab required, but ${text}`);
+    if (nothingMayBeSkipped()) throw new Error(`lab required, but ${text}`);
     console.log(`lab goes on with Debian's nginx: ${text}`);
     newest = undefined;
   } else newest = { name: 'newest', command, newest: true };

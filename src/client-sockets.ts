@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 
 /** Socket states of /proc/net/tcp (include/net/tcp_states.h). */
 const TIME_WAIT = '06';
-const CLOSE = '07';
+const STATE_CLOSE = '07';
 const LISTEN = '0A';
 
 /** The connections to listening TCP ports in the text of /proc/net/tcp and tcp6: local and remote address, as it shows them. */
@@ -13,7 +13,7 @@ export function inboundSockets(text: string, exceptPort: number): Set<string> {
   listening.delete(exceptPort.toString(16).toUpperCase().padStart(4, '0'));
   const inbound = new Set<string>();
   for (const [, local, remote, state] of rows) {
-    if (state === undefined || state === LISTEN || state === TIME_WAIT || state === CLOSE) continue;
+    if (state === undefined || state === LISTEN || state === TIME_WAIT || state === STATE_CLOSE) continue;
     if (listening.has(portOf(local!))) inbound.add(`${local} ${remote}`);
   }
   return inbound;

@@ -2,7 +2,7 @@ import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 
 /** What V8 reports of a young generation with two halves of 4 MB. */
 const YOUNG_BYTES = 8 * 1024 * 1024;
-const EVERY_MS = 100;
+const TUNE_EVERY_MS = 100;
 
 /**
  * Lines are short-lived. With V8's default young generation (3 × 16 MB) a busy sidecar would retain mostly garbage, and with the
@@ -20,7 +20,7 @@ export class YoungGeneration {
 
   /** Call it often. `now`: ms. */
   tune(now: number): void {
-    if (Math.abs(now - this.#looked) < EVERY_MS) return;
+    if (Math.abs(now - this.#looked) < TUNE_EVERY_MS) return;
     this.#looked = now;
     const size = getHeapSpaceStatistics().find((space) => space.space_name === 'new_space')?.space_size ?? 0;
     const grow = size < YOUNG_BYTES;

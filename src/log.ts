@@ -4,7 +4,7 @@ export type Log = (level: Level, message: string) => void;
 
 /** The same message is logged once within this time (ms). */
 const REPEAT_MS = 60_000;
-const MAX_REMEMBERED = 200;
+const MAX_MESSAGES = 200;
 
 /** One line a message on stderr, as stdout belongs to the enriched lines. `json`: an object a line. */
 export function stderrLog(component: string, form: 'text' | 'json'): Log {
@@ -13,7 +13,7 @@ export function stderrLog(component: string, form: 'text' | 'json'): Log {
     const now = Date.now();
     const last = said.get(message);
     if (last !== undefined && Math.abs(now - last) < REPEAT_MS) return;
-    if (said.size >= MAX_REMEMBERED) said.clear();
+    if (said.size >= MAX_MESSAGES) said.clear();
     said.set(message, now);
     process.stderr.write(`${lineOf(form, new Date(now).toISOString(), level, component, message)}\n`);
   };

@@ -2,7 +2,7 @@ import { inboundSockets } from './client-sockets.ts';
 import type { BlindSpots } from './join/index/blind-spots.ts';
 
 /** How often the namespace is looked at (ms). Until the next time, requests from a new address are not known to be missing. */
-const POLL_MS = 1_000;
+const NAMESPACE_POLL_MS = 1_000;
 /**
  * How long client connections that are older than the record are reckoned with (ms). Connections to other servers of the
  * pod, such as a metrics scraper's, look the same and may stay for days; a download of an hour is rare.
@@ -36,7 +36,7 @@ export class NamespaceWatch {
 
   constructor(parts: NamespaceParts) {
     this.#parts = parts;
-    this.#timer = setInterval(() => void this.poll(), POLL_MS);
+    this.#timer = setInterval(() => void this.poll(), NAMESPACE_POLL_MS);
     this.#timer.unref();
   }
 

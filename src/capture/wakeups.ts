@@ -1,9 +1,9 @@
 import type { NetlinkSource } from './netlink-source.ts';
 
-/** Rest between two readings, and after a reading that followed `QUIET_MS` without one. */
+/** Rest between two readings, and after a reading that followed `IDLE_MS` without one. */
 const REST_MS = 5;
 const FIRST_REST_MS = 1;
-const QUIET_MS = 20;
+const IDLE_MS = 20;
 /**
  * The rest after a reading of so many requests. A reading costs every reader of the feed far more than a request does, and at
  * such a rate 3 ms more separate no two requests that were separable before.
@@ -91,7 +91,7 @@ export class Wakeups {
   };
 
   #isQuiet(): boolean {
-    return this.#parts.monotonic() - this.#last.at > QUIET_MS;
+    return this.#parts.monotonic() - this.#last.at > IDLE_MS;
   }
 
   #rest(quiet: boolean): number {

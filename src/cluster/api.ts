@@ -8,7 +8,7 @@ const POD_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 const MAX_TEXT = 64 * 1024 * 1024;
 const CALL_TIMEOUT_MS = 60_000;
 /** A watch with bookmarks gets one about every minute. A connection without a byte for this long is closed. */
-const SILENCE_MS = 90_000;
+const API_SILENCE_MS = 90_000;
 
 /** The API server refused, or could not be reached. `status`: the HTTP code, 0 without an answer. */
 export class ApiError extends Error {
@@ -124,7 +124,7 @@ function serverAt(url: string, authenticate: (options: RequestOptions) => Promis
       return answer(response);
     },
     async stream(path, onOpen, onObject, signal) {
-      const response = await open('GET', path, undefined, SILENCE_MS, signal);
+      const response = await open('GET', path, undefined, API_SILENCE_MS, signal);
       if (response.statusCode !== 200) await answer(response);
       onOpen();
       let rest = '';

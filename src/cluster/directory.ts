@@ -17,7 +17,7 @@ interface Entry {
 }
 
 /** Addresses at most; others have no name, and are counted. 200,000 take some 90 MB. */
-const MAX_ADDRESSES = 200_000;
+const MAX_NAMED_ADDRESSES = 200_000;
 /** How long a past name is remembered (ms): lines of long requests come late. */
 const REMEMBER_MS = 10 * 60_000;
 /** Past names at most; at the limit the oldest is dropped. */
@@ -42,7 +42,7 @@ export class Directory {
   /** Kinds of objects without a watch for too long. */
   readonly #lost = new Set<string>();
 
-  /** Addresses without a name because of `MAX_ADDRESSES`. */
+  /** Addresses without a name because of `MAX_NAMED_ADDRESSES`. */
   dropped = 0;
   /** Name records emitted. */
   changes = 0;
@@ -154,7 +154,7 @@ export class Directory {
       entry.claims.push(claim);
       return true;
     }
-    if (this.#byIp.size >= MAX_ADDRESSES) {
+    if (this.#byIp.size >= MAX_NAMED_ADDRESSES) {
       this.dropped++;
       return false;
     }

@@ -48,7 +48,7 @@ export function newStats(): ReflectorStats {
 /** Objects a page. A page of EndpointSlices with 10 endpoints each is about 2 MB of JSON. */
 const PAGE = 500;
 const FIRST_BACKOFF_MS = 1000;
-const MAX_BACKOFF_MS = 30_000;
+const API_MAX_BACKOFF_MS = 30_000;
 /** Helpers that lose their watch at the same moment spread their new lists over this time. */
 const RELIST_SPREAD_MS = 5000;
 /** After this long without a list or a watch, names are withdrawn. An address rarely changes hands sooner. */
@@ -58,7 +58,7 @@ const HEALTHY_MS = 10_000;
 
 /** The wait after the `failures`-th failure in a row: doubled each time, half of it random. */
 export function backoffMs(failures: number, random: number): number {
-  const ceiling = Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.min(failures - 1, 10));
+  const ceiling = Math.min(API_MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.min(failures - 1, 10));
   return ceiling / 2 + (random * ceiling) / 2;
 }
 

@@ -24,7 +24,7 @@ import { ReplayedCapture } from './replay.ts';
 import { linePair, podTable, resultOf, resultText } from './show.ts';
 
 const FOLDER = new URL('../../demo/', import.meta.url);
-const STEP_MS = 20;
+const PLAY_STEP_MS = 20;
 /** How long the last lines may take to come out once everything has been played (ms). */
 const PATIENCE_MS = 15_000;
 /** How long a line may wait for its evidence: a busy machine delays the play itself. */
@@ -171,12 +171,12 @@ async function play(
     for (; shown < enriched.length; shown += stride) {
       say(linePair(lines[shown]!.bytes.toString('latin1').trimEnd(), enriched[shown]!, look));
     }
-    await delay(STEP_MS, undefined, { signal: stop }).catch(() => {});
+    await delay(PLAY_STEP_MS, undefined, { signal: stop }).catch(() => {});
   }
   // What the recording has after its last line.
   while (!stop.aborted && !capture.finished) {
     capture.advance(Date.now());
-    await delay(STEP_MS, undefined, { signal: stop }).catch(() => {});
+    await delay(PLAY_STEP_MS, undefined, { signal: stop }).catch(() => {});
   }
   return enriched;
 }
@@ -194,7 +194,7 @@ async function repeat({ recorded, capture, paths, stop }: Stage): Promise<void> 
       const now = Date.now();
       capture.advance(now);
       written = await append(paths.before, lines, written, now);
-      await delay(STEP_MS, undefined, { signal: stop }).catch(() => {});
+      await delay(PLAY_STEP_MS, undefined, { signal: stop }).catch(() => {});
     }
   }
 }

@@ -1,4 +1,5 @@
 /** `access_log` and `log_format` (nginx: src/http/modules/ngx_http_log_module.c). */
+import { COMBINED } from '../parse/format-text.ts';
 import { compileLogFormat, LogFormatError } from '../parse/log-format.ts';
 import type { Directive, Token } from './parse-conf.ts';
 import { own, type Scope } from './scope.ts';
@@ -26,9 +27,6 @@ export interface AccessLog {
   flush: string | undefined;
   conditional: boolean;
 }
-
-const COMBINED =
-  '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"';
 
 /** Names of the variables in a text: `$name` and `${name}`. */
 export function variablesOf(text: string): Set<string> {

@@ -39,7 +39,7 @@ export interface Directive {
 /** The text is not what nginx would accept, or input is missing. The message is one line for people. */
 export class ConfError extends Error {}
 
-const MAX_DEPTH = 100;
+const MAX_BLOCK_DEPTH = 100;
 const lineStarts = new WeakMap<SourceFile, readonly number[]>();
 
 function startsOf(file: SourceFile): readonly number[] {
@@ -162,8 +162,8 @@ export function parseConf(file: SourceFile): Directive[] {
       words = [];
     } else if (lexeme === '{') {
       if (words.length === 0) throw lexer.fail('unexpected "{"', lexer.pos - 1);
-      if (open.length >= MAX_DEPTH)
-        throw lexer.fail(`blocks are nested more than ${MAX_DEPTH} deep`, lexer.pos - 1);
+      if (open.length >= MAX_BLOCK_DEPTH)
+        throw lexer.fail(`blocks are nested more than ${MAX_BLOCK_DEPTH} deep`, lexer.pos - 1);
       const after = lexer.pos;
       if (words[0]!.text.endsWith('_by_lua_block')) {
         const end = endOfLua(file.text, after);

@@ -9,7 +9,7 @@ import type { Style } from '../rewrite/style.ts';
 import { FeedError, RecordedFeed } from './recorded-feed.ts';
 
 const NEWLINE = 0x0a;
-const READ_BYTES = 64 * 1024;
+const RECORDING_READ_BYTES = 64 * 1024;
 
 /** Memory is cheap here, and a log that was written late must not find that its evidence was forgotten. */
 export const OFFLINE_LIMITS: IndexLimits = {
@@ -136,7 +136,7 @@ async function advance(feed: RecordedFeed, progress: Progress): Promise<void> {
 
 /** Whole lines, and pieces of lines that are too long, whatever the chunks they come in. */
 async function* blocks(log: AsyncIterable<Buffer>): AsyncGenerator<{ bytes: Buffer; oversized: boolean }> {
-  const buffer = new LineBuffer({ maxLine: MAX_LINE_BYTES, read: READ_BYTES });
+  const buffer = new LineBuffer({ maxLine: MAX_LINE_BYTES, read: RECORDING_READ_BYTES });
   for await (const chunk of log) {
     for (let at = 0; at < chunk.length; ) {
       const copied = chunk.copy(buffer.room(), 0, at);

@@ -8,7 +8,7 @@ import { ResumePoints } from './resume-points.ts';
 
 /** A helper sends at least one watermark a second. A connection without a byte for this long (ms) is closed. */
 const SILENCE_MS = 5_000;
-const CONNECT_MS = 3_000;
+const HELPER_CONNECT_MS = 3_000;
 const MIN_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 2_000;
 /**
@@ -161,7 +161,7 @@ class Puller implements FeedSource {
         this.#ticking = false;
       });
     }).then((request) => {
-      request.setTimeout(CONNECT_MS, () => request.destroy());
+      request.setTimeout(HELPER_CONNECT_MS, () => request.destroy());
       request.once('close', () => {
         this.#ticking = false;
       });
@@ -214,8 +214,8 @@ class Puller implements FeedSource {
     this.#request = request;
     if (this.#stopped) request.destroy();
     this.#why = undefined;
-    request.setTimeout(CONNECT_MS, () => {
-      if (!this.stats.connected) this.#giveUp(`no answer within ${CONNECT_MS} ms`);
+    request.setTimeout(HELPER_CONNECT_MS, () => {
+      if (!this.stats.connected) this.#giveUp(`no answer within ${HELPER_CONNECT_MS} ms`);
     });
     request.once('error', (error) => {
       this.#why ??= error.message;
@@ -298,7 +298,7 @@ class Puller implements FeedSource {
         this.#forgetCursor();
         this.#giveUp('the helper now serves all addresses; restarting the feed');
       }).then((request) => {
-        request.setTimeout(CONNECT_MS, () => request.destroy());
+        request.setTimeout(HELPER_CONNECT_MS, () => request.destroy());
         request.once('error', () => {});
       });
       this.#askForAll(Math.min(afterMs * 2, ASK_FOR_ALL_AT_MOST_MS));

@@ -33,10 +33,10 @@ export function encodeRecord(record: Observation, seq: number): string {
       const path = record.path === undefined ? '' : `,"path":${JSON.stringify(record.path)}`;
       const cut = record.cut ? ',"cut":true' : '';
       const bytes = record.bytes === undefined ? '' : `,"bytes":${record.bytes}`;
-      const entire = record.singleSegment ? ',"singleSegment":true' : '';
+      const singleSegment = record.singleSegment ? ',"singleSegment":true' : '';
       const within = record.midStream ? ',"midStream":true' : '';
       const counts = record.received === undefined ? '' : countsOf(record);
-      return `${flow}${id}${method}${path}${cut}${bytes}${entire}${within}${counts},"via":"${record.via}"}\n`;
+      return `${flow}${id}${method}${path}${cut}${bytes}${singleSegment}${within}${counts},"via":"${record.via}"}\n`;
     }
   }
 }

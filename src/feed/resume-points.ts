@@ -6,11 +6,11 @@ import type { ResumePoint } from '../model/resume-point.ts';
  * resolved only if its request began after the point's `since`, so this covers requests of this length.
  */
 const AGE_MS = 10_000;
-const STEP_MS = 1_000;
+const POINT_EVERY_MS = 1_000;
 
 /** Places in the feed of one helper at which a later process may begin to read. */
 export class ResumePoints {
-  /** Oldest first: at most AGE_MS / STEP_MS and two. */
+  /** Oldest first: at most AGE_MS / POINT_EVERY_MS and two. */
   #points: { after: number; since: number; at: number }[] = [];
   #instance: string | undefined;
   /** The latest time of all records, ms since the epoch. */
@@ -28,7 +28,7 @@ export class ResumePoints {
     for (const { kind, t } of records) if (kind !== 'name' && t > this.#latest) this.#latest = t;
     if (this.#instance === undefined || cursor <= 0 || this.#latest === -Infinity) return;
     const last = this.#points.at(-1);
-    if (last && Math.abs(now - last.at) < STEP_MS) return;
+    if (last && Math.abs(now - last.at) < POINT_EVERY_MS) return;
     // Times on the wire are rounded to microseconds.
     this.#points.push({ after: cursor, since: this.#latest + 0.001, at: now });
     while (this.#points.length > 1 && Math.abs(now - this.#points[1]!.at) >= AGE_MS) this.#points.shift();

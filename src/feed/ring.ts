@@ -13,7 +13,7 @@ const PARTS = 16;
 /** Usual least length of a record's text (bytes); with shorter ones a part is full earlier. */
 const LEAST_TEXT = 64;
 /** Distinct addresses of pods and backends at a time, more than most clusters have. At the limit the ring is emptied. */
-const MAX_ADDRESSES = 65_536;
+const MAX_RING_ADDRESSES = 65_536;
 
 /** Encoded records in one buffer: a garbage collection has no objects to copy or mark. */
 class Part {
@@ -71,7 +71,7 @@ export class Ring {
   }
 
   push(entry: Entry): void {
-    if (this.#numbers.size >= MAX_ADDRESSES) this.#forgetAll();
+    if (this.#numbers.size >= MAX_RING_ADDRESSES) this.#forgetAll();
     const source = this.#number(entry.src);
     const backend = this.#number(entry.ip);
     const part = this.#parts[this.#parts.length - 1];

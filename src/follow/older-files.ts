@@ -3,12 +3,12 @@ import { beginsAs, type OlderPosition } from './position.ts';
 import { type Listed, readHead, sameBeginning, sameFile } from './rotation.ts';
 
 /** A deleted file is closed, and an unfinished last line written out, after this long without a late line, ms. */
-const QUIET_MS = 60_000;
+const LATE_LINES_MS = 60_000;
 /**
  * Finished files remembered, so that compressed or other copies of them are not read. They stay open, as an nginx worker
  * that is slow to reopen its log still writes to them.
  */
-const MAX_REMEMBERED = 16;
+const MAX_OLDER_FILES = 16;
 
 interface Entry {
   position: OlderPosition;
@@ -18,15 +18,15 @@ interface Entry {
   quietFrom: number;
 }
 
-/** The files finished before the current one, oldest first. Beyond MAX_REMEMBERED the oldest is closed and forgotten. */
+/** The files finished before the current one, oldest first. Beyond MAX_OLDER_FILES the oldest is closed and forgotten. */
 export class OlderFiles {
   #entries: Entry[] = [];
   #positions: readonly OlderPosition[] | undefined;
 
   /** Adds a finished file, and keeps `file` open if nginx may still write to it. */
   add(position: OlderPosition, head: Buffer | undefined, file: LogFile | undefined, now: number): void {
-    this.#entries.push({ position: entryOf(position, file), head, file, quietFrom: now + QUIET_MS });
-    while (this.#entries.length > MAX_REMEMBERED) this.#entries.shift()!.file?.close();
+    this.#entries.push({ position: entryOf(position, file), head, file, quietFrom: now + LATE_LINES_MS });
+    while (this.#entries.length > MAX_OLDER_FILES) this.#entries.shift()!.file?.close();
     this.#positions = undefined;
   }
 
@@ -63,7 +63,7 @@ export class OlderFiles {
     if (!entry) return;
     entry.position = entryOf(file.position(), file);
     entry.head = Buffer.from(file.head);
-    entry.quietFrom = now + QUIET_MS;
+    entry.quietFrom = now + LATE_LINES_MS;
     this.#positions = undefined;
   }
 

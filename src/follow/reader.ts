@@ -15,7 +15,7 @@ import {
 } from './rotation.ts';
 
 /** Once a new file exists, the old one must be quiet for this long before the new one is begun: nginx's workers reopen one by one. */
-const QUIET_MS = 100;
+const QUIET_BEFORE_NEXT_MS = 100;
 /** The same when the old file's last line has no newline yet. */
 const QUIET_UNFINISHED_MS = 1000;
 /** Longest wait for a worker that keeps writing to the old file; what it writes afterwards is read as late lines. */
@@ -283,7 +283,7 @@ export class LogReader {
         this.#quietSince = now;
       }
       const quiet = now - Math.min(this.#quietSince, Math.max(file.mtime, born(next)));
-      const enough = file.lines.unfinished ? QUIET_UNFINISHED_MS : last ? 0 : QUIET_MS;
+      const enough = file.lines.unfinished ? QUIET_UNFINISHED_MS : last ? 0 : QUIET_BEFORE_NEXT_MS;
       if (quiet < enough && now - this.#newerSeen < MAX_OVERLAP_MS) return false;
       if (next.path === this.#directory.path && next.size === 0 && quiet < EMPTY_MS) return false;
     }

@@ -32,7 +32,7 @@ export interface HttpLimits extends SourceLimits {
 }
 
 /** Interval at which Node closes connections whose head is late (ms). */
-const LOOK_MS = 1_000;
+const LATE_HEAD_CHECK_MS = 1_000;
 /** The longest head of a request, request line included. */
 const HEAD_BYTES = 16_384;
 
@@ -72,7 +72,7 @@ export function createApp(
     routerOptions: { maxParamLength: 256 },
     http: {
       headersTimeout: limits.headersMs,
-      connectionsCheckingInterval: LOOK_MS,
+      connectionsCheckingInterval: LATE_HEAD_CHECK_MS,
       maxHeaderSize: HEAD_BYTES,
       requireHostHeader: false,
     },

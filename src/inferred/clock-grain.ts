@@ -2,7 +2,7 @@
 import type { ParsedLine } from '../model/line.ts';
 
 /** Durations remembered, and how many of them may be shorter than the clock's step by chance. */
-const REMEMBERED = 256;
+const REMEMBERED_TIMES = 256;
 const BY_CHANCE = 8;
 /** nginx 1.13.10 to 1.21.3 took upstream times from CLOCK_MONOTONIC_COARSE, which moves by a jiffy: 10 ms at most. */
 const COARSE_MS = 10;
@@ -17,7 +17,7 @@ const UNKNOWN_MS = 250;
 export class ClockGrain {
   /** Upstream times that no coarse clock could have logged. */
   #fine = 0;
-  readonly #durations = new Float64Array(REMEMBERED);
+  readonly #durations = new Float64Array(REMEMBERED_TIMES);
   #count = 0;
   #grain = UNKNOWN_MS;
   #stale = false;
@@ -43,7 +43,7 @@ export class ClockGrain {
   get ms(): number {
     if (this.#stale) {
       this.#stale = false;
-      const known = this.#durations.slice(0, Math.min(this.#count, REMEMBERED)).sort();
+      const known = this.#durations.slice(0, Math.min(this.#count, REMEMBERED_TIMES)).sort();
       this.#grain = Math.min(UNKNOWN_MS, known[BY_CHANCE - 1] ?? UNKNOWN_MS);
     }
     return this.#grain;
@@ -51,7 +51,7 @@ export class ClockGrain {
 
   #add(duration: number | undefined): void {
     if (duration === undefined || duration <= 0) return;
-    this.#durations[this.#count++ % REMEMBERED] = duration;
+    this.#durations[this.#count++ % REMEMBERED_TIMES] = duration;
     this.#stale = true;
   }
 }

@@ -3,7 +3,7 @@ import type { TimedAttempt } from './timed-attempt.ts';
 import type { TimedFlow } from './timed-flow.ts';
 
 /** Attempts counted together. Fewer narrow less, never too much. */
-const TOGETHER = 32;
+const COUNTED_TOGETHER = 32;
 const MOST_ROUNDS = 8;
 
 /**
@@ -43,7 +43,8 @@ function narrowEnds(flows: readonly TimedFlow[], byBegin: readonly TimedAttempt[
   for (let i = 0; i < byBegin.length; i++) {
     while (first < flows.length && flows[first]!.to < byBegin[i]!.lo) first++;
     const connected: number[] = [];
-    for (let j = i; j < byBegin.length && j < i + TOGETHER; j++) connected.push(byBegin[j]!.openBy + grainMs);
+    for (let j = i; j < byBegin.length && j < i + COUNTED_TOGETHER; j++)
+      connected.push(byBegin[j]!.openBy + grainMs);
     connected.sort((a, b) => a - b);
     for (let c = 0; c < connected.length && first + c < flows.length; c++) {
       const flow = flows[first + c]!;
@@ -61,7 +62,7 @@ function narrowBeginnings(
   for (let i = byEnd.length - 1; i >= 0; i--) {
     while (last >= 0 && flows[last]!.from > byEnd[i]!.openBy + grainMs) last--;
     const begun: number[] = [];
-    for (let j = i; j >= 0 && j > i - TOGETHER; j--) begun.push(byEnd[j]!.lo);
+    for (let j = i; j >= 0 && j > i - COUNTED_TOGETHER; j--) begun.push(byEnd[j]!.lo);
     begun.sort((a, b) => b - a);
     for (let c = 0; c < begun.length && last - c >= 0; c++) {
       const flow = flows[last - c]!;

@@ -18,7 +18,7 @@ export const KINDS = Object.keys(TEMPLATES);
 /** The API groups of these kinds. */
 const GROUPS = new Set(['', 'apps', 'batch', 'extensions']);
 /** How deep pods are looked for in kinds that are not known. */
-const MAX_DEPTH = 12;
+const MAX_LIST_DEPTH = 12;
 
 export interface Workload {
   document: Document.Parsed;
@@ -151,7 +151,7 @@ function maps(label: string, parent: Thing, key: string): void {
 
 /** Of every pod anywhere in the value: things with an image in a list called `containers`. */
 function containersIn(value: unknown, depth: number): Container[] {
-  if (depth > MAX_DEPTH || typeof value !== 'object' || value === null) return [];
+  if (depth > MAX_LIST_DEPTH || typeof value !== 'object' || value === null) return [];
   if (Array.isArray(value)) return value.flatMap((item) => containersIn(item, depth + 1));
   return Object.entries(value).flatMap(([key, item]) => {
     if (key !== 'containers' || !Array.isArray(item)) return containersIn(item, depth + 1);

@@ -5,10 +5,10 @@ import type { Container, PodSpec, VolumeMount } from './pod-spec.ts';
 import { Refused, Unneeded } from './refused.ts';
 import { checkQuantity, quantities } from './resources.ts';
 import {
-  DEFAULT_LIMITS,
   DEFAULT_REQUESTS,
   LOG_VOLUME,
   logVolume,
+  SIDECAR_LIMITS,
   SIDECAR_NAME,
   sidecarContainer,
   TOKEN_VOLUME,
@@ -110,7 +110,7 @@ export function plan(label: string, spec: PodSpec, nginx: number, options: Injec
     reclaim: !given || isPrivate(given, spec, container),
     configuration: settings,
     env: [...variablesOf(label, log, container), ...variables(options.env)],
-    limits: quantities(options.limits, DEFAULT_LIMITS, '--limits'),
+    limits: quantities(options.limits, SIDECAR_LIMITS, '--limits'),
     requests: quantities(options.requests, DEFAULT_REQUESTS, '--requests'),
   });
   return {

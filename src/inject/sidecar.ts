@@ -10,7 +10,7 @@ const DEFAULT_LOG_PATH = '/var/log/nginx/access.log';
 const TOKEN_DIRECTORY = '/var/run/secrets/realpod';
 
 export const DEFAULT_REQUESTS: Quantities = { cpu: '10m', memory: '96Mi' };
-export const DEFAULT_LIMITS: Quantities = { memory: '256Mi' };
+export const SIDECAR_LIMITS: Quantities = { memory: '256Mi' };
 
 export interface SidecarParts {
   image: string;

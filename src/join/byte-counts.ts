@@ -1,17 +1,12 @@
-/** What byte counts on the wire say about an attempt, where the tap copies no payload (`--tap headers`). */
+/** Compares an attempt's byte counts with those on the wire, where the tap copies no payload (`--tap headers`). */
+import { ONE_WRITE_BYTES } from '../model/feed.ts';
 import type { Attempt } from '../model/line.ts';
 import type { TappedRequest } from './index/connection.ts';
-
-/**
- * A request longer than this can be on the wire in part when its answer comes: a backend that does not wait for the whole
- * of it is quicker than nginx's socket (bytes).
- */
-const ONE_WRITE = 8_192;
 
 /** The request was upgraded to another protocol, which has no requests. */
 const SWITCHING_PROTOCOLS = 101;
 
-/** Whether counts can speak of the attempt at all. */
+/** Whether the line has both counts, and they are those of one request. */
 export function hasCounts(attempt: Attempt): boolean {
   return (
     typeof attempt.bytesSent === 'number' &&
@@ -20,12 +15,14 @@ export function hasCounts(attempt: Attempt): boolean {
   );
 }
 
-/** Whether an exchange that is a piece of the attempt's, or of another one's beside it, may have seemed over too early. */
+/** Whether the exchange may have more than its recorded bytes: it, or the attempt's request, is longer than one write. */
 export function mayBeInPieces(tapped: TappedRequest, attempt: Attempt): boolean {
-  return tapped.received !== undefined && (!tapped.singleSegment || (attempt.bytesSent ?? 0) > ONE_WRITE);
+  return (
+    tapped.received !== undefined && (!tapped.singleSegment || (attempt.bytesSent ?? 0) > ONE_WRITE_BYTES)
+  );
 }
 
-/** Whether the attempt's request may be hidden in the exchange, behind the rest of another one. */
+/** Whether the exchange may hold the attempt's request behind the rest of another one. */
 export function mayHold({ sent, received }: TappedRequest, { bytesSent, bytesReceived }: Attempt): boolean {
   if (typeof bytesSent !== 'number' || typeof bytesReceived !== 'number' || sent === undefined) return true;
   return sent > bytesSent && received! >= bytesReceived;
@@ -50,7 +47,7 @@ export function countsAllow(tapped: TappedRequest, attempt: Attempt): boolean {
   if (reset) return received >= bytesReceived && (sent === undefined || sent <= bytesSent);
   if (sent === undefined) return true;
   // A piece of it: the rest was answered before it was sent.
-  if (bytesSent > ONE_WRITE && sent <= bytesSent && received <= bytesReceived) return true;
+  if (bytesSent > ONE_WRITE_BYTES && sent <= bytesSent && received <= bytesReceived) return true;
   if (singleSegment) return false;
   if (first) return sent <= bytesSent && received <= bytesReceived;
   // It may hold the request behind the rest of another one, or be a piece of it.

@@ -13,7 +13,7 @@ import type { Query } from './query.ts';
 /** Requests looked at for one attempt where no id selects them. With more in the window, the attempt is left alone. */
 export const MAX_LOOKED_AT = 512;
 /** Connections visited for one attempt where its port does not select them. With more, any backend is possible. */
-const MAX_CONNECTIONS = 4_096;
+const MAX_VISITED_CONNECTIONS = 4_096;
 /** A connection that opened this short a time before the line was read may be about to carry its first request (ms). */
 const NEW_CONNECTION_GRACE_MS = 100;
 /** Events of one source may be handed over this much out of order (ms). */
@@ -70,7 +70,7 @@ export function connectionsOf(query: Query, index: FlowIndex): Candidates {
   };
   if (typeof attempt.localPort === 'number') {
     const samePort = index.onPort(attempt.localPort);
-    if (samePort.length > MAX_CONNECTIONS) candidates.several = true;
+    if (samePort.length > MAX_VISITED_CONNECTIONS) candidates.several = true;
     for (let i = samePort.length - 1; i >= 0 && !candidates.several; i--) {
       const connection = samePort[i]!;
       if (connection.service === service || connection.service === index.unknown) add(connection);
@@ -82,7 +82,7 @@ export function connectionsOf(query: Query, index: FlowIndex): Candidates {
   const closedAfter = (sent === 'no' ? window.begin : window.answeredAfter - LINGER_MS) - DISORDER_MS;
   let visited = 0;
   const isEnough = (): boolean => {
-    if (++visited > MAX_CONNECTIONS) candidates.several = true;
+    if (++visited > MAX_VISITED_CONNECTIONS) candidates.several = true;
     return candidates.several || (oneBackend && candidates.backend !== undefined);
   };
   for (const group of groupsOf(query, index)) {

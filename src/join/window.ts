@@ -11,7 +11,7 @@ export const TURN_MS = 10_000;
  * How far a logged upstream time may differ from the turns it is the difference of (ms): it is cut to whole
  * milliseconds, and nginx 1.13.10 to 1.21.3 took these times from a clock that moves by a jiffy, up to 10 ms.
  */
-const STEP_MS = 11;
+const TIMES_DIFFER_MS = 11;
 
 /**
  * A line that says nothing of its duration may be of any length. All connections and requests that are remembered are
@@ -85,7 +85,7 @@ export function ranAcrossClockRollback(
   for (const { responseMs } of attempts) {
     if (typeof responseMs !== 'number') continue;
     told++;
-    taken += responseMs - STEP_MS;
+    taken += responseMs - TIMES_DIFFER_MS;
   }
   if (taken > requestMs) return true;
   return requestMs === 0 && told === 0 && endMs !== undefined && endMs < toldBefore;
@@ -107,16 +107,16 @@ export function attemptWindows(line: ParsedLine, readAt: number, clock: LineCloc
   const offline = readAt === Infinity;
   const written = !offline || endMs === undefined ? readAt : endMs + line.endStepMs + OFFLINE_LATE_MS;
   // Logged durations may be longer than real ones by what the clock lags: they pull an end earlier only by what is left.
-  const coarse = Math.max(STEP_MS, offline ? OFFLINE_LATE_MS : clock.coarsenessMs);
+  const coarse = Math.max(TIMES_DIFFER_MS, offline ? OFFLINE_LATE_MS : clock.coarsenessMs);
   // An array that grows takes room for many from the first element on.
   const windows = new Array<Window>(attempts.length);
   let before = 0;
   for (let k = 0; k < attempts.length; k++) {
     const { headerMs, responseMs } = attempts[k]!;
     const taken = responseMs ?? 0;
-    const begin = start + Math.max(0, before - k * STEP_MS);
-    const answeredAfter = begin + Math.max(0, (headerMs ?? 0) - STEP_MS);
-    const endedAfter = begin + Math.max(0, taken - STEP_MS);
+    const begin = start + Math.max(0, before - k * TIMES_DIFFER_MS);
+    const answeredAfter = begin + Math.max(0, (headerMs ?? 0) - TIMES_DIFFER_MS);
+    const endedAfter = begin + Math.max(0, taken - TIMES_DIFFER_MS);
     windows[k] = { begin, end: readAt, answeredAfter, endedAfter };
     before += taken;
   }

@@ -11,6 +11,9 @@ export const NO_CURSOR = 0;
 /** Where the helper learned a fact. */
 export type Source = 'conntrack' | 'tap' | 'kernel-log';
 
+/** A request of one segment up to this (bytes) is one write of nginx's; the kernel may push a longer one in several. */
+export const ONE_WRITE_BYTES = 8_192;
+
 /** One nginx → backend connection, as both ends see it. */
 export interface Flow {
   /** nginx's address and local port: the source of the original tuple. */

@@ -4,7 +4,7 @@ import { Lookup } from './lookup.ts';
 import { recolorPlots, refreshPods } from './pods.ts';
 import { refreshStatus } from './status.ts';
 
-const REFRESH_MS = 2_000;
+const PAGE_REFRESH_MS = 2_000;
 
 const lookup = new Lookup();
 const lines = new LineList();
@@ -47,4 +47,4 @@ if (kept === 'dark' || kept === 'light') document.documentElement.dataset.theme 
 
 lines.start();
 void refresh();
-setInterval(() => void refresh(), REFRESH_MS);
+setInterval(() => void refresh(), PAGE_REFRESH_MS);

@@ -17,10 +17,10 @@ const COLON = 0x3a;
 const OPEN = 0x5b;
 
 /** A cache, so that a repeated address costs no new string. IPv4: one address a slot; IPv6: emptied when full. */
-const SLOTS = 2 ** 11;
+const V4_SLOTS = 2 ** 11;
 const MAX_V6 = 2048;
-const v4Keys = new Float64Array(SLOTS).fill(-1);
-const v4Values = new Array<HostPort | undefined>(SLOTS).fill(undefined);
+const v4Keys = new Float64Array(V4_SLOTS).fill(-1);
+const v4Values = new Array<HostPort | undefined>(V4_SLOTS).fill(undefined);
 const v6Values = new Map<string, HostPort>();
 
 /**

@@ -7,7 +7,7 @@ import { serverEvents } from './event-stream.ts';
 import { ask, SidecarError } from './sidecar-client.ts';
 import { type Color, type Look, paint, printable } from './table.ts';
 
-const RETRY_MS = 1_000;
+const STREAM_RETRY_MS = 1_000;
 
 /**
  * `realpod tail`: the enriched lines as they leave, until `stop` aborts or stdout closes. For people a line of columns
@@ -41,7 +41,7 @@ export async function runTail(
       if (first && error instanceof SidecarError) throw error;
       say(error instanceof SidecarError ? error.message : 'the stream broke; trying again');
     }
-    await delay(RETRY_MS, undefined, { signal: ending.signal }).catch(() => {});
+    await delay(STREAM_RETRY_MS, undefined, { signal: ending.signal }).catch(() => {});
   }
   return 0;
 }

@@ -9,8 +9,8 @@ import { type Place, share } from './shared.ts';
 
 const NAMESPACE_FILE = '/var/run/secrets/kubernetes.io/serviceaccount/namespace';
 /** How often the shared certificate is compared with what is served (ms), and how long after a failure. */
-const LOOK_MS = 60_000;
-const RETRY_MS = 5_000;
+const CERTIFICATE_CHECK_MS = 60_000;
+const CERTIFICATE_RETRY_MS = 5_000;
 
 /** `realpod webhook`: runs until SIGTERM or SIGINT. */
 export async function runWebhook(options: WebhookOptions): Promise<number> {
@@ -25,7 +25,7 @@ export async function runWebhook(options: WebhookOptions): Promise<number> {
   let served: WebhookServer | undefined;
   let certificate: string | undefined;
   while (!ending.signal.aborted) {
-    let waitMs = LOOK_MS;
+    let waitMs = CERTIFICATE_CHECK_MS;
     try {
       const { server } = await share(api, place, Date.now());
       if (!served) {
@@ -42,7 +42,7 @@ export async function runWebhook(options: WebhookOptions): Promise<number> {
       }
       certificate = server.certificate;
     } catch (error) {
-      waitMs = RETRY_MS;
+      waitMs = CERTIFICATE_RETRY_MS;
       log('warn', `${error instanceof Error ? error.message : String(error)}; trying again in 5 s`);
     }
     await delay(waitMs, undefined, { signal: ending.signal }).catch(() => {});

@@ -8,21 +8,27 @@ import type { Pair } from './certificate.ts';
 
 /** The API server sends objects of at most 3 MiB. */
 const MAX_BODY_BYTES = 4 * 1024 * 1024;
-const MAX_CONNECTIONS = 256;
+const MAX_CLIENTS = 256;
 const REQUEST_MS = 10_000;
 
-export type Outcome = Decision['outcome'] | 'invalid' | 'failed';
+export type ReviewResult = Decision['outcome'] | 'invalid' | 'failed';
 
 export interface WebhookServer {
   server: Server;
   /** Serves by another certificate from the next connection on. */
   use(pair: Pair): void;
-  counts: Record<Outcome, number>;
+  counts: Record<ReviewResult, number>;
 }
 
 /** POST /inject, GET /healthz, /readyz, /metrics over TLS. */
 export function createWebhookServer(pair: Pair, options: InjectOptions, log: Log): WebhookServer {
-  const counts: Record<Outcome, number> = { injected: 0, unchanged: 0, refused: 0, invalid: 0, failed: 0 };
+  const counts: Record<ReviewResult, number> = {
+    injected: 0,
+    unchanged: 0,
+    refused: 0,
+    invalid: 0,
+    failed: 0,
+  };
   const server = createServer(
     { cert: pair.certificate, key: pair.key, minVersion: 'TLSv1.2', requestTimeout: REQUEST_MS },
     (request, response) => {
@@ -34,7 +40,7 @@ export function createWebhookServer(pair: Pair, options: InjectOptions, log: Log
       });
     },
   );
-  server.maxConnections = MAX_CONNECTIONS;
+  server.maxConnections = MAX_CLIENTS;
   server.headersTimeout = REQUEST_MS;
   // Port scans and probes end the handshake; there is nothing to do about it.
   server.on('tlsClientError', (_error, socket) => socket.destroy());
@@ -49,7 +55,7 @@ async function serve(
   request: IncomingMessage,
   response: ServerResponse,
   options: InjectOptions,
-  counts: Record<Outcome, number>,
+  counts: Record<ReviewResult, number>,
 ): Promise<void> {
   const [path] = (request.url ?? '').split('?', 1);
   const answer = (status: number, type: string, text: string): void => {
@@ -89,7 +95,7 @@ function parsed(text: string): unknown {
   }
 }
 
-function metrics(counts: Record<Outcome, number>): string {
+function metrics(counts: Record<ReviewResult, number>): string {
   const name = 'realpod_webhook_reviews_total';
   const lines = Object.entries(counts).map(([outcome, count]) => `${name}{outcome="${outcome}"} ${count}`);
   return [

@@ -137,8 +137,8 @@ const ID = headerName('X-Request-ID');
 function head(bytes: Buffer, start: number, end: number): void {
   const parsed = parseRequestHead(bytes, start, end, ID);
   if (parsed === 'not-http') return;
-  const { id, path, entireBytes, cut } = parsed;
-  if (entireBytes !== undefined) assert.ok(entireBytes > 0 && Number.isSafeInteger(entireBytes));
+  const { id, path, requestBytes, cut } = parsed;
+  if (requestBytes !== undefined) assert.ok(requestBytes > 0 && Number.isSafeInteger(requestBytes));
   if (id !== undefined) assert.ok(id.length <= 256 && /^[\x20-\x7e]*$/.test(id), 'an id of other bytes');
   if (id !== undefined) assert.ok(bytes.includes(id), 'an id that is not there');
   if (path !== undefined) assert.ok(path.length <= end - start);

@@ -21,10 +21,10 @@ function connection(limit = 10) {
       exchanges.sent(ENDS, { seq: at(SEQ, seq), ack: at(ACK, ack), flags, length }, ++t),
     answered: (seq: number, length: number, flags: number = psh) =>
       exchanges.answered(ENDS, { seq: at(ACK, seq), ack: 0, flags, length }, ++t),
-    /** `[sent, received, entire]` of what was touched since the last call. */
+    /** `[sent, received, singleSegment]` of what was touched since the last call. */
     take: () =>
-      [...exchanges.take()].map(({ sent, received, entire, reset }) =>
-        reset ? [sent, received, entire, 'reset'] : [sent, received, entire],
+      [...exchanges.take()].map(({ sent, received, singleSegment, reset }) =>
+        reset ? [sent, received, singleSegment, 'reset'] : [sent, received, singleSegment],
       ),
   };
 }

@@ -25,7 +25,7 @@ test('a whole head gives method, path and id', () => {
     id: '12-ab',
     idBeforeHost: true,
     cut: false,
-    entireBytes: 'DELETE /a%20b?c=d HTTP/1.0\r\nX-Request-ID: 12-ab\r\nHost: h\r\n\r\n'.length,
+    requestBytes: 'DELETE /a%20b?c=d HTTP/1.0\r\nX-Request-ID: 12-ab\r\nHost: h\r\n\r\n'.length,
     upgrade: false,
     chunked: false,
   });
@@ -35,7 +35,7 @@ test("a request's length is known where its whole head tells it", () => {
   const entire = (head: string) => {
     const parsed = parse(head);
     assert.ok(parsed !== 'not-http');
-    return parsed.entireBytes;
+    return parsed.requestBytes;
   };
   assert.equal(entire(`${START}\r\n`), START.length + 2);
   const plain = START.length + 2;
@@ -117,7 +117,7 @@ test('a cut target ends where it may have ended', () => {
     id: undefined,
     idBeforeHost: false,
     cut: true,
-    entireBytes: undefined,
+    requestBytes: undefined,
     upgrade: false,
     chunked: false,
   });

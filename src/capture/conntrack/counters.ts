@@ -15,7 +15,7 @@ const SETTLE_MS = 400;
 /** Connections that wait to be asked for. Beyond, they stay without counts, which proves nothing either way. */
 const MOST_WAITING = 65_536;
 /** Connections asked for at once: their answers fit into a receive buffer of the default size. */
-const TOGETHER = 32;
+const LISTED_TOGETHER = 32;
 
 /** What `NetlinkSocket` is to the accounting. */
 export interface RequestSocket {
@@ -67,7 +67,11 @@ export class Accounting {
   read(now: number, out: Observation[]): void {
     while (this.#head < this.#waiting.length && this.#waiting[this.#head]!.due <= now) {
       let end = this.#head;
-      while (end < this.#waiting.length && end - this.#head < TOGETHER && this.#waiting[end]!.due <= now)
+      while (
+        end < this.#waiting.length &&
+        end - this.#head < LISTED_TOGETHER &&
+        this.#waiting[end]!.due <= now
+      )
         end++;
       this.#ask(this.#waiting.slice(this.#head, end), now, out);
       this.#head = end;

@@ -5,7 +5,14 @@
  */
 
 import { addressBytes } from '../ip-bytes.ts';
-import { CTA_PROTOINFO, IPPROTO_TCP, TCP_CLOSE, TCP_TIME_WAIT } from './message.ts';
+import { ATTRIBUTE_HEADER, IPPROTO_TCP } from '../netlink/wire.ts';
+import {
+  CTA_PROTOINFO,
+  CTA_PROTOINFO_TCP,
+  CTA_PROTOINFO_TCP_STATE,
+  TCP_CLOSE,
+  TCP_TIME_WAIT,
+} from './message.ts';
 
 /** More addresses than this are not compared: a program is bounded, and the comparison linear. */
 const MOST_ADDRESSES = 250;
@@ -44,9 +51,6 @@ const LAYOUT = {
 const IPCTNL_MSG_CT_DELETE = 2;
 /** NLM_F_CREATE and NLM_F_EXCL, which only NEW events have, in the flags' high byte. */
 const NEW_FLAGS = 0x06;
-const CTA_PROTOINFO_TCP = 1;
-const CTA_PROTOINFO_TCP_STATE = 1;
-const ATTRIBUTE_HEADER = 4;
 
 interface Instruction {
   code: number;

@@ -5,7 +5,7 @@ import { addressBytes } from '../ip-bytes.ts';
 import type { Libc } from '../netlink/libc.ts';
 import { attribute, message, nested, number8, number16 } from '../netlink/message.ts';
 import { NetlinkSocket } from '../netlink/socket.ts';
-import { NLM_F_DUMP, NLM_F_REQUEST } from '../netlink/wire.ts';
+import { AF_INET, AF_INET6, IPPROTO_TCP, NLM_F_DUMP, NLM_F_REQUEST } from '../netlink/wire.ts';
 import {
   CT_GET,
   CTA_FILTER,
@@ -19,7 +19,6 @@ import {
   CTA_TUPLE_IP,
   CTA_TUPLE_ORIG,
   CTA_TUPLE_PROTO,
-  IPPROTO_TCP,
 } from './message.ts';
 
 /** Multicast groups NFNLGRP_CONNTRACK_NEW, _UPDATE and _DESTROY (1, 2 and 3) as bits. */
@@ -30,9 +29,6 @@ const ANSWERS = 33;
 
 /** Beyond this many addresses one dump of everything is cheaper than one each: the kernel walks its table each time. */
 const FILTERED_DUMPS = 8;
-
-const AF_INET = 2;
-const AF_INET6 = 10;
 
 /** CTA_FILTER_ORIG_FLAGS and its bits: which parts of CTA_TUPLE_ORIG an entry must have. */
 const CTA_FILTER_ORIG_FLAGS = 1;

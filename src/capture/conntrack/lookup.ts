@@ -7,23 +7,18 @@ import type { LogRecord } from '../kernel-log/record.ts';
 import type { Libc } from '../netlink/libc.ts';
 import { attribute, message, nested, number8, number16 } from '../netlink/message.ts';
 import { dump } from '../netlink/socket.ts';
-import { NLM_F_ACK, NLM_F_REQUEST } from '../netlink/wire.ts';
+import { AF_INET, AF_INET6, IPPROTO_TCP, NLM_F_ACK, NLM_F_REQUEST } from '../netlink/wire.ts';
 import {
   CT_GET,
+  CTA_PROTO_DST_PORT,
   CTA_PROTO_NUM,
   CTA_PROTO_SRC_PORT,
   CTA_TUPLE_IP,
+  CTA_TUPLE_ORIG,
   CTA_TUPLE_PROTO,
-  IPPROTO_TCP,
+  CTA_TUPLE_REPLY,
   parseConntrack,
 } from './message.ts';
-
-/** Kinds of tuple (enum ctattr_type). */
-const CTA_TUPLE_ORIG = 1;
-const CTA_TUPLE_REPLY = 2;
-const CTA_PROTO_DST_PORT = 3;
-const AF_INET = 2;
-const AF_INET6 = 10;
 
 /**
  * The connection from `src:sport` that `dst:dport` answers, with the upstream address; undefined where there is

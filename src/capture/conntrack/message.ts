@@ -11,6 +11,7 @@ import {
   attributeType,
   be16,
   be32,
+  IPPROTO_TCP,
   NETFILTER_HEADER,
   NLM_F_CREATE,
   NLM_F_EXCL,
@@ -24,7 +25,7 @@ export const CT_DELETE = 0x102;
 
 /** enum ctattr_type */
 export const CTA_TUPLE_ORIG = 1;
-const CTA_TUPLE_REPLY = 2;
+export const CTA_TUPLE_REPLY = 2;
 const CTA_STATUS = 3;
 export const CTA_PROTOINFO = 4;
 const CTA_ID = 12;
@@ -50,10 +51,9 @@ const CTA_COUNTERS_REPLY = 10;
 const CTA_COUNTERS_PACKETS = 1;
 const CTA_COUNTERS_BYTES = 2;
 
-const CTA_PROTOINFO_TCP = 1;
-const CTA_PROTOINFO_TCP_STATE = 1;
+export const CTA_PROTOINFO_TCP = 1;
+export const CTA_PROTOINFO_TCP_STATE = 1;
 
-export const IPPROTO_TCP = 6;
 /** enum tcp_conntrack: both sides' FINs and the last acknowledgement have passed. */
 export const TCP_TIME_WAIT = 7;
 /** A reset has passed. */

@@ -9,7 +9,7 @@ import type { KernelMessage, KernelMessageSource, MessageReading, WallClock } fr
 /** A record is at most this long (CONSOLE_EXT_LOG_MAX, printk/internal.h); a shorter buffer gets EINVAL. */
 const RECORD_BYTES = 8192;
 /** Records taken before the event loop gets its turn. */
-const READ_LIMIT = 4096;
+const KMSG_READ_LIMIT = 4096;
 /** How long a measured offset counts: the kernel's stamps drift by some ms an hour against the wall clock. */
 const OFFSET_KEPT_MS = 60_000;
 /** More than the drift while an offset counts (ms). */
@@ -118,7 +118,7 @@ export class KmsgSource implements KernelMessageSource {
   }
 
   async #readAll(visit: (bytes: Buffer) => void): Promise<'end' | 'more'> {
-    for (let i = 0; i < READ_LIMIT; i++) {
+    for (let i = 0; i < KMSG_READ_LIMIT; i++) {
       const length = await this.#readOne();
       if (this.#closed || length === -os.errno.EAGAIN) return 'end';
       // The kernel overwrote unread messages; the next record's number says how many.

@@ -10,7 +10,7 @@ import { parseSyslogLine } from './syslog-line.ts';
 export const SYSLOG_LAG_MS = 500;
 /** A stamp further than this from the time of reading is of another time zone, or of a wrong clock (ms). */
 const PLAUSIBLE_MS = 60_000;
-const MAX_LINE_BYTES = 8192;
+const MAX_SYSLOG_LINE_BYTES = 8192;
 /** How much of a line that cannot be read is shown. */
 const SHOWN_BYTES = 120;
 /** Limit of messages that wait to be read. Further ones are dropped and counted as lost. */
@@ -40,7 +40,7 @@ export class SyslogFile implements KernelMessageSource {
     try {
       this.#follower = openFollower(path, {
         resume: endOf(path, clock()),
-        maxLine: MAX_LINE_BYTES,
+        maxLine: MAX_SYSLOG_LINE_BYTES,
         clock,
         onNotice: (level, text) => {
           if (level === 'error') this.#reading.incomplete = true;
@@ -165,7 +165,7 @@ function endOf(path: string, now: number): LogPosition | undefined {
 
 /** A daemon may be in the middle of a line: that one is read whole. */
 function lastLineEnd(fd: number, size: number): number {
-  const tail = Buffer.alloc(Math.min(size, MAX_LINE_BYTES));
+  const tail = Buffer.alloc(Math.min(size, MAX_SYSLOG_LINE_BYTES));
   const length = readSync(fd, tail, 0, tail.length, size - tail.length);
   const newline = tail.subarray(0, length).lastIndexOf(NEWLINE);
   return newline < 0 ? size : size - tail.length + newline + 1;

@@ -11,6 +11,12 @@ export const MESSAGE_HEADER = 16;
 export const NETFILTER_HEADER = 20;
 export const ATTRIBUTE_HEADER = 4;
 
+/** Address families (bits/socket.h). */
+export const AF_INET = 2;
+export const AF_INET6 = 10;
+/** IANA's protocol number. */
+export const IPPROTO_TCP = 6;
+
 export const NLMSG_ERROR = 2;
 export const NLMSG_DONE = 3;
 

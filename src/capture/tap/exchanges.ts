@@ -1,16 +1,14 @@
 /**
- * Requests distinguished by TCP headers alone: HTTP/1.x has one at a time on a connection, so bytes to the backend that
- * acknowledge bytes from it belong to the next. What was sent and received in between are the counts that nginx logs as
+ * Requests separated by TCP headers alone: HTTP/1.x has one at a time on a connection, so bytes to the backend that
+ * acknowledge new bytes from it belong to the next request. The bytes in between are the counts that nginx logs as
  * `$upstream_bytes_sent` and `$upstream_bytes_received`.
  *
- * Only segments with SYN, FIN, RST or PSH are seen. Every write ends in a segment with PSH (Linux tcp_push), and sequence
- * numbers count what was not seen, too.
+ * The tap copies only segments with SYN, FIN, RST or PSH. Every write ends in a segment with PSH (Linux tcp_push), and
+ * sequence numbers cover the segments in between.
  */
 import { LRUCache } from '../../lru.ts';
+import { ONE_WRITE_BYTES } from '../../model/feed.ts';
 import { TCP_FLAGS } from './packet.ts';
-
-/** A request of one segment up to this is one write of nginx's. Longer ones may be pushed in the middle (bytes). */
-const ONE_WRITE = 8_192;
 
 export interface Ends {
   src: string;
@@ -21,25 +19,25 @@ export interface Ends {
 
 /** One request and its answer, as far as they have been seen. */
 export interface Exchange extends Ends {
-  /** When its first segment, and its youngest one, were read (ms since the epoch). */
+  /** When its first and its youngest segment were read (ms since the epoch). */
   begun: number;
   t: number;
-  /** Payload bytes. `sent` is undefined where the beginning was not seen. */
+  /** Payload bytes; `sent` is undefined if the beginning was not seen. */
   sent: number | undefined;
   received: number;
-  /** One segment, from where the exchange before ended. */
-  entire: boolean;
+  /** Its request is one segment that begins where the previous exchange ended. */
+  singleSegment: boolean;
   reset: boolean;
-  /** A record of it was emitted. */
-  told: boolean;
+  /** It has a record. */
+  reported: boolean;
 }
 
 interface Track extends Ends {
-  /** Sequence number after the youngest byte to the backend; undefined where none was seen. */
+  /** Sequence number behind the youngest byte to the backend; undefined if none was seen. */
   sentTo: number | undefined;
   /** The same from the backend, within `exchange`. */
   receivedTo: number;
-  /** Acknowledgement number that the exchange began with. */
+  /** Acknowledgement number at the beginning of the exchange. */
   beganAt: number;
   exchange: Exchange | undefined;
   /** Sequence number of the backend's FIN. */
@@ -67,14 +65,14 @@ export class Exchanges {
     return this.#tracks.size;
   }
 
-  /** Exchanges that began or went on since the last call, in the order of that. */
+  /** Exchanges that began or changed since the last call, in that order. */
   take(): Set<Exchange> {
     const touched = this.#touched;
     if (touched.size > 0) this.#touched = new Set();
     return touched;
   }
 
-  /** Segments were lost: no count that is going on can be trusted. */
+  /** Segments were lost: the counts of current exchanges are not certain. */
   forget(): void {
     this.#tracks.clear();
   }
@@ -130,11 +128,11 @@ export class Exchanges {
   #write(track: Track, seq: number, ack: number, length: number, readAt: number): void {
     const { sentTo } = track;
     const end = (seq + length) >>> 0;
-    // The same bytes sent again.
+    // A retransmission.
     if (sentTo !== undefined && after(end, sentTo) <= 0) return;
     let { exchange } = track;
     if (exchange && ack === track.beganAt) {
-      exchange.entire = false;
+      exchange.singleSegment = false;
       if (exchange.sent !== undefined) exchange.sent += after(end, sentTo!);
       exchange.t = readAt;
     } else {
@@ -149,9 +147,9 @@ export class Exchanges {
         t: readAt,
         sent: sentTo === undefined ? undefined : after(end, sentTo),
         received: 0,
-        entire: seq === sentTo && length <= ONE_WRITE,
+        singleSegment: seq === sentTo && length <= ONE_WRITE_BYTES,
         reset: false,
-        told: false,
+        reported: false,
       };
       track.exchange = exchange;
       track.beganAt = ack;
@@ -197,7 +195,7 @@ export class Exchanges {
   }
 }
 
-/** How far sequence number `a` is past `b` (RFC 9293, section 3.4: modulo 2^32). */
+/** `a` minus `b` as sequence numbers (RFC 9293, section 3.4: modulo 2^32). */
 function after(a: number, b: number): number {
   return (a - b) | 0;
 }

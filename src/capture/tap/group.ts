@@ -19,7 +19,7 @@ const COPY_PACKET = 2;
 const FLAG_SEQUENCE = 1;
 /** Room for nlmsghdr and the attributes beside the packet's bytes. */
 const OVERHEAD = 512;
-const READ_BYTES = 256 * 1024;
+const TAP_READ_BYTES = 256 * 1024;
 
 /**
  * Packets that the kernel collects before it delivers them. One at a time: an empty socket then means that every request up
@@ -41,7 +41,7 @@ export async function openTapGroup(libc: Libc, options: TapGroup): Promise<Netli
   const socket = NetlinkSocket.open(libc, {
     receiveBufferBytes: options.receiveBufferBytes,
     datagramBytes,
-    datagrams: Math.max(4, Math.floor(READ_BYTES / datagramBytes)),
+    datagrams: Math.max(4, Math.floor(TAP_READ_BYTES / datagramBytes)),
   });
   const configure = async (...attributes: Buffer[]): Promise<number> => {
     const head = {

@@ -70,10 +70,10 @@ export class HeaderPackets implements TapReading {
   take(): PendingRequest[] {
     const pending: PendingRequest[] = [];
     for (const exchange of this.#exchanges.take()) {
-      const { src, sport, ip, port, begun, t, sent, received, entire, reset, told } = exchange;
+      const { src, sport, ip, port, begun, t, sent, received, singleSegment, reset, reported } = exchange;
       const request: PendingRequest['request'] = {
         kind: 'request',
-        t: told ? t : begun,
+        t: reported ? t : begun,
         src,
         sport,
         ip,
@@ -82,10 +82,10 @@ export class HeaderPackets implements TapReading {
         received,
       };
       if (sent !== undefined) request.sent = sent;
-      if (entire) request.singleSegment = true;
+      if (singleSegment) request.singleSegment = true;
       if (reset) request.reset = true;
-      if (told) request.update = true;
-      exchange.told = true;
+      if (reported) request.update = true;
+      exchange.reported = true;
       pending.push({ request, placed: false });
     }
     return pending;

@@ -1,5 +1,5 @@
 /** A TCP segment in an IPv4 (RFC 791) or IPv6 (RFC 8200) packet, of which only the beginning may be there. */
-import { be16, be32 } from '../netlink/wire.ts';
+import { be16, be32, IPPROTO_TCP } from '../netlink/wire.ts';
 
 export interface TcpSegment {
   /** Bytes of an address: 4 or 16; and where source and destination stand. */
@@ -21,8 +21,6 @@ export interface TcpSegment {
 
 /** `truncated`: the copy ends within the headers. `fragment`: not the first piece, so no TCP header. */
 export type PacketSkip = 'truncated' | 'not-ip' | 'not-tcp' | 'fragment' | 'malformed';
-
-const IPPROTO_TCP = 6;
 
 /** Control bits (RFC 9293, section 3.1). */
 export const TCP_FLAGS = { fin: 0x01, syn: 0x02, rst: 0x04, psh: 0x08, ack: 0x10 } as const;

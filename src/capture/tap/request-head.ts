@@ -24,7 +24,7 @@ export interface RequestHead {
    * Length in bytes of the whole request, head and body, where the head is complete and tells it (RFC 9112, section 6):
    * no chunks, and no other protocol on the same connection. Undefined otherwise.
    */
-  entireBytes: number | undefined;
+  requestBytes: number | undefined;
   /** It asks for another protocol on this connection: what follows may look like requests and be none. */
   upgrade: boolean;
   /** Its body is chunked: no header has its length. */
@@ -76,7 +76,7 @@ export function parseRequestHead(
     id: undefined,
     idBeforeHost: false,
     cut: true,
-    entireBytes: undefined,
+    requestBytes: undefined,
     upgrade: false,
     chunked: false,
   };
@@ -116,14 +116,14 @@ export function parseRequestHead(
     }
     const lineStop = contentEnd(bytes, at, feed);
     if (lineStop === at) {
-      const entireBytes = upgrade || bodyBytes < 0 ? undefined : feed + 1 - start + bodyBytes;
+      const requestBytes = upgrade || bodyBytes < 0 ? undefined : feed + 1 - start + bodyBytes;
       return {
         method,
         path,
         id: idDoubtful ? undefined : id,
         idBeforeHost,
         cut: idDoubtful,
-        entireBytes,
+        requestBytes,
         upgrade,
         chunked,
       };
@@ -162,7 +162,7 @@ export function parseRequestHead(
     id: certain ? id : undefined,
     idBeforeHost,
     cut: true,
-    entireBytes: undefined,
+    requestBytes: undefined,
     upgrade,
     chunked,
   };

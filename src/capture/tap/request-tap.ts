@@ -141,9 +141,9 @@ export class TapPackets implements TapReading {
       pending.protocol = protocolOf(bytes, segment.payloadStart, segment.payloadEnd);
       return;
     }
-    const { entireBytes, upgrade, chunked } = head;
-    if (entireBytes !== undefined && entireBytes <= MAX_ORDERED)
-      pending.requestEnd = (seq + entireBytes) >>> 0;
+    const { requestBytes, upgrade, chunked } = head;
+    if (requestBytes !== undefined && requestBytes <= MAX_ORDERED)
+      pending.requestEnd = (seq + requestBytes) >>> 0;
     pending.upgrade = upgrade;
     pending.chunked = chunked;
     if (head.id !== undefined) {
@@ -155,7 +155,7 @@ export class TapPackets implements TapReading {
     if (head.cut) request.cut = true;
     if (payloadLength !== undefined) {
       request.bytes = payloadLength;
-      if (entireBytes === payloadLength) request.singleSegment = true;
+      if (requestBytes === payloadLength) request.singleSegment = true;
     }
   }
 }

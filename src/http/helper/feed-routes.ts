@@ -8,12 +8,12 @@ import { type App, HttpError, type Request } from '../app.ts';
  * Unread text of one reader (bytes), and of all readers together. A reader with more than the first, or more than its
  * share of the second, is disconnected and may resume at its cursor.
  */
-const MAX_UNREAD = 8 * 1024 * 1024;
+const MAX_UNREAD_FEED = 8 * 1024 * 1024;
 const MAX_UNREAD_IN_ALL = 128 * 1024 * 1024;
 /** Concurrent look-ups: for each the kernel may walk its table of connections. */
 const MAX_LOOKUPS = 2;
 /** Addresses one reader may name. */
-const MAX_ADDRESSES = 64;
+const MAX_READER_ADDRESSES = 64;
 
 export type Verdict =
   | { ok: true }
@@ -53,7 +53,7 @@ interface LookupQuery {
   at?: number;
 }
 
-const srcSchema = { type: 'array', items: { type: 'string' }, minItems: 1, maxItems: MAX_ADDRESSES };
+const srcSchema = { type: 'array', items: { type: 'string' }, minItems: 1, maxItems: MAX_READER_ADDRESSES };
 
 /** The reader's cursor or resume point; undefined for a fresh start. */
 function startOf({ after, instance, since }: FeedQuery, own: string): number | ResumePoint | undefined {
@@ -136,7 +136,7 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
       const write = (text: string): void => {
         begin();
         raw.write(text);
-        if (raw.writableLength > Math.min(MAX_UNREAD, MAX_UNREAD_IN_ALL / feed.stats.readers)) {
+        if (raw.writableLength > Math.min(MAX_UNREAD_FEED, MAX_UNREAD_IN_ALL / feed.stats.readers)) {
           stats.cutOff++;
           raw.destroy();
         }

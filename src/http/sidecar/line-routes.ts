@@ -7,7 +7,7 @@ import type { View } from './view.ts';
 
 /** Proxies close idle connections; a comment at this interval (ms) keeps the stream open. */
 const HEARTBEAT_MS = 15_000;
-const MAX_LINES = 1_000;
+const MAX_LISTED_LINES = 1_000;
 
 const FILTER: Record<string, Schema> = {
   pod: {
@@ -41,7 +41,7 @@ export function addLineRoutes(app: App, { recent, stream, nameAt }: View): void 
           limit: {
             type: 'integer',
             minimum: 1,
-            maximum: MAX_LINES,
+            maximum: MAX_LISTED_LINES,
             default: 100,
             description: 'at most so many',
           },
@@ -66,7 +66,7 @@ export function addLineRoutes(app: App, { recent, stream, nameAt }: View): void 
           last: {
             type: 'integer',
             minimum: 0,
-            maximum: MAX_LINES,
+            maximum: MAX_LISTED_LINES,
             default: 0,
             description: 'begin with so many of the youngest lines',
           },

@@ -4,12 +4,12 @@ import type { RecentLines, ShownLine } from './recent.ts';
 
 const MAX_CLIENTS = 16;
 /** Interval at which lines are sent (ms), and lines for one client at a time; of more, the older ones are skipped. */
-const EVERY_MS = 150;
-const MAX_LINES = 60;
+const ROUND_EVERY_MS = 150;
+const MAX_LINES_A_ROUND = 60;
 /** Bytes of lines between two rounds. Beyond, the oldest block is skipped without a look at its lines. */
 const MAX_PENDING_BYTES = 1024 * 1024;
 /** Unread text of a client (bytes). Beyond, it gets no lines until it has read. */
-const MAX_UNREAD = 256 * 1024;
+const MAX_UNREAD_LINES = 256 * 1024;
 /** A client that reads nothing for this long (ms) is disconnected. */
 const CUT_OFF_MS = 30_000;
 
@@ -63,7 +63,7 @@ export class LineStream {
       this.#pendingBytes -= oldest.bytes.length;
       this.#unseen += oldest.lines.length;
     }
-    this.#timer ??= setTimeout(() => this.round(), EVERY_MS);
+    this.#timer ??= setTimeout(() => this.round(), ROUND_EVERY_MS);
   }
 
   /** Adds a client and sends it the youngest `last` lines. Call the result to remove it; undefined if there are too many. */
@@ -114,11 +114,11 @@ export class LineStream {
       const block = blocks[b]!;
       for (let i = block.lines.length - 1; i >= 0; i--) {
         if (!accept(block, i)) continue;
-        if (chosen.length < MAX_LINES) chosen.push([block, i]);
+        if (chosen.length < MAX_LINES_A_ROUND) chosen.push([block, i]);
         else skipped++;
       }
     }
-    const stuck = outlet.unread > MAX_UNREAD;
+    const stuck = outlet.unread > MAX_UNREAD_LINES;
     if (stuck) {
       skipped += chosen.length;
       const now = this.#clock();

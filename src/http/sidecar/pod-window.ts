@@ -3,6 +3,8 @@ import { LATENCY_BUCKETS, latencyBucket, quantile } from './latency.ts';
 export const SLOT_MS = 10_000;
 /** The last 15 minutes. */
 export const SLOTS = 90;
+/** A ring without an entry for this long (ms) is empty. */
+export const EMPTY_AFTER_MS = SLOTS * SLOT_MS;
 
 /** Counts of one slot of time, or the sum of several. */
 export interface Tally {

@@ -4,13 +4,11 @@ import { isResolved, type Outcome, type PodName } from '../../model/outcome.ts';
 import { formatHostPort } from '../../parse/address.ts';
 import { SECONDS_BOUNDS, secondsBucket } from './latency.ts';
 import type { NameAt } from './name-at.ts';
-import { PodWindow, SLOT_MS, SLOTS } from './pod-window.ts';
+import { EMPTY_AFTER_MS, PodWindow } from './pod-window.ts';
 import { UnresolvedTable } from './unresolved.ts';
 
 /** Pods with figures. At the limit requests to others are only counted, until an idle pod is removed. */
 const MAX_PODS = 1_000;
-/** A pod without a request for this long (ms) is removed with its series. */
-const GONE_AFTER_MS = SLOTS * SLOT_MS;
 /** With the table full, interval of searches for idle pods (ms). */
 const LOOK_EVERY_MS = 1_000;
 
@@ -206,7 +204,7 @@ export class PodTable {
 
   #dropGone(now: number): void {
     for (const [ip, pods] of this.#byIp) {
-      const left = pods.filter((pod) => now - pod.lastCounted < GONE_AFTER_MS);
+      const left = pods.filter((pod) => now - pod.lastCounted < EMPTY_AFTER_MS);
       if (left.length === pods.length) continue;
       this.#size -= pods.length - left.length;
       if (left.length > 0) this.#byIp.set(ip, left);

@@ -2,11 +2,10 @@ import type { Attempt } from '../../model/line.ts';
 import type { Reason } from '../../model/outcome.ts';
 import { formatHostPort } from '../../parse/address.ts';
 import type { NameAt } from './name-at.ts';
-import { PodWindow, SLOT_MS, SLOTS } from './pod-window.ts';
+import { EMPTY_AFTER_MS, PodWindow } from './pod-window.ts';
 
 /** Upstream addresses with figures. Attempts to others are counted in `refused` alone. */
 const MAX_UPSTREAMS = 200;
-const GONE_AFTER_MS = SLOTS * SLOT_MS;
 
 interface Unresolved {
   readonly ip: string;
@@ -79,7 +78,7 @@ export class UnresolvedTable {
 
   #dropGone(now: number): void {
     for (const [upstream, { lastCounted }] of this.#byUpstream) {
-      if (now - lastCounted >= GONE_AFTER_MS) this.#byUpstream.delete(upstream);
+      if (now - lastCounted >= EMPTY_AFTER_MS) this.#byUpstream.delete(upstream);
     }
   }
 }

@@ -4,7 +4,7 @@ import { type Connection, clampTimesTo, newConnection, newService, type Service 
 /** Connections remembered, about 400 bytes each. At the limit the oldest goes, and lines from before it get `gap`. */
 const MAX_OPENINGS = 20_000;
 /** Upstream addresses; an equal one may have two objects after the limit was reached, which does no harm. */
-const MAX_SERVICES = 1_000;
+const MAX_LOGGED_SERVICES = 1_000;
 
 /**
  * Ports that come round this soon (ms) could be mistaken for one another: a rule may have missed one of the two, and the
@@ -12,7 +12,7 @@ const MAX_SERVICES = 1_000;
  * or of more connections than the kernel log is good for. Nothing is resolved for some time before and after.
  */
 const CYCLE_MS = 2_000;
-const DISTRUST_MS = 60_000;
+const CYCLE_DISTRUST_MS = 60_000;
 
 /** Connections as LOG records tell them: how each began, and nothing of its end. */
 export class LoggedOpens {
@@ -46,7 +46,7 @@ export class LoggedOpens {
   }
 
   #cycled(t: number): void {
-    if (t - this.#cycledTo > DISTRUST_MS) this.#cycledFrom = t;
+    if (t - this.#cycledTo > CYCLE_DISTRUST_MS) this.#cycledFrom = t;
     this.#cycledTo = t;
   }
 
@@ -59,7 +59,7 @@ export class LoggedOpens {
 
   /** Whether source ports came round too fast about this time. */
   cycledAround(time: number): boolean {
-    return time > this.#cycledFrom - DISTRUST_MS && time < this.#cycledTo + DISTRUST_MS;
+    return time > this.#cycledFrom - CYCLE_DISTRUST_MS && time < this.#cycledTo + CYCLE_DISTRUST_MS;
   }
 
   /** Oldest first. */
@@ -79,7 +79,7 @@ export class LoggedOpens {
     const key = `${vip} ${vport}`;
     let service = this.#services.get(key);
     if (!service) {
-      if (this.#services.size >= MAX_SERVICES) this.#services.clear();
+      if (this.#services.size >= MAX_LOGGED_SERVICES) this.#services.clear();
       service = newService(vip, vport);
       this.#services.set(key, service);
     }

@@ -17,7 +17,7 @@ import type { Window } from '../window.ts';
 /** Where the line has no times: how long before the first request with its id the record has to be complete (ms). */
 const BEFORE_SEEN_MS = 250;
 /** The longest that a connect takes (ms): Linux gives its SYN up after 127 s, nginx by default after 60. */
-const CONNECT_MS = 130_000;
+const LONGEST_CONNECT_MS = 130_000;
 /** How long a location that sets no id is reckoned with after its last request without one (ms). */
 const WITHOUT_ID_KEPT_MS = 3_600_000;
 
@@ -48,7 +48,7 @@ export function matchByRequestId(query: Query, index: FlowIndex): Verdict | unde
     // An attempt that perhaps was not sent was on a connection that opened for it and carried nothing. The request with
     // its id is another's then, such as a mirror's, which began at the same time and took no longer than a connect can.
     // Without this bound one refused connection would contradict every later line that has no times.
-    const dialedAfter = Math.max(window.begin, seen[0]!.from - CONNECT_MS * group.queries.length);
+    const dialedAfter = Math.max(window.begin, seen[0]!.from - LONGEST_CONNECT_MS * group.queries.length);
     retryAtNextWatermark = addUnusedConnections(query, dialedAfter, index, remaining);
   }
   const sawAll = complete && (certain || sawAllUnusedConnections(query, index, earliest));

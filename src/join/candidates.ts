@@ -10,22 +10,22 @@ import {
 import type { FlowIndex } from './index/flow-index.ts';
 import type { Query } from './query.ts';
 
-/** Requests looked at for one attempt where no id selects them. With more in the window, the attempt is left alone. */
+/** Requests visited for one attempt where no id selects them. With more in the window, the attempt is `ambiguous`. */
 export const MAX_LOOKED_AT = 512;
 /** Connections visited for one attempt where its port does not select them. With more, any backend is possible. */
 const MAX_VISITED_CONNECTIONS = 4_096;
-/** A connection that opened this short a time before the line was read may be about to carry its first request (ms). */
+/** The first request of a connection that opened within this time before the line's end may not have arrived (ms). */
 const NEW_CONNECTION_GRACE_MS = 100;
-/** Events of one source may be handed over this much out of order (ms). */
+/** Events of one source may arrive this much out of order (ms). */
 const DISORDER_MS = 5_000;
 
 /** The backends that remain possible: none, one, or more than one. */
 export class Candidates {
   backend: Backend | undefined;
   several = false;
-  /** The one connection, where exactly one is left. */
+  /** The last one added. */
   connection: Connection | undefined;
-  /** When the first and the last of them were opened, ms since the epoch. */
+  /** When the first and the last connection were opened, ms since the epoch. */
   firstOpened = Infinity;
   lastOpened = -Infinity;
   #connections = 0;
@@ -53,8 +53,8 @@ export class Candidates {
   }
 }
 
-/** The query's Service, and the connections whose Service is not known: they may have gone through any. */
-export function groupsOf({ service }: Query, index: FlowIndex): readonly Service[] {
+/** The query's Service, and the one of connections whose Service is not known: they may have gone through any. */
+export function servicesOf({ service }: Query, index: FlowIndex): readonly Service[] {
   return service ? [service, index.unknown] : [index.unknown];
 }
 
@@ -65,7 +65,7 @@ export function connectionsOf(query: Query, index: FlowIndex): Candidates {
   const add = (connection: Connection): void => {
     index.counters.visited++;
     if (!fits(connection, query)) return;
-    // An attempt that never connected was on a connection of its own.
+    // An attempt that never connected was on a connection that opened for it.
     if (sent !== 'no' || connection.openTo >= window.begin) candidates.add(connection);
   };
   if (typeof attempt.localPort === 'number') {
@@ -85,7 +85,7 @@ export function connectionsOf(query: Query, index: FlowIndex): Candidates {
     if (++visited > MAX_VISITED_CONNECTIONS) candidates.several = true;
     return candidates.several || (oneBackend && candidates.backend !== undefined);
   };
-  for (const group of groupsOf(query, index)) {
+  for (const group of servicesOf(query, index)) {
     for (const connection of group.open) {
       add(connection);
       if (isEnough()) return candidates;
@@ -100,10 +100,10 @@ export function connectionsOf(query: Query, index: FlowIndex): Candidates {
   return candidates;
 }
 
-/** Adds the connections whose requests cannot be read: any of them may have carried the attempt, whatever else was seen. */
+/** Adds the connections whose requests cannot be read: each may have carried the attempt. */
 export function addUnreadable(query: Query, index: FlowIndex, candidates: Candidates): void {
   const { answeredAfter } = query.window;
-  for (const group of groupsOf(query, index)) {
+  for (const group of servicesOf(query, index)) {
     if (group.unreadableKnownSince > answeredAfter && group.unreadableKnownSince !== -Infinity)
       candidates.several = true;
     let visited = 0;
@@ -117,8 +117,8 @@ export function addUnreadable(query: Query, index: FlowIndex, candidates: Candid
 }
 
 /**
- * Adds connections that opened and carried no request, as those of an attempt that was not sent, or of one whose packets
- * the tap did not see. Returns whether one of them opened so recently that its request may be in the next batch.
+ * Adds connections without a request: that of an attempt that was not sent, or whose packets the tap did not see. Returns
+ * whether one of them opened so recently that its request may be in the next batch.
  *
  * `dialedAfter`: leaves out connections that opened before, ms since the epoch.
  */
@@ -130,12 +130,12 @@ export function addUnusedConnections(
 ): boolean {
   const { window } = query;
   let young = false;
-  for (const group of groupsOf(query, index)) {
+  for (const group of servicesOf(query, index)) {
     let visited = 0;
     for (const connection of group.connectionsWithoutRequest) {
       index.counters.visited++;
       if (++visited > MAX_LOOKED_AT) candidates.several = true;
-      // Open before the record began: its requests may have come before, so it says nothing about a line without times.
+      // Its requests may be from before the record, so it is no candidate for a line without times.
       if (connection.openFrom === -Infinity && window.begin === -Infinity) continue;
       if (connection.openTo < dialedAfter || !fits(connection, query)) continue;
       candidates.add(connection);
@@ -147,7 +147,7 @@ export function addUnusedConnections(
   return candidates.several && young;
 }
 
-/** Whether the connection was there when the attempt ran, on the attempt's local port where the line has it. */
+/** Whether the connection existed when the attempt ran, and has the attempt's local port where the line has that. */
 export function fits(connection: Connection, { attempt, window }: Query): boolean {
   return (
     connection.openFrom <= window.end &&
@@ -156,17 +156,17 @@ export function fits(connection: Connection, { attempt, window }: Query): boolea
   );
 }
 
-/** Whether the request may be the attempt's, as far as time, port, Service and size tell. */
+/** Whether time, port, Service and size allow the request to be the attempt's. */
 export function mayBe(request: TappedRequest, { service, attempt, window }: Query): boolean {
   const { connection } = request;
   if (connection.service !== service && connection.service.vip !== undefined) return false;
   if (request.from > window.end || request.to < window.begin) return false;
-  // What follows a body or a change of protocol may look like a request and be none.
+  // Bytes after a body or a change of protocol may look like a request, so `endedBy` is certain for one segment only.
   const certain = request.singleSegment && !mayBeInPieces(request, attempt);
   if (certain && request.endedBy < window.endedAfter) return false;
   if (typeof attempt.localPort === 'number' && attempt.localPort !== connection.sport) return false;
   if (request.received !== undefined) return countsAllow(request, attempt);
   if (typeof attempt.bytesSent !== 'number' || request.bytes === undefined) return true;
-  // A request that fits its packet has exactly its size; the first packet of another holds no more than was sent in all.
+  // One segment has exactly the logged size; the first packet of a longer request has at most that.
   return request.singleSegment ? request.bytes === attempt.bytesSent : request.bytes <= attempt.bytesSent;
 }

@@ -1,13 +1,12 @@
 import type { Source } from '../model/feed.ts';
 
-/** Gaps remembered for each source. At the limit the oldest two become one, which hides more, never less. */
+/** Gaps for each source. At the limit the oldest two become one that also covers the time between them. */
 const MAX_GAPS = 256;
 
-/** A record may begin anew this much before the watermark without the clock having been set (ms). */
+/** A record that begins anew up to this much before the watermark does not mean that the clock was set back (ms). */
 const SET_BACK_MS = 50;
 /**
- * How long after the clock was set back nothing is vouched for (ms): requests that were under way then are logged as
- * having taken no time.
+ * Length of the gap after the clock was set back (ms): for requests that ran at that moment nginx logs a duration of 0.
  */
 const SET_BACK_PAUSE_MS = 1_000;
 
@@ -16,14 +15,14 @@ interface Gap {
   to: number;
 }
 
-/** Over which times each source's record is whole. A source that was never heard of is whole nowhere. */
+/** The times over which each source's record is complete. A source without a gap record is complete nowhere. */
 export class Coverage {
   readonly #gaps = new Map<Source, Gap[]>();
   /** Sources that a later helper does not have, and until when (ms since the epoch) the earlier one's record goes. */
   readonly #ended = new Map<Source, number>();
   /** Everything up to here has arrived (ms since the epoch). */
   watermark = -Infinity;
-  /** Times up to here have been told before, as the clock was set back; -Infinity if it never was. */
+  /** Times up to here have occurred twice, as the clock was set back; -Infinity if it never was. */
   repeatedUntil = -Infinity;
 
   /** Whether the helper of now has the source. */
@@ -31,7 +30,7 @@ export class Coverage {
     return this.#gaps.has(source) && !this.#ended.has(source);
   }
 
-  /** The kernel's log is the only source of connections. */
+  /** The kernel log is the only source of connections. */
   get hasOnlyLogRecords(): boolean {
     return !this.has('conntrack') && this.has('kernel-log');
   }
@@ -46,8 +45,7 @@ export class Coverage {
   }
 
   /**
-   * `from` undefined: the record begins anew at `to`, and for a source heard before nothing is known since the
-   * watermark.
+   * `from` undefined: the record begins anew at `to`; if the source had a record before, the gap begins at the watermark.
    */
   addGap(source: Source, from: number | undefined, to: number): void {
     const gaps = this.#gaps.get(source);
@@ -71,12 +69,12 @@ export class Coverage {
     }
   }
 
-  /** Whether a record that begins anew at `t` says that the clock was set back. */
+  /** Whether a record that begins anew at `t` means that the clock was set back. */
   isClockRollback(t: number): boolean {
     return t < this.watermark - SET_BACK_MS;
   }
 
-  /** The clock was set back to `t`: what was said of any time is void. */
+  /** The clock was set back to `t`: no earlier time counts as complete. */
   onClockRollback(t: number): void {
     this.repeatedUntil = Math.max(this.repeatedUntil, this.watermark);
     this.watermark = t;

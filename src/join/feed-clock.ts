@@ -1,10 +1,10 @@
-/** Watermarks from which the difference is learned; the bound is that of one to two times as many. */
+/** The bound is the minimum over the last one to two times this many watermarks. */
 const WATERMARKS = 100;
 
 /**
- * How the clock of the helper relates to this process's, which nginx shares. A watermark is read after the helper dated it,
- * so (time of reading − watermark) is never less than how far the helper's clock is behind. The least of late is the bound:
- * a fraction of a millisecond on a common clock, and as much more as a guest kernel's clock is apart.
+ * The offset of the helper's clock against this process's, which nginx shares. A watermark is read after the helper dated
+ * it, so (time of reading − watermark) is at least the helper's lag. The minimum over recent watermarks is the bound: a
+ * fraction of a millisecond on a common clock, more where a guest kernel has a clock of its own.
  */
 export class FeedClock {
   #count = 0;
@@ -12,7 +12,7 @@ export class FeedClock {
   #previous = Infinity;
   #watermark = -Infinity;
 
-  /** The feed's watermark is `watermark` at `now`, ms since the epoch both. */
+  /** The feed's watermark is `watermark` at `now`, both ms since the epoch. */
   observe(watermark: number, now: number): void {
     if (watermark === this.#watermark || watermark === -Infinity) return;
     this.#watermark = watermark;
@@ -23,20 +23,20 @@ export class FeedClock {
     this.#count = 0;
   }
 
-  /** The clock was set: what was learned does not hold. */
+  /** The clock was set: earlier differences do not count. */
   reset(): void {
     this.#count = 0;
     this.#current = Infinity;
     this.#previous = Infinity;
   }
 
-  /** The helper's clock is at most this far behind (ms): what nginx dates `t` may bear a time so much earlier in the feed. */
+  /** The helper's clock is at most this far behind (ms): an event that nginx dates `t` can be this much earlier in the feed. */
   get behindMs(): number {
     const least = Math.min(this.#current, this.#previous);
     return least === Infinity ? 0 : Math.max(0, least);
   }
 
-  /** The helper's clock is at least this far ahead (ms): what came before `t` may bear a time so much later in the feed. */
+  /** The helper's clock is at least this far ahead (ms): an event before `t` can be this much later in the feed. */
   get aheadMs(): number {
     return Math.max(0, -Math.min(this.#current, this.#previous));
   }

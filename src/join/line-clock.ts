@@ -1,18 +1,18 @@
-/** Lines from which the spread is learned; the spread is that of one to two times as many. */
+/** The lag is the maximum over the last one to two times this many lines. */
 const LINES = 100;
-/** How long a clock that was seen to run ahead is not trusted (ms). */
+/** How long nginx's clock is not trusted after it ran ahead (ms). */
 const AHEAD_MS = 60_000;
 /**
- * Where nobody says when a line was read (a finished log): how long after its logged time it may have been written (ms).
+ * In a finished log the time of reading is not known: how long after its logged time a line may have been written (ms).
  * Covers `timer_resolution` up to a second.
  */
 export const OFFLINE_LATE_MS = 1_000;
 
 /**
- * How nginx's logged times relate to the real ones, learned from when lines are read. `$msec` comes from a clock that nginx
- * reads once an event-loop iteration, or every `timer_resolution`: it is never later than the real time, and a line is read
- * after it was written. So the real end of a request lies between its `$msec` and the reading. How far the two are apart says
- * how coarse the clock can be; a line that was read before its `$msec` says that nginx's clock runs ahead.
+ * How nginx's logged times relate to real time, learned from the times at which lines are read. nginx reads the clock of
+ * `$msec` once per event-loop turn, or every `timer_resolution`, so `$msec` is never later than the real time; and a line
+ * is read after it was written. So the real end of a request is between its `$msec` and the reading, and their distance
+ * bounds the clock's lag. A line that is read before its `$msec` shows that nginx's clock runs ahead.
  */
 export class LineClock {
   #lines = 0;
@@ -20,7 +20,7 @@ export class LineClock {
   #previous = Infinity;
   #mistrustedUntil = -Infinity;
 
-  /** A line that nginx dates `endMs` was read at `readAt`, ms since the epoch both. */
+  /** A line with the time `endMs` was read at `readAt`, both ms since the epoch. */
   observe(endMs: number, readAt: number): void {
     const lag = readAt - endMs;
     // `readAt` is rounded up to the next millisecond.
@@ -32,12 +32,12 @@ export class LineClock {
     this.#lines = 0;
   }
 
-  /** nginx's clock ran ahead of the node's within the last minute, so no logged time bounds anything. */
+  /** Whether nginx's clock ran ahead of the node's within the last minute: then no logged time is a bound. */
   runsAhead(readAt: number): boolean {
     return readAt < this.#mistrustedUntil;
   }
 
-  /** Upper limit of what nginx's clock may lag behind (ms); Infinity until enough lines were read. */
+  /** Upper bound of the lag of nginx's clock (ms); Infinity until enough lines were read. */
   get coarsenessMs(): number {
     return Math.max(this.#previous, this.#current);
   }

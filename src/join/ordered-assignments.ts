@@ -3,9 +3,9 @@ import type { TappedRequest } from './index/connection.ts';
 import type { Query } from './query.ts';
 
 /**
- * For each attempt, in the order in which nginx made them, the requests that some assignment of all attempts gives it:
- * one that keeps the order of the wire, gives every attempt that was surely sent a request, and those that were surely
- * not sent none. `seen` is in the order of the wire.
+ * For each attempt, in nginx's order, the requests that at least one valid assignment gives it. An assignment is valid if
+ * it keeps the order of the wire, gives a request to every attempt that was certainly sent, and none to attempts that were
+ * certainly not sent. `seen` is in the order of the wire.
  */
 export function orderedAssignments(
   queries: readonly Query[],

@@ -4,7 +4,7 @@ import type { Service, TappedRequest } from './index/connection.ts';
 import type { FlowIndex } from './index/flow-index.ts';
 import { attemptWindows, type Sent, type Window, wasCarried, wasSent } from './window.ts';
 
-/** What a rule is asked: which pod served this attempt. */
+/** The question to a rule: which pod served this attempt? */
 export interface Query {
   readonly line: ParsedLine;
   /** When the line was read, ms since the epoch; Infinity for a finished log. */
@@ -13,10 +13,10 @@ export interface Query {
   readonly window: Window;
   /** Undefined where no record names the address that nginx dialed. */
   readonly service: Service | undefined;
-  /** Whether an answer shows that the request was on the wire (`wasSent`), or the bytes that were taken (`wasCarried`). */
+  /** Whether the request was on the wire: by its answer (`wasSent`), and by its answer or its bytes (`wasCarried`). */
   readonly sent: Sent;
   readonly carried: Sent;
-  /** The attempts of the line on the same address, and which of them this is. */
+  /** The attempts of the line on the same address, and the place of this one among them. */
   readonly group: Group;
   readonly place: number;
 }
@@ -24,7 +24,7 @@ export interface Query {
 /** Attempts of one line on one address. nginx makes them one after another, so their requests are on the wire in this order. */
 export interface Group {
   readonly queries: Query[];
-  /** Found once for all of them (`rules/request-id.ts`): null where the id was not seen, undefined before that is known. */
+  /** Set once for all of them by `rules/request-id.ts`: null where the id was not seen, undefined before. */
   requests: GroupRequests | null | undefined;
 }
 
@@ -34,14 +34,14 @@ export interface GroupRequests {
   readonly seen: readonly TappedRequest[];
   /** No request of the group's windows was missed. */
   readonly complete: boolean;
-  /** For each attempt those that may be its own, in step with the group. Undefined for one attempt: all of them. */
+  /** For each attempt the requests that may be its, in step with the group. Undefined for one attempt: all of them. */
   readonly possible: readonly (readonly TappedRequest[])[] | undefined;
 }
 
-/** What a rule found. A rule that has nothing to say about an attempt returns undefined instead. */
+/** The result of a rule. A rule that does not apply to an attempt returns undefined instead. */
 export interface Verdict {
   readonly outcome: Outcome;
-  /** No later rule may claim a pod: what was seen contradicts every pod, or the address is the pod's own. */
+  /** No later rule may name a pod: the record contradicts every pod, or the address is the pod's. */
   readonly final?: boolean;
   /** The one request that belongs to the attempt. */
   readonly matched?: TappedRequest | undefined;
@@ -54,7 +54,7 @@ export interface Verdict {
   readonly retryAtNextWatermark?: boolean;
 }
 
-/** One kind of evidence. Precedence and assumptions of all of them stand in match.ts. */
+/** One kind of evidence. match.ts has the precedence and the assumptions of all rules. */
 export type Rule = (query: Query, index: FlowIndex) => Verdict | undefined;
 
 /** One query for each attempt of the line; undefined where the attempt has no address. */

@@ -6,7 +6,7 @@ import type { FlowIndex } from './index/flow-index.ts';
 import type { Query } from './query.ts';
 import { UNTIMED_MS } from './window.ts';
 
-/** Whether every connection that was alive in the window was seen, and is still remembered. */
+/** Whether every connection that existed in the window was seen and is in the index. */
 export function sawAllConnections(query: Query, index: FlowIndex): boolean {
   const { service, window, attempt } = query;
   const { answeredAfter, end } = window;
@@ -24,14 +24,15 @@ export function sawAllConnections(query: Query, index: FlowIndex): boolean {
 }
 
 /**
- * A line without times may be of a request that was over before the record began, however long its client took. The
- * connections of clients show until when (`BlindSpots`); nginx may keep lines in a buffer for `UNTIMED_MS`.
+ * Whether the request began within the record. A line without times may be of a request that began before it, as a
+ * client can take any time. Open client connections show until when this is possible (`BlindSpots`); nginx may buffer
+ * lines for `UNTIMED_MS`.
  */
 export function beganWithinRecord({ window }: Query, { blindSpots }: FlowIndex): boolean {
   return window.begin !== -Infinity || blindSpots.isWithinRecord(window.end - UNTIMED_MS);
 }
 
-/** Where all forgotten connections led to the one backend that the others lead to, forgetting them changes nothing. */
+/** If all forgotten connections and all others led to the same backend, the forgotten ones change nothing. */
 function knownSince(service: Service): number {
   if (
     service.backends.size === 1 &&
@@ -44,8 +45,8 @@ function knownSince(service: Service): number {
 }
 
 /**
- * The same for connections that carried no request. `earliest`: since when they have to be known where the line does not
- * say how long it took, ms since the epoch.
+ * Whether every connection without a request that existed in the window was seen and is in the index. `earliest`: the
+ * beginning of that time for a line without a duration, ms since the epoch.
  */
 export function sawAllUnusedConnections(
   { service, window, attempt }: Query,
@@ -66,8 +67,8 @@ export function sawAllUnusedConnections(
 }
 
 /**
- * True if every request in the window was seen and none that may match was forgotten: a request whose exchange ended
- * before `lastedUntil` cannot match. `untimedFrom`: since when requests have to be known where the line has no times.
+ * Whether every request in the window was seen, and every one that may match is in the index: one whose exchange ended
+ * before `lastedUntil` cannot match. `untimedFrom`: the beginning of that time for a line without times.
  */
 export function sawAllRequests(
   { service, window, attempt }: Query,
@@ -99,7 +100,7 @@ export function resolve(
   const backend = remaining.sole;
   if (backend && complete) {
     const { ip, port } = backend;
-    // Not all connections of a Service with one backend were visited.
+    // With one backend, not all connections were visited: their openings may be of any time.
     const all = evidence !== 'sole-backend';
     const first = all ? remaining.firstOpened : -Infinity;
     const last = all ? remaining.lastOpened : window.end;

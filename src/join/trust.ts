@@ -1,23 +1,23 @@
-/** A line is settled after more than so many in a row, itself among them, that agree with the record. */
+/** A line is resolved if more lines in a row than this, itself among them, agree with the record. */
 const LINES_TO_TRUST = 20;
-/** How long a disagreement counts at least (ms). */
+/** Shortest time without trust after a disagreement (ms). */
 const DISTRUST_MS = 10_000;
 
 /**
- * Whether what is seen of one Service can be evidence, learned from its lines. A line without its like on the wire shows
- * that something is not seen, and what is not seen can be taken for something else: then nothing is claimed until a row of
- * lines has found its like.
+ * Whether the record of one Service can be trusted, learned from its lines. A line without a counterpart in the record
+ * shows that something was not seen, and its line could be given the pod of another request. After one, nothing is
+ * resolved until a row of lines agrees with the record.
  */
 export class Trust {
   #agreed: number;
   #distrustedUntil = Number.NEGATIVE_INFINITY;
 
-  /** `initially`: trusted before the first line. */
+  /** `initially`: whether the record is trusted before the first line. */
   constructor(initially: boolean) {
     this.#agreed = initially ? Number.POSITIVE_INFINITY : 0;
   }
 
-  /** A line that ended at `t` (ms since the epoch) has its like in the record, or has none. */
+  /** A line that ended at `t` (ms since the epoch) agrees with the record, or has no counterpart in it. */
   seen(agrees: boolean, t: number): void {
     if (agrees) {
       this.#agreed++;
@@ -27,12 +27,12 @@ export class Trust {
     this.#distrustedUntil = Math.max(this.#distrustedUntil, t + DISTRUST_MS);
   }
 
-  /** Whether a line whose request began at `begin` can be settled. */
+  /** Whether a line whose request began at `begin` may be resolved. */
   trusts(begin: number): boolean {
     return this.#agreed > LINES_TO_TRUST && begin > this.#distrustedUntil;
   }
 
-  /** The clock was set back to `t`: a disagreement counts from then. */
+  /** The clock was set back to `t`: a disagreement counts from that time. */
   onClockRollback(t: number): void {
     if (this.#distrustedUntil > t) this.#distrustedUntil = t + DISTRUST_MS;
   }

@@ -1,11 +1,11 @@
 /**
- * What nginx's own network namespace shows about requests that no record can contain: those from an address whose records
- * are not read, and those that clients sent before the record began. All times are ms since the epoch.
+ * Requests that the record cannot contain, as nginx's network namespace shows: those from an address whose records are not
+ * read, and those that clients sent before the record began. All times are ms since the epoch.
  */
 export class BlindSpots {
-  /** By family: requests until then may have left from an address whose records were not read. */
+  /** By family: up to this time requests may have left from an address whose records were not read. */
   #unservedUntil = { v4: -Infinity, v6: -Infinity };
-  /** Lines that were written until then may be of requests that were over before the record began. */
+  /** Lines written up to this time may be of requests that ended before the record began. */
   #olderUntil = -Infinity;
 
   /** nginx's addresses whose records are not read at `t`. */
@@ -21,13 +21,13 @@ export class BlindSpots {
     return from > this.#unservedUntil[familyOf(ip)];
   }
 
-  /** Whether a client connection is still open at `t` that was there when the record began. */
+  /** Whether a client connection from before the record is still open at `t`. */
   setOlderClients(open: boolean, t: number): void {
     if (open) this.#olderUntil = Infinity;
     else if (this.#olderUntil === Infinity) this.#olderUntil = t;
   }
 
-  /** Whether a line without times that was written after `from` is of a request that began within the record. */
+  /** Whether the request of a line without times, written after `from`, began within the record. */
   isWithinRecord(from: number): boolean {
     return from > this.#olderUntil;
   }

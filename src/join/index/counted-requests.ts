@@ -1,7 +1,7 @@
 import { Trust } from '../trust.ts';
 import { type Connection, type Service, servedUntil, type TappedRequest } from './connection.ts';
 
-/** How long a request that may hold another one is kept after it was over (ms). */
+/** How long a request that may hide another one is kept after its end (ms). */
 export const HIDDEN_KEPT_MS = 60_000;
 
 const NONE: ReadonlySet<Connection> = new Set();
@@ -9,27 +9,27 @@ const NONE: ReadonlySet<Connection> = new Set();
 interface ConnectionCounts {
   /** The request before the youngest one. */
   previous: TappedRequest | undefined;
-  /** The youngest request that may hold another one. */
+  /** The youngest request that may hide another one. */
   hiding: TappedRequest | undefined;
 }
 
 interface ServiceCounts {
-  /** Its connections with a request that may hold another one, in the order of those. */
+  /** Its connections with a request that may hide another one, in the order of those requests. */
   readonly withHidden: Set<Connection>;
   /** Whether the byte counts of its lines are those of the wire: with TLS, or early answers to uploads, they are not. */
   readonly trust: Trust;
 }
 
 /**
- * What byte counts add to the requests of the index (`--tap headers`). Only TCP headers are seen, so where one request ends
- * and the next begins is not certain: a request may hold another one.
+ * The part of the index for `--tap headers`. With TCP headers alone the boundary between two requests is not certain: the
+ * bytes of a request may include the next one, which is then hidden.
  */
 export class CountedRequests {
   readonly #connections = new WeakMap<Connection, ConnectionCounts>();
   readonly #services = new WeakMap<Service, ServiceCounts>();
   #active = false;
 
-  /** A request with byte counts was seen, so requests are matched by them. */
+  /** A request with byte counts was seen, so the rule byte-counts replaces request-window. */
   get active(): boolean {
     return this.#active;
   }
@@ -42,12 +42,12 @@ export class CountedRequests {
     return this.#services.get(service)?.withHidden ?? NONE;
   }
 
-  /** The connection's youngest request that may hold another one. */
+  /** The connection's youngest request that may hide another one. */
   hiding(connection: Connection): TappedRequest | undefined {
     return this.#connections.get(connection)?.hiding;
   }
 
-  /** Until when that request may have held another one, ms since the epoch. */
+  /** Until when that request may hide another one, ms since the epoch. */
   hidesUntil(connection: Connection): number {
     return Math.min(this.hiding(connection)?.endedBy ?? Infinity, servedUntil(connection));
   }
@@ -61,7 +61,7 @@ export class CountedRequests {
     if (!request.singleSegment) this.#mayHold(request, previous, watermark);
   }
 
-  /** The request has more bytes than one segment, which was not known before. */
+  /** The request turned out to have more than one segment. */
   grew(request: TappedRequest, watermark: number): void {
     if (!request.singleSegment) return;
     request.singleSegment = false;
@@ -72,7 +72,7 @@ export class CountedRequests {
     this.#services.get(connection.service)?.withHidden.delete(connection);
   }
 
-  /** The request may hold another one, and be the rest of the one before it. */
+  /** The request may hide another one, or be the rest of the previous one. */
   #mayHold(request: TappedRequest, previous: TappedRequest | undefined, watermark: number): void {
     const { connection } = request;
     if (previous) previous.singleSegment = false;

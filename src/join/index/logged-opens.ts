@@ -1,20 +1,20 @@
 import type { OpenRecord } from '../../model/feed.ts';
 import { type Connection, clampTimesTo, newConnection, newService, type Service } from './connection.ts';
 
-/** Connections remembered, about 400 bytes each. At the limit the oldest goes, and lines from before it get `gap`. */
+/** Connections remembered, about 400 bytes each. At the limit the oldest is dropped, and earlier lines get `gap`. */
 const MAX_OPENINGS = 20_000;
-/** Upstream addresses; an equal one may have two objects after the limit was reached, which does no harm. */
+/** Upstream addresses. The map is emptied at the limit; two objects for one address do no harm. */
 const MAX_LOGGED_SERVICES = 1_000;
 
 /**
- * Ports that come round this soon (ms) could be mistaken for one another: a rule may have missed one of the two, and the
- * times of records are not exact. Linux takes thousands of others first, so this is a sign of a narrow range of ports,
- * or of more connections than the kernel log is good for. Nothing is resolved for some time before and after.
+ * If a source port is reused within this time (ms), its two connections could be confused: the kernel log may lack one of
+ * them, and the times of its records are not exact. Linux uses thousands of other ports first, so this is a sign of a
+ * narrow range of ports, or of too many connections. Nothing is resolved for some time before and after.
  */
 const CYCLE_MS = 2_000;
 const CYCLE_DISTRUST_MS = 60_000;
 
-/** Connections as LOG records tell them: how each began, and nothing of its end. */
+/** Connections from LOG records, which show how each began and not how it ended. */
 export class LoggedOpens {
   readonly #byPort = new Map<number, Connection[]>();
   readonly #order: Connection[] = [];
@@ -22,10 +22,10 @@ export class LoggedOpens {
   #next = 0;
   #cycledFrom = Infinity;
   #cycledTo = -Infinity;
-  /** All that opened after this is remembered. */
+  /** Every logged connection that opened after this time is in here. */
   knownSince = -Infinity;
 
-  /** `watermark`: it was opened after this, and by `record.t`. */
+  /** `watermark`: the connection opened after this, and by `record.t`. */
   add(record: OpenRecord, watermark: number): void {
     const { sport, ip, port, t } = record;
     const oldest = this.#order[this.#next];
@@ -36,7 +36,7 @@ export class LoggedOpens {
     const samePort = this.#byPort.get(sport);
     if (samePort) {
       const last = samePort[samePort.length - 1]!;
-      // The same backend again may be the same packet, sent again or logged by another rule.
+      // The same backend may be the same packet: retransmitted, or logged by another rule.
       const another = last.backend.ip !== ip || last.backend.port !== port;
       if (another && last.service === connection.service && t - last.openTo < CYCLE_MS) this.#cycled(t);
       samePort.push(connection);
@@ -57,7 +57,7 @@ export class LoggedOpens {
     this.#cycledTo = Math.min(this.#cycledTo, t);
   }
 
-  /** Whether source ports came round too fast about this time. */
+  /** Whether a source port was reused too soon around this time. */
   cycledAround(time: number): boolean {
     return time > this.#cycledFrom - CYCLE_DISTRUST_MS && time < this.#cycledTo + CYCLE_DISTRUST_MS;
   }

@@ -3,13 +3,13 @@ import type { NameRecord } from '../../model/feed.ts';
 import type { PodName } from '../../model/outcome.ts';
 
 export interface NameLimits {
-  /** Addresses with a name. At the limit the one named longest ago goes, and is counted. */
+  /** Addresses with a name. At the limit the one used longest ago is dropped and counted. */
   addresses: number;
-  /** Names that one address is known to have had. */
+  /** Names remembered for one address. */
   perAddress: number;
-  /** Names that hold no more, over all addresses, and addresses of which only that they had one is known. */
+  /** Past names over all addresses, and, separately, addresses whose past name is forgotten. */
   past: number;
-  /** How long a name that holds no more is remembered (ms): lines of long requests come late. */
+  /** How long a past name is remembered (ms): lines of long requests come late. */
   rememberMs: number;
 }
 
@@ -20,27 +20,27 @@ export const NAME_LIMITS: NameLimits = {
   rememberMs: 10 * 60_000,
 };
 
-/** `none`: nobody that the helper knew of. `forgotten`: somebody, and who is not remembered. */
-type Holder = PodName | 'none' | 'forgotten';
+/** `none`: the helper knew no pod with this address. `forgotten`: there was one, and its name is not remembered. */
+type Owner = PodName | 'none' | 'forgotten';
 
-interface Held {
+interface Ownership {
   since: number;
-  holder: Holder;
+  owner: Owner;
 }
 
 /**
- * What addresses are and were called. An address is reused, so who it belonged to is asked for the time that a
- * connection to it was opened: a connection ends with its pod.
+ * Current and past names of addresses. Pods reuse addresses, so a name is looked up for the time at which a connection
+ * was opened: a connection ends with its pod.
  */
 export class Names {
-  /** Addresses given up for the limit, and names that went before their time. */
+  /** Addresses and past names dropped at a limit. */
   readonly counters = { dropped: 0 };
   readonly #limits: NameLimits;
-  /** Oldest first, and the first one holds since ever. */
-  readonly #byIp: LRUCache<string, Held[]>;
-  /** What is to be forgotten next. */
+  /** Oldest first; the first one is valid for all times before the second. */
+  readonly #byIp: LRUCache<string, Ownership[]>;
+  /** The past names, in the order in which they are forgotten. */
   readonly #past = new Set<{ ip: string; ended: number }>();
-  /** Addresses that had a name which is forgotten. */
+  /** Addresses whose names are forgotten. */
   readonly #gone: LRUCache<string, true>;
 
   constructor(limits: NameLimits = NAME_LIMITS) {
@@ -56,39 +56,39 @@ export class Names {
     });
   }
 
-  /** Addresses that have a name, or had one a short time ago. */
+  /** Addresses with a current or remembered past name. */
   get size(): number {
     return this.#byIp.size;
   }
 
-  /** Names that hold no more and are remembered. */
+  /** Past names remembered. */
   get past(): number {
     return this.#past.size;
   }
 
-  /** Records of one address may come in any order, and again. */
+  /** Records of one address may come in any order, and repeatedly. */
   set({ ip, t, pod, namespace, node, service }: NameRecord): void {
-    const holder: Holder = pod === '' && service === '' ? 'none' : { pod, namespace, node, service };
+    const owner: Owner = pod === '' && service === '' ? 'none' : { pod, namespace, node, service };
     let history = this.#byIp.get(ip);
     if (!history) {
-      if (holder === 'none') return;
-      history = [{ since: -Infinity, holder: this.#gone.delete(ip) ? 'forgotten' : 'none' }];
+      if (owner === 'none') return;
+      history = [{ since: -Infinity, owner: this.#gone.delete(ip) ? 'forgotten' : 'none' }];
       this.#byIp.set(ip, history);
     }
     let i = history.length;
     while (i > 1 && history[i - 1]!.since > t) i--;
     const before = history[i - 1]!;
-    if (same(before.holder, holder)) {
-      // Its Service or node may be another.
-      before.holder = holder;
+    if (same(before.owner, owner)) {
+      // The same pod; its Service or node may have changed.
+      before.owner = owner;
       return;
     }
-    if (before.since === t) before.holder = holder;
-    else history.splice(i, 0, { since: t, holder });
+    if (before.since === t) before.owner = owner;
+    else history.splice(i, 0, { since: t, owner });
     const next = history[i + 1];
-    if (next && same(next.holder, holder)) history.splice(i + 1, 1);
-    // Out of sight for a while, and nobody else was seen.
-    if (before.holder === 'none' && i > 1 && same(history[i - 2]!.holder, holder)) history.splice(i - 1, 2);
+    if (next && same(next.owner, owner)) history.splice(i + 1, 1);
+    // The name was withdrawn for a while, and no other pod was seen: one ownership.
+    if (before.owner === 'none' && i > 1 && same(history[i - 2]!.owner, owner)) history.splice(i - 1, 2);
     if (history.length > this.#limits.perAddress) {
       this.counters.dropped++;
       shorten(history, history[2]!.since);
@@ -96,16 +96,16 @@ export class Names {
     if (history.length > 2) this.#past.add({ ip, ended: t });
   }
 
-  /** The clock was set back to `t`: who holds an address does, and who held it before is not to be told by time. */
+  /** The clock was set back to `t`: the current owner stays, earlier ones cannot be found by time any more. */
   onClockRollback(t: number): void {
     for (const history of this.#byIp.values()) {
-      const { since, holder } = history.at(-1)!;
+      const { since, owner } = history.at(-1)!;
       if (since > t)
-        history.splice(0, history.length, { since: -Infinity, holder: 'forgotten' }, { since: t, holder });
+        history.splice(0, history.length, { since: -Infinity, owner: 'forgotten' }, { since: t, owner });
     }
   }
 
-  /** Lets go what ended too long before `now` (ms since the epoch), or is too much. */
+  /** Forgets past names that ended too long before `now` (ms since the epoch), or exceed the limit. */
   forget(now: number): void {
     const { rememberMs, past } = this.#limits;
     for (const oldest of this.#past) {
@@ -116,7 +116,7 @@ export class Names {
       const history = this.#byIp.get(oldest.ip);
       if (!history) continue;
       shorten(history, oldest.ended);
-      if (history.length > 2 || history.at(-1)!.holder !== 'none') continue;
+      if (history.length > 2 || history.at(-1)!.owner !== 'none') continue;
       this.#byIp.delete(oldest.ip);
       this.#gone.set(oldest.ip, true);
     }
@@ -128,22 +128,22 @@ export class Names {
   }
 
   /**
-   * The name of the pod that connections led to which were opened to `ip` between `first` and `last`. Undefined where
-   * it is not known, or they may have led to different pods.
+   * The pod of the connections that were opened to `ip` between `first` and `last`. Undefined where it is not known, or may
+   * be several.
    *
-   * A pod that was deleted keeps its name for the connections that were opened to it. One opened while nobody was known
-   * to have the address led to whoever was heard of next, if that was by `by`, when an exchange on it was not yet over.
+   * A deleted pod stays the owner for connections that were opened before. A connection that was opened while the address
+   * had no known owner belongs to the next owner, provided its record is not later than `by`, when the exchange was not over.
    */
   of(ip: string, first: number, last: number, by: number): PodName | undefined {
     const history = this.#byIp.get(ip);
     if (!history) return undefined;
     let found: PodName | undefined;
     for (let i = 0; i < history.length; i++) {
-      const { since, holder } = history[i]!;
+      const { since, owner } = history[i]!;
       const next = history[i + 1];
       if (since > last) break;
       if (next && next.since <= first) continue;
-      const meant = holder === 'none' && next && next.since <= by ? next.holder : holder;
+      const meant = owner === 'none' && next && next.since <= by ? next.owner : owner;
       if (typeof meant === 'string' || (found && !same(found, meant))) return undefined;
       found = meant;
     }
@@ -151,15 +151,15 @@ export class Names {
   }
 }
 
-/** Forgets who held the address before `t`. */
-function shorten(history: Held[], t: number): void {
+/** Forgets the owners before `t`. */
+function shorten(history: Ownership[], t: number): void {
   let over = 0;
   while (history[over + 1] && history[over + 1]!.since <= t) over++;
-  if (over > 1) history.splice(0, over, { since: -Infinity, holder: 'forgotten' });
+  if (over > 1) history.splice(0, over, { since: -Infinity, owner: 'forgotten' });
 }
 
-/** A Service's address and hand-made endpoints have no pod. */
-function same(a: Holder, b: Holder): boolean {
+/** Whether two owners are the same pod, or, where there is no pod (ClusterIPs, hand-made endpoints), the same Service. */
+function same(a: Owner, b: Owner): boolean {
   if (typeof a === 'string' || typeof b === 'string') return a === b;
   return a.pod === b.pod && a.namespace === b.namespace && (a.pod !== '' || a.service === b.service);
 }

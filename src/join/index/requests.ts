@@ -1,13 +1,13 @@
 import { servedUntil, type TappedRequest } from './connection.ts';
 import { FifoList } from './fifo-list.ts';
 
-/** Requests of one id that are told apart. More may be any line's that has this id. */
+/** Requests found by one id. Further ones with this id are candidates for every line with it. */
 const MAX_REPEATS = 64;
 
 /**
- * The requests seen, by their ids. One that is still on its connection is kept with it; what is over is kept until its
- * line has come and a little longer, for lines that carry the same id, or until a limit is reached: then
- * `requestsKnownSince` of its Service says from when on the memory is complete.
+ * The tapped requests, by id. The latest request of a connection stays as long as the connection. A finished one stays
+ * until its line has been matched, and a little longer for lines with the same id, or until a limit is reached;
+ * `requestsKnownSince` of its Service then says from when on the table is complete.
  */
 export class RequestTable {
   readonly #limits: { requests: number; matchedRequests: number };
@@ -28,7 +28,7 @@ export class RequestTable {
     return this.#ended.size + this.#used.size;
   }
 
-  /** The youngest with this id; the others hang on `older`. */
+  /** The youngest with this id; older ones are linked by `older`. */
   youngest(id: string): TappedRequest | undefined {
     return this.#byId.get(id);
   }
@@ -53,7 +53,7 @@ export class RequestTable {
     this.#byId.set(id, tapped);
   }
 
-  /** These have found their line. */
+  /** A line has been resolved by each of these. */
   markMatched(used: readonly TappedRequest[]): void {
     for (const tapped of used) {
       tapped.matched = true;
@@ -61,7 +61,7 @@ export class RequestTable {
     }
   }
 
-  /** Its connection has gone on, or is closed. */
+  /** The connection has a newer request, or is closed. */
   end(tapped: TappedRequest): void {
     if (tapped.ended) return;
     tapped.ended = true;

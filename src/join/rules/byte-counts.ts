@@ -1,5 +1,5 @@
 import { countsAgree, hasCounts, mayHold } from '../byte-counts.ts';
-import { addUnreadable, Candidates, fits, groupsOf, mayBe } from '../candidates.ts';
+import { addUnreadable, Candidates, fits, mayBe, servicesOf } from '../candidates.ts';
 import type { TappedRequest } from '../index/connection.ts';
 import { HIDDEN_KEPT_MS } from '../index/counted-requests.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
@@ -7,18 +7,18 @@ import type { Query, Verdict } from '../query.ts';
 import { beganWithinRecord, resolve, sawAllRequests } from '../resolve.ts';
 import { UNTIMED_MS } from '../window.ts';
 
-/** Requests visited for one attempt. With more in the window, it is left alone. */
+/** Requests visited for one attempt. With more in the window, it is not resolved by counts. */
 const MAX_COUNTED = 4_096;
 /**
- * Where requests are matched by byte counts: how much later than the line says one is still looked for (ms). Covers an
- * nginx whose clock moves only now and then (`timer_resolution`).
+ * How much later than the line's end a request may be seen (ms). Covers an nginx whose clock moves in coarse steps
+ * (`timer_resolution`).
  */
 export const COUNTED_SLACK_MS = 100;
 
 /**
- * By the requests in the window where only TCP headers are seen: by the bytes sent and received. Every line has to have a
- * request with its counts on the wire; where one has none, counts are no evidence for a while (`Trust`, which learns
- * here from each line).
+ * By the bytes sent and received, where the tap copies TCP headers only: the requests in the window with the line's counts.
+ * Each line must have such a request in the record; after one that has none, counts are no evidence for a while (`Trust`,
+ * which learns here from each line).
  */
 export function matchByByteCounts(given: Query, index: FlowIndex): Verdict | undefined {
   const { service, attempt, readAt, carried } = given;
@@ -34,7 +34,7 @@ export function matchByByteCounts(given: Query, index: FlowIndex): Verdict | und
   let visited = 0;
   let agreed = false;
   let reset = false;
-  for (const group of groupsOf(query, index)) {
+  for (const group of servicesOf(query, index)) {
     for (let i = group.requests.length - 1; i >= 0; i--) {
       const request = group.requests[i]!;
       if (request.to < window.begin) break;
@@ -49,7 +49,7 @@ export function matchByByteCounts(given: Query, index: FlowIndex): Verdict | und
     }
   }
   const trust = index.counted.trust(service);
-  // nginx has read less than was sent where it gave up in the middle: that is no disagreement.
+  // Where nginx aborted the exchange it has read less than was sent: no disagreement.
   if (agreed || !reset) trust.seen(agreed, window.end);
   addUnreadable(query, index, remaining);
   addHidden(query, index, remaining);
@@ -58,13 +58,13 @@ export function matchByByteCounts(given: Query, index: FlowIndex): Verdict | und
   return { outcome, matched: 'evidence' in outcome && candidates === 1 ? only : undefined };
 }
 
-/** Adds the connections whose youngest requests may hold the attempt's. */
+/** Adds the connections with a request that may hide the attempt's. */
 function addHidden(query: Query, index: FlowIndex, remaining: Candidates): void {
   const { window, attempt } = query;
   const { counted, coverage } = index;
-  // Requests that were over before that are not remembered.
+  // The index does not keep such requests for longer.
   if (window.begin < coverage.watermark - HIDDEN_KEPT_MS) remaining.several = true;
-  for (const group of groupsOf(query, index)) {
+  for (const group of servicesOf(query, index)) {
     let visited = 0;
     for (const connection of counted.withHidden(group)) {
       index.counters.visited++;

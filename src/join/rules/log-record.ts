@@ -8,8 +8,8 @@ const UNTIMED_OPEN_MS = 2_000;
 
 /**
  * By LOG records, which show how a connection begins and never how it ends, and may be missing for some pods. So only a
- * connection that opened for this request counts: an older one may be over, and its port taken by another that no rule has
- * logged. A connection whose VIP is not known resolves nothing, and contradicts.
+ * connection that opened for this request counts: an older one may be closed, and its port reused by one without a
+ * record. A connection without a VIP resolves nothing, but contradicts another pod.
  */
 export function matchByLogRecord(query: Query, index: FlowIndex): Verdict | undefined {
   const { attempt, window } = query;

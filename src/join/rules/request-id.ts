@@ -3,9 +3,9 @@ import {
   addUnreadable,
   addUnusedConnections,
   Candidates,
-  groupsOf,
   MAX_LOOKED_AT,
   mayBe,
+  servicesOf,
 } from '../candidates.ts';
 import type { Service, TappedRequest } from '../index/connection.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
@@ -16,16 +16,16 @@ import type { Window } from '../window.ts';
 
 /** Where the line has no times: how long before the first request with its id the record has to be complete (ms). */
 const BEFORE_SEEN_MS = 250;
-/** The longest that a connect takes (ms): Linux gives its SYN up after 127 s, nginx by default after 60. */
+/** Longest duration of a connect (ms): Linux ends it after 127 s, nginx by default after 60. */
 const LONGEST_CONNECT_MS = 130_000;
-/** How long a location that sets no id is reckoned with after its last request without one (ms). */
+/** How long after a request without an id a location that sets none is assumed to exist (ms). */
 const WITHOUT_ID_KEPT_MS = 3_600_000;
 
 const NONE: readonly TappedRequest[] = [];
 
 /**
- * By the id on the wire, for all attempts on the same address together: nginx sends them one after another, so with the
- * requests in the order of the wire only order-keeping assignments are possible.
+ * By the id on the wire, for all attempts on the same address together: nginx makes them one after another, so only
+ * assignments that keep the order of the wire are possible.
  */
 export function matchByRequestId(query: Query, index: FlowIndex): Verdict | undefined {
   const { line, attempt, window, service, group, carried } = query;
@@ -39,15 +39,15 @@ export function matchByRequestId(query: Query, index: FlowIndex): Verdict | unde
   for (const request of requests) remaining.add(request.connection);
   addWithoutReadableId(line.id, query, index, remaining);
   if (mayBeClients(requests, service, window)) {
-    for (const each of groupsOf(query, index)) addFitting(each.requests, query, index, remaining, line);
+    for (const each of servicesOf(query, index)) addFitting(each.requests, query, index, remaining, line);
   }
   const certain = carried === 'yes';
   const earliest = seen[0]!.from - BEFORE_SEEN_MS;
   let retryAtNextWatermark = false;
   if (!certain && !remaining.several) {
-    // An attempt that perhaps was not sent was on a connection that opened for it and carried nothing. The request with
-    // its id is another's then, such as a mirror's, which began at the same time and took no longer than a connect can.
-    // Without this bound one refused connection would contradict every later line that has no times.
+    // If the attempt was not sent, its connection opened for it and carried nothing. The request with its id then belongs
+    // to another one, such as a mirror's, which began at the same time: the connection is not older than a connect can
+    // take. Without this bound one refused connection would contradict every later line that has no times.
     const dialedAfter = Math.max(window.begin, seen[0]!.from - LONGEST_CONNECT_MS * group.queries.length);
     retryAtNextWatermark = addUnusedConnections(query, dialedAfter, index, remaining);
   }
@@ -84,13 +84,13 @@ function requestsOf(id: string, queries: readonly Query[], index: FlowIndex): Gr
   }
   if (!seen) return undefined;
   seen.reverse();
-  // One request that was missed shifts all the others of an assignment. A line without times is taken to have had none
-  // before the first that was seen, other than those forgotten: ids are not repeated just before a gap's end.
+  // One missed request would shift all others of an assignment. For a line without times the record must be complete
+  // from shortly before the first request with its id.
   const earliest = seen[0]!.from - BEFORE_SEEN_MS;
   let complete = true;
   for (const query of queries) complete &&= sawAllRequests(query, index, earliest, query.window.endedAfter);
   if (queries.length === 1) return { seen, complete, possible: undefined };
-  // A request without a readable id may be any of the group's, and shifts the others, too.
+  // A request without a readable id may belong to any attempt of the group, and would shift the others too.
   const unreadable = new Candidates();
   for (const query of queries) addWithoutReadableId(id, query, index, unreadable);
   const possible = unreadable.none
@@ -100,13 +100,13 @@ function requestsOf(id: string, queries: readonly Query[], index: FlowIndex): Gr
 }
 
 /**
- * nginx may forward the id in some locations only, so a request without a readable id in the window may be the one
- * meant, and the requests with the id an auth_request's or a mirror's. Its target proves nothing, as nginx may have
- * rewritten it. The same goes for requests with this very id that are too many to be told apart.
+ * nginx may forward the id in some locations only. So a request in the window without a readable id may be the attempt's,
+ * while those with the id are an auth_request's or a mirror's. Its target proves nothing, as nginx may have rewritten it.
+ * The same holds for requests beyond the limit for one id.
  */
 function addWithoutReadableId(id: string, query: Query, index: FlowIndex, remaining: Candidates): void {
   addUnreadable(query, index, remaining);
-  for (const group of groupsOf(query, index)) {
+  for (const group of servicesOf(query, index)) {
     addFitting(group.requestsWithoutId, query, index, remaining);
     addFitting(group.requestsWithRepeatedId.get(id) ?? NONE, query, index, remaining);
   }
@@ -147,8 +147,8 @@ function mayBeClients(
 }
 
 /**
- * An id that a client has written can be that of another request. What was sent to the pod instead then carries an id of
- * the client's too, or none, and no other line has found it.
+ * If a client wrote the id, the request with it can be another one's. The attempt's request then has an id from a client
+ * too, or none, and no other line was resolved by it.
  */
 function mayHaveClientsId({ idBeforeHost, matched, id }: TappedRequest, line: ParsedLine): boolean {
   return !idBeforeHost && (!matched || id === line.id);

@@ -2,9 +2,9 @@ import {
   addUnreadable,
   addUnusedConnections,
   Candidates,
-  groupsOf,
   MAX_LOOKED_AT,
   mayBe,
+  servicesOf,
 } from '../candidates.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
 import type { Query, Verdict } from '../query.ts';
@@ -12,8 +12,8 @@ import { beganWithinRecord, resolve, sawAllRequests } from '../resolve.ts';
 import { UNTIMED_MS } from '../window.ts';
 
 /**
- * By the requests in the window, whatever connection they were on: those that another line has claimed by its id, and those
- * of another size, are not the one meant. Method and target on the wire prove nothing, as nginx may have rewritten them.
+ * By the requests in the window, on any connection, without those that another line was resolved by and those of another
+ * size. Method and target on the wire prove nothing, as nginx may have rewritten them.
  */
 export function matchByRequestWindow(query: Query, index: FlowIndex): Verdict | undefined {
   const { line, service, window, carried } = query;
@@ -22,19 +22,19 @@ export function matchByRequestWindow(query: Query, index: FlowIndex): Verdict | 
   if (!sawAllRequests(query, index, window.end - UNTIMED_MS, window.answeredAfter)) return undefined;
   const remaining = new Candidates();
   let visited = 0;
-  for (const group of groupsOf(query, index)) {
+  for (const group of servicesOf(query, index)) {
     for (let i = group.requests.length - 1; i >= 0; i--) {
       const request = group.requests[i]!;
       if (request.to < window.begin) break;
       index.counters.visited++;
       if (++visited > MAX_LOOKED_AT || remaining.several) return undefined;
       if (request.forgotten || !mayBe(request, query)) continue;
-      // Another id alone proves nothing: where nginx sets no header of its own, the client's passes through.
+      // A different id alone proves nothing: where nginx sets no header, the client's passes through.
       if (request.matched && request.id !== line.id) continue;
       remaining.add(request.connection);
     }
   }
-  // Connections without a readable request: their protocol is another, or their packets pass none of the tap's hooks.
+  // Connections without a readable request: another protocol, or packets that do not pass the tap's hooks.
   addUnreadable(query, index, remaining);
   const retryAtNextWatermark = !remaining.several && addUnusedConnections(query, -Infinity, index, remaining);
   const outcome = resolve(query, index, remaining, true, 'request-window');

@@ -3,7 +3,7 @@ import type { FlowIndex } from '../index/flow-index.ts';
 import type { Query, Verdict } from '../query.ts';
 import { resolve, sawAllConnections } from '../resolve.ts';
 
-/** By the connections that may have been open when the attempt ran: all of them lead to one backend. */
+/** By the connections that may have existed when the attempt ran, if all lead to one backend. */
 export function matchBySoleBackend(query: Query, index: FlowIndex): Verdict | undefined {
   if (typeof query.attempt.localPort === 'number') return undefined;
   const alive = connectionsOf(query, index);
@@ -12,7 +12,7 @@ export function matchBySoleBackend(query: Query, index: FlowIndex): Verdict | un
   return {
     outcome,
     final: 'reason' in outcome && outcome.reason === 'direct',
-    // It was answered, and no connection can have carried it.
+    // The attempt was answered, and no connection in the record can have carried it.
     hasItsLike: complete && query.sent === 'yes' && alive.none ? false : undefined,
   };
 }

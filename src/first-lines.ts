@@ -4,9 +4,9 @@ import type { Log } from './log.ts';
 import { isResolved, NOTHING_TO_NAME, type Outcome, REASONS, type Reason } from './model/outcome.ts';
 import type { LogFormat } from './parse/log-format.ts';
 
-/** Attempts after which the share of named ones is judged. */
+/** Resolvable attempts after which the share of resolved ones is reported. */
 const JUDGED_AFTER = 100;
-/** Attempts in a gap: the record has a beginning, so the first ones say nothing about the format. */
+/** Attempts in a gap that do not count: before the record begins, no format helps. */
 const PATIENCE_WITH_GAPS = 1_000;
 
 export interface FirstLinesParts {
@@ -18,12 +18,12 @@ export interface FirstLinesParts {
   log: Log;
 }
 
-/** Watches a log's first lines and says what a newcomer must know: lines that do not fit, upstreams that are not named. */
+/** Reports what a newcomer must know from a log's first lines: lines that do not fit, upstreams that are not named. */
 export class FirstLines {
   readonly #parts: FirstLinesParts;
   #lines = 0;
   #unfit = 0;
-  /** The next number of lines that do not fit at which that is said: 1, 10, 100, … */
+  /** The number of lines that do not fit at which the next report is due: 1, 10, 100, … */
   #sayAt = 1;
   #named = 0;
   #unnamed = 0;

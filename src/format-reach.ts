@@ -1,4 +1,4 @@
-/** What a log format lets the join find out, in a sentence for the operator. Pure. */
+/** Which evidence a log format can reach, in a sentence for the operator. Pure. */
 import type { Reason } from './model/outcome.ts';
 import type { LogFormat } from './parse/log-format.ts';
 
@@ -10,7 +10,7 @@ export interface ReachFields {
 const TIMES = ['msec', 'time_iso8601', 'time_local'];
 const DURATIONS = ['request_time', 'session_time'];
 
-/** The fields that the format lacks, as they would be written in nginx's `log_format`. */
+/** The fields that the format lacks, as in nginx's `log_format`. */
 export function missingFields(format: LogFormat, fields: ReachFields): string[] {
   const has = (names: readonly string[]): boolean => names.some((name) => format.variables.includes(name));
   const missing: string[] = [];
@@ -49,7 +49,7 @@ export function reachOf(format: LogFormat, fields: ReachFields, idHeader: string
   return `the log format ${lack} ${can.join('; ')}${add}`;
 }
 
-/** What a line with this reason lacks, and where to look. */
+/** The advice for a reason: what its lines lack, or where the cause is. */
 export function adviceFor(reason: Reason, format: LogFormat, fields: ReachFields, idHeader: string): string {
   switch (reason) {
     case 'ambiguous': {
@@ -73,7 +73,7 @@ export function adviceFor(reason: Reason, format: LogFormat, fields: ReachFields
   }
 }
 
-/** The beginning of a line of the log for a message: control characters and bytes beyond ASCII as `\xHH`. */
+/** The beginning of a line for a message: control characters and bytes beyond ASCII as `\xHH`. */
 export function excerpt(line: Buffer): string {
   const shown = line.subarray(0, 200).toString('latin1');
   const text = shown.replace(/[^\x20-\x7e]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`);

@@ -1,6 +1,6 @@
 import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 
-/** What V8 reports of a young generation with two halves of 4 MB. */
+/** The size that V8 reports for a young generation with two halves of 4 MB. */
 const YOUNG_BYTES = 8 * 1024 * 1024;
 const TUNE_EVERY_MS = 100;
 
@@ -14,7 +14,7 @@ export class YoungGeneration {
   #growing = true;
 
   constructor() {
-    // The old generation is collected early instead: it is small, and grows by what is remembered for lines to come.
+    // The old generation is collected earlier instead: it is small, and contains the index.
     setFlagsFromString('--heap-growing-percent=20');
   }
 

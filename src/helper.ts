@@ -27,8 +27,8 @@ export async function runHelper(options: HelperOptions): Promise<number> {
     cluster = joined;
     app = createHelperApp(unstarted, cluster, log, options.allowHost);
     const { host, port } = options.listen;
-    // In a cluster the new helper of a node starts while the old one still runs. All that can be loaded is, so that it takes
-    // over within milliseconds: what passes meanwhile nobody sees.
+    // In a cluster the new helper of a node starts while the old one runs. Everything is loaded before it waits for the port,
+    // so that it takes over within milliseconds: events in between are lost.
     await loadLibc();
     const ended = inCluster()
       ? await Promise.race([untilFree(host, port, log), stopped, found.then(never)])
@@ -63,7 +63,7 @@ function whyNot(error: unknown, options: HelperOptions): string {
   return message;
 }
 
-/** `found` rejects where the API server's address or credentials cannot be read. Nothing here waits for it. */
+/** `found` rejects where the API server's address or credentials cannot be read. This function does not wait for it. */
 function joinCluster(
   options: HelperOptions,
   feed: Feed,

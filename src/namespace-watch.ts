@@ -1,35 +1,35 @@
 import { inboundSockets } from './client-sockets.ts';
 import type { BlindSpots } from './join/index/blind-spots.ts';
 
-/** How often the namespace is looked at (ms). Until the next time, requests from a new address are not known to be missing. */
+/** Interval of looks at the namespace (ms). For so long, missing requests from a new address can stay undetected. */
 const NAMESPACE_POLL_MS = 1_000;
 /**
- * How long client connections that are older than the record are reckoned with (ms). Connections to other servers of the
- * pod, such as a metrics scraper's, look the same and may stay for days; a download of an hour is rare.
+ * How long client connections from before the record count (ms). Connections to other servers of the pod, such as a metrics
+ * scraper's, look the same and may stay open for days; a download of an hour is rare.
  */
 const OLDER_MS = 3_600_000;
 
 export interface NamespaceParts {
   blindSpots: BlindSpots;
-  /** nginx's addresses now. Undefined: nginx is in another namespace, so neither addresses nor sockets can be seen. */
+  /** nginx's addresses now. Undefined: nginx is in another namespace, whose addresses and sockets cannot be read. */
   addresses: (() => readonly string[]) | undefined;
   /** The addresses whose records are read now. */
   served(): readonly string[];
   /** Reads the records of all of these from now on. */
   subscribe(addresses: readonly string[]): void;
-  /** The text of the kernel's socket tables. */
+  /** The text of the kernel's socket tables; undefined where there is none. */
   sockets(): Promise<string | undefined>;
-  /** The sidecar's own port, whose clients send nothing through nginx. */
+  /** The sidecar's port: its clients send nothing through nginx. */
   ownPort: number;
   clock(): number;
 }
 
-/** Keeps track of what nginx's network namespace has that the record has not: addresses, and clients older than it. */
+/** Finds what nginx's network namespace has and the record lacks: addresses, and client connections from before it. */
 export class NamespaceWatch {
   readonly #parts: NamespaceParts;
   readonly #timer: NodeJS.Timeout;
   #asked: readonly string[] = [];
-  /** Client connections that were there when the record began; undefined where they are not known. */
+  /** Client connections from before the record; undefined where they are not known. */
   #older: Set<string> | undefined;
   #olderSince = -Infinity;
   #reading = false;
@@ -44,7 +44,7 @@ export class NamespaceWatch {
     clearInterval(this.#timer);
   }
 
-  /** The record begins anew: requests of the clients that are there now may have been over before. */
+  /** The record begins anew: requests of the present clients may have ended before. */
   recordBegins(): void {
     const { blindSpots, clock } = this.#parts;
     this.#older = undefined;
@@ -61,7 +61,7 @@ export class NamespaceWatch {
     this.#reading = true;
     const text = addresses === undefined ? undefined : await sockets();
     this.#reading = false;
-    // The record began anew while the tables were read: they are read again.
+    // The record began anew while the tables were read, so they are outdated.
     if (since !== this.#olderSince) return;
     if (text !== undefined) {
       const open = inboundSockets(text, ownPort);
@@ -80,7 +80,7 @@ export class NamespaceWatch {
     const read = new Set(served());
     const unserved = own.filter((address) => !read.has(address));
     blindSpots.setUnserved(unserved, clock());
-    // Asked once for each new set: a helper that refuses an address is asked again by the feed's own back-off.
+    // One call for each new set: if the helper refuses an address, the feed's back-off repeats the request.
     if (unserved.length === 0 || own.every((address) => this.#asked.includes(address))) return;
     this.#asked = own;
     subscribe(own);

@@ -11,9 +11,9 @@ import { WatermarkPoller } from './watermark-poller.ts';
 
 const NEWLINE = 0x0a;
 
-/** How often lines that wait for a lost feed look whether it is still expected back (ms). */
+/** Interval at which lines that wait for a lost feed check whether it is still expected back (ms). */
 const LOOK_FOR_FEED_MS = 50;
-/** A clock that shows this much less than it, or the feed's watermark, showed before was set back (ms). */
+/** A clock that is this much behind its last reading, or the feed's watermark, was set back (ms). */
 const ROLLBACK_MS = 10;
 
 export type Parse = (bytes: Buffer, start: number, end: number) => ParsedLine | UnparsedReason;
@@ -27,16 +27,16 @@ export interface PipelineParts {
   /** With `--evidence inferred`. */
   timing?: Timing | undefined;
   style: Style;
-  /** `end`: where the source stands behind them; undefined where they are the beginning of a block. */
+  /** `end`: the position behind them; undefined if they are the beginning of a block. */
   write(chunks: readonly Buffer[], end: LogPosition | undefined): Promise<void>;
   /** Requests a watermark of this moment from the feed. */
   requestTick(): void;
-  /** `returning`: it was lost a moment ago and is expected back. Default: `read`. */
+  /** `returning`: the feed was lost a moment ago and is expected back. Default: `read`. */
   feedState?(): FeedState;
-  /** Lines as they leave, for the recent lines, the pods' figures and the page. */
+  /** Gets the lines as they leave, for the recent lines, the pods' figures and the page. */
   onSettled(block: PendingBlock<unknown>): void;
   limits: PendingLimits & {
-    /** Bytes of settled lines that the outputs have not taken. Beyond, nothing is read. */
+    /** Bytes of settled lines that are not written yet. Beyond, the log is not read. */
     maxUnwrittenBytes: number;
   };
   clock(): number;
@@ -47,7 +47,7 @@ export interface PipelineCounters {
   lines: Record<'enriched' | 'unchanged' | UnparsedReason, number>;
   evidence: Partial<Record<Evidence, number>>;
   reasons: Partial<Record<Reason, number>>;
-  /** Times that the clock was seen to be set back. */
+  /** Times that the clock was set back. */
   clockSetBack: number;
 }
 
@@ -67,7 +67,7 @@ export class Pipeline {
   #wake: (() => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
   readonly #poller: WatermarkPoller;
-  /** No more lines come. */
+  /** The follower has ended. */
   #ending = false;
   /** The last reading of the clock, ms since the epoch. */
   #now = -Infinity;
@@ -90,7 +90,7 @@ export class Pipeline {
     return this.#unwritten;
   }
 
-  /** Runs until the follower ends; resolves when every line has been written. Rejects when the outputs give up. */
+  /** Runs until the follower ends; resolves when every line has been written. Rejects when an output fails for good. */
   async run(): Promise<void> {
     const { follower, clock, limits } = this.#parts;
     try {
@@ -99,7 +99,7 @@ export class Pipeline {
         if (!block) break;
         this.#accept(block);
         this.settle();
-        // A backlog is read and written without ever waiting: signals, the feed and look-ups get their turn here.
+        // A backlog is read and written without a wait, so signals, the feed and look-ups run here.
         await nextTurn();
         while (this.#unwritten > limits.maxUnwrittenBytes && this.#failed === undefined)
           await this.#progress();
@@ -109,7 +109,7 @@ export class Pipeline {
       this.#ending = true;
       while (this.pending.blocks > 0 && this.#failed === undefined) {
         const left = (this.pending.deadline ?? 0) - clock();
-        // Without a feed nothing more can come for them.
+        // Without a feed no more evidence arrives for them.
         if (left > 0 && this.#feedState === 'read') await this.#progress();
         else this.settle();
       }
@@ -145,7 +145,7 @@ export class Pipeline {
     return this.#parts.feedState?.() ?? 'read';
   }
 
-  /** The time that lines' deadlines are compared with: while the feed is expected back none of them is over. */
+  /** The time to compare deadlines with; while the feed is expected back, none has passed. */
   #patience(now: number): number {
     const state = this.#feedState;
     if (state === 'read') return now;
@@ -154,8 +154,8 @@ export class Pipeline {
   }
 
   /**
-   * The helper reports a clock that was set back only with its next reading. Until then lines would be compared with
-   * events from the first time that the clock showed these values.
+   * The helper reports a clock that was set back only with its next reading. Until then a line would be compared with events
+   * from the first time that the clock showed its values.
    */
   #checkClock(now: number): void {
     const { index, timing } = this.#parts;

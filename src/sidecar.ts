@@ -29,13 +29,13 @@ import { openSink } from './write/open-sink.ts';
 import { ReadyFile } from './write/ready-file.ts';
 import { SinkError } from './write/sink.ts';
 
-/** A line that waits costs several times its bytes. At 20,000 lines a second without a helper this is most of a second. */
+/** Bytes of pending lines; in memory they are several times as large. Without a helper, most of a second at 20,000 lines a second. */
 const MAX_WAITING_BYTES = 4 * 1024 * 1024;
-/** How long pending lines may take to be written at the end (ms). */
+/** Time limit for writing the pending lines at the end (ms). */
 const DRAIN_MS = 3_500;
 const MAX_UNWRITTEN_BYTES = 1 * 1024 * 1024;
 const MAX_RECENT_BYTES = 2 * 1024 * 1024;
-/** A log that has brought no line for this long after the start (ms) may be the wrong one. */
+/** A log without a line for this long after the start (ms) may be the wrong one. */
 const ABSENT_AFTER_MS = 60_000;
 const NO_FEED = { connected: false, connects: 0, failures: 0, records: 0, bytes: 0, lastAt: 0 };
 
@@ -170,7 +170,7 @@ async function run(
     const { host, port } = options.listen;
     await listen(app, host, port).then(
       (bound) => log('info', `answering on port ${bound}`),
-      // The log matters more than the look-ups: without a port, lines still flow.
+      // Lines matter more than look-ups: without a port, the sidecar still writes them.
       (error: Error) =>
         log(
           'error',
@@ -207,11 +207,11 @@ async function run(
     if (typeof first === 'string') log('info', `received ${first}: flushing pending lines`);
     follower.stop();
     await Promise.race([running, delay(DRAIN_MS, undefined, { ref: false })]);
-    // A blocked output is given up here: what it did not take is read again after the next start.
+    // Does not wait for a blocked output: its rest is read again after the next start.
     await sink.close();
     await running.catch((error: unknown) => {
       if (!(error instanceof SinkError && error.code === 'CLOSED')) throw error;
-      log('warn', 'not all could be written in time; the rest is read again after the next start');
+      log('warn', 'not all lines could be written in time; the rest is read again after the next start');
     });
     return 0;
   } finally {
@@ -227,7 +227,7 @@ async function run(
   }
 }
 
-/** What `--nginx-conf` decides beside the format. */
+/** The settings from `--nginx-conf` beside the format. */
 function pathsOf(
   options: SidecarOptions,
   plan: LogPlan,
@@ -235,7 +235,7 @@ function pathsOf(
   return { accessLog: plan.accessLog ?? options.accessLog, requestIdHeader: plan.requestIdHeader };
 }
 
-/** Beside the first file; with stdout alone beside the log, or nowhere if nothing can be written there. */
+/** Beside the first output file; with stdout alone beside the log, or none if that directory is not writable. */
 function stateBeside(outputs: readonly string[], accessLog: string): string | undefined {
   const file = outputs.find((output) => output !== '-');
   if (file !== undefined) return `${file}.realpod-state`;

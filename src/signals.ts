@@ -1,6 +1,6 @@
 /**
- * Resolves at the first of `names`, or when `signal` aborts. A second signal ends the process as it would have without
- * this. A sidecar reopens its outputs at SIGHUP, so only commands that belong to a terminal add it.
+ * Resolves at the first of `names`, or when `signal` aborts. A second signal has its default effect. A sidecar reopens its
+ * outputs at SIGHUP, so only commands for a terminal add that.
  */
 export function untilSignal(
   signal?: AbortSignal,

@@ -8,14 +8,14 @@ import type { Log } from './log.ts';
 /** Connections kept at a time over all subscribed pods. About 600 bytes each. */
 const MAX_FLOWS = 200_000;
 
-/** The capturing half, in a process of its own or inside a sidecar. */
+/** Capture and feed, for a helper or for `--helper embedded`. */
 export interface Captured {
   feed: Feed;
   capture: Capture;
   close(): Promise<void>;
 }
 
-/** How long the last records and watermarks may take at the end (ms). */
+/** Time limit for the last records and watermarks at the end (ms). */
 const LAST_FLUSH_MS = 500;
 
 /** Rejects with CaptureError where this machine or its rights do not allow it, and with UsageError. */
@@ -25,7 +25,7 @@ export async function startCapture(options: CaptureOptions, log: Log): Promise<C
   return captured;
 }
 
-/** The same before anything is opened. Nobody may read the feed before `start` has resolved. */
+/** As `startCapture`, before anything is opened. Do not let readers in before `start` has resolved. */
 export function prepareCapture(options: CaptureOptions, log: Log): Captured & { start(): Promise<void> } {
   const feed = new Feed(Date.now);
   const capture = createCapture(
@@ -54,7 +54,7 @@ export function prepareCapture(options: CaptureOptions, log: Log): Captured & { 
       started = true;
     },
     async close() {
-      // Lines of requests up to here can be settled without whoever comes next.
+      // Readers get every event up to here, so lines up to here do not need the next helper.
       const flushed = started && feed.addresses.length > 0 ? feed.flush(feed.addresses) : undefined;
       await Promise.race([flushed?.catch(() => {}), delay(LAST_FLUSH_MS, undefined, { ref: false })]);
       feed.close();

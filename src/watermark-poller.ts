@@ -19,7 +19,7 @@ export class WatermarkPoller {
   #timer: NodeJS.Timeout | undefined;
   #backOff = FIRST_REQUEST_MS;
   #watermark = -Infinity;
-  /** When the last two watermarks came that nobody had requested, ms since the epoch. */
+  /** When the last two watermarks arrived without a request, ms since the epoch. */
   #lastUnrequested = -Infinity;
   #secondLastUnrequested = -Infinity;
   #requested = false;
@@ -40,17 +40,17 @@ export class WatermarkPoller {
     this.#requested = false;
   }
 
-  /** A block left: the next one gets its watermark as soon as the first. */
+  /** A block left: the back-off restarts for the next one. */
   resetBackOff(): void {
     this.#backOff = FIRST_REQUEST_MS;
   }
 
-  /** No more lines come: the last ones need not wait for the feed's own watermarks. */
+  /** The follower has ended: request watermarks for the last lines at once. */
   end(): void {
     this.#ending = true;
   }
 
-  /** Call it whenever a block may have begun to wait. */
+  /** Call this whenever a block may have begun to wait. */
   schedule(): void {
     if (this.#timer !== undefined || this.#parts.waitingSince() === undefined) return;
     this.#timer = setTimeout(this.#poll, this.#patience());
@@ -65,7 +65,7 @@ export class WatermarkPoller {
     const { waitingSince, clock, request } = this.#parts;
     const since = waitingSince();
     if (since === undefined) return;
-    // The block that started the timer may have left, and the one that waits now may have come a moment ago.
+    // The block that started the timer may have left, and the current one may be new.
     if (clock() - since >= this.#patience()) {
       this.#requested = true;
       request();

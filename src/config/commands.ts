@@ -26,7 +26,7 @@ const MESSAGES = {
 /** How a log is read and written, by the sidecar and offline. */
 const LINES = {
   nginxConf: text.unset(
-    "nginx's configuration, or the output of nginx -T: log, format and id are taken from it; an option that is given wins",
+    "nginx's configuration, or the output of nginx -T: source of log, format and id; options take precedence",
     'PATH',
   ),
   logFormat: text.or(
@@ -46,7 +46,7 @@ const LINES = {
 const HOSTS = {
   allowHost: host.list(
     undefined,
-    'a further name under which the HTTP server may be asked (addresses, localhost and *.svc always may)',
+    'a further host name that requests may use (addresses, localhost and *.svc always may)',
   ),
 };
 
@@ -55,7 +55,7 @@ const FEED = {
   tokenFile: text.unset('bearer token for the helper', 'PATH'),
 };
 
-/** What an embedded helper shares with a helper of its own. */
+/** Options of the helper and of `--helper embedded`. */
 const CAPTURE = {
   sources: someOf('conntrack', 'tap', 'kernel-log').or('conntrack,tap', 'any of conntrack, tap, kernel-log'),
   tapGroup: short.or('9797', 'NFLOG group'),
@@ -80,11 +80,11 @@ const SIDECAR = {
       'where the feed is pulled from; embedded: read the kernel in this process',
     ),
     ...FEED,
-    maxWait: duration.or('2s', 'how long a line may wait for its evidence; then it is written as it is'),
+    maxWait: duration.or('2s', 'how long a line may wait for its evidence; then it is written unchanged'),
     listen: listening.or(':9798', 'lookup API, metrics, page'),
     ...HOSTS,
     state: text.unset('checkpoint (default: beside the output; with stdout alone, beside the log)', 'PATH'),
-    reclaim: flag('give consumed bytes of the access log back to the file system (hole punching)'),
+    reclaim: flag('free the consumed bytes of the access log on disk (hole punching)'),
     readyFile: text.unset('created once the feed of the helper is read, removed at the start', 'PATH'),
     ...MESSAGES,
     ...CAPTURE,
@@ -121,7 +121,7 @@ const DOCTOR = {
   },
 } satisfies Command;
 
-/** What a pod gets, by inject and by the webhook. */
+/** Settings of an injected sidecar, for inject and webhook. */
 const POD = {
   image: text.or('ghcr.io/realpod/sidecar:0.1.0', "the sidecar's image", 'IMAGE'),
   logVolumeSize: text.or('1Gi', 'size limit of the log volume', 'QUANTITY'),
@@ -163,9 +163,9 @@ const ENRICH = {
     '0: everything was read; 1: a file could not be read to its end, or no address was named; 2: a bad option',
   argument: '[FILE]',
   options: {
-    feed: text.needed('what realpod record kept, gzip or not', 'PATH'),
+    feed: text.needed('the file of realpod record, gzip or not', 'PATH'),
     ...LINES,
-    gzip: flag('compress what is written'),
+    gzip: flag('compress the output'),
   },
 } satisfies Command;
 
@@ -187,7 +187,7 @@ const SIDECAR_URL = url('http://127.0.0.1:9798').or(
 
 const LOOKUP = {
   name: 'lookup',
-  summary: 'which pod was behind source port PORT, asked of a running sidecar',
+  summary: 'which pod was behind source port PORT, from a running sidecar',
   argument: 'PORT',
   options: {
     time: text.unset('ISO 8601, or seconds or milliseconds since the epoch (default: now)', 'T'),

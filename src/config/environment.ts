@@ -1,9 +1,9 @@
 import { type Command, environmentName } from './option.ts';
 
-/** What Kubernetes sets in every container for a Service whose name begins with `realpod`. */
+/** Variables that Kubernetes sets in every container for a Service whose name begins with `realpod`. */
 const SERVICE_LINK =
   /^REALPOD(_[A-Z0-9_]+)?_(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$/;
-/** A name further from the given one than this many changed letters, or a third of them, is no likely slip. */
+/** A name with more changed letters than this, or than a third of its letters, is not suggested. */
 const FAR = 4;
 
 /** One line for each variable `REALPOD_…` that no command reads, with the nearest one that exists. */

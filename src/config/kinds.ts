@@ -2,7 +2,7 @@ import { canonicalIp } from '../parse/address.ts';
 import { type Option, UsageError } from './option.ts';
 import { parseBytes, parseDuration, parseListen } from './values.ts';
 
-/** One kind of value. `parse` gives undefined for a text that is none; `what` says what a right one is. */
+/** One kind of value. `parse` returns undefined for an invalid text; `what` describes a valid one. */
 interface Kind<T> {
   /** The option is needed, or has this default. */
   or(fallback: string, meaning: string, value?: string): Option<T>;

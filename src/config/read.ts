@@ -11,13 +11,13 @@ import {
 
 interface Given {
   texts: readonly string[];
-  /** The name that the value came by; undefined: the default, or nothing. */
+  /** The name that the value was given by; undefined: the default, or no value. */
   by: string | undefined;
 }
 
 /**
- * Reads a command's options: command line first, then `REALPOD_…`, then the default. Throws UsageError with one line
- * that names the option or the variable, and what it takes.
+ * Reads a command's options: command line first, then `REALPOD_…`, then the default. Throws UsageError with one line that
+ * has the name of the option or variable, and what a valid value is.
  */
 export function readOptions<C extends Command>(
   command: C,
@@ -38,7 +38,7 @@ export function readOptions<C extends Command>(
     }
     if (by !== undefined) given[key] = by;
   }
-  // Each value was read by the option of its key, which gives its type.
+  // Each value was parsed by the option of its key, so it has that option's type.
   return { ...values, argument, given } as Options<C>;
 }
 

@@ -25,11 +25,11 @@ import { linePair, podTable, resultOf, resultText } from './show.ts';
 
 const FOLDER = new URL('../../demo/', import.meta.url);
 const PLAY_STEP_MS = 20;
-/** How long the last lines may take to come out once everything has been played (ms). */
+/** Time limit for the last lines after the end of the play (ms). */
 const PATIENCE_MS = 15_000;
-/** How long a line may wait for its evidence: a busy machine delays the play itself. */
+/** --max-wait of the sidecar: on a busy machine the play itself is late. */
 const MAX_WAIT = '10s';
-/** Pairs of lines that are shown; the others only count. */
+/** Pairs of lines that are printed. */
 const SHOWN_LINES = 12;
 /** Bytes of the log at which the repeating play rotates it, so that a demo left running fills no disk. */
 const ROTATE_AT = 4 * 1024 * 1024;
@@ -41,7 +41,7 @@ export type RunSidecar = (options: SidecarOptions, stop: AbortSignal) => Promise
 
 interface Stage {
   recorded: Recording;
-  /** The recording in the times of this moment. */
+  /** The recording with its times moved to now. */
   recording: Recording;
   capture: ReplayedCapture;
   /** nginx's log, and the enriched one. */

@@ -11,7 +11,7 @@ import { FeedError, RecordedFeed } from './recorded-feed.ts';
 const NEWLINE = 0x0a;
 const RECORDING_READ_BYTES = 64 * 1024;
 
-/** Memory is cheap here, and a log that was written late must not find that its evidence was forgotten. */
+/** Larger than a sidecar's, as lines may come long after their evidence. */
 export const OFFLINE_LIMITS: IndexLimits = {
   connections: DEFAULT_LIMITS.connections * 10,
   requests: DEFAULT_LIMITS.requests * 10,
@@ -32,7 +32,7 @@ export interface Progress {
   unparsed: number;
   resolved: number;
   unresolved: number;
-  /** Attempts by what resolved them, and by why they stay as they were. */
+  /** Attempts by evidence, and by reason. */
   evidence: Partial<Record<Evidence, number>>;
   reasons: Partial<Record<Reason, number>>;
   /** Lines that do not fit the format, and the first of them. */
@@ -74,11 +74,11 @@ export function newProgress(): Progress {
 }
 
 /**
- * A finished log with a recorded feed: the enriched bytes, in order. The feed is applied just so far as each block of
- * lines needs, as a running sidecar would have had it. With `timing`, the log is read ahead: lines wait for those beside
- * them, half a minute of the log at a time.
+ * A finished log with a recorded feed: the enriched bytes, in order. For each block of lines the feed is applied as far as
+ * the block needs, as in a running sidecar. With `timing` the log is read ahead by half a minute, as lines wait for those
+ * beside them.
  *
- * When a line was read is not known here, so a line that does not say when it was written stays unresolved.
+ * The time of reading is not known here, so a line without a time stays unresolved.
  */
 export async function* enrich(parts: EnrichParts): AsyncGenerator<Buffer> {
   const { format, index, timing, style, progress } = parts;
@@ -87,10 +87,10 @@ export async function* enrich(parts: EnrichParts): AsyncGenerator<Buffer> {
     timing?.apply(record);
   });
   const waiting = new PendingBlocks<undefined>(index, { maxWaitMs: Infinity, maxBytes: Infinity }, timing);
-  /** Settles what can be settled without going on in the feed beyond `horizon` (ms since the epoch). */
+  /** Settles the blocks that need the feed up to `horizon` at most (ms since the epoch). */
   async function* settle(horizon: number): AsyncGenerator<Buffer> {
     while (waiting.blocks > 0) {
-      // Time stands still as long as there is more to read, so a block leaves when its evidence is complete.
+      // Time does not pass while there is more to read, so no block reaches its deadline.
       for (const block of waiting.take(feed.ended ? Infinity : -Infinity)) {
         count(progress, block);
         yield* style.render(block.bytes, block.lines, block.outcomes);
@@ -106,14 +106,14 @@ export async function* enrich(parts: EnrichParts): AsyncGenerator<Buffer> {
     const end = endOf(lines);
     logEnd = Math.max(logEnd, end ?? -Infinity);
     waiting.push(bytes, Infinity, lines, undefined);
-    // What has no times has nothing to wait for.
+    // Lines without times need no evidence.
     yield* settle(timing && end !== undefined ? logEnd : Infinity);
   }
   timing?.finish(logEnd);
   yield* settle(Infinity);
 }
 
-/** When the youngest of the lines was written, as far as they say. */
+/** The latest time of the lines. */
 function endOf(lines: readonly BlockLine[]): number | undefined {
   let end: number | undefined;
   for (const { parsed } of lines) {

@@ -10,9 +10,9 @@ import { type FeedSource, readFeed } from '../feed/client.ts';
 import { encodeRecord } from '../feed/codec.ts';
 import type { Log } from '../log.ts';
 
-/** Text that the disk has not taken (bytes). Beyond, the recording ends: one with a hole that nothing tells of is worse. */
+/** Unwritten text (bytes). Beyond, the recording ends: a recording with an unmarked hole would be worse. */
 const MAX_UNWRITTEN = 64 * 1024 * 1024;
-/** A watermark is asked for this often (ms), so that a recording that is cut short ends soon after its last line. */
+/** Interval of requests for a watermark (ms), so that an interrupted recording has one soon before its end. */
 const TICK_EVERY_MS = 1_000;
 
 /**
@@ -47,7 +47,7 @@ export async function runRecord(
     url: helper,
     addresses: sourceAddress.length > 0 ? sourceAddress : ownAddresses(),
     tokenFile,
-    // For `enrich --evidence inferred`: who records does not know yet what it will be asked.
+    // For `enrich --evidence inferred`, which may be used later.
     prompt: true,
     clock: Date.now,
     onRecords(batch) {

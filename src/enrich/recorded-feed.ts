@@ -1,10 +1,10 @@
 import { RecordDecoder } from '../feed/codec.ts';
 import type { FeedRecord } from '../model/feed.ts';
 
-/** The recorded feed cannot be read on. `message` is one line for people. */
+/** The recorded feed cannot be read further. `message` is one line for people. */
 export class FeedError extends Error {}
 
-/** A recorded feed that is handed over bit by bit. */
+/** A recorded feed, applied step by step. */
 export class RecordedFeed {
   readonly #chunks: AsyncIterator<Buffer>;
   readonly #apply: (record: FeedRecord) => void;
@@ -12,7 +12,7 @@ export class RecordedFeed {
   #records: readonly FeedRecord[] = [];
   #next = 0;
   #damage: string | undefined;
-  /** Nothing is left. */
+  /** The feed is at its end. */
   ended = false;
   /** Times of the first and the last watermark applied, ms since the epoch. */
   first: number | undefined;
@@ -23,7 +23,7 @@ export class RecordedFeed {
     this.#apply = apply;
   }
 
-  /** Applies what comes up to the next watermark. Rejects with FeedError where the text is damaged. */
+  /** Applies the records up to the next watermark. Rejects with FeedError where the text is damaged. */
   async advance(): Promise<void> {
     for (;;) {
       while (this.#next < this.#records.length) {

@@ -34,7 +34,7 @@ export interface HttpLimits extends SourceLimits {
 /** Interval at which Node closes connections whose head is late (ms). */
 const LATE_HEAD_CHECK_MS = 1_000;
 /** The longest head of a request, request line included. */
-const HEAD_BYTES = 16_384;
+const MAX_HEAD_BYTES = 16_384;
 
 /**
  * An HTTP application without routes. Every error has one form and no stack trace. `onError` gets unexpected errors;
@@ -46,7 +46,7 @@ export function createApp(
   refusals: Refusals = { connections: 0, requests: 0, hosts: 0 },
   names: readonly string[] = [],
 ): App {
-  const malformed = new Malformed({ headersMs: limits.headersMs, headBytes: HEAD_BYTES });
+  const malformed = new Malformed({ headersMs: limits.headersMs, headBytes: MAX_HEAD_BYTES });
   const sources = new Sources(limits, refusals);
   const admit = (request: Request): void => {
     if (!sources.request(request.socket.remoteAddress ?? '', performance.now()))
@@ -73,7 +73,7 @@ export function createApp(
     http: {
       headersTimeout: limits.headersMs,
       connectionsCheckingInterval: LATE_HEAD_CHECK_MS,
-      maxHeaderSize: HEAD_BYTES,
+      maxHeaderSize: MAX_HEAD_BYTES,
       requireHostHeader: false,
     },
     clientErrorHandler: (error, socket) => malformed.answer(error, socket),

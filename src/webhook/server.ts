@@ -8,7 +8,7 @@ import type { Pair } from './certificate.ts';
 
 /** The API server sends objects of at most 3 MiB. */
 const MAX_BODY_BYTES = 4 * 1024 * 1024;
-const MAX_CLIENTS = 256;
+const MAX_OPEN_CONNECTIONS = 256;
 const REQUEST_MS = 10_000;
 
 export type ReviewResult = Decision['outcome'] | 'invalid' | 'failed';
@@ -40,7 +40,7 @@ export function createWebhookServer(pair: Pair, options: InjectOptions, log: Log
       });
     },
   );
-  server.maxConnections = MAX_CLIENTS;
+  server.maxConnections = MAX_OPEN_CONNECTIONS;
   server.headersTimeout = REQUEST_MS;
   // Port scans and probes end the handshake; there is nothing to do about it.
   server.on('tlsClientError', (_error, socket) => socket.destroy());

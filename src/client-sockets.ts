@@ -23,12 +23,42 @@ function portOf(address: string): string {
   return address.slice(address.lastIndexOf(':') + 1);
 }
 
-/** Reads both families; undefined where the system shows none. */
-export async function readSocketTables(): Promise<string | undefined> {
+/** The kernel's socket tables of a network namespace, as text. */
+export interface NamespaceTables {
+  /** /proc/net/tcp and tcp6. */
+  tcp: string;
+  /** /proc/net/udp and udp6. */
+  udp: string;
+  /** /proc/net/unix. */
+  unix: string;
+}
+
+/** A UDP socket that is bound and not connected has the state of a closed one. */
+const UDP_UNCONNECTED = '07';
+/** __SO_ACCEPTCON (include/linux/net.h), as /proc/net/unix shows it. */
+const UNIX_LISTENING = '00010000';
+
+/** Whether a server may have clients that the TCP tables do not show: HTTP/3 comes by UDP, others by Unix sockets. */
+export function hasHiddenClients({ udp, unix }: NamespaceTables): boolean {
+  const columns = (text: string): string[][] => text.split('\n').map((line) => line.trim().split(/ +/, 5));
+  return (
+    columns(udp).some(([, , , state]) => state === UDP_UNCONNECTED) ||
+    columns(unix).some(([, , , flags]) => flags === UNIX_LISTENING)
+  );
+}
+
+/** Undefined where the system shows none. */
+export async function readSocketTables(): Promise<NamespaceTables | undefined> {
+  const optional = (path: string): Promise<string> => readFile(path, 'latin1').catch(() => '');
   try {
-    const four = await readFile('/proc/net/tcp', 'latin1');
-    const six = await readFile('/proc/net/tcp6', 'latin1').catch(() => '');
-    return `${four}\n${six}`;
+    const tcp = await readFile('/proc/net/tcp', 'latin1');
+    const udp = await readFile('/proc/net/udp', 'latin1');
+    const unix = await readFile('/proc/net/unix', 'latin1');
+    return {
+      tcp: `${tcp}\n${await optional('/proc/net/tcp6')}`,
+      udp: `${udp}\n${await optional('/proc/net/udp6')}`,
+      unix,
+    };
   } catch {
     return undefined;
   }

@@ -22,6 +22,16 @@ export function missingFields(format: LogFormat, fields: ReachFields): string[] 
   return missing;
 }
 
+/** Whether its lines are named by the order of answers: they have no id and no port, and say when they were written. */
+export function needsAnswers(
+  { variables }: LogFormat,
+  { requestIdField, localPortField }: ReachFields,
+): boolean {
+  if (variables.includes(requestIdField)) return false;
+  if (localPortField !== undefined && variables.includes(localPortField)) return false;
+  return TIMES.some((name) => variables.includes(name));
+}
+
 /** One line: what the format can reach, and what to add for more. */
 export function reachOf(format: LogFormat, fields: ReachFields, idHeader: string): string {
   const has = (names: readonly string[]): boolean => names.some((name) => format.variables.includes(name));
@@ -34,6 +44,7 @@ export function reachOf(format: LogFormat, fields: ReachFields, idHeader: string
     ...(id ? [`request-id, where nginx sends $${fields.requestIdField} as ${idHeader}`] : []),
     ...(timed && lasting ? ['request-window, where all requests of its time went to one pod'] : []),
     'sole-backend',
+    ...(needsAnswers(format, fields) ? ['only-answer, where requests do not overlap'] : []),
   ];
   const lacks = [
     ...(id ? [] : ['no id']),

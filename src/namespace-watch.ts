@@ -1,8 +1,14 @@
-import { inboundSockets } from './client-sockets.ts';
+import { hasHiddenClients, inboundSockets, type NamespaceTables } from './client-sockets.ts';
 import type { BlindSpots } from './join/index/blind-spots.ts';
+import type { QuietMoment } from './join/index/quiet-moments.ts';
 
 /** Interval of looks at the namespace (ms). For so long, missing requests from a new address can stay undetected. */
 const NAMESPACE_POLL_MS = 1_000;
+/**
+ * How long before a full second it looks (ms). Lines that bear whole seconds then divide at that moment into those of
+ * requests before and after it.
+ */
+const BEFORE_SECOND_MS = 10;
 /**
  * How long client connections from before the record count (ms). Connections to other servers of the pod, such as a metrics
  * scraper's, look the same and may stay open for days; a download of an hour is rare.
@@ -17,8 +23,12 @@ export interface NamespaceParts {
   served(): readonly string[];
   /** Reads the records of all of these from now on. */
   subscribe(addresses: readonly string[]): void;
-  /** The text of the kernel's socket tables; undefined where there is none. */
-  sockets(): Promise<string | undefined>;
+  /** The kernel's socket tables; undefined where there are none. */
+  sockets(): Promise<NamespaceTables | undefined>;
+  /** All client connections of an earlier time are closed. */
+  onQuiet(moment: QuietMoment): void;
+  /** How often the clock was set back so far. */
+  clockSetBack(): number;
   /** The sidecar's port: its clients send nothing through nginx. */
   ownPort: number;
   clock(): number;
@@ -27,21 +37,36 @@ export interface NamespaceParts {
 /** Finds what nginx's network namespace has and the record lacks: addresses, and client connections from before it. */
 export class NamespaceWatch {
   readonly #parts: NamespaceParts;
-  readonly #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout | undefined;
   #asked: readonly string[] = [];
   /** Client connections from before the record; undefined where they are not known. */
   #older: Set<string> | undefined;
   #olderSince = -Infinity;
+  /** The client connections of an earlier time that are still open. */
+  #clients: { before: number; setBack: number; open: Set<string> } | undefined;
   #reading = false;
 
   constructor(parts: NamespaceParts) {
     this.#parts = parts;
-    this.#timer = setInterval(() => void this.poll(), NAMESPACE_POLL_MS);
-    this.#timer.unref();
+    this.#schedule();
   }
 
   close(): void {
-    clearInterval(this.#timer);
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #schedule(): void {
+    const now = this.#parts.clock();
+    const wait = NAMESPACE_POLL_MS - BEFORE_SECOND_MS - (now % NAMESPACE_POLL_MS);
+    this.#timer = setTimeout(
+      () => {
+        this.#schedule();
+        void this.poll();
+      },
+      wait > BEFORE_SECOND_MS ? wait : wait + NAMESPACE_POLL_MS,
+    );
+    this.#timer.unref();
   }
 
   /** The record begins anew: requests of the present clients may have ended before. */
@@ -55,17 +80,40 @@ export class NamespaceWatch {
 
   async poll(): Promise<void> {
     this.#checkAddresses();
-    if (this.#olderSince === -Infinity || this.#reading) return;
-    const { addresses, blindSpots, clock, sockets, ownPort } = this.#parts;
+    if (this.#reading) return;
+    const { addresses, clock, sockets, ownPort } = this.#parts;
     const since = this.#olderSince;
     this.#reading = true;
-    const text = addresses === undefined ? undefined : await sockets();
+    const before = clock();
+    const tables = addresses === undefined ? undefined : await sockets();
+    // The clock cuts to milliseconds.
+    const after = clock() + 1;
     this.#reading = false;
-    // The record began anew while the tables were read, so they are outdated.
-    if (since !== this.#olderSince) return;
-    if (text !== undefined) {
-      const open = inboundSockets(text, ownPort);
-      if (this.#older === undefined) this.#older = open;
+    const open = tables && inboundSockets(tables.tcp, ownPort);
+    if (tables && open && after > before && !hasHiddenClients(tables))
+      this.#checkClients(open, before, after);
+    else this.#clients = undefined;
+    // Where the record began anew while the tables were read, they are outdated.
+    if (since === this.#olderSince && since !== -Infinity) this.#checkOlder(open, since);
+  }
+
+  #checkClients(open: ReadonlySet<string>, before: number, after: number): void {
+    const { onQuiet, clockSetBack } = this.#parts;
+    const setBack = clockSetBack();
+    const clients = this.#clients;
+    if (clients && clients.setBack === setBack && clients.before <= before) {
+      for (const socket of clients.open) if (!open.has(socket)) clients.open.delete(socket);
+      if (clients.open.size > 0) return;
+      onQuiet({ before: clients.before, after });
+    }
+    this.#clients = open.size > 0 ? { before, setBack, open: new Set(open) } : undefined;
+    if (open.size === 0) onQuiet({ before, after });
+  }
+
+  #checkOlder(open: ReadonlySet<string> | undefined, since: number): void {
+    const { blindSpots, clock } = this.#parts;
+    if (open !== undefined) {
+      if (this.#older === undefined) this.#older = new Set(open);
       else for (const socket of this.#older) if (!open.has(socket)) this.#older.delete(socket);
     }
     if (this.#older?.size !== 0 && clock() - since < OLDER_MS) return;

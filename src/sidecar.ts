@@ -11,7 +11,7 @@ import { type FeedHandlers, type FeedSource, readFeed } from './feed/client.ts';
 import { readEmbeddedFeed } from './feed/embedded.ts';
 import { FirstLines } from './first-lines.ts';
 import { FollowError, openFollower } from './follow/follower.ts';
-import { reachOf } from './format-reach.ts';
+import { needsAnswers, reachOf } from './format-reach.ts';
 import { YoungGeneration } from './heap.ts';
 import { listen } from './http/app.ts';
 import { createSidecarApp } from './http/sidecar/app.ts';
@@ -89,6 +89,7 @@ async function run(
   const reclaimer = options.reclaim
     ? (await import('./write/reclaim.ts')).openReclaimer(accessLog, { onNotice: log })
     : undefined;
+  const answers = needsAnswers(format, { ...plan, localPortField: options.localPortField });
   const ready = new ReadyFile(options.readyFile, log);
   let feed: FeedSource | undefined;
   const sink = await openSink({
@@ -100,7 +101,7 @@ async function run(
     feed: () => feed?.resumePoint,
     clock,
   });
-  const follower = openFollower(accessLog, { resume: sink.resume, onNotice: log, clock });
+  const follower = openFollower(accessLog, { resume: sink.resume, onNotice: log, clock, prompt: answers });
   const pipeline: Pipeline = new Pipeline({
     follower,
     parse,
@@ -128,6 +129,8 @@ async function run(
     served: () => feed?.addresses ?? addresses,
     subscribe: (all) => feed?.subscribe(all),
     sockets: readSocketTables,
+    onQuiet: (moment) => index.quiet.add(moment),
+    clockSetBack: () => pipeline.counters.clockSetBack,
     ownPort: options.listen.port,
     clock,
   });
@@ -189,6 +192,7 @@ async function run(
         feed: captured.feed,
         addresses,
         prompt: timing !== undefined,
+        answers,
         clock,
         ...handlers,
       });
@@ -197,6 +201,7 @@ async function run(
         url: helper,
         addresses,
         prompt: timing !== undefined,
+        answers,
         tokenFile: options.tokenFile,
         resume: sink.resumeFeed,
         clock,

@@ -85,6 +85,7 @@ export interface CaptureStats {
    */
   tapPackets: number;
   tapRequests: number;
+  tapAnswers: number;
   tapWithin: number;
   tapRepeated: number;
   tapNotHttp: number;
@@ -148,8 +149,9 @@ export interface Capture {
   /**
    * Starts watching these addresses (canonical text; more than one reader of an address is the caller's to count).
    * Resolves when the kernel has applied it and the connections open now are known. Already watched ones cost nothing.
+   * `answers`: from then on the beginnings of answers are reported, too, until the address is unsubscribed.
    */
-  subscribe(addresses: readonly string[]): Promise<Subscription>;
+  subscribe(addresses: readonly string[], answers?: boolean): Promise<Subscription>;
   unsubscribe(addresses: readonly string[]): void;
   /** Whether openings are to have times as exact as can be, at some cost (`OpenRecord.from`). */
   readPromptly(prompt: boolean): void;

@@ -22,7 +22,8 @@ import type { NetlinkSocket } from './netlink/socket.ts';
 import { FlowTables } from './tap/flow-tables.ts';
 import { openTapGroup, QUEUE_THRESHOLD } from './tap/group.ts';
 import { HeaderPackets } from './tap/header-tap.ts';
-import { ELEMENT_TIMEOUT_MS, HEADER_BYTES, type TapRule } from './tap/nft-rules.ts';
+import { ELEMENT_TIMEOUT_MS, HEADER_BYTES } from './tap/nft-message.ts';
+import type { TapRule } from './tap/nft-rules.ts';
 import { TapTable } from './tap/nft-table.ts';
 import { headerName } from './tap/request-head.ts';
 import { TapPackets } from './tap/request-tap.ts';
@@ -51,6 +52,8 @@ export class KernelCapture implements Capture {
   readonly #options: CaptureOptions;
   readonly #sink: CaptureSink;
   readonly #watched = new Map<string, Watched>();
+  /** Those of them whose answers are reported, too. */
+  readonly #answered = new Set<string>();
   readonly #addresses = new AddressSet();
   readonly #flows: FlowTable;
   #libc!: Libc;
@@ -130,10 +133,13 @@ export class KernelCapture implements Capture {
     this.#ticker = setInterval(() => this.#tick(), TICK_MS);
   }
 
-  async subscribe(addresses: readonly string[]): Promise<Subscription> {
+  async subscribe(addresses: readonly string[], answers = false): Promise<Subscription> {
     if (this.#closed) throw new CaptureError('closed', 'capturing has ended');
     const texts = addresses.map(canonical);
     const fresh = new Map<string, Watched>();
+    let answersSince: number | undefined;
+    const unanswered = answers && this.#tap ? texts.filter((text) => !this.#answered.has(text)) : [];
+    for (const text of unanswered) this.#answered.add(text);
     for (const text of texts) {
       if (this.#watched.has(text)) continue;
       const watched: Watched = { fresh: true, completeSince: {}, ready: Promise.resolve() };
@@ -150,6 +156,10 @@ export class KernelCapture implements Capture {
     const watching = texts.map((text) => this.#watched.get(text)!);
     try {
       await Promise.all(watching.map((watched) => watched.ready));
+      if (unanswered.length > 0) {
+        await this.#refresh();
+        answersSince = this.#libc.wallClock();
+      }
     } catch (error) {
       this.unsubscribe([...fresh.keys()]);
       throw error;
@@ -162,6 +172,7 @@ export class KernelCapture implements Capture {
         subscription.completeSince[source] = Math.max(since, subscription.completeSince[source] ?? 0);
       }
     }
+    if (answersSince !== undefined) subscription.completeSince.tap = answersSince;
     return subscription;
   }
 
@@ -183,6 +194,7 @@ export class KernelCapture implements Capture {
     if (this.#closed) return;
     for (const text of addresses.map(canonical)) {
       this.#watched.delete(text);
+      this.#answered.delete(text);
       this.#addresses.delete(text);
       this.#flows.removeSource(text);
     }
@@ -242,7 +254,7 @@ export class KernelCapture implements Capture {
     this.#refreshing = true;
     this.#refreshDue = begun + TICK_MS;
     try {
-      const outcome = await this.#table!.setAddresses([...this.#watched.keys()]);
+      const outcome = await this.#table!.setAddresses([...this.#watched.keys()], [...this.#answered]);
       if (outcome === 'restored') {
         this.stats.tableRestarts++;
         this.#options.log('error', 'the table inet realpod was gone and is back: some requests went unseen');
@@ -388,6 +400,7 @@ function newStats(): CaptureStats {
     tapWithoutId: 0,
     tapLost: 0,
     tapOverruns: 0,
+    tapAnswers: 0,
     tableRestarts: 0,
     flowTables: 0,
     gaps: 0,

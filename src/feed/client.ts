@@ -70,6 +70,8 @@ export interface ReaderOptions extends FeedHandlers {
   tokenFile: string | undefined;
   /** Request precise times of connection opens. */
   prompt?: boolean;
+  /** Request the beginnings of answers. */
+  answers?: boolean;
   /** The resume point of an earlier process of this sidecar. */
   resume?: ResumePoint | undefined;
   clock: () => number;
@@ -207,7 +209,8 @@ class Puller implements FeedSource {
   async #connect(): Promise<void> {
     if (this.#stopped) return;
     const prompt = this.#options.prompt ? '&prompt=true' : '';
-    const query = `${this.#start()}${prompt}`.replace('&', '?');
+    const answers = this.#options.answers ? '&answers=true' : '';
+    const query = `${this.#start()}${prompt}${answers}`.replace('&', '?');
     const request = await this.#send(`/v1/feed${query}`, this.#addresses, (response) =>
       this.#receive(response),
     );

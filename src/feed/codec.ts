@@ -22,7 +22,8 @@ export function encodeRecord(record: Observation, seq: number): string {
       const flow = `${head},"src":"${record.src}","sport":${record.sport}${vip},"ip":"${record.ip}","port":${record.port}`;
       if (record.kind === 'open')
         return `${flow},"via":"${record.via}"${record.preexisting ? ',"preexisting":true' : ''}${record.kernelTime ? ',"kernelTime":true' : ''}${sinceOf(record)}}\n`;
-      if (record.kind === 'response') return `${flow},"via":"${record.via}"}\n`;
+      if (record.kind === 'response')
+        return `${flow},"via":"${record.via}"${record.kernelTime ? ',"kernelTime":true' : ''}}\n`;
       if (record.kind === 'unreadable')
         return `${flow},"protocol":"${record.protocol}","via":"${record.via}"}\n`;
       if (record.kind === 'close') return `${flow},"via":"${record.via}"${endOf(record)}}\n`;

@@ -6,6 +6,7 @@ export interface EmbeddedOptions extends FeedHandlers {
   feed: Feed;
   addresses: readonly string[];
   prompt?: boolean;
+  answers?: boolean;
   clock: () => number;
 }
 
@@ -25,7 +26,7 @@ export async function readEmbeddedFeed(options: EmbeddedOptions): Promise<FeedSo
       if (records.length > 0) options.onRecords(records);
       if (error !== undefined) options.onNotice('warn', `the feed is damaged: ${error}`);
     };
-    const opened = await feed.open(addresses, undefined, write, options.prompt);
+    const opened = await feed.open(addresses, undefined, write, options);
     return 'reader' in opened ? opened.reader : undefined;
   };
   let reader = await open();

@@ -38,8 +38,17 @@ export interface Reader {
   close(): void;
 }
 
+/** What a reader gets beside the records that every reader gets. */
+export interface ReaderWishes {
+  /** Exact times of openings and ends, for deductions from them. */
+  prompt?: boolean | undefined;
+  /** The beginnings of answers. */
+  answers?: boolean | undefined;
+}
+
 interface OpenReader extends Reader {
   prompt: boolean;
+  answers: boolean;
   write: Write;
   pending: string;
   named: Set<string>;
@@ -51,6 +60,8 @@ interface Watched {
   readers: Set<OpenReader>;
   /** After this `seq` the records of the address are complete. */
   sinceSeq: number;
+  /** The same for a reader that gets answers. */
+  answersSinceSeq: number;
   lapse: NodeJS.Timeout | undefined;
 }
 
@@ -132,14 +143,13 @@ export class Feed implements CaptureSink {
   /**
    * Starts a reader of these addresses. If the ring still has every record after the cursor, the reader gets those; else a
    * `gap` for each source, the open connections, and then new records. A reader with a ResumePoint has an empty index:
-   * it first gets a `gap` up to that point for each source, and the connections that were open there. `prompt`: the reader
-   * deduces from event times.
+   * it first gets a `gap` up to that point for each source, and the connections that were open there.
    */
   async open(
     addresses: readonly string[],
     from: number | ResumePoint | undefined,
     write: Write,
-    prompt = false,
+    { prompt = false, answers = false }: ReaderWishes = {},
   ): Promise<Opened> {
     const { readers, readersPerAddress } = this.#limits;
     const crowded = addresses.some(
@@ -150,25 +160,26 @@ export class Feed implements CaptureSink {
       addresses: new Set(addresses),
       write,
       prompt,
+      answers,
       pending: '',
       named: new Set(),
       lastTick: 0,
       wantsTick: false,
       close: () => this.#close(reader),
     };
-    if (typeof from === 'number' && this.#holds(reader.addresses, from)) {
+    if (typeof from === 'number' && this.#holds(reader, from)) {
       this.stats.resumed++;
       for (const address of reader.addresses) this.#join(address, reader);
       this.#replay(reader, from);
     } else {
       const point = typeof from === 'object' && from.instance === this.instance ? from : undefined;
       // Before `#watched` is changed: the ring has no records of addresses that are subscribed only from now on.
-      const held = point !== undefined && this.#holds(reader.addresses, point.after);
+      const held = point !== undefined && this.#holds(reader, point.after);
       // In `#watched` during the subscription, so that the end of another reader does not unsubscribe them.
       for (const address of reader.addresses) this.#join(address, reader);
       const subscription = await this.#subscribe(reader);
       // The ring may have dropped records meanwhile.
-      if (held && this.#holds(reader.addresses, point.after)) this.#resume(reader, point, subscription);
+      if (held && this.#holds(reader, point.after)) this.#resume(reader, point, subscription);
       else this.#begin(reader, subscription);
     }
     this.#readers.add(reader);
@@ -280,11 +291,11 @@ export class Feed implements CaptureSink {
     this.#capture?.readPromptly(prompt);
   }
 
-  #holds(addresses: ReadonlySet<string>, after: number): boolean {
+  #holds({ addresses, answers }: OpenReader, after: number): boolean {
     if (!this.#ring.holdsAfter(after) || after > this.#seq) return false;
     for (const address of addresses) {
       const watched = this.#watched.get(address);
-      if (!watched || watched.sinceSeq > after) return false;
+      if (!watched || (answers ? watched.answersSinceSeq : watched.sinceSeq) > after) return false;
     }
     return true;
   }
@@ -292,7 +303,7 @@ export class Feed implements CaptureSink {
   #join(address: string, reader: OpenReader): void {
     let watched = this.#watched.get(address);
     if (!watched) {
-      watched = { readers: new Set(), sinceSeq: this.#seq, lapse: undefined };
+      watched = { readers: new Set(), sinceSeq: this.#seq, answersSinceSeq: Infinity, lapse: undefined };
       this.#watched.set(address, watched);
     }
     clearTimeout(watched.lapse);
@@ -302,7 +313,14 @@ export class Feed implements CaptureSink {
 
   async #subscribe(reader: OpenReader): Promise<Subscription> {
     try {
-      return await this.#capture!.subscribe([...reader.addresses]);
+      const subscription = await this.#capture!.subscribe([...reader.addresses], reader.answers);
+      if (reader.answers) {
+        for (const address of reader.addresses) {
+          const watched = this.#watched.get(address);
+          if (watched) watched.answersSinceSeq = Math.min(watched.answersSinceSeq, this.#seq);
+        }
+      }
+      return subscription;
     } catch (error) {
       this.#close(reader);
       throw error;

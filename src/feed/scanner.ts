@@ -38,6 +38,7 @@ const BYTES = literal(',"bytes":');
 const SINGLE_SEGMENT = literal(',"singleSegment":true');
 const VIA = literal(',"via":"');
 const PREEXISTING = literal(',"preexisting":true');
+const KERNEL_TIME = literal(',"kernelTime":true');
 const END = literal('}\n');
 const SOURCES: readonly { source: Source; quoted: Uint8Array }[] = (
   ['tap', 'conntrack', 'kernel-log'] as const
@@ -80,6 +81,7 @@ export class RecordScanner {
     if (this.#skip(RESPONSE)) {
       const record = this.#flow('response', this.#whole(), this.#time()) as ResponseRecord;
       record.via = this.#via();
+      if (this.#skip(KERNEL_TIME)) record.kernelTime = true;
       this.#expect(END);
       return record;
     }

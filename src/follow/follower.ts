@@ -23,7 +23,7 @@ const SOON_MS = 20;
 export function openFollower(path: string, options: FollowerOptions = {}): Follower {
   refuseNonFile(path);
   const reader = new LogReader(path, options);
-  const wakeup = new Wakeup(path);
+  const wakeup = new Wakeup(path, options.prompt);
   let stopping = false;
   let found = false;
   let closed = false;

@@ -45,6 +45,8 @@ export interface FollowerOptions {
   /** Size of one read at most. Bytes, default 256 KiB. */
   readBytes?: number;
   onNotice?: OnNotice;
+  /** Read each line as soon as it is written, at some cost: when it was read is evidence. */
+  prompt?: boolean;
   /** Wall clock, ms since the epoch. */
   clock?: () => number;
 }

@@ -6,6 +6,8 @@ import { rotatedKind } from './rotation.ts';
 const GAP_MS = 4;
 /** The same while polling. A busy feed brings batches of evidence a little more often, and each causes a look (`hasten`). */
 const POLL_MS = 12;
+/** The pace where a line is to be read as soon as it is written: when it was read is evidence. */
+const PROMPT = { gap: 0.2, poll: 2, busy: 256 } as const;
 /** Look without an event: inotify may be unavailable (its limits are per user) or silent (some network file systems). */
 const SAFETY_MS = 1_000;
 const SAFETY_UNWATCHED_MS = 100;
@@ -16,6 +18,7 @@ const IDLE_LOOKS = 12;
 
 /** Times the looks at the log: at once after an idle time; under load rarely, when the feed brings evidence. */
 export class Wakeup {
+  readonly #pace: { gap: number; poll: number; busy: number };
   readonly #path: string;
   readonly #base: string;
   #watcher: FSWatcher | undefined;
@@ -30,7 +33,9 @@ export class Wakeup {
   #wake: (() => void) | undefined;
   #hasten: (() => void) | undefined;
 
-  constructor(path: string) {
+  /** `prompt`: as soon as something was written, whatever that costs. */
+  constructor(path: string, prompt = false) {
+    this.#pace = prompt ? PROMPT : { gap: GAP_MS, poll: POLL_MS, busy: BUSY_WAITS };
     this.#path = path;
     this.#base = basename(path);
   }
@@ -41,11 +46,11 @@ export class Wakeup {
     if (!this.#pending && !this.#polling) {
       await this.#sleep(Math.min(atMost, this.#watcher ? SAFETY_MS : SAFETY_UNWATCHED_MS), true);
     }
-    const gap = this.#lastFound + (this.#polling ? POLL_MS : GAP_MS) - performance.now();
+    const gap = this.#lastFound + (this.#polling ? this.#pace.poll : this.#pace.gap) - performance.now();
     if (this.#polling) {
       await this.#sleep(Math.min(atMost, Math.max(gap, 1)), false);
     } else if (this.#pending && gap > 0) {
-      if (++this.#early >= BUSY_WAITS) this.#poll();
+      if (++this.#early >= this.#pace.busy) this.#poll();
       await this.#sleep(gap, false);
     } else if (this.#pending) {
       this.#early = 0;

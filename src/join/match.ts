@@ -6,6 +6,7 @@ import type { Match } from './match-result.ts';
 import { type Query, queriesOf, type Rule, type Verdict } from './query.ts';
 import { matchByByteCounts } from './rules/byte-counts.ts';
 import { matchByLogRecord } from './rules/log-record.ts';
+import { matchByOnlyAnswer, spendAnswer } from './rules/only-answer.ts';
 import { matchByRequestId, requestsFor } from './rules/request-id.ts';
 import { matchByRequestWindow } from './rules/request-window.ts';
 import { matchBySoleBackend } from './rules/sole-backend.ts';
@@ -31,6 +32,7 @@ const AMBIGUOUS: Verdict = { outcome: { reason: 'ambiguous' }, final: true };
  * | sole-backend | every connection to the Service that can have been open was seen |
  * | byte-counts | the counts of the Service's lines are those of the wire (`Trust`) |
  * | request-window | every request to the Service in the window was seen, whoever sent it |
+ * | only-answer | every answer since the last quiet moment was seen; each answered line had one, before it was read |
  */
 const RULES: readonly Rule[] = [
   matchByRequestId,
@@ -39,6 +41,7 @@ const RULES: readonly Rule[] = [
   whereNothingIsMissing(matchBySoleBackend),
   whereNothingIsMissing(matchByByteCounts),
   whereNothingIsMissing(matchByRequestWindow),
+  whereNothingIsMissing(matchByOnlyAnswer),
 ];
 
 /**
@@ -75,7 +78,15 @@ export function matchLine(line: ParsedLine, readAt: number, index: FlowIndex): M
     outcomes[k] = connected(query, chosen!.outcome);
     if (chosen!.matched) matched = [...matched, chosen!.matched];
   }
-  return { outcomes, matched, retryAtNextWatermark };
+  return { outcomes, matched, retryAtNextWatermark, queries };
+}
+
+/** The outcomes stand: what the line had, no other line can have. In the order of the log. */
+export function settleLine({ outcomes, queries }: Match, index: FlowIndex): void {
+  for (let k = 0; k < queries.length; k++) {
+    const query = queries[k];
+    if (query) spendAnswer(query, outcomes[k]!, index);
+  }
 }
 
 /** Without a connection there is no pod that answered, and more evidence would not help. */

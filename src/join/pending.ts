@@ -2,7 +2,7 @@ import type { Timing } from '../inferred/timing.ts';
 import type { ParsedLine, UnparsedReason } from '../model/line.ts';
 import { isResolved, type Outcome } from '../model/outcome.ts';
 import type { FlowIndex } from './index/flow-index.ts';
-import { matchLine } from './match.ts';
+import { matchLine, settleLine } from './match.ts';
 import type { Match } from './match-result.ts';
 import { COUNTED_SLACK_MS } from './rules/byte-counts.ts';
 import { lineEnd } from './window.ts';
@@ -183,6 +183,7 @@ export class PendingBlocks<Tag> {
       }
       const match = matchLine(parsed, block.readAt, this.#index);
       if (match.retryAtNextWatermark && patient) return undefined;
+      settleLine(match, this.#index);
       begun.push(match);
     }
     return begun;

@@ -129,12 +129,17 @@ export interface UnreadableRecord extends Flow {
   protocol: UnreadableProtocol;
 }
 
-/** The answer to a request on this connection was over, at `t` at the latest; in the order of the wire among the tap's records. */
+/**
+ * An answer began to come back on this connection, at `t` at the latest; in the order of the wire among the tap's records.
+ * Only for readers that request answers. One request may bring more than one of them, never none that was answered.
+ */
 export interface ResponseRecord extends Flow {
   kind: 'response';
   seq: number;
   t: number;
   via: Source;
+  /** `t` is when the packet came in, by the kernel (NFULA_TIMESTAMP), not that of its reading. */
+  kernelTime?: true;
 }
 
 /** Every event up to `t` has been sent. The event of a record lies between the preceding tick and the record's `t`. */

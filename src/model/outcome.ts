@@ -1,12 +1,19 @@
 import type { Flow } from './feed.ts';
 
 /** The fact that resolved an attempt. */
-export type Evidence = 'source-port' | 'request-id' | 'request-window' | 'sole-backend' | 'timing';
+export type Evidence =
+  | 'source-port'
+  | 'request-id'
+  | 'request-window'
+  | 'sole-backend'
+  | 'only-answer'
+  | 'timing';
 export const EVIDENCE: readonly Evidence[] = [
   'source-port',
   'request-id',
   'request-window',
   'sole-backend',
+  'only-answer',
   'timing',
 ];
 

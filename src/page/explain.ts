@@ -4,6 +4,7 @@ export const EVIDENCE: Readonly<Record<string, string>> = {
   'request-id': "The request's id was seen on the wire, on its way to this pod.",
   'request-window': 'Every request of that time and size went to this pod.',
   'sole-backend': 'Every connection to this address at that time led to this pod.',
+  'only-answer': 'Every answer that this line can have had came from this pod.',
   timing: 'Only one assignment of connections to lines is possible. A deduction, not an observation.',
 };
 

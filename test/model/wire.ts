@@ -60,6 +60,12 @@ export class Wire {
     return this.apply({ kind: 'request', t: T0 + at, ...flow(sport, pod), ...single, via: 'tap', ...more });
   }
 
+  /** `exact`: with the kernel's own time. */
+  response(sport: number, pod: number, at: number, exact = true): this {
+    const time = exact ? { kernelTime: true as const } : {};
+    return this.apply({ kind: 'response', t: T0 + at, ...flow(sport, pod), ...time, via: 'tap' });
+  }
+
   unreadable(sport: number, pod: number, at: number, protocol: UnreadableProtocol = 'http2'): this {
     return this.apply({ kind: 'unreadable', t: T0 + at, ...flow(sport, pod), via: 'tap', protocol });
   }

@@ -397,7 +397,7 @@ test('conntrack is read promptly as long as a reader wants event times', async (
   const { feed, state } = start();
   const plain = await feed.open([NGINX], undefined, () => {});
   assert.equal(state.prompt.at(-1), false);
-  const wanting = await feed.open([OTHER], undefined, () => {}, true);
+  const wanting = await feed.open([OTHER], undefined, () => {}, { prompt: true });
   assert.equal(state.prompt.at(-1), true);
   assert.ok('reader' in plain && 'reader' in wanting);
   plain.reader.close();

@@ -78,7 +78,7 @@ test('what a format reaches is one sentence that ends with what to add', () => {
     );
   assert.equal(
     reach(DEFAULT_LOG_FORMAT),
-    'the log format has no id, no duration: it reaches sole-backend; add $msec $request_time $upstream_status $request_id to log_format, and proxy_set_header X-Request-ID $request_id;',
+    'the log format has no id, no duration: it reaches sole-backend; only-answer, where requests do not overlap; add $msec $request_time $upstream_status $request_id to log_format, and proxy_set_header X-Request-ID $request_id;',
   );
   assert.match(reach('$upstream_addr $status'), /has no id, no times: it reaches sole-backend; add \$msec/);
   assert.match(

@@ -5,6 +5,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { inboundSockets } from '../../src/client-sockets.ts';
 import { BlindSpots } from '../../src/join/index/blind-spots.ts';
+import type { QuietMoment } from '../../src/join/index/quiet-moments.ts';
 import { NamespaceWatch } from '../../src/namespace-watch.ts';
 import { lineOf, T0, VIP, Wire } from '../model/wire.ts';
 
@@ -44,13 +45,23 @@ const LATER = row('0100007F:0050', '0200007F:1235', '08');
 
 function watch(addresses: string[], own: () => string[] = () => addresses) {
   const blindSpots = new BlindSpots();
-  const state = { now: T0, text: '', subscribed: [] as string[][], served: addresses };
+  const state = {
+    now: T0,
+    text: '',
+    udp: '',
+    unix: '',
+    quiet: [] as QuietMoment[],
+    subscribed: [] as string[][],
+    served: addresses,
+  };
   const watching = new NamespaceWatch({
     blindSpots,
     addresses: own,
     served: () => state.served,
     subscribe: (all) => state.subscribed.push([...all]),
-    sockets: async () => state.text,
+    sockets: async () => ({ tcp: state.text, udp: state.udp, unix: state.unix }),
+    onQuiet: (moment) => state.quiet.push(moment),
+    clockSetBack: () => 0,
     ownPort: 9798,
     clock: () => state.now,
   });

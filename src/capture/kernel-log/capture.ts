@@ -94,9 +94,9 @@ export class LoggedCapture implements Capture {
     this.#watch();
   }
 
-  async subscribe(addresses: readonly string[]): Promise<Subscription> {
+  async subscribe(addresses: readonly string[], answers?: boolean): Promise<Subscription> {
     for (const address of addresses) this.#addresses.add(address);
-    const subscription = await this.#capture.subscribe(addresses);
+    const subscription = await this.#capture.subscribe(addresses, answers);
     subscription.completeSince['kernel-log'] = this.#options.clock.wall() + SUBSCRIBED_MS;
     return subscription;
   }

@@ -18,7 +18,7 @@ import {
   NLMSG_DONE,
   u16,
 } from '../netlink/wire.ts';
-import { SUBSYSTEM } from './nft-rules.ts';
+import { SUBSYSTEM } from './nft-message.ts';
 
 /** enum nf_tables_msg_types */
 const NEWGEN = (SUBSYSTEM << 8) | 15;

@@ -4,11 +4,10 @@ import type { CaptureStats } from '../capture.ts';
 import type { AddressSet, AddressTexts } from '../ip-bytes.ts';
 import { type Ends, Exchanges } from './exchanges.ts';
 import { parseNflog } from './nflog.ts';
+import { ANSWER_PREFIX } from './nft-answers.ts';
 import { parseTcpPacket } from './packet.ts';
 import { PacketSequence, type PendingRequest, type TapReading } from './request-tap.ts';
 
-/** First byte of the prefix of packets that come from a backend. */
-export const ANSWER_PREFIX = 'a';
 const ANSWER = ANSWER_PREFIX.charCodeAt(0);
 
 export interface HeaderPacketsOptions {

@@ -14,6 +14,7 @@ export const NFLOG_PACKET = 0x400;
 export const NFLOG_CONFIG = 0x401;
 
 /** enum nfulnl_attr_type */
+const NFULA_TIMESTAMP = 3;
 const NFULA_PAYLOAD = 9;
 const NFULA_PREFIX = 10;
 const NFULA_SEQ = 12;
@@ -24,6 +25,8 @@ export interface NflogPacket {
   end: number;
   /** Number of the packet within its group (NFULNL_CFG_F_SEQ), counting also those that were lost. */
   sequence: number | undefined;
+  /** When the packet came in, ms since the epoch; undefined where the hook has no time (struct nfulnl_msg_packet_timestamp). */
+  arrivedMs: number | undefined;
   /** First byte of the prefix that the rule gives it; 0 if it gives none. */
   prefix: number;
 }
@@ -34,7 +37,7 @@ export type NflogSkip = 'not-a-packet' | 'malformed';
 export function parseNflog(bytes: Buffer, start: number, end: number): NflogPacket | NflogSkip {
   if (end - start < NETFILTER_HEADER) return 'malformed';
   if (u16(bytes, start + 4) !== NFLOG_PACKET) return 'not-a-packet';
-  const packet: NflogPacket = { start: end, end, sequence: undefined, prefix: 0 };
+  const packet: NflogPacket = { start: end, end, sequence: undefined, arrivedMs: undefined, prefix: 0 };
   for (let at = start + NETFILTER_HEADER; at < end; ) {
     const stop = attributeEnd(bytes, at, end);
     if (stop < 0) return 'malformed';
@@ -46,6 +49,10 @@ export function parseNflog(bytes: Buffer, start: number, end: number): NflogPack
       packet.prefix = bytes[at + ATTRIBUTE_HEADER]!;
     } else if (type === NFULA_SEQ && stop - at === ATTRIBUTE_HEADER + 4) {
       packet.sequence = be32(bytes, at + ATTRIBUTE_HEADER);
+    } else if (type === NFULA_TIMESTAMP && stop - at === ATTRIBUTE_HEADER + 16) {
+      // Two be64: seconds and microseconds.
+      const seconds = be32(bytes, at + ATTRIBUTE_HEADER) * 2 ** 32 + be32(bytes, at + ATTRIBUTE_HEADER + 4);
+      packet.arrivedMs = seconds * 1000 + be32(bytes, at + ATTRIBUTE_HEADER + 12) / 1000;
     }
     at += align4(stop - at);
   }

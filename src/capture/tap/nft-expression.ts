@@ -7,6 +7,7 @@ import { attribute, nested, number16, number32, text } from '../netlink/message.
 
 const NFT_REG_VERDICT = 0;
 export const NFT_REG_1 = 1;
+export const NFT_JUMP = -3;
 export const NFT_GOTO = -4;
 export const NFT_RETURN = -5;
 const NFT_META_NFPROTO = 15;
@@ -19,6 +20,9 @@ const NFT_LOOKUP_F_INV = 1;
 /** linux/if_arp.h */
 const ARPHRD_LOOPBACK = 772;
 const NFT_DYNSET_OP_UPDATE = 1;
+const NFT_DYNSET_OP_DELETE = 2;
+/** The second of the four-byte registers that register 1 is made of. */
+const NFT_REG32_01 = 9;
 const NFT_PAYLOAD_NETWORK_HEADER = 1;
 export const NFT_PAYLOAD_TRANSPORT_HEADER = 2;
 export const NFT_PAYLOAD_INNER_HEADER = 3;
@@ -132,4 +136,41 @@ export function verdict(code: number, ...chain: Buffer[]): Buffer {
 export function log({ group, snaplen, queueThreshold }: PacketLog, prefix?: string): Buffer {
   const marked = prefix === undefined ? [] : [text(2, prefix)];
   return expression('log', number16(1, group), ...marked, number32(3, snaplen), number16(4, queueThreshold));
+}
+
+/** enum ip_conntrack_dir */
+export const DIRECTION_ORIGINAL = 0;
+export const DIRECTION_REPLY = 1;
+
+/** A TCP packet of this direction of its connection. */
+export function tcpOf(direction: number): Buffer[] {
+  return [meta(NFT_META_L4PROTO), equals(6), ct(NFT_CT_DIRECTION), equals(direction)];
+}
+
+/** A TCP packet that can begin an HTTP request (`nft-rules.ts`). */
+export const beginsRequest = [
+  ...tcpOf(DIRECTION_ORIGINAL),
+  ...byteInRange(0, 0x2d, 0x5f),
+  ...byteInRange(1, 0x20, 0x5f),
+  ...byteInRange(2, 0x20, 0x5f),
+];
+
+/** A packet that carries payload. */
+export const hasPayload = byteInRange(0, 0, 0xff);
+
+/** Connection and one of its ports (byte `portAt` of the TCP header) in registers 1 and 9: a key of eight bytes. */
+export function connectionKey(portAt: number): Buffer[] {
+  const port = expression(
+    'payload',
+    number32(1, NFT_REG32_01),
+    number32(2, NFT_PAYLOAD_TRANSPORT_HEADER),
+    number32(3, portAt),
+    number32(4, 2),
+  );
+  return [ct(NFT_CT_ID), port];
+}
+
+/** Takes register 1 out of the set. */
+export function remove(set: string): Buffer {
+  return expression('dynset', text(1, set), number32(3, NFT_DYNSET_OP_DELETE), number32(4, NFT_REG_1));
 }

@@ -7,6 +7,7 @@
  *       set clients6 { type ipv6_addr; flags timeout; timeout 30s }
  *       set bodies { typeof ct id; size 131072; flags dynamic,timeout; timeout 1m }
  *       set opaque { typeof ct id; size 131072; flags dynamic,timeout; timeout 1h }
+ *       (sets, chains and rules for answers: nft-answers.ts)
  *       chain tap {
  *         type filter hook postrouting priority 90; policy accept;
  *         ip saddr @clients4 goto request
@@ -64,22 +65,24 @@
  * its requests cannot be read, and the join has to know that they exist.
  */
 import { addressBytes } from '../ip-bytes.ts';
-import { attribute, message, nested, number32, number64, text } from '../netlink/message.ts';
-import { NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST } from '../netlink/wire.ts';
-import { ANSWER_PREFIX } from './header-tap.ts';
+import { attribute, nested, number32, text } from '../netlink/message.ts';
+import { NLM_F_CREATE } from '../netlink/wire.ts';
+import { ANSWER_PREFIX, ANSWERED_SETS, answerMessages } from './nft-answers.ts';
 import {
-  byteInRange,
+  beginsRequest,
   ct,
+  DIRECTION_ORIGINAL,
+  DIRECTION_REPLY,
   differs,
   equals,
   expression,
+  hasPayload,
   LIST_ELEMENT,
   log,
   lookup,
   masked,
   matchAddress,
   meta,
-  NFT_CT_DIRECTION,
   NFT_CT_ID,
   NFT_GOTO,
   NFT_META_L4PROTO,
@@ -89,43 +92,33 @@ import {
   notFromLoopback,
   type PacketLog,
   payload,
+  tcpOf,
   update,
   verdict,
 } from './nft-expression.ts';
+import {
+  baseChain,
+  DELSETELEM,
+  ELEMENT_TIMEOUT_MS,
+  FAMILIES,
+  HEADER_BYTES,
+  HOOK,
+  inTable,
+  type Message,
+  NEWSETELEM,
+  newChain,
+  newRule,
+  newSet,
+  newTable,
+  TABLE,
+  TYPE_IP6ADDR,
+  TYPE_IPADDR,
+  TYPE_MARK,
+} from './nft-message.ts';
 import { TCP_FLAGS } from './packet.ts';
-
-export const TABLE = 'realpod';
-/** Addresses lapse from the table unless they are set again within this time. */
-export const ELEMENT_TIMEOUT_MS = 30_000;
-
-const NFPROTO_INET = 1;
-const NFPROTO_IPV4 = 2;
-const NFPROTO_IPV6 = 10;
-export const SUBSYSTEM = 10;
-const NEWTABLE = (SUBSYSTEM << 8) | 0;
-const DELTABLE = (SUBSYSTEM << 8) | 2;
-const NEWCHAIN = (SUBSYSTEM << 8) | 3;
-const NEWRULE = (SUBSYSTEM << 8) | 6;
-const NEWSET = (SUBSYSTEM << 8) | 9;
-const NEWSETELEM = (SUBSYSTEM << 8) | 12;
-const DELSETELEM = (SUBSYSTEM << 8) | 14;
-
-const NFT_TABLE_F_OWNER = 0x2;
-const NFT_SET_TIMEOUT = 0x10;
-const NFT_SET_EVAL = 0x20;
-const NF_INET_LOCAL_IN = 1;
-const NF_INET_POST_ROUTING = 4;
-const NF_ACCEPT = 1;
-const PRIORITY = 90;
-/** nft's own numbers for key types, so that `nft list` shows addresses. */
-const TYPE_IPADDR = 7;
-const TYPE_IP6ADDR = 8;
-const TYPE_MARK = 19;
 
 const TCP_FLAGS_AT = 13;
 const { fin: TCP_FIN, syn: TCP_SYN, rst: TCP_RST, psh: TCP_PSH, ack: TCP_ACK } = TCP_FLAGS;
-/** IP header and TCP header without options, of IPv4 and IPv6. */
-export const HEADER_BYTES = { 4: 40, 6: 60 } as const;
 const LOG_PREFIX = 'realpod: ';
 const LOG_LEVEL_INFO = 6;
 /** Connections whose bodies are followed, at most, and for how long after their last packet. More are not followed. */
@@ -140,16 +133,6 @@ const OPAQUE_SNAPLEN = 128;
 
 const ELEMENTS_PER_MESSAGE = 1000;
 
-/** enum ip_conntrack_dir */
-const DIRECTION_ORIGINAL = 0;
-const DIRECTION_REPLY = 1;
-
-/** By family: where the source address is in the IP header; the destination follows it. */
-const FAMILIES = {
-  4: { set: 'clients4', protocol: NFPROTO_IPV4, sourceAt: 12, length: 4 },
-  6: { set: 'clients6', protocol: NFPROTO_IPV6, sourceAt: 8, length: 16 },
-} as const;
-
 /** What the table logs; of the two at least one. */
 export interface TableRules {
   /** Packets of requests, to the tap. */
@@ -163,26 +146,17 @@ export interface TapRule extends PacketLog {
   headersOnly: boolean;
 }
 
-/** One message of a batch: it gets its sequence number and, if it is the last, NLM_F_ACK. */
-export type Message = (sequence: number, flags: number) => Buffer;
-
-function inTable(type: number, flags: number, ...attributes: Buffer[]): Message {
-  return (sequence, more) =>
-    message({ type, flags: NLM_F_REQUEST | flags | more, sequence, family: NFPROTO_INET }, ...attributes);
-}
-
-export const deleteTable = inTable(DELTABLE, 0, text(1, TABLE));
-
 export function tableMessages({ tap, logOpenings }: TableRules): Message[] {
   return [
-    inTable(NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, text(1, TABLE), number32(2, NFT_TABLE_F_OWNER)),
+    newTable,
     newSet('clients4', TYPE_IPADDR, 4, 1, ELEMENT_TIMEOUT_MS),
     newSet('clients6', TYPE_IP6ADDR, 16, 2, ELEMENT_TIMEOUT_MS),
     newSet('bodies', TYPE_MARK, 4, 3, BODIES_TIMEOUT_MS, BODIES_LIMIT),
     newSet('opaque', TYPE_MARK, 4, 4, OPAQUE_TIMEOUT_MS, OPAQUE_LIMIT),
-    baseChain('tap', NF_INET_POST_ROUTING),
-    baseChain('local', NF_INET_LOCAL_IN),
-    inTable(NEWCHAIN, NLM_F_CREATE, text(1, TABLE), text(3, 'request')),
+    baseChain('tap', HOOK.postrouting),
+    baseChain('local', HOOK.input),
+    newChain('request'),
+    ...(tap && !tap.headersOnly ? answerMessages(tap) : []),
     ...(tap?.headersOnly ? headerRules(tap) : []),
     ...Object.values(FAMILIES).flatMap(({ set, protocol, sourceAt, length }) => {
       const jump = [...matchAddress(set, protocol, sourceAt, length), verdict(NFT_GOTO, text(2, 'request'))];
@@ -193,14 +167,6 @@ export function tableMessages({ tap, logOpenings }: TableRules): Message[] {
   ];
 }
 
-const fromClient = [meta(NFT_META_L4PROTO), equals(6), ct(NFT_CT_DIRECTION), equals(DIRECTION_ORIGINAL)];
-const beginsRequest = [
-  ...fromClient,
-  ...byteInRange(0, 0x2d, 0x5f),
-  ...byteInRange(1, 0x20, 0x5f),
-  ...byteInRange(2, 0x20, 0x5f),
-];
-
 /** The request may have a body. */
 const bodiesRule = newRule(
   'request',
@@ -210,18 +176,6 @@ const bodiesRule = newRule(
   ct(NFT_CT_ID),
   update('bodies'),
 );
-
-function baseChain(name: string, hook: number): Message {
-  return inTable(
-    NEWCHAIN,
-    NLM_F_CREATE,
-    text(1, TABLE),
-    text(3, name),
-    nested(4, number32(1, hook), number32(2, PRIORITY)),
-    number32(5, NF_ACCEPT),
-    text(7, 'filter'),
-  );
-}
 
 function headerRules(tap: TapRule): Message[] {
   const messages: Message[] = [];
@@ -247,10 +201,7 @@ function headerRules(tap: TapRule): Message[] {
 /** TCP segments of this direction with one of these flags. */
 function flagged(flags: number, direction: number): Buffer[] {
   return [
-    meta(NFT_META_L4PROTO),
-    equals(6),
-    ct(NFT_CT_DIRECTION),
-    equals(direction),
+    ...tcpOf(direction),
     payload(NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS_AT, 1),
     masked(flags),
     differs(Buffer.of(0)),
@@ -264,8 +215,8 @@ function requestRule(tap: TapRule): Message {
 function withinBodyRule(tap: TapRule): Message {
   return newRule(
     'request',
-    ...fromClient,
-    ...byteInRange(0, 0, 0xff),
+    ...tcpOf(DIRECTION_ORIGINAL),
+    ...hasPayload,
     ct(NFT_CT_ID),
     lookup('bodies'),
     update('bodies'),
@@ -278,8 +229,8 @@ function withinBodyRule(tap: TapRule): Message {
 function opaqueRule(tap: TapRule): Message {
   return newRule(
     'request',
-    ...fromClient,
-    ...byteInRange(0, 0, 0xff),
+    ...tcpOf(DIRECTION_ORIGINAL),
+    ...hasPayload,
     ct(NFT_CT_ID),
     lookup('opaque', true),
     log({ ...tap, snaplen: Math.min(tap.snaplen, OPAQUE_SNAPLEN) }),
@@ -298,38 +249,17 @@ const openingRule = newRule(
   expression('log', text(2, LOG_PREFIX), number32(5, LOG_LEVEL_INFO)),
 );
 
-/** With `limit`, the set is filled by rules, up to that many elements. */
-function newSet(
-  name: string,
-  keyType: number,
-  keyLength: number,
-  id: number,
-  timeoutMs: number,
-  limit?: number,
-): Message {
-  return inTable(
-    NEWSET,
-    NLM_F_CREATE,
-    text(1, TABLE),
-    text(2, name),
-    number32(3, NFT_SET_TIMEOUT | (limit === undefined ? 0 : NFT_SET_EVAL)),
-    number32(4, keyType),
-    number32(5, keyLength),
-    ...(limit === undefined ? [] : [nested(9, number32(1, limit))]),
-    number32(10, id),
-    number64(11, timeoutMs),
-  );
+/** Empties the sets of addresses and fills them again. `answered`: those whose answers are logged, too. */
+export function elementMessages(addresses: readonly string[], answered: readonly string[]): Message[] {
+  return [...fill({ 4: FAMILIES[4].set, 6: FAMILIES[6].set }, addresses), ...fill(ANSWERED_SETS, answered)];
 }
 
-/** Empties both sets and fills them again. */
-export function elementMessages(addresses: readonly string[]): Message[] {
+function fill(sets: Record<4 | 6, string>, addresses: readonly string[]): Message[] {
   const keys = addresses.map(addressBytes).filter((bytes) => bytes !== undefined);
   const messages: Message[] = [];
-  for (const [set, length] of [
-    ['clients4', 4],
-    ['clients6', 16],
-  ] as const) {
-    const ofFamily = keys.filter((key) => key.length === length);
+  for (const family of [4, 6] as const) {
+    const set = sets[family];
+    const ofFamily = keys.filter((key) => key.length === FAMILIES[family].length);
     messages.push(inTable(DELSETELEM, 0, text(1, TABLE), text(2, set)));
     for (let i = 0; i < ofFamily.length; i += ELEMENTS_PER_MESSAGE) {
       const elements = ofFamily
@@ -339,14 +269,4 @@ export function elementMessages(addresses: readonly string[]): Message[] {
     }
   }
   return messages;
-}
-
-function newRule(chain: string, ...expressions: Buffer[]): Message {
-  return inTable(
-    NEWRULE,
-    NLM_F_CREATE | NLM_F_APPEND,
-    text(1, TABLE),
-    text(2, chain),
-    nested(4, ...expressions),
-  );
 }

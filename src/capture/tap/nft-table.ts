@@ -4,15 +4,8 @@ import { callFailed, type Libc } from '../netlink/libc.ts';
 import { message } from '../netlink/message.ts';
 import { NetlinkSocket, type Refusal } from '../netlink/socket.ts';
 import { NLM_F_ACK, NLM_F_REQUEST } from '../netlink/wire.ts';
-import {
-  deleteTable,
-  elementMessages,
-  type Message,
-  SUBSYSTEM,
-  TABLE,
-  type TableRules,
-  tableMessages,
-} from './nft-rules.ts';
+import { deleteTable, type Message, SUBSYSTEM, TABLE } from './nft-message.ts';
+import { elementMessages, type TableRules, tableMessages } from './nft-rules.ts';
 
 const { EEXIST, EINVAL, ENOENT, EOPNOTSUPP, EPERM, EACCES } = constants.errno;
 /** linux/netfilter/nfnetlink.h: NFNL_MSG_BATCH_BEGIN and _END. */
@@ -45,21 +38,24 @@ export class TapTable {
 
   /**
    * Makes these, and no others, the addresses whose requests are logged, for `ELEMENT_TIMEOUT_MS` from now on.
-   * One transaction: an address that stays is in the set at every moment. `restored`: the table was gone, requests
+   * `answered`: those of them whose answers are logged, too. One transaction: an address that stays is in the set at every moment. `restored`: the table was gone, requests
    * since the last success may not have been logged.
    */
-  setAddresses(addresses: readonly string[]): Promise<'kept' | 'restored'> {
-    const turn = this.#turn.then(() => this.#setAddresses(addresses));
+  setAddresses(addresses: readonly string[], answered: readonly string[]): Promise<'kept' | 'restored'> {
+    const turn = this.#turn.then(() => this.#setAddresses(addresses, answered));
     this.#turn = turn.catch(() => {});
     return turn;
   }
 
-  async #setAddresses(addresses: readonly string[]): Promise<'kept' | 'restored'> {
-    const refusal = await this.#socket.request(batch(elementMessages(addresses)));
+  async #setAddresses(
+    addresses: readonly string[],
+    answered: readonly string[],
+  ): Promise<'kept' | 'restored'> {
+    const refusal = await this.#socket.request(batch(elementMessages(addresses, answered)));
     if (refusal === undefined) return 'kept';
     if (refusal.errno !== ENOENT) throw callFailed('set the addresses of the tap', -refusal.errno);
     await this.#install();
-    const again = await this.#socket.request(batch(elementMessages(addresses)));
+    const again = await this.#socket.request(batch(elementMessages(addresses, answered)));
     if (again !== undefined) throw callFailed('set the addresses of the tap', -again.errno);
     return 'restored';
   }

@@ -2,7 +2,7 @@ import type { Observation } from '../../model/feed.ts';
 import type { CaptureStats } from '../capture.ts';
 import type { FlowTable } from '../conntrack/flow-table.ts';
 import { takeSegment } from './request-order.ts';
-import type { PendingRequest, PendingSegment } from './request-tap.ts';
+import type { Pending, PendingRequest, PendingSegment } from './request-tap.ts';
 
 export interface PlacementParts {
   flows: FlowTable;
@@ -11,7 +11,7 @@ export interface PlacementParts {
   stats: CaptureStats;
 }
 
-/** Puts tapped requests on their connections, and emits them in the order of the wire. */
+/** Puts tapped requests, and where answers began, on their connections, and emits them in the order of the wire. */
 export class RequestPlacement {
   readonly #parts: PlacementParts;
 
@@ -24,17 +24,13 @@ export class RequestPlacement {
    * the requests of one line that was tried again. A request may be read before the event of its connection, so
    * `readConntrack` runs once, for the first of these.
    */
-  place(
-    pending: (PendingRequest | PendingSegment)[],
-    readConntrack: (() => void) | undefined,
-    out: Observation[],
-  ): (PendingRequest | PendingSegment)[] {
+  place(pending: Pending[], readConntrack: (() => void) | undefined, out: Observation[]): Pending[] {
     const { flows, conntrack, stats } = this.#parts;
-    const left: (PendingRequest | PendingSegment)[] = [];
+    const left: Pending[] = [];
     let readOnce = readConntrack;
     for (const each of pending) {
-      const { request } = each;
-      const find = () => flows.find(request.src, request.sport, request.ip, request.port);
+      const { src, sport, ip, port } = 'response' in each ? each.response : each.request;
+      const find = () => flows.find(src, sport, ip, port);
       let entry = each.placed ? undefined : find();
       if (entry === undefined && !each.placed && readOnce !== undefined) {
         readOnce();
@@ -42,6 +38,16 @@ export class RequestPlacement {
         entry = find();
       }
       if (entry !== undefined) each.placed = true;
+      if ('response' in each) {
+        if (entry !== undefined && entry !== 'several') {
+          each.response.vip = entry.vip;
+          each.response.vport = entry.vport;
+        }
+        if (each.placed && left.length === 0) out.push(each.response);
+        else left.push(each);
+        continue;
+      }
+      const { request } = each;
       if (request.midStream && !conntrack) {
         stats.tapNotHttp++;
         continue;
@@ -71,7 +77,12 @@ export class RequestPlacement {
     return left;
   }
 
-  emit(pending: PendingRequest | PendingSegment, out: Observation[]): void {
+  emit(pending: Pending, out: Observation[]): void {
+    if ('response' in pending) out.push(pending.response);
+    else this.#emitRequest(pending, out);
+  }
+
+  #emitRequest(pending: PendingRequest | PendingSegment, out: Observation[]): void {
     const { request } = pending;
     const { stats } = this.#parts;
     if ('protocol' in pending && pending.unreadable) {

@@ -3,11 +3,24 @@
 import type { Observation, UnreadableProtocol } from '../../model/feed.ts';
 import type { CaptureStats } from '../capture.ts';
 import type { AddressSet, AddressTexts } from '../ip-bytes.ts';
-import { parseNflog } from './nflog.ts';
-import { parseTcpPacket } from './packet.ts';
+import { type NflogPacket, parseNflog } from './nflog.ts';
+import { ANSWER_PREFIX, UNANSWERABLE_PREFIX } from './nft-answers.ts';
+import { parseTcpPacket, type TcpSegment } from './packet.ts';
 import { parseRequestHead } from './request-head.ts';
 
 type RequestObservation = Extract<Observation, { kind: 'request' }>;
+type ResponseObservation = Extract<Observation, { kind: 'response' }>;
+
+const ANSWER = ANSWER_PREFIX.charCodeAt(0);
+const UNANSWERABLE = UNANSWERABLE_PREFIX.charCodeAt(0);
+/** A packet's own time is taken for true where it is not after its reading, and no longer before it than this (ms). */
+const READ_WITHIN_MS = 10_000;
+
+/** The beginning of an answer, on its way to its connection. */
+export interface PendingAnswer {
+  response: ResponseObservation;
+  placed: boolean;
+}
 
 /** A request on its way to its connection. */
 export interface PendingRequest {
@@ -35,12 +48,14 @@ export interface PendingSegment extends PendingRequest {
   chunked: boolean;
 }
 
+export type Pending = PendingRequest | PendingSegment | PendingAnswer;
+
 /** A tap's packets as requests. */
 export interface TapReading {
   /** Takes one NFLOG message, read at `readAt` (ms since the epoch). */
   add(bytes: Buffer, start: number, end: number, readAt: number): void;
   /** Requests, and the number of packets that were lost, since the last call. */
-  take(): (PendingRequest | PendingSegment)[];
+  take(): Pending[];
   takeLost(): number;
   /** The kernel reported a loss of packets, and not yet how many. */
   overrun(): void;
@@ -74,14 +89,14 @@ export interface TapPacketsOptions {
 export class TapPackets implements TapReading {
   readonly #options: TapPacketsOptions;
   readonly #sequence = new PacketSequence();
-  #requests: PendingSegment[] = [];
+  #requests: Pending[] = [];
   #lost = 0;
 
   constructor(options: TapPacketsOptions) {
     this.#options = options;
   }
 
-  take(): PendingSegment[] {
+  take(): Pending[] {
     const requests = this.#requests;
     this.#requests = [];
     return requests;
@@ -108,6 +123,14 @@ export class TapPackets implements TapReading {
     const segment = parseTcpPacket(bytes, packet.start, packet.end);
     if (typeof segment === 'string') {
       stats.tapMalformed++;
+      return;
+    }
+    if (packet.prefix === ANSWER) {
+      this.#answer(bytes, packet, segment, readAt);
+      return;
+    }
+    if (packet.prefix === UNANSWERABLE) {
+      this.#lost++;
       return;
     }
     const src = addresses.match(bytes, segment.srcAt, segment.addressLength);
@@ -157,6 +180,25 @@ export class TapPackets implements TapReading {
       request.bytes = payloadLength;
       if (requestBytes === payloadLength) request.singleSegment = true;
     }
+  }
+
+  #answer(bytes: Buffer, { arrivedMs }: NflogPacket, segment: TcpSegment, readAt: number): void {
+    const { addresses, texts, stats } = this.#options;
+    const src = addresses.match(bytes, segment.dstAt, segment.addressLength);
+    if (src === undefined) return;
+    stats.tapAnswers++;
+    const exact = arrivedMs !== undefined && arrivedMs <= readAt && arrivedMs > readAt - READ_WITHIN_MS;
+    const response: ResponseObservation = {
+      kind: 'response',
+      t: exact ? arrivedMs : readAt,
+      src,
+      sport: segment.dport,
+      ip: texts.text(bytes, segment.srcAt, segment.addressLength),
+      port: segment.sport,
+      via: 'tap',
+    };
+    if (exact) response.kernelTime = true;
+    this.#requests.push({ response, placed: false });
   }
 }
 

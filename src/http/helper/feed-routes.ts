@@ -45,6 +45,7 @@ interface FeedQuery {
   instance?: string;
   since?: number;
   prompt?: boolean;
+  answers?: boolean;
 }
 
 interface LookupQuery {
@@ -111,13 +112,14 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
             instance: { type: 'string', maxLength: 64 },
             since: { type: 'number' },
             prompt: { type: 'boolean' },
+            answers: { type: 'boolean' },
           },
         },
       },
     },
     async (request, reply) => {
       const addresses = await admit(request, request.query.src);
-      const { prompt } = request.query;
+      const { prompt, answers } = request.query;
       const from = startOf(request.query, feed.instance);
       const { raw } = reply;
       let gone = raw.destroyed;
@@ -141,7 +143,7 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
           raw.destroy();
         }
       };
-      const opened = await feed.open(addresses, from, write, prompt);
+      const opened = await feed.open(addresses, from, write, { prompt, answers });
       if ('refused' in opened) {
         throw new HttpError(
           503,

@@ -58,7 +58,9 @@ export const ATTEMPT = object(
     ip: text('address of the pod that it led to'),
     port: integer('port of that pod'),
     ...NAME,
-    evidence: text('the evidence: source-port, request-id, request-window, sole-backend or timing'),
+    evidence: text(
+      'the evidence: source-port, request-id, request-window, sole-backend, only-answer or timing',
+    ),
     reason: text('why it is not resolved: ambiguous, no-flow, gap, late, direct, not-ip or unconnected'),
     src: text("nginx's address on the connection, where exactly one is left"),
     sport: integer("nginx's port on that connection"),

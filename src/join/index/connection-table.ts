@@ -1,4 +1,10 @@
-import type { CloseRecord, OpenRecord, RequestRecord, UnreadableRecord } from '../../model/feed.ts';
+import type {
+  CloseRecord,
+  OpenRecord,
+  RequestRecord,
+  ResponseRecord,
+  UnreadableRecord,
+} from '../../model/feed.ts';
 import { type Backend, type Connection, newConnection, type Service, servedUntil } from './connection.ts';
 import { ConnectionsByPort } from './connections-by-port.ts';
 import type { CountedRequests } from './counted-requests.ts';
@@ -42,7 +48,7 @@ export class ConnectionTable {
 
   /** The youngest connection of the record's tuple, as in `ConnectionsByPort`. */
   youngest(
-    record: OpenRecord | CloseRecord | RequestRecord | UnreadableRecord,
+    record: OpenRecord | CloseRecord | RequestRecord | ResponseRecord | UnreadableRecord,
     service: Service,
     unknown: Service,
   ): Connection | undefined {
@@ -50,8 +56,12 @@ export class ConnectionTable {
   }
 
   /** A connection that opened after `openFrom` (ms since the epoch; -Infinity if not known), and by the record's time. */
-  add(record: OpenRecord | RequestRecord | UnreadableRecord, service: Service, openFrom: number): Connection {
-    const connection = newConnection(record, service, this.#backend(record.ip, record.port), openFrom);
+  add(
+    record: OpenRecord | RequestRecord | ResponseRecord | UnreadableRecord,
+    service: Service,
+    openFrom: number,
+  ): Connection {
+    const connection = newConnection(record, service, this.backend(record.ip, record.port), openFrom);
     this.#open.add(connection);
     service.open.add(connection);
     service.connectionsWithoutRequest.add(connection);
@@ -123,7 +133,8 @@ export class ConnectionTable {
     else service.backends.delete(backend);
   }
 
-  #backend(ip: string, port: number): Backend {
+  /** The one object for this backend. */
+  backend(ip: string, port: number): Backend {
     const key = `${ip} ${port}`;
     let backend = this.#backends.get(key);
     if (!backend) {

@@ -1,5 +1,6 @@
-import type { Flow, OpenRecord, RequestRecord, UnreadableRecord } from '../../model/feed.ts';
+import type { Flow, OpenRecord, RequestRecord, ResponseRecord, UnreadableRecord } from '../../model/feed.ts';
 import { Trust } from '../trust.ts';
+import { Answers } from './answers.ts';
 import type { FifoEntry } from './fifo-list.ts';
 
 /** What the join remembers: connections, the requests seen on them, and the Services they went through. */
@@ -37,7 +38,7 @@ export interface Connection extends FifoEntry<Connection> {
 
 /** As its first record told of it: opened after `openFrom` (ms since the epoch; -Infinity if not known), and by then. */
 export function newConnection(
-  { src, sport, via, t }: OpenRecord | RequestRecord | UnreadableRecord,
+  { src, sport, via, t }: OpenRecord | RequestRecord | ResponseRecord | UnreadableRecord,
   service: Service,
   backend: Backend,
   openFrom: number,
@@ -167,6 +168,8 @@ export interface Service {
   lastWithoutIdAt: number;
   /** Whether every line of late had a request or a connection in a record that claims to be complete. */
   readonly trust: Trust;
+  /** The answers that no line is known to have had. */
+  readonly answers: Answers<Connection>;
   /** Its connections whose requests cannot be read, in the order in which that was seen. */
   readonly unreadable: Set<Connection>;
   /** Unreadable connections that may have served a request before this time may be forgotten, ms since the epoch. */
@@ -184,7 +187,12 @@ export interface Service {
   requestsKnownSince: number;
 }
 
-export function newService(vip: string | undefined, vport: number | undefined): Service {
+/** `answersKnownSince`: answers through it before that time may have been forgotten, ms since the epoch. */
+export function newService(
+  vip: string | undefined,
+  vport: number | undefined,
+  answersKnownSince = -Infinity,
+): Service {
   return {
     vip,
     vport,
@@ -199,6 +207,7 @@ export function newService(vip: string | undefined, vport: number | undefined): 
     idsBeforeHost: false,
     lastWithoutIdAt: -Infinity,
     trust: new Trust(true),
+    answers: new Answers(answersKnownSince),
     unreadable: new Set(),
     unreadableKnownSince: -Infinity,
     carriesIds: false,

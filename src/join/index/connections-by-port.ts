@@ -1,4 +1,10 @@
-import type { CloseRecord, OpenRecord, RequestRecord, UnreadableRecord } from '../../model/feed.ts';
+import type {
+  CloseRecord,
+  OpenRecord,
+  RequestRecord,
+  ResponseRecord,
+  UnreadableRecord,
+} from '../../model/feed.ts';
 import type { Connection, Service } from './connection.ts';
 
 const NONE: readonly Connection[] = [];
@@ -25,7 +31,7 @@ export class ConnectionsByPort {
 
   /** The youngest of the record's tuple, open or closed. Without a VIP (`service` is `unknown`) the backend has to agree. */
   youngest(
-    flow: OpenRecord | CloseRecord | RequestRecord | UnreadableRecord,
+    flow: OpenRecord | CloseRecord | RequestRecord | ResponseRecord | UnreadableRecord,
     service: Service,
     unknown: Service,
   ): Connection | undefined {

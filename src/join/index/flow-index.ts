@@ -4,6 +4,7 @@ import {
   NO_CURSOR,
   type OpenRecord,
   type RequestRecord,
+  type ResponseRecord,
   type Source,
   type UnreadableRecord,
 } from '../../model/feed.ts';
@@ -12,6 +13,7 @@ import { FeedClock } from '../feed-clock.ts';
 import { LineClock } from '../line-clock.ts';
 import { BlindSpots } from './blind-spots.ts';
 import {
+  type Backend,
   type Connection,
   clampTimesTo,
   newTappedRequest,
@@ -23,6 +25,7 @@ import { ConnectionTable } from './connection-table.ts';
 import { CountedRequests } from './counted-requests.ts';
 import { LoggedOpens } from './logged-opens.ts';
 import { Names } from './names.ts';
+import { QuietMoments } from './quiet-moments.ts';
 import { RequestTable } from './requests.ts';
 import { Services } from './services.ts';
 
@@ -60,6 +63,7 @@ export class FlowIndex {
   readonly lineClock = new LineClock();
   readonly feedClock = new FeedClock();
   readonly blindSpots = new BlindSpots();
+  readonly quiet = new QuietMoments();
   readonly logged = new LoggedOpens();
   readonly counted = new CountedRequests();
   readonly names: Names;
@@ -97,6 +101,9 @@ export class FlowIndex {
       case 'open':
         if (record.via === 'kernel-log') this.logged.add(record, this.coverage.watermark);
         else this.#opened(record);
+        break;
+      case 'response':
+        this.#answered(record);
         break;
       case 'unreadable':
         this.#unreadable(record);
@@ -160,6 +167,11 @@ export class FlowIndex {
     return this.#connections.onPort(sport);
   }
 
+  /** The one object for this backend. */
+  backend(ip: string, port: number): Backend {
+    return this.#connections.backend(ip, port);
+  }
+
   /** A line has been resolved by each of these requests: they are forgotten earlier than others. */
   markMatched(used: readonly TappedRequest[]): void {
     this.#requests.markMatched(used);
@@ -174,8 +186,10 @@ export class FlowIndex {
     this.feedClock.reset();
     this.names.onClockRollback(t);
     this.logged.onClockRollback(t);
-    for (const { open, closed, requests, trust } of this.#services) {
+    this.quiet.onClockRollback(t);
+    for (const { open, closed, requests, trust, answers } of this.#services) {
       trust.onClockRollback(t);
+      answers.onClockRollback(t);
       for (const connection of open) clampTimesTo(connection, t);
       for (const connection of closed) clampTimesTo(connection, t);
       for (const tapped of requests) {
@@ -195,7 +209,9 @@ export class FlowIndex {
       this.#connections.end(previous, record.t);
     }
     if (previous) previous.overBy = record.t;
-    this.#connections.add(record, service, record.preexisting ? -Infinity : this.coverage.watermark);
+    const openFrom = record.preexisting ? -Infinity : this.coverage.watermark;
+    const connection = this.#connections.add(record, service, openFrom);
+    if (record.preexisting) service.answers.addUnseen(connection, record.t);
   }
 
   #closedBy(record: CloseRecord): void {
@@ -258,7 +274,10 @@ export class FlowIndex {
   }
 
   /** The connection that a packet belongs to; one that is not in the index is added. */
-  #connectionOf(record: RequestRecord | UnreadableRecord): { connection: Connection; service: Service } {
+  #connectionOf(record: RequestRecord | ResponseRecord | UnreadableRecord): {
+    connection: Connection;
+    service: Service;
+  } {
     let service = this.#services.of(record.vip, record.vport);
     let connection = this.#connections.youngest(record, service, this.#services.unknown);
     if (connection && (connection.backend.ip !== record.ip || connection.backend.port !== record.port)) {
@@ -288,6 +307,17 @@ export class FlowIndex {
     service.requests.push(tapped);
     service.requestsWithoutId.push(tapped);
     if (connection.closeTo !== Infinity) this.#requests.end(tapped);
+  }
+
+  #answered(record: ResponseRecord): void {
+    const { connection, service } = this.#connectionOf(record);
+    if (service === this.#services.unknown) this.quiet.void(record.t);
+    else
+      service.answers.add(
+        connection,
+        record.kernelTime ? record.t : Math.min(this.coverage.watermark, record.t),
+        record.t,
+      );
   }
 
   #unreadable(record: UnreadableRecord): void {

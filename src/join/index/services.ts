@@ -41,7 +41,7 @@ export class Services {
   #add(vip: string, vport: number): Service {
     // Before the new one is there, which nothing would speak for keeping.
     if (this.#all.size >= this.#limit) this.#forgetUnused();
-    const service = newService(vip, vport);
+    const service = newService(vip, vport, this.knownSince);
     service.connectionsKnownSince = this.knownSince;
     service.withoutRequestKnownSince = this.knownSince;
     service.requestsKnownSince = this.knownSince;

@@ -1,0 +1,132 @@
+/**
+ * The part of the table that logs where answers begin, for clients that want to know it. As text:
+ *
+ *     set answered4 { type ipv4_addr; flags timeout; timeout 30s }
+ *     set answered6 { type ipv6_addr; flags timeout; timeout 30s }
+ *     set awaiting { typeof ct id . tcp sport; size 131072; flags dynamic,timeout; timeout 1d }
+ *     chain forward { type filter hook forward priority 90; policy accept; ip daddr @answered4 goto answer … }
+ *     chain output { type filter hook output priority 90; policy accept; ip daddr @answered4 goto answer … }
+ *     chain local { …; meta iiftype != loopback ip daddr @answered4 goto answer … }
+ *     chain tap { ip saddr @answered4 jump await …; … }
+ *     chain await {
+ *       HEAD update @awaiting { ct id . tcp sport }
+ *       HEAD ct id . tcp sport != @awaiting log prefix "n" group 9797 snaplen 60
+ *       meta l4proto tcp ct direction original @ih,0,8 0-255 ct id @bodies update @awaiting { ct id . tcp sport }
+ *     }
+ *     chain answer {
+ *       meta l4proto tcp ct direction reply @ih,0,8 0-255 ct id . tcp dport @awaiting
+ *         log prefix "a" group 9797 snaplen 60 delete @awaiting { ct id . tcp dport }
+ *     }
+ *
+ * A request puts its connection into `awaiting`; the first packet with payload that comes back is logged and takes it out.
+ * So an answer of any length costs one message. A body's packets put it in again: another request may begin in one.
+ *
+ * Answers are logged in the forward and input hooks, where the kernel gives packets a time (nfnetlink_log.c: no later hook
+ * has one), and in the output hook for backends in the node's own network namespace, without. Each packet passes one.
+ *
+ * The key has the source port beside conntrack's id, which is a hash of 32 bits. Full, the set takes no further connection:
+ * the packet with the prefix `n` says that an answer will go unseen.
+ */
+import { text } from '../netlink/message.ts';
+import {
+  beginsRequest,
+  connectionKey,
+  ct,
+  DIRECTION_ORIGINAL,
+  DIRECTION_REPLY,
+  hasPayload,
+  log,
+  lookup,
+  matchAddress,
+  NFT_CT_ID,
+  NFT_GOTO,
+  NFT_JUMP,
+  notFromLoopback,
+  type PacketLog,
+  remove,
+  tcpOf,
+  update,
+  verdict,
+} from './nft-expression.ts';
+import {
+  baseChain,
+  ELEMENT_TIMEOUT_MS,
+  FAMILIES,
+  HEADER_BYTES,
+  HOOK,
+  type Message,
+  newChain,
+  newRule,
+  newSet,
+  TYPE_INET_SERVICE,
+  TYPE_IP6ADDR,
+  TYPE_IPADDR,
+  TYPE_MARK,
+} from './nft-message.ts';
+
+/** First byte of the prefix of packets that come from a backend, and of requests whose answer will not be logged. */
+export const ANSWER_PREFIX = 'a';
+export const UNANSWERABLE_PREFIX = 'n';
+export const ANSWERED_SETS = { 4: 'answered4', 6: 'answered6' } as const;
+
+/** Requests that wait for their answers, at most, and for how long: longer than any `proxy_read_timeout`. */
+const AWAITING_LIMIT = 131_072;
+const AWAITING_TIMEOUT_MS = 86_400_000;
+/** nft joins the types of a key's parts, six bits each. */
+const TYPE_CONNECTION = (TYPE_MARK << 6) | TYPE_INET_SERVICE;
+const SOURCE_PORT_AT = 0;
+const DESTINATION_PORT_AT = 2;
+
+export function answerMessages(tap: PacketLog): Message[] {
+  const headers = { ...tap, snaplen: HEADER_BYTES[6] };
+  return [
+    newSet(ANSWERED_SETS[4], TYPE_IPADDR, 4, 5, ELEMENT_TIMEOUT_MS),
+    newSet(ANSWERED_SETS[6], TYPE_IP6ADDR, 16, 6, ELEMENT_TIMEOUT_MS),
+    newSet('awaiting', TYPE_CONNECTION, 8, 7, AWAITING_TIMEOUT_MS, AWAITING_LIMIT),
+    baseChain('forward', HOOK.forward),
+    baseChain('output', HOOK.output),
+    newChain('await'),
+    newChain('answer'),
+    ...([4, 6] as const).flatMap((family) => {
+      const { protocol, sourceAt, length } = FAMILIES[family];
+      const set = ANSWERED_SETS[family];
+      const from = matchAddress(set, protocol, sourceAt, length);
+      const to = matchAddress(set, protocol, sourceAt + length, length);
+      const awaits = [...from, verdict(NFT_JUMP, text(2, 'await'))];
+      const answers = [...to, verdict(NFT_GOTO, text(2, 'answer'))];
+      return [
+        newRule('tap', ...awaits),
+        newRule('local', ...notFromLoopback(), ...awaits),
+        newRule('local', ...notFromLoopback(), ...answers),
+        newRule('forward', ...answers),
+        newRule('output', ...answers),
+      ];
+    }),
+    newRule('await', ...beginsRequest, ...connectionKey(SOURCE_PORT_AT), update('awaiting')),
+    newRule(
+      'await',
+      ...beginsRequest,
+      ...connectionKey(SOURCE_PORT_AT),
+      lookup('awaiting', true),
+      log(headers, UNANSWERABLE_PREFIX),
+    ),
+    newRule(
+      'await',
+      ...tcpOf(DIRECTION_ORIGINAL),
+      ...hasPayload,
+      ct(NFT_CT_ID),
+      lookup('bodies'),
+      ...connectionKey(SOURCE_PORT_AT),
+      update('awaiting'),
+    ),
+    newRule(
+      'answer',
+      ...tcpOf(DIRECTION_REPLY),
+      ...hasPayload,
+      ...connectionKey(DESTINATION_PORT_AT),
+      lookup('awaiting'),
+      log(headers, ANSWER_PREFIX),
+      remove('awaiting'),
+    ),
+  ];
+}

@@ -1,0 +1,186 @@
+import { Trust } from '../trust.ts';
+import type { QuietMoment } from './quiet-moments.ts';
+
+/** Answers kept for one Service. At the limit all are forgotten, and it begins anew with the next quiet moment. */
+const MAX_ANSWERS = 4_096;
+
+/** What this needs of a connection (`connection.ts`). */
+interface Answering {
+  readonly backend: object;
+  readonly closeTo: number;
+  readonly latest: { readonly to: number } | undefined;
+}
+
+/** An answer that began to come back, at an instant in [from, to] (ms since the epoch). */
+interface Answer<C> {
+  readonly from: number;
+  readonly to: number;
+  readonly connection: C;
+  /** The youngest request on the connection then. */
+  readonly request: object | undefined;
+}
+
+/** The answers of one pod that lines can have had, oldest first, and how many of them lines are known to have had. */
+interface OfPod<C> {
+  answers: Answer<C>[];
+  spent: number;
+}
+
+/**
+ * The answers that have come back through one Service and that no line is known to have had. Two facts hold in any
+ * traffic: each line of an answered request had one answer, which had begun when the line was read, and no two lines had
+ * the same.
+ *
+ * So what a line can have had are the answers up to its reading, less those that earlier lines had. Where all of them are of
+ * one pod, that pod answered, and one of its answers is spent. Where they are not, one of all is spent. Which one it is, is
+ * never known: only when as many are spent as there are, of a pod or of all, they are gone. An answer too many, such as of a request that writes no
+ * line, leaves lines unnamed. One too few could name a wrong pod. So every doubt ends in `void`: from then on nothing is
+ * concluded until a quiet moment shows that all that came before is over.
+ */
+export class Answers<C extends Answering> {
+  readonly trust = new Trust(true);
+  /** Not before any line's reading so far, in the order of the wire. */
+  #coming: Answer<C>[] = [];
+  /** Those that lines can have had, by pod. Each pod has more of them than are spent. */
+  readonly #pods = new Map<object, OfPod<C>>();
+  /** All of them, less those that are spent of one pod. */
+  #count = 0;
+  /** Spent of all pods together. */
+  #spent = 0;
+  /** Answers after this time are here, ms since the epoch; Infinity while nothing may be concluded. */
+  #since = Infinity;
+  #lineFrom = Infinity;
+  #voidUntil: number;
+
+  /** `voidUntil`: answers before that time may be missing. */
+  constructor(voidUntil: number) {
+    this.#voidUntil = voidUntil;
+  }
+
+  /** Since when every answer is here; Infinity while they may not be. */
+  get since(): number {
+    return this.#since;
+  }
+
+  /** Answers that the next line can have had. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** All answers that a line can have had, where they are of one pod. */
+  get ofOnePod(): readonly { connection: C }[] | undefined {
+    if (this.#pods.size !== 1) return undefined;
+    for (const { answers } of this.#pods.values()) return answers;
+    return undefined;
+  }
+
+  add(connection: C, from: number, to: number): void {
+    this.#coming.push({ from, to, connection, request: connection.latest });
+    if (this.#coming.length + this.#count > MAX_ANSWERS) this.#forgetAll(to);
+  }
+
+  /**
+   * Makes ready for a line that was written at `endMs` or later and read at `readAt`. `quiet`: the youngest moment before
+   * it. Whether the line's answer is among those that are here.
+   */
+  isReadyFor(endMs: number, readAt: number, quiet: QuietMoment | undefined): boolean {
+    if (quiet && (this.#since === Infinity || this.#count > 0)) this.#begin(quiet);
+    let admitted = 0;
+    for (const answer of this.#coming) {
+      if (answer.from > readAt) break;
+      this.#admit(answer);
+      admitted++;
+    }
+    if (admitted > 0) this.#coming = this.#coming.slice(admitted);
+    return endMs >= this.#lineFrom;
+  }
+
+  /** A line had one of the answers: of this pod, or, without it, of any. False if there is none that it can have had. */
+  spend(backend: object | undefined): boolean {
+    if (backend === undefined) {
+      if (this.#count === 0) return false;
+      this.#spent++;
+    } else {
+      const pod = this.#pods.get(backend);
+      if (!pod) return false;
+      pod.spent++;
+      if (pod.spent >= pod.answers.length) this.#pods.delete(backend);
+      this.#count--;
+    }
+    if (this.#spent >= this.#count) this.#clear();
+    return true;
+  }
+
+  /**
+   * An answer before `t` may be missing, or a line may have been taken for one that it is not. `open`: connections that may
+   * carry such an answer now.
+   */
+  void(t: number, open: Iterable<C>): void {
+    this.#voidUntil = Math.max(this.#voidUntil, t);
+    this.#since = Infinity;
+    this.#lineFrom = Infinity;
+    this.#spent = 0;
+    for (const connection of open) {
+      if (this.#count + this.#coming.length >= MAX_ANSWERS) break;
+      this.addUnseen(connection, t);
+    }
+  }
+
+  /** The connection may carry an answer that began unseen, before `t`. */
+  addUnseen(connection: C, t: number): void {
+    this.#admit({ from: -Infinity, to: t, connection, request: connection.latest });
+  }
+
+  /** The clock was set back to `t`. */
+  onClockRollback(t: number): void {
+    this.#voidUntil = -Infinity;
+    this.#forgetAll(t);
+    this.trust.onClockRollback(t);
+  }
+
+  /** The requests of answers before the moment are over, and so are their lines, unless nginx still reads the answer. */
+  #begin({ before, after }: QuietMoment): void {
+    if (before < this.#voidUntil) return;
+    if (this.#since !== Infinity && before <= this.#since) return;
+    let dropped = 0;
+    const isOver = ({ to, connection, request }: Answer<C>): boolean =>
+      to <= before &&
+      (connection.closeTo <= before || (connection.latest !== request && connection.latest!.to <= before));
+    for (const [backend, pod] of this.#pods) {
+      const { length } = pod.answers;
+      pod.answers = pod.answers.filter((answer) => !isOver(answer));
+      const over = length - pod.answers.length;
+      dropped += over;
+      // Lines that had an answer of the pod may have had one of those that are gone.
+      const spent = Math.max(0, pod.spent - over);
+      this.#count -= over - (pod.spent - spent);
+      pod.spent = spent;
+      if (spent >= pod.answers.length) this.#pods.delete(backend);
+    }
+    this.#coming = this.#coming.filter((answer) => !isOver(answer));
+    this.#spent = Math.max(0, this.#spent - dropped);
+    this.#since = before;
+    this.#lineFrom = after;
+    if (this.#spent >= this.#count) this.#clear();
+  }
+
+  #admit(answer: Answer<C>): void {
+    const { backend } = answer.connection;
+    const pod = this.#pods.get(backend);
+    if (pod) pod.answers.push(answer);
+    else this.#pods.set(backend, { answers: [answer], spent: 0 });
+    this.#count++;
+  }
+
+  #clear(): void {
+    this.#pods.clear();
+    this.#count = 0;
+    this.#spent = 0;
+  }
+
+  #forgetAll(t: number): void {
+    this.#clear();
+    this.#coming = [];
+    this.void(t, []);
+  }
+}

@@ -1,0 +1,83 @@
+import type { ParsedLine } from '../../model/line.ts';
+import { isResolved, type Outcome } from '../../model/outcome.ts';
+import { Candidates } from '../candidates.ts';
+import type { Answers } from '../index/answers.ts';
+import type { Connection, Service } from '../index/connection.ts';
+import type { FlowIndex } from '../index/flow-index.ts';
+import type { Query, Verdict } from '../query.ts';
+import { resolve } from '../resolve.ts';
+
+/** Answers of one pod whose connections are looked at for its name. With more, their openings may be of any time. */
+const MAX_NAMED_BY = 64;
+
+/**
+ * Statuses of a line whose last attempt may have got no answer: nginx makes them up, also where the client fails
+ * (src/http/ngx_http_request.h). A pod may have sent them as well.
+ */
+const MAYBE_MADE_UP = new Set([400, 408, 413, 444, 494, 495, 496, 497, 498, 499, 500, 502, 503, 504, 507]);
+
+/** By the answers that have come back: those that this line can have had are of one pod (`Answers`). */
+export function matchByOnlyAnswer(query: Query, index: FlowIndex): Verdict | undefined {
+  const { service, window } = query;
+  if (!service || !wasAnswered(query.line, query.attempt)) return undefined;
+  const answers = answersFor(query, service, index);
+  if (!answers?.trust.trusts(window.end)) return undefined;
+  const possible = answers.ofOnePod;
+  if (!possible) return undefined;
+  const remaining = new Candidates();
+  for (let i = 0; i < possible.length && i < MAX_NAMED_BY; i++) remaining.add(possible[i]!.connection);
+  if (possible.length > MAX_NAMED_BY) remaining.firstOpened = -Infinity;
+  return { outcome: resolve(query, index, remaining, true, 'only-answer') };
+}
+
+/** The line has had an answer, whichever evidence named its pod. Call it once for each attempt, in the order of the log. */
+export function spendAnswer(query: Query, outcome: Outcome, index: FlowIndex): void {
+  const { service, window, attempt } = query;
+  if (!service || !wasAnswered(query.line, attempt)) return;
+  const answers = answersFor(query, service, index);
+  if (!answers) return;
+  const { ip, port } = isResolved(outcome) ? outcome : attempt;
+  const isNamed = isResolved(outcome) || outcome.reason === 'direct';
+  const had = answers.spend(isNamed ? index.backend(ip, port) : undefined);
+  answers.trust.seen(had, window.end);
+  // An answer that was not seen can be taken for another's.
+  if (!had) answers.void(query.readAt, service.open);
+}
+
+/** The Service's answers, ready for the line; undefined where the line's own may not be among them. */
+function answersFor(
+  { line, readAt, attempt }: Query,
+  service: Service,
+  index: FlowIndex,
+): Answers<Connection> | undefined {
+  const { answers } = service;
+  const { coverage, lineClock, quiet, blindSpots } = index;
+  const { endMs } = line;
+  if (readAt === Infinity || endMs === undefined) return undefined;
+  const ready = answers.isReadyFor(endMs, readAt, quiet.before(endMs));
+  const { since } = answers;
+  if (since === Infinity) return undefined;
+  const whole =
+    since >= quiet.validFrom &&
+    coverage.isComplete('tap', since, readAt) &&
+    blindSpots.isServed(attempt.ip, since) &&
+    !lineClock.runsAhead(readAt) &&
+    !hasUnreadable(service, since) &&
+    !hasUnreadable(index.unknown, since);
+  if (!whole) answers.void(readAt, service.open);
+  return whole && ready ? answers : undefined;
+}
+
+/** An unreadable connection may have carried answers since then that were not seen. */
+function hasUnreadable({ unreadable }: Service, since: number): boolean {
+  for (const { closeTo } of unreadable) if (closeTo >= since) return true;
+  return false;
+}
+
+/** Certainly: a line that had no answer must not spend another's. */
+function wasAnswered({ status, attempts }: ParsedLine, attempt: ParsedLine['attempts'][number]): boolean {
+  if (typeof attempt.headerMs === 'number') return true;
+  if (attempt.connectMs === null) return false;
+  const own = attempt.status ?? (attempt === attempts.at(-1) ? status : undefined);
+  return typeof own === 'number' && own > 100 && !MAYBE_MADE_UP.has(own);
+}

@@ -1,0 +1,54 @@
+/** The article's own format, which has no id, no times, and nginx unchanged: named by the order of answers. */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { startBackends } from './kit/nginx.ts';
+import { startHelper } from './kit/product.ts';
+import { labCanRun } from './kit/requirements.ts';
+import { type Row, writeResults } from './kit/results.ts';
+import { type Judge, judge } from './kit/scenario.ts';
+import { createScene, type Scene } from './kit/scene.ts';
+
+function named({ right, unverified, attempts }: Row): number {
+  return (right + unverified) / attempts;
+}
+
+describe('lines that say nothing', { skip: !labCanRun(), concurrency: false, timeout: 400_000 }, () => {
+  let scene: Scene;
+  let scenario: Judge['scenario'];
+  const rows: Judge['rows'] = [];
+
+  before(async () => {
+    scene = await createScene({
+      pods: 3,
+      services: [
+        { name: 'a', port: 10000, targetPort: 10000, pods: [0, 1, 2] },
+        { name: 'solo', port: 10000, targetPort: 10001, pods: [0] },
+      ],
+    });
+    await startBackends(scene, [10000, 10001]);
+    await startHelper(scene);
+    ({ scenario } = judge(scene, rows));
+  });
+  after(async () => {
+    await scene?.dispose();
+    writeResults('lines that say nothing', rows);
+  });
+
+  for (const keepalive of [false, true])
+    for (const [rate, total, share] of [
+      [1, 15, 0.9],
+      [10, 200, 0.8],
+      [100, 1500, 0.5],
+    ] as const) {
+      const name = `${rate}/s, ${keepalive ? 'keepalive' : 'no keepalive'}`;
+      test(name, async () => {
+        const row = await scenario(
+          name,
+          { format: 'article', keepalive, services: ['a', 'solo'] },
+          ({ sentTo }) =>
+            sentTo({ total, ratePerSecond: rate, connections: 10, requests: [{ path: '/a/same' }] }),
+        );
+        assert.ok(named(row) >= share, `${name}: ${JSON.stringify(row)}`);
+      });
+    }
+});

@@ -130,6 +130,21 @@ test('a line that nginx may have answered itself is not named and spends nothing
   assert.equal(told.line(plain(11, { status: 200, upstreamStatus: 502 }), 11), 'ambiguous');
 });
 
+test('after an attempt that failed a status alone does not show an answer, until the next quiet moment', () => {
+  const traffic = new Traffic().answer(1, 10).open(50_000, 2, 11).close(50_000, 2, 12);
+  // As with error_page 502 =200.
+  assert.equal(traffic.line(plain(12), 13), 'ambiguous');
+  assert.equal(traffic.line(plain(13, { upstreamStatus: 200 }), 14), '1 only-answer');
+  assert.equal(traffic.answer(1, 500).line(plain(500), 501), 'ambiguous');
+  assert.equal(traffic.quiet(990).answer(1, 1_500).line(plain(1_500), 1_501), '1 only-answer');
+  const unanswered = new Traffic()
+    .answer(1, 10)
+    .open(50_000, 2, 9)
+    .request(50_000, 2, 9)
+    .close(50_000, 2, 12);
+  assert.equal(unanswered.line(plain(12), 13), 'ambiguous');
+});
+
 test('of several attempts the last had the answer of the status; the others are left alone', () => {
   const traffic = new Traffic().answer(1, 10);
   traffic.tick(12);

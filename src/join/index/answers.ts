@@ -51,6 +51,7 @@ export class Answers<C extends Answering> {
   #since = Infinity;
   #lineFrom = Infinity;
   #voidUntil: number;
+  #endedWithoutAt = -Infinity;
 
   /** `voidUntil`: answers before that time may be missing. */
   constructor(voidUntil: number) {
@@ -60,6 +61,11 @@ export class Answers<C extends Answering> {
   /** Since when every answer is here; Infinity while they may not be. */
   get since(): number {
     return this.#since;
+  }
+
+  /** Whether an attempt has failed since: its connection was refused, or ended without an answer. */
+  get someFailed(): boolean {
+    return this.#endedWithoutAt >= this.#since;
   }
 
   /** Answers that the next line can have had. */
@@ -77,6 +83,11 @@ export class Answers<C extends Answering> {
   add(connection: C, from: number, to: number): void {
     this.#coming.push({ from, to, connection, request: connection.latest });
     if (this.#coming.length + this.#count > MAX_ANSWERS) this.#forgetAll(to);
+  }
+
+  /** A connection ended at `t` without an answer to its last request. */
+  endedWithout(t: number): void {
+    this.#endedWithoutAt = Math.max(this.#endedWithoutAt, t);
   }
 
   /**
@@ -134,6 +145,7 @@ export class Answers<C extends Answering> {
   /** The clock was set back to `t`. */
   onClockRollback(t: number): void {
     this.#voidUntil = -Infinity;
+    this.#endedWithoutAt = -Infinity;
     this.#forgetAll(t);
     this.trust.onClockRollback(t);
   }

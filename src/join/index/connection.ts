@@ -74,6 +74,11 @@ export function servedUntil(connection: Connection): number {
   return Math.min(connection.closeTo + LINGER_MS, connection.overBy);
 }
 
+/** No answer to its last request began, or it opened within the record and carried none. */
+export function endsUnanswered({ latest, openFrom }: Connection): boolean {
+  return latest ? !latest.answered : openFrom !== -Infinity;
+}
+
 /** All that is known of its times is that they were before `t`, as far as they have come. */
 export function clampTimesTo(connection: Connection, t: number): void {
   connection.openFrom = -Infinity;
@@ -109,6 +114,8 @@ export interface TappedRequest extends FifoEntry<TappedRequest> {
   endedBy: number;
   /** It is kept for its line only: its connection has gone on, or is closed. */
   ended: boolean;
+  /** An answer to it has begun to come back. */
+  answered: boolean;
   /** A line has been resolved by it. */
   matched: boolean;
   forgotten: boolean;
@@ -137,6 +144,7 @@ export function newTappedRequest(
     repeats: 0,
     endedBy: Infinity,
     ended: false,
+    answered: false,
     matched: false,
     forgotten: false,
     order: undefined,

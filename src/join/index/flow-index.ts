@@ -16,6 +16,7 @@ import {
   type Backend,
   type Connection,
   clampTimesTo,
+  endsUnanswered,
   newTappedRequest,
   type Service,
   servedUntil,
@@ -218,7 +219,9 @@ export class FlowIndex {
     const service = this.#services.of(record.vip, record.vport);
     for (const group of service === this.#services.unknown ? [service] : [service, this.#services.unknown]) {
       const connection = this.#connections.youngest(record, group, this.#services.unknown);
-      if (connection && connection.closeTo === Infinity) this.#connections.end(connection, record.t);
+      if (!connection || connection.closeTo !== Infinity) continue;
+      if (endsUnanswered(connection)) group.answers.endedWithout(record.t);
+      this.#connections.end(connection, record.t);
     }
   }
 
@@ -311,6 +314,7 @@ export class FlowIndex {
 
   #answered(record: ResponseRecord): void {
     const { connection, service } = this.#connectionOf(record);
+    if (connection.latest) connection.latest.answered = true;
     if (service === this.#services.unknown) this.quiet.void(record.t);
     else
       service.answers.add(

@@ -1,4 +1,4 @@
-import type { ParsedLine } from '../../model/line.ts';
+import type { Attempt, ParsedLine } from '../../model/line.ts';
 import { isResolved, type Outcome } from '../../model/outcome.ts';
 import { Candidates } from '../candidates.ts';
 import type { Answers } from '../index/answers.ts';
@@ -19,7 +19,7 @@ const MAYBE_MADE_UP = new Set([400, 408, 413, 444, 494, 495, 496, 497, 498, 499,
 /** By the answers that have come back: those that this line can have had are of one pod (`Answers`). */
 export function matchByOnlyAnswer(query: Query, index: FlowIndex): Verdict | undefined {
   const { service, window } = query;
-  if (!service || !wasAnswered(query.line, query.attempt)) return undefined;
+  if (!service) return undefined;
   const answers = answersFor(query, service, index);
   if (!answers?.trust.trusts(window.end)) return undefined;
   const possible = answers.ofOnePod;
@@ -33,7 +33,7 @@ export function matchByOnlyAnswer(query: Query, index: FlowIndex): Verdict | und
 /** The line has had an answer, whichever evidence named its pod. Call it once for each attempt, in the order of the log. */
 export function spendAnswer(query: Query, outcome: Outcome, index: FlowIndex): void {
   const { service, window, attempt } = query;
-  if (!service || !wasAnswered(query.line, attempt)) return;
+  if (!service) return;
   const answers = answersFor(query, service, index);
   if (!answers) return;
   const { ip, port } = isResolved(outcome) ? outcome : attempt;
@@ -53,7 +53,8 @@ function answersFor(
   const { answers } = service;
   const { coverage, lineClock, quiet, blindSpots } = index;
   const { endMs } = line;
-  if (readAt === Infinity || endMs === undefined) return undefined;
+  const answered = wasAnswered(line, attempt);
+  if (readAt === Infinity || endMs === undefined || answered === 'unknown') return undefined;
   const ready = answers.isReadyFor(endMs, readAt, quiet.before(endMs));
   const { since } = answers;
   if (since === Infinity) return undefined;
@@ -65,7 +66,9 @@ function answersFor(
     !hasUnreadable(service, since) &&
     !hasUnreadable(index.unknown, since);
   if (!whole) answers.void(readAt, service.open);
-  return whole && ready ? answers : undefined;
+  // error_page and stale cache entries turn a failure into any status.
+  const certain = answered === 'yes' || !answers.someFailed;
+  return whole && ready && certain ? answers : undefined;
 }
 
 /** An unreadable connection may have carried answers since then that were not seen. */
@@ -74,10 +77,12 @@ function hasUnreadable({ unreadable }: Service, since: number): boolean {
   return false;
 }
 
-/** Certainly: a line that had no answer must not spend another's. */
-function wasAnswered({ status, attempts }: ParsedLine, attempt: ParsedLine['attempts'][number]): boolean {
-  if (typeof attempt.headerMs === 'number') return true;
-  if (attempt.connectMs === null) return false;
-  const own = attempt.status ?? (attempt === attempts.at(-1) ? status : undefined);
-  return typeof own === 'number' && own > 100 && !MAYBE_MADE_UP.has(own);
+/** Whether the attempt had an answer: by what the line says of the attempt, or by its own status. */
+function wasAnswered({ status, attempts }: ParsedLine, attempt: Attempt): 'yes' | 'by-status' | 'unknown' {
+  if (typeof attempt.headerMs === 'number') return 'yes';
+  if (attempt.connectMs === null) return 'unknown';
+  const ofAttempt = typeof attempt.status === 'number';
+  const own = ofAttempt ? attempt.status : attempt === attempts.at(-1) ? status : undefined;
+  if (typeof own !== 'number' || own <= 100 || MAYBE_MADE_UP.has(own)) return 'unknown';
+  return ofAttempt ? 'yes' : 'by-status';
 }

@@ -28,7 +28,7 @@ RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
 FROM helper-packages AS sidecar-packages
 RUN npm uninstall --no-save --omit=dev --ignore-scripts --no-audit --no-fund @kubernetes/client-node koffi \
     && sh trim-packages.sh node_modules \
-    && node -e "for (const name of ['fastify', 'prom-client', 'yaml']) import(name).catch((error) => { console.error(error); process.exit(1); })"
+    && node -e "for (const name of Object.keys(require('./package.json').dependencies)) if (!['uplot', 'koffi', '@kubernetes/client-node'].includes(name)) import(name).catch((error) => { console.error(error); process.exit(1); })"
 
 # Node, a shell and a few programs: no package manager, no compiler, no Perl.
 FROM ${NODE_IMAGE} AS root

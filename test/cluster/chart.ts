@@ -77,7 +77,11 @@ const steps: [name: string, run: () => Promise<void>][] = [
         await rolled('-n', NAMESPACE, 'rollout', 'status', `deploy/${name}`);
       }
       const pods = await nginxPods();
-      assert.ok(pods.length > 0 && pods.every(hasSidecar));
+      assert.deepEqual(
+        [...new Set(pods.map(hasSidecar))],
+        [true],
+        'the API server reaches the webhook’s Service',
+      );
       const path = `/api/v1/namespaces/${NAMESPACE}/services/nginx:80/proxy/r`;
       for (let n = 0; n < REQUESTS; n++) await kubectl('get', '--raw', `${path}/${n}`);
       let named = 0;

@@ -100,3 +100,21 @@ test('Vector reads the sidecar and not nginx, and gives the line what is parsed'
   assert.match(program, /parse_timestamp\(\.timestamp, "%\+"\)/);
   for (const time of times) assert.equal(new Date(time).toISOString(), time, 'RFC 3339, which %+ is');
 });
+
+test('the fleet’s Collector reads as the snippet does, and keeps what it could not send', () => {
+  const snippet = read<{ receivers: Record<string, { include: string[]; operators: object[] }> }>(
+    'otel-collector.yaml',
+  ).receivers['filelog/realpod']!;
+  const fleet = read<{
+    receivers: Record<string, { include: string[]; operators: object[]; storage: string }>;
+    exporters: Record<string, { sending_queue: { block_on_overflow: boolean } }>;
+    service: { extensions: string[] };
+  }>('fleet/collector-config.yaml');
+  const receiver = fleet.receivers['file_log/realpod']!;
+  assert.deepEqual(receiver.include, snippet.include);
+  for (const operator of snippet.operators) {
+    assert.ok(receiver.operators.some((each) => JSON.stringify(each) === JSON.stringify(operator)));
+  }
+  assert.ok(fleet.service.extensions.includes(receiver.storage));
+  assert.equal(fleet.exporters['otlp_http/logs']!.sending_queue.block_on_overflow, true);
+});

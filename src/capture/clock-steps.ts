@@ -5,13 +5,13 @@ export interface Clock {
   monotonic(): number;
 }
 
-/** Wall and monotonic clock may drift apart this far between two checks before it counts as a step (ms). */
+/** A larger difference between wall and monotonic clock between two checks is a step (ms). */
 const DRIFT_MS = 100;
 /** Two readings of the clocks that took longer than this (ms) were interrupted, and are repeated. */
 const INTERRUPTED_MS = 5;
 const MAX_TRIES = 3;
 
-/** Notices when the wall clock is set. Times before and after cannot be compared. */
+/** Detects steps of the wall clock. Times before and after a step cannot be compared. */
 export class ClockSteps {
   readonly #clock: Clock;
   /** Offset of the wall clock over the monotonic one at the last check (ms). */

@@ -1,4 +1,4 @@
-/** How complete each source is, as gap records. */
+/** The gaps of each source, as records. */
 import type { Observation, Source } from '../model/feed.ts';
 
 export type GapObservation = Extract<Observation, { kind: 'gap' }>;
@@ -6,7 +6,7 @@ export type GapObservation = Extract<Observation, { kind: 'gap' }>;
 interface Health {
   /** The source is incomplete until `mend`. */
   impaired: boolean;
-  /** Something was lost since the last watermark, or, with `from`, since then. */
+  /** Events were lost after the last watermark, or, with `from`, after that time. */
   lossy: boolean;
   lost: number;
   from: number;
@@ -25,7 +25,7 @@ export class Completeness {
     return [...this.#health.keys()];
   }
 
-  /** From here on (or from `from`, if that is earlier than the last watermark) until `mend`, it is not complete. */
+  /** The source is incomplete from now (or from `from`, if that is earlier than the last watermark) until `mend`. */
   impair(source: Source, from = Number.POSITIVE_INFINITY): void {
     const health = this.#health.get(source);
     if (health === undefined) return;
@@ -49,7 +49,7 @@ export class Completeness {
     health.from = Math.min(health.from, from);
   }
 
-  /** What is not complete between the last watermark and `t`. */
+  /** The gaps between the last watermark and `t`. */
   gaps(watermark: number, t: number): GapObservation[] {
     const gaps: GapObservation[] = [];
     for (const [source, health] of this.#health) {

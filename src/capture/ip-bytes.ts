@@ -3,7 +3,7 @@
 import { canonicalIp } from '../parse/address.ts';
 import { be16, be32 } from './netlink/wire.ts';
 
-/** Entries after which the cache of texts starts anew. A node talks to far fewer addresses than this. */
+/** Entries at which the cache of texts is emptied. A node connects to far fewer addresses. */
 const CACHE_LIMIT = 8192;
 
 /** Text of the address of `length` bytes (4 or 16) at `at`. */
@@ -50,7 +50,7 @@ function cached<K>(cache: Map<K, string>, key: K, bytes: Buffer, at: number, len
   return text;
 }
 
-/** A set of addresses that is asked with the kernel's bytes, so that what is not in it costs no text. */
+/** A set of addresses that is searched by the kernel's bytes, so that an address outside it costs no text. */
 export class AddressSet {
   readonly #v4 = new Map<number, string>();
   readonly #v6 = new Map<string, string>();
@@ -59,7 +59,7 @@ export class AddressSet {
     return this.#v4.size + this.#v6.size;
   }
 
-  /** False if `text` is no address. */
+  /** False if `text` is not an address. */
   add(text: string): boolean {
     const bytes = addressBytes(text);
     if (bytes === undefined) return false;

@@ -15,7 +15,7 @@ const UNKNOWN_MS = 250;
  * bound the step.
  */
 export class ClockGrain {
-  /** Upstream times that no coarse clock could have logged. */
+  /** Upstream times that a coarse clock cannot have logged. */
   #fine = 0;
   readonly #durations = new Float64Array(REMEMBERED_TIMES);
   #count = 0;

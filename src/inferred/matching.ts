@@ -6,11 +6,11 @@ export interface Possible {
   /** By left vertex: the right vertices that some matching of all left vertices gives it. Empty where `doubtful`. */
   rights: number[][];
   /**
-   * Left vertices that cannot all be matched: one of them, or of those they could take a vertex from, is not what it
-   * seems. Nothing is said of any of these.
+   * Left vertices that cannot all be matched: one of them, or of those whose mates they could take, contradicts the
+   * assumption. None of these gets a result.
    */
   doubtful: boolean[];
-  /** How many left vertices stay without a mate: 0 if the assumption can hold. */
+  /** Number of left vertices without a mate: 0 if the assumption is possible. */
   unmatched: number;
   /** Right vertices of `wanted` that no matching uses together with the others of these. */
   leftOver: boolean[];
@@ -59,7 +59,7 @@ export function possibleEdges(
 /** Fills `mateOfRight` and returns the mates of the left vertices. */
 function maximumMatching(edges: readonly (readonly number[])[], mateOfRight: Int32Array): Int32Array {
   const mateOfLeft = new Int32Array(edges.length).fill(NONE);
-  // In the order of time, first come first served is nearly maximum already.
+  // In the order of time, the first free vertex for each is nearly maximum already.
   edges.forEach((rights, left) => {
     for (const right of rights) {
       if (mateOfRight[right] !== NONE) continue;
@@ -140,7 +140,7 @@ function augment(
   }
 }
 
-/** Moves mates along alternating paths, so that free vertices are unwanted ones where possible. The number of mates stays. */
+/** Moves mates along alternating paths so that as many wanted vertices as possible have a mate. The number of mates stays. */
 function useWanted(
   wanted: readonly boolean[],
   byRight: readonly (readonly number[])[],

@@ -1,8 +1,8 @@
-/** What the order in which the kernel told of connections says of when they were opened. */
+/** Narrows the opening times of connections by the order of their events. */
 import type { TimedAttempt } from './timed-attempt.ts';
 import type { TimedFlow } from './timed-flow.ts';
 
-/** Attempts counted together. Fewer narrow less, never too much. */
+/** Attempts counted together. With fewer the result is wider, never too narrow. */
 const COUNTED_TOGETHER = 32;
 const MOST_ROUNDS = 8;
 

@@ -3,35 +3,35 @@ import type { ParsedLine } from '../model/line.ts';
 
 /** All times are ms since the epoch. */
 export interface TimedAttempt {
-  /** The connection was not opened before. */
+  /** The connection was opened at or after this time. */
   lo: number;
-  /** The connection was open by then, by nginx's own clock; the clock may be late (`ClockGrain`). */
+  /** The connection was open by this time of nginx's clock, which may be late (`ClockGrain`). */
   openBy: number;
-  /** The connection was not over before. */
+  /** The connection ended at or after this time. */
   elo: number;
   /**
-   * nginx looked at its connections then, and the attempt went on: what had come in whole before that was not its answer.
-   * With several workers it may have been another one that looked; a worker that stands still is known by `ClockGrain`.
+   * nginx checked its connections at this time and the attempt continued, so an answer that was complete before is not its.
+   * With several workers, another one may have checked; `ClockGrain` detects a worker that stands still.
    */
   lookedAt: number;
-  /** The attempt was over by then, by nginx's own clock. */
+  /** The attempt ended by this time of nginx's clock. */
   end: number;
-  /** It was over at most this long after its connection was opened for it; Infinity where not logged. */
+  /** It ended at most this long after its connection was opened for it; Infinity where not logged. */
   took: number;
-  /** It got its answer, so that nothing but a keepalive pool held the connection open any longer. */
+  /** It got its answer, so that only a keepalive pool can have kept the connection open longer. */
   answered: boolean;
-  /** A connection taken from a keepalive pool is there at once; this one took time, so it was opened for the attempt. */
+  /** The connect took time, so the connection was opened for the attempt: one from a keepalive pool takes none. */
   fresh: boolean;
   /** Bytes that nginx wrote to the connection and read from it, at least; 0 where not logged. */
   sent: number;
   received: number;
   /** The backend, where other evidence has named it. */
   backend: string | undefined;
-  /** It may have had no connection at all: it explains one, but needs none. */
+  /** It may have had no connection: it can explain one, but does not need one. */
   unconnected: boolean;
-  /** It explains a connection that no other attempt needs, so no other one. */
+  /** It already explains a surplus connection, so it cannot explain a second one. */
   explains: boolean;
-  /** Decided, and what by: the backend, or undefined where several are possible. */
+  /** The decision: the backend, or undefined where several are possible. */
   decided: boolean;
   outcome: string | undefined;
 }
@@ -80,12 +80,12 @@ export function timedAttempt(line: ParsedLine, k: number, coarseMs: number): Tim
   };
 }
 
-/** Whether it certainly had a connection that was established: it got an answer, or was given up after it was connected. */
+/** Whether it certainly had an established connection: it got an answer, or failed after the connect. */
 function wasConnected(line: ParsedLine, k: number): boolean {
   const { connectMs, headerMs, status } = line.attempts[k]!;
   if (typeof headerMs === 'number') return true;
   if (typeof connectMs !== 'number') return false;
   const last = k === line.attempts.length - 1;
-  // A connection that fails is logged as 502, and that is the only other end a connected attempt without answer has.
+  // A failed connection is logged as 502, the only other end of a connected attempt without an answer.
   return status === 499 || status === 504 || (last && line.status === 499);
 }

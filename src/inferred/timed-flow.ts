@@ -8,7 +8,7 @@ export interface TimedFlow {
   /** The latest `openTo` of this and all before it; the earliest instant that this or any after it was opened. */
   readonly openedBy: number;
   readonly openedAfter: number;
-  /** Its place in the feed is its place among the openings. */
+  /** Its place in the feed is also its place in the order of openings. */
   readonly inOrder: boolean;
   /** Opened in [from, to], as narrowed by `narrowByOrder`. */
   from: number;
@@ -20,11 +20,11 @@ export interface TimedFlow {
    * sides': tcp_conntracks in nf_conntrack_proto_tcp.c). Without it, `closeTo` proves nothing.
    */
   finished: boolean;
-  /** It was never established, so it carried nothing. */
+  /** It was not established, so it carried nothing. */
   refused: boolean;
-  /** Payload to the backend and from it, at most (bytes); Infinity where nobody has counted. */
+  /** Upper bounds of the payload to the backend and from it (bytes); Infinity without counts. */
   sentMost: number;
   receivedMost: number;
-  /** Until when attempts that were seen explain its being open. */
+  /** Up to this time an attempt explains why it is open. */
   explainedUntil: number;
 }

@@ -12,7 +12,7 @@ const LEAST_HEADERS_V6 = 40 + 20;
 
 export class TimedFlows {
   readonly open = new Set<TimedFlow>();
-  /** Ended long after they were opened: each may have been kept for other requests. */
+  /** Flows that were open for long: each may have been kept for other requests. */
   long: TimedFlow[] = [];
   #flows: TimedFlow[] = [];
   #head = 0;
@@ -21,7 +21,7 @@ export class TimedFlows {
     return this.#flows.length - this.#head;
   }
 
-  /** `watermark`: everything before it had been told earlier. */
+  /** `watermark`: every earlier event is in an earlier record. */
   opened(record: OpenRecord, watermark: number, inOrder: boolean): TimedFlow {
     const last = this.#flows[this.#flows.length - 1];
     const openTo = record.kernelTime ? record.t + ROUNDING_MS : record.t;
@@ -77,8 +77,8 @@ export class TimedFlows {
   }
 
   /**
-   * Forgets the flow that was told longest ago, but while it is open it stays in `open`. Attempts that may have had one
-   * opened by the time returned must be left alone.
+   * Forgets the oldest flow; while it is open it stays in `open`. Leave attempts alone whose flow may have opened by the time
+   * returned.
    */
   forgetOldest(): number {
     const oldest = this.#flows[this.#head++]!;
@@ -109,7 +109,7 @@ export class TimedFlows {
     return found;
   }
 
-  /** Narrows when the connections were opened by the order they came in, if that is certain for all since `lo`. */
+  /** Narrows the opening times by the order of the records, if that order is certain for all since `lo`. */
   narrow(attempts: readonly TimedAttempt[], lo: number, grainMs: number): void {
     const flows: TimedFlow[] = [];
     let inOrder = true;
@@ -124,7 +124,7 @@ export class TimedFlows {
     if (inOrder) narrowByOrder(flows, attempts, grainMs);
   }
 
-  /** Places of those told after `lo` was over and opened by `until` for certain. */
+  /** Places of the flows in the feed after `lo` that certainly opened by `until`. */
   openedBetween(lo: number, until: number): number[] {
     const places: number[] = [];
     for (let at = this.#firstAfter(lo); at < this.#flows.length; at++) {

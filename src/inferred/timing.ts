@@ -1,17 +1,17 @@
 /**
  * Which pod served a line, deduced from when connections were opened and closed: `--evidence inferred`.
  *
- * Where nginx opens a connection for every attempt, each attempt of the log had one of its own. Each attempt's times leave
- * some connections possible; what one line needs, another cannot have had. A backend is named where every way to give all
- * attempts a connection each leads to it.
+ * Where nginx opens a connection for every attempt, attempts and connections are pairs. An attempt's times leave some
+ * connections possible, and a connection belongs to one attempt only. A backend is named where every assignment of
+ * connections to all attempts gives it to the attempt.
  *
- * Where the kernel counts bytes, a connection that carried less than an attempt needs is not its own either.
+ * Where the kernel counts bytes, a connection that carried less than an attempt needs is not possible for it.
  *
- * What would break it is connections that were not seen together with requests that were not logged, and a keepalive pool
- * is the first of these. So each sign of either is taken for both:
- *  - attempts that may have had a connection from before `#since` (gaps, what was forgotten) are left out;
- *  - an attempt too many or a connection too many for all to have one each makes the Service void around that time, and it
- *    has to show `CLEAN` attempts without a sign before anything is named;
+ * It would be wrong if connections were not seen and requests were not logged at the same time, above all with a keepalive
+ * pool. So a sign of either counts as a sign of both:
+ *  - attempts that may have had a connection from before `#since` (gaps, forgotten connections) are left out;
+ *  - after a surplus attempt or connection nothing is named for the Service around that time, and not before
+ *    `ATTEMPTS_TO_TRUST` attempts without a sign;
  *  - connections that are open for longer than the lines explain may have been kept and used again: they are candidates for
  *    every attempt that found its connection at once.
  */
@@ -25,68 +25,67 @@ import { TimedFlows } from './timed-flows.ts';
 import { LoopIterations } from './turns.ts';
 
 export interface TimingLimits {
-  /** Connections remembered, all Services together. At the limit the oldest goes, and lines of its time are left alone. */
+  /** Connections remembered, all Services together. At the limit the oldest is forgotten; lines of its time stay unresolved. */
   flows: number;
-  /** Attempts remembered, all Services together. At the limit the oldest go: their connections count as left over. */
+  /** Attempts remembered, all Services together. At the limit the oldest are forgotten: their connections are surplus. */
   attempts: number;
-  /** Connections that one attempt may choose from. An attempt with more is left alone. */
+  /** Possible connections of one attempt. An attempt with more stays unresolved. */
   candidates: number;
 }
 
 export const TIMING_LIMITS: TimingLimits = { flows: 40_000, attempts: 20_000, candidates: 256 };
 
 export interface TimingPace {
-  /** A line is decided when the record has gone on for this long after it (ms): the lines beside it have come by then. */
+  /** A line is decided when the record reaches this far past it (ms): the lines beside it have been read by then. */
   waitMs: number;
   /** Lines are decided together, up to this much early, so that a busy log does not mean a decision for each (ms). */
   togetherMs: number;
-  /** Decided attempts are kept for this long, as what they had the others cannot have (ms). */
+  /** Decided attempts are kept for this long (ms): their connections are not possible for others. */
   retainedMs: number;
 }
 
-/** Beside an nginx that writes on. */
+/** For a log that nginx is writing. */
 export const LIVE: TimingPace = { waitMs: 1_500, togetherMs: 150, retainedMs: 1_500 };
-/** For a finished log: later lines help earlier ones, and lines may come 15 seconds after what they tell of. */
+/** For a finished log: later lines help earlier ones, and a line may be written 15 seconds after its request. */
 export const OFFLINE: TimingPace = { waitMs: 30_000, togetherMs: 15_000, retainedMs: 15_000 };
-/** Counts come this soon after the end of their connection, or are not missed (ms). */
+/** Counts arrive within this time after the end of their connection, or are not used (ms). */
 const COUNTED_WITHIN_MS = 5_000;
-/** A connection that was open for longer than this after the last line that explains it may have been kept (ms). */
+/** A connection that stayed open for longer than this after the last line that explains it may have been kept (ms). */
 const KEPT_MS = 100;
-/** A line that is read this long after its end (ms) says that there are more to read. Less than `LIVE` waits. */
+/** A line that is read this long after its end (ms) shows that more are unread. Less than the wait of `LIVE`. */
 const BEHIND_MS = 500;
 /** Attempts that must have had a connection each, with none left over, before anything is named. */
-const CLEAN = 100;
-/** A sign of upstream keepalive or of requests that are not logged speaks against everything until this long after it (ms). */
-const VOID_MS = 60_000;
+const ATTEMPTS_TO_TRUST = 100;
+/** After a sign of upstream keepalive, or of requests that are not logged, nothing is named for this long (ms). */
+const NO_NAMES_AFTER_SIGN_MS = 60_000;
 /** With a clock coarser than this (`timer_resolution`) nothing is named: the windows would hide the signs (ms). */
 const MAX_GRAIN_MS = 20;
 /**
- * An attempt that may have opened its connection at any time in more than this (slow clients, slow uploads; ms) could
- * explain every connection too many. Where more than one in so many are such, they explain none, and nothing is ever
- * named for them.
+ * An attempt whose connection may have opened at any time in a span longer than this (slow clients, slow uploads; ms) could
+ * explain every surplus connection. Above a share of such attempts they explain none, and get no name.
  */
 const WIDE_MS = 100;
 const WIDE_ONE_IN = 10;
 /** Connections that may have been kept, for each Service. With more, nothing is named that one of them may have served. */
 const MAX_KEPT = 512;
-/** Connections that were open for long and whose lines may still come, for each Service. Beyond, the oldest count as kept. */
+/** Long-open connections whose lines may still be unread, for each Service. Beyond, the oldest count as kept. */
 const MAX_LONG = 8_192;
-/** Attempts that may explain connections left over, in one decision. Those beyond explain none. */
+/** Attempts that may explain surplus connections, in one decision. Further ones explain none. */
 const MAX_EXPLANATIONS = 512;
-/** Upstream addresses. At the limit all is forgotten. */
+/** Upstream addresses. At the limit everything is forgotten. */
 const MAX_SERVICES = 5_000;
 
 interface TimedService {
   flows: TimedFlows;
   /** In the order of the log. */
   attempts: TimedAttempt[];
-  /** Nothing that began before is named: attempts could not all have had a connection of their own. */
+  /** Attempts that began before this time are not named: some attempt or connection was surplus. */
   voidUntil: number;
-  /** Attempts since the last sign of anything unusual that all had a connection of their own. */
+  /** Attempts since the last sign that each had a connection of its own. */
   clean: number;
-  /** Connections opened up to then have been looked at: each belongs to a line. */
+  /** Connections opened up to this time were checked for a line. */
   checkedUntil: number;
-  /** Connections that ended before may have been kept without being remembered. */
+  /** Connections that ended before this time may have been kept and forgotten. */
   keptUnknownUntil: number;
 }
 
@@ -103,22 +102,22 @@ export class Timing {
   readonly #limits: TimingLimits;
   #pace: TimingPace;
   #logEnd = Infinity;
-  /** Lines that ended before have been read: not all of them where the log is written faster than it is read. */
+  /** Lines that ended before this time have been read, unless the log is written faster than it is read. */
   #readUpTo = Infinity;
   readonly #grain = new ClockGrain();
   readonly #turns = new LoopIterations();
   readonly #services = new Map<string, TimedService>();
   readonly #open = new Map<string, { service: TimedService; flow: TimedFlow }>();
-  /** Connections that ended of late, whose counts may come. */
+  /** Recently ended connections, whose counts may still arrive. */
   readonly #ended = new Map<string, TimedFlow>();
-  /** Source ports with an end since the last watermark: the kernel may have told of their next connection earlier. */
+  /** Source ports with an end since the last watermark: the record of their next connection may precede that end. */
   readonly #endedPorts = new Set<string>();
   /** The Services of the remembered connections, in the order of their opening. */
   #order: TimedService[] = [];
   #orderHead = 0;
   readonly #byLine = new WeakMap<ParsedLine, (TimedAttempt | undefined)[]>();
-  /** The record says how connections end, so those that were refused are known. */
-  #howTold = false;
+  /** The record has the kinds of ends, so refused connections are known. */
+  #hasKindsOfEnds = false;
   #attemptCount = 0;
   #watermark = -Infinity;
   /** Every connection opened after this is known. */
@@ -129,7 +128,7 @@ export class Timing {
     this.#pace = pace;
   }
 
-  /** How far the record has to be past a line before `backend` knows (ms). */
+  /** How far the record must reach past a line before `backend` has a result (ms). */
   get waitMs(): number {
     return this.#pace.waitMs + Math.max(0, this.#watermark - this.#readUpTo);
   }
@@ -140,7 +139,7 @@ export class Timing {
     this.#logEnd = t;
   }
 
-  /** What is over by then may be decided. */
+  /** Attempts that ended by this time may be decided. */
   get #until(): number {
     return (
       Math.min(this.#watermark, this.#logEnd, this.#readUpTo) - (this.#pace.waitMs - this.#pace.togetherMs)
@@ -151,7 +150,7 @@ export class Timing {
     return { flows: this.#order.length - this.#orderHead, attempts: this.#attemptCount };
   }
 
-  /** Takes one record, in the order of the feed. */
+  /** Applies one record, in the order of the feed. */
   apply(record: FeedRecord): void {
     if (record.kind === 'tick') {
       this.#watermark = Math.max(this.#watermark, record.t);
@@ -170,7 +169,7 @@ export class Timing {
     else this.#closed(record);
   }
 
-  /** Takes one line, in the order of the log, as soon as it is read; `readAt`: when that was, Infinity if not known. */
+  /** Adds one line, in the order of the log, once it is read; `readAt`: the time of that, Infinity if not known. */
   observe(line: ParsedLine, readAt: number): void {
     const { endMs } = line;
     if (endMs !== undefined) {
@@ -189,7 +188,7 @@ export class Timing {
     if (this.#attemptCount > this.#limits.attempts) this.#forgetAttempts();
   }
 
-  /** Other evidence has named the backend of an attempt: its connection leads there, so it takes none that others had. */
+  /** Other evidence has named the backend of an attempt, so only connections to it are possible. */
   know(line: ParsedLine, k: number, ip: string, port: number): void {
     const attempt = this.#byLine.get(line)?.[k];
     if (attempt) attempt.backend = `${ip} ${port}`;
@@ -211,7 +210,7 @@ export class Timing {
   #opened(record: OpenRecord): void {
     const { src, sport, vip, vport } = record;
     if (vip === undefined || vport === undefined || this.#open.size >= this.#limits.flows) {
-      // It may belong to any Service, or be in use for as long as anyone can tell.
+      // It may belong to any Service, or be open from before the record.
       this.#beginAnew(Infinity);
       return;
     }
@@ -223,7 +222,7 @@ export class Timing {
       if (record.preexisting && known.flow.backend === `${record.ip} ${record.port}`) return;
       this.#end(known.service, known.flow, record.t, undefined);
     }
-    // The kernel's own times say more than the order, and may differ from it where connections are opened on two CPUs.
+    // The kernel's times are more exact than the order, and may differ from it where two CPUs open connections.
     const inOrder = !record.preexisting && !record.kernelTime && !this.#endedPorts.has(`${src} ${sport}`);
     this.#open.set(key, { service, flow: service.flows.opened(record, this.#watermark, inOrder) });
     this.#order.push(service);
@@ -232,7 +231,7 @@ export class Timing {
 
   #closed(record: CloseRecord): void {
     const key = `${record.src} ${record.sport} ${record.vip} ${record.vport}`;
-    if (record.end !== undefined) this.#howTold = true;
+    if (record.end !== undefined) this.#hasKindsOfEnds = true;
     this.#endedPorts.add(`${record.src} ${record.sport}`);
     const known = this.#open.get(key);
     if (!known) return;
@@ -278,7 +277,7 @@ export class Timing {
     for (const service of this.#services.values()) {
       const half = service.attempts.length >> 1;
       for (const attempt of service.attempts.splice(0, half)) attempt.decided = true;
-      // The lines that are left may explain fewer connections than there are.
+      // The remaining lines may explain fewer connections than there are.
       if (half > 0) this.#distrust(service, this.#watermark);
     }
     this.#countAttempts();
@@ -289,7 +288,7 @@ export class Timing {
     for (const service of this.#services.values()) this.#attemptCount += service.attempts.length;
   }
 
-  /** Nothing is known of any connection that was opened up to `t`. Of a log that is read ahead, later attempts stay. */
+  /** Forgets every connection that was opened up to `t`. In a log that is read ahead, later attempts stay. */
   #beginAnew(t: number): void {
     const later = [...this.#services].map(
       ([key, { attempts }]) => [key, attempts.filter(({ lo }) => lo > t)] as const,
@@ -369,9 +368,9 @@ export class Timing {
     graph.forEach((attempt, i) => {
       if (doubtful[i]) this.#distrust(service, attempt.end);
     });
-    // Each may have had one connection without its being known which: where it was left out, or may have had none at all.
+    // Each may have had one unknown connection: it was left out, or may have had none.
     const explanations = service.attempts
-      .filter(({ unconnected, lo, end }) => unconnected && this.#howTold && end - lo <= WIDE_MS)
+      .filter(({ unconnected, lo, end }) => unconnected && this.#hasKindsOfEnds && end - lo <= WIDE_MS)
       .concat(crowded)
       .filter(({ explains }) => !explains)
       .slice(0, MAX_EXPLANATIONS);
@@ -399,7 +398,8 @@ export class Timing {
     service.clean += graph.filter(clean).length;
     graph.forEach((attempt, i) => {
       if (!clean(attempt, i)) return;
-      if (attempt.lo <= service.voidUntil || service.clean <= CLEAN || grain > MAX_GRAIN_MS) return;
+      if (attempt.lo <= service.voidUntil || service.clean <= ATTEMPTS_TO_TRUST || grain > MAX_GRAIN_MS)
+        return;
       attempt.outcome = soleBackend(
         attempt,
         rights[i]!.map((index) => local[index]!),
@@ -420,11 +420,11 @@ export class Timing {
 
   #distrust(service: TimedService, t: number): void {
     this.counters.distrusted++;
-    service.voidUntil = Math.max(service.voidUntil, t + VOID_MS);
+    service.voidUntil = Math.max(service.voidUntil, t + NO_NAMES_AFTER_SIGN_MS);
     service.clean = 0;
   }
 
-  /** Connections that were, or are, open for longer than the lines explain. Undefined if there are too many. */
+  /** Connections that are or were open for longer than the lines explain. Undefined if there are too many. */
   #kept({ flows }: TimedService): TimedFlow[] | undefined {
     const kept: TimedFlow[] = [];
     for (const group of [flows.open, flows.long]) {
@@ -448,7 +448,7 @@ function newService(): TimedService {
   };
 }
 
-/** It was open for longer than the lines so far explain. */
+/** Whether it was open for longer than the lines so far explain. */
 function mayHaveBeenKept({ closeTo, explainedUntil }: TimedFlow): boolean {
   return closeTo > explainedUntil + KEPT_MS;
 }
@@ -457,7 +457,7 @@ function isWide({ lo, openBy }: TimedAttempt): boolean {
   return openBy - lo > WIDE_MS;
 }
 
-/** The backend of all connections that the attempt may have had, of its own or one that was kept; undefined if several. */
+/** The backend of all connections possible for the attempt, new or kept; undefined if there are several. */
 function soleBackend(
   attempt: TimedAttempt,
   own: readonly TimedFlow[],

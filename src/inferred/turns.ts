@@ -1,4 +1,4 @@
-/** When nginx looked at its connections: the beginnings of its event loop's turns, as far as logged times tell. */
+/** The beginnings of nginx's event-loop turns, from logged times: at each, nginx checked its connections. */
 import type { ParsedLine } from '../model/line.ts';
 
 /** How far back turns are remembered (ms, one place each), and how far `before` looks. */
@@ -15,7 +15,7 @@ export class LoopIterations {
     if (requestMs !== undefined) this.#add(endMs - requestMs);
   }
 
-  /** A turn that was certainly before one that began at `t` (ms since the epoch) or later; -Infinity if none is known. */
+  /** The last known turn that was certainly before one at `t` (ms since the epoch) or later; -Infinity if there is none. */
   before(t: number): number {
     const last = Math.floor(t) - 1;
     for (let ms = last; ms > last - LOOKED_MS; ms--) {

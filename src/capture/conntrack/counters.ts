@@ -1,4 +1,4 @@
-/** How much went over connections that have ended, as conntrack counted it (`nf_conntrack_acct`). */
+/** conntrack's counts of connections that have ended (`nf_conntrack_acct`). */
 
 import type { CloseRecord, Observation } from '../../model/feed.ts';
 import type { Drained, MessageVisitor } from '../netlink/socket.ts';
@@ -7,31 +7,31 @@ import { getRequest } from './events.ts';
 import { type ConntrackEvent, parseCounts } from './message.ts';
 
 /**
- * The counts are read this long after both sides' FINs (ms). The kernel keeps the entry for two minutes and only then
- * tells of its end, counts included: too late for lines that wait. What was lost before it was counted has been sent
- * again by then (a first retransmission comes after 200 ms; RFC 6298, Linux's TCP_RTO_MIN).
+ * The counts are read this long after both sides' FINs (ms). The kernel keeps the entry for two minutes, and its DESTROY
+ * event with the counts is too late for lines that wait. By this time a lost packet has been retransmitted and counted (a
+ * first retransmission follows after 200 ms; RFC 6298, Linux's TCP_RTO_MIN).
  */
 const SETTLE_MS = 400;
-/** Connections that wait to be asked for. Beyond, they stay without counts, which proves nothing either way. */
+/** Connections whose counts are still to be read. Beyond, a connection has no counts, which excludes nothing. */
 const MOST_WAITING = 65_536;
-/** Connections asked for at once: their answers fit into a receive buffer of the default size. */
+/** Requests at once: their answers fit into a receive buffer of the default size. */
 const LISTED_TOGETHER = 32;
 
-/** What `NetlinkSocket` is to the accounting. */
+/** The part of `NetlinkSocket` that the accounting uses. */
 export interface RequestSocket {
   send(bytes: Buffer): boolean;
   drain(limit: number, visit: MessageVisitor): Drained;
 }
 
 export interface AccountingStats {
-  /** Connections whose counts were delivered, and those that were gone or beyond the limit. */
+  /** Connections with counts, and those whose entry was gone or that were beyond the limit. */
   counted: number;
   uncounted: number;
 }
 
 interface Ended {
   event: ConntrackEvent;
-  /** When it may be asked for, ms since the epoch. */
+  /** When its counts may be read, ms since the epoch. */
   due: number;
 }
 
@@ -46,7 +46,7 @@ export class Accounting {
     this.#stats = stats;
   }
 
-  /** Both sides have closed the event's connection, as was learned at `t`. */
+  /** Both sides have closed the event's connection; the event was read at `t`. */
   ended(event: ConntrackEvent, t: number): void {
     if (this.#waiting.length - this.#head >= MOST_WAITING || event.zone !== 0) {
       this.#stats.uncounted++;
@@ -61,8 +61,8 @@ export class Accounting {
   }
 
   /**
-   * Asks the kernel for what is due at `now` and tells its counts. An answer says that no other connection had had the
-   * tuple by then: it comes before the record of the next one, as long as conntrack's events are read after this.
+   * Requests the counts that are due at `now` from the kernel, and emits them. An answer shows that no other connection has
+   * had the tuple up to then; read conntrack's events after this, so that its record precedes that of the next one.
    */
   read(now: number, out: Observation[]): void {
     while (this.#head < this.#waiting.length && this.#waiting[this.#head]!.due <= now) {

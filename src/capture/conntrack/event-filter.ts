@@ -1,7 +1,7 @@
 /**
- * A socket filter for conntrack events, so that the kernel does not queue what would be thrown away: a node has many
- * connections that concern no subscriber, and each of ours has five events that say nothing of use.
- * Classic BPF (linux/filter.h; Documentation/networking/filter.rst). Only saves work: what passes is looked at again.
+ * A socket filter for conntrack events, so that the kernel does not queue events without use: most connections of a node
+ * belong to no subscriber, and each that does has five useless events. Classic BPF (linux/filter.h;
+ * Documentation/networking/filter.rst). It only saves work: the parser checks every event that passes.
  */
 
 import { addressBytes } from '../ip-bytes.ts';
@@ -14,7 +14,7 @@ import {
   TCP_TIME_WAIT,
 } from './message.ts';
 
-/** More addresses than this are not compared: a program is bounded, and the comparison linear. */
+/** With more addresses than this the filter passes all: a program's length is bounded. */
 const MOST_ADDRESSES = 250;
 
 const LOAD_WORD = 0x20;
@@ -33,9 +33,9 @@ const FIND_ATTRIBUTE = 0xfffff000 + 12;
 const FIND_NESTED = 0xfffff000 + 16;
 
 /**
- * Where the kernel puts things: nlmsghdr, nfgenmsg, then CTA_TUPLE_ORIG { CTA_TUPLE_IP { source, destination },
- * CTA_TUPLE_PROTO { number, … } } first of all. The head of the source's attribute is checked; where it is not as
- * expected, the event passes.
+ * The kernel's layout: nlmsghdr, nfgenmsg, then CTA_TUPLE_ORIG { CTA_TUPLE_IP { source, destination },
+ * CTA_TUPLE_PROTO { number, … } } as the first attribute. The program checks the header of the source's attribute; an
+ * event with another layout passes.
  */
 const MESSAGE_AT = 4;
 const FLAGS_HIGH_AT = 7;
@@ -61,7 +61,7 @@ interface Instruction {
   label?: string;
 }
 
-/** Struct sock_filter array that lets through NEW, DESTROY and changes to TIME_WAIT or CLOSE of TCP connections from these. */
+/** Struct sock_filter array that passes NEW, DESTROY and changes to TIME_WAIT or CLOSE of TCP connections from these. */
 export function conntrackEventFilter(addresses: readonly string[]): Buffer {
   const keys = addresses.map(addressBytes).filter((bytes) => bytes !== undefined);
   const compare = keys.length <= MOST_ADDRESSES;

@@ -27,7 +27,7 @@ const EVENT_DATAGRAM = 2048;
 const EVENT_DATAGRAMS = 128;
 const ANSWERS = 33;
 
-/** Beyond this many addresses one dump of everything is cheaper than one each: the kernel walks its table each time. */
+/** Beyond this many addresses one dump of all is cheaper than one each: the kernel walks its table for each. */
 const FILTERED_DUMPS = 8;
 
 /** CTA_FILTER_ORIG_FLAGS and its bits: which parts of CTA_TUPLE_ORIG an entry must have. */
@@ -72,9 +72,9 @@ function readSetting(path: string): string | undefined {
 }
 
 /**
- * Requests that list at least the TCP connections from these addresses (and this port): what comes has to be looked at.
- * Kernels before 5.8 do not know CTA_FILTER and list all of the family. With IPv6 addresses the kernel's filter lists
- * the connections that do not match (`!ipv6_addr_cmp` in ctnetlink_filter_match_tuple, seen on 6.18), so it is not used.
+ * Requests that list at least the TCP connections from these addresses (and this port): check each entry. Kernels before
+ * 5.8 ignore CTA_FILTER and list all of the family. For IPv6 addresses the kernel's filter lists the connections that do
+ * not match (`!ipv6_addr_cmp` in ctnetlink_filter_match_tuple, seen on 6.18), so it is not used.
  */
 export function dumpRequests(addresses: readonly string[], sport?: number): Buffer[] {
   const keys = addresses.map(addressBytes).filter((bytes) => bytes !== undefined);
@@ -107,7 +107,7 @@ function filteredDump(address: Buffer, sport: number | undefined): Buffer {
   );
 }
 
-/** Asks for one connection, by its original tuple. The answer, or the refusal, has the same `sequence`. */
+/** A request for one connection, by its original tuple. The answer, or the refusal, has the same `sequence`. */
 export function getRequest(
   { src, sport, vip, vport }: { src: string; sport: number; vip: string; vport: number },
   sequence: number,

@@ -5,7 +5,7 @@ import type { SnapshotObservation } from '../capture.ts';
 import type { RequestOrder } from '../tap/request-order.ts';
 import { type ConntrackEvent, TCP_TIME_WAIT } from './message.ts';
 
-/** Dumps in a row that must not list a connection before it counts as over: one may miss an entry. */
+/** A connection that this many dumps in a row do not list has ended: one dump may miss an entry. */
 const MISSES = 2;
 
 export interface FlowEntry extends Required<Flow>, RequestOrder {
@@ -16,11 +16,11 @@ export interface FlowEntry extends Required<Flow>, RequestOrder {
   preexisting: boolean;
   /** `t` is the kernel's own time. */
   kernelTime: boolean;
-  /** It was not opened before; undefined where no reader needs it. */
+  /** Lower bound of its opening; undefined where no reader needs it. */
   openedAfter: number | undefined;
   /** How it ended, as far as known. */
   endKind: CloseRecord['end'];
-  /** It was over by then; undefined where no reader needs it. */
+  /** Upper bound of its end; undefined where no reader needs it. */
   endedAt: number | undefined;
   /** Its end may produce no event (it is older than the subscription, or events were lost): resyncs check it. */
   unsure: boolean;
@@ -28,7 +28,7 @@ export interface FlowEntry extends Required<Flow>, RequestOrder {
   missed: number;
   /** Number of the last dump that listed it. */
   listedIn: number;
-  /** Its end has been read; it is still there for requests that were read later. */
+  /** Its end was read; it stays in the table for requests that are read later. */
   ending: boolean;
   /** Next connection of the same source and source port. */
   next: FlowEntry | undefined;
@@ -49,9 +49,9 @@ export interface Listed {
  * Keeps at most `limit` connections. Records of openings and ends are appended to the array passed in, in the order of
  * events.
  *
- * A connection ends with the event that says TIME_WAIT (both sides have closed, so no request can begin on it) or that
- * its entry is gone. Not before: while one side may still send, and for the 10 s that an entry outlives a reset, a
- * request may be logged that began on it. To end late costs certainty, to end early could cost truth.
+ * A connection ends with its TIME_WAIT event (both sides have closed, so no request can begin on it) or its DESTROY event.
+ * Not before: while one side may still send, and for the 10 s that an entry outlives a reset, nginx may log a request of
+ * it. A late end leaves lines unresolved; an early one could name a wrong pod.
  */
 export class FlowTable {
   readonly #limit: number;
@@ -98,8 +98,8 @@ export class FlowTable {
   }
 
   /**
-   * The connection that a request from `src:sport` to the backend `ip:port` belongs to. `several` if it cannot be told:
-   * two Services may lead one source port to one pod.
+   * The connection of a request from `src:sport` to the backend `ip:port`. `several` if there is more than one: connections
+   * to two Services may have one source port and one pod.
    */
   find(src: string, sport: number, ip: string, port: number): FlowEntry | 'several' | undefined {
     let found: FlowEntry | undefined;
@@ -120,12 +120,12 @@ export class FlowTable {
   /** A NEW event of a connection opened at `t`, or, with `from`, between the two. False if the table is full. */
   opened(event: ConntrackEvent, t: number, out: Observation[], from?: number): boolean {
     const known = this.#lookup(event);
-    // A dump has shown it already; its NEW event was still on the way.
+    // A dump has listed it before its NEW event was read.
     if (known !== undefined && known.id === event.id && known.preexisting && !known.ending) {
       known.unsure = false;
       return true;
     }
-    // The tuple can be free again only because the connection that had it is over.
+    // The tuple is reused, so the previous connection has ended.
     if (known !== undefined) out.push(this.#end(known, t));
     this.#ended?.delete(keyOf(event));
     const entry = this.#add(event, t, false, from);
@@ -176,7 +176,7 @@ export class FlowTable {
       return offloaded === undefined ? {} : { offloaded };
     }
     if (over || this.#ended?.has(keyOf(event))) return {};
-    // Told by an event, so newer than this part of the dump.
+    // From an event, so newer than this part of the dump.
     if (known !== undefined && !known.unsure) return {};
     const listed: Listed = {};
     if (known !== undefined) listed.closed = this.#end(known, t);
@@ -190,8 +190,8 @@ export class FlowTable {
   }
 
   /**
-   * The dump of `sources` is complete: what it did not list is over, if the one before did not list it either.
-   * Returns the ends.
+   * The dump of `sources` is complete: connections that neither it nor the dump before listed have ended. Returns the
+   * ends.
    */
   endDump(sources: Iterable<string>, begunAt: number, t: number): CloseObservation[] {
     this.#ended = undefined;
@@ -211,7 +211,7 @@ export class FlowTable {
     return closed;
   }
 
-  /** More connections ended during the dump than are remembered: what it lists may be over. */
+  /** More connections ended during the dump than are remembered: it may list some that have ended. */
   get dumpIsDoubtful(): boolean {
     return this.#ended !== undefined && this.#ended.size >= this.#limit;
   }
@@ -220,7 +220,7 @@ export class FlowTable {
     this.#ended = undefined;
   }
 
-  /** After a loss of events any end may be missing. */
+  /** After a loss of events the end of any connection may be missing. */
   markUnsure(): void {
     for (const src of this.#sources.keys()) {
       for (const entry of this.#of(src)) entry.unsure = true;
@@ -344,7 +344,7 @@ export function openOf(entry: FlowEntry): OpenObservation {
   return entry.openedAfter === undefined ? open : { ...open, openedAfter: entry.openedAfter };
 }
 
-/** What a new reader has to know of an open connection: that it is open, and whether its requests can be read. */
+/** The records of an open connection for a new reader: that it is open, and whether its requests can be read. */
 export function snapshotOf(entry: FlowEntry): SnapshotObservation[] {
   const { unreadable, t } = entry;
   if (unreadable === undefined) return [openOf(entry)];

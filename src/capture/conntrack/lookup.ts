@@ -1,4 +1,4 @@
-/** Which connection a packet belongs to, by asking the kernel's connection tracking: one look into a hash table each. */
+/** The connection of a packet, from the kernel's connection tracking: one look-up in a hash table each. */
 
 import type { Flow } from '../../model/feed.ts';
 import { CaptureError } from '../error.ts';

@@ -75,7 +75,7 @@ export interface ConntrackEvent {
   sport: number;
   vip: string;
   vport: number;
-  /** Source of the reply tuple: who answers. */
+  /** Source of the reply tuple: the backend. */
   ip: string;
   port: number;
   tcpState: number | undefined;
@@ -83,11 +83,11 @@ export interface ConntrackEvent {
   assured?: boolean | undefined;
   /** Its packets pass no hook at the moment, as a flow table has taken it. */
   offloaded?: boolean | undefined;
-  /** CTA_TIMESTAMP_EVENT in ms since the epoch: when the event happened, on kernels that say so. */
+  /** CTA_TIMESTAMP_EVENT in ms since the epoch: the time of the event, on kernels that have it. */
   eventMs: number | undefined;
 }
 
-/** Why a message gave no event. `other-source`: not from an address in the set. */
+/** Why a message is not an event. `other-source`: not from an address in the set. */
 export type ConntrackSkip = 'other-source' | 'not-tcp' | 'not-an-event' | 'malformed';
 
 /** Where the parts of a tuple lie. One is reused for all messages; `parseTuple` sets every field each time. */
@@ -104,8 +104,8 @@ interface Tuple {
 const tuple: Tuple = { length: 0, srcAt: 0, dstAt: 0, protocol: -1, sport: -1, dport: -1, zone: 0 };
 
 /**
- * Parses the message at `start`..`end` (nlmsghdr included). Without `sources`, every source is taken.
- * An event needs a complete original and reply tuple; anything less is `malformed`, never a half-known connection.
+ * Parses the message at `start`..`end` (nlmsghdr included). Without `sources`, every source is accepted. A message without
+ * a complete original and reply tuple is `malformed`.
  */
 export function parseConntrack(
   bytes: Buffer,

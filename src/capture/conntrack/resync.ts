@@ -1,4 +1,4 @@
-/** Brings the table of flows in line with the kernel's own table, by dumps. */
+/** Compares the table of flows with the kernel's table, by dumps. */
 
 import type { CaptureStats, KnownFlow } from '../capture.ts';
 import { CaptureError } from '../error.ts';

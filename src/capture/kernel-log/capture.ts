@@ -25,16 +25,16 @@ import type { KernelMessage, KernelMessageSource, MessageReading } from './messa
 import type { LogRecord } from './record.ts';
 import { parseLogRecord } from './record.ts';
 
-/** The kernel logs a packet before it enters the connection in conntrack's table: ask again after this time (ms). */
+/** The kernel logs a packet before the connection is in conntrack's table: second look-up after this time (ms). */
 const ASK_AGAIN_MS = 5;
 /** Limit of connections looked up for one reading. Further records are dropped and counted as lost. */
 const MOST_LOOKUPS = 2_000;
 /** Wall and monotonic clock may drift apart this far between two readings before it counts as a step (ms). */
 const KERNEL_LOG_CLOCK_STEP_MS = 500;
-/** A subscription counts from this long after its answer, so that no record falls between the two (ms). */
+/** A subscription is complete from this long after its answer, so that no record is missed in between (ms). */
 const SUBSCRIBED_MS = 50;
 
-/** What the source reads and asks. */
+/** The source's inputs. */
 export interface KernelLog {
   source: KernelMessageSource;
   /** The connection whose reply tuple begins with the record's destination (conntrack/lookup.ts). */
@@ -51,7 +51,7 @@ export interface KernelLogOptions {
   log(level: 'info' | 'warn' | 'error', message: string): void;
 }
 
-/** Another Capture, and the kernel log beside it. */
+/** Adds the kernel log to another Capture. */
 export class LoggedCapture implements Capture {
   readonly kernelLog: KernelLogStats = newStats();
   readonly #capture: Capture;

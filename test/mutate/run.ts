@@ -42,11 +42,14 @@ function sources(path: string): string[] {
   return readdirSync(`${ROOT}/${path}`).flatMap((name) => sources(`${path}/${name}`));
 }
 
-/** A mutant is known by its file and the text of its line, which move less than line numbers. */
+/** A mutant is known by its file and the text of its line, with the changed place in brackets: these move less than numbers. */
 function keyOf({ file, at, before, after }: Mutant, text: string): string {
   const start = text.lastIndexOf('\n', at - 1) + 1;
-  const whole = text.slice(start, text.indexOf('\n', at + before.length)).trim();
-  return `${file}: ${whole} | ${before.trim()} → ${after.trim() || 'nothing'}`;
+  const end = text.indexOf('\n', at + before.length);
+  const place = before.trim();
+  const from = at + before.indexOf(place);
+  const line = `${text.slice(start, from)}⟦${place}⟧${text.slice(from + place.length, end)}`.trim();
+  return `${file}: ${line} → ${after.trim() || 'nothing'}`;
 }
 
 const texts = new Map<string, string>();

@@ -1,8 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { addUnusedConnections, Candidates, connectionsOf, fits, mayBe } from '../../src/join/candidates.ts';
+import {
+  addUnreadable,
+  addUnusedConnections,
+  Candidates,
+  connectionsOf,
+  fits,
+  mayBe,
+} from '../../src/join/candidates.ts';
 import { type Query, queriesOf } from '../../src/join/query.ts';
-import { lineOf, podIp, T0, Wire } from '../model/wire.ts';
+import { lineOf, podIp, T0, VIP, Wire } from '../model/wire.ts';
 
 const query = (wire: Wire, line = lineOf({ end: 10, took: 10 }), readAt = 11): Query =>
   queriesOf(line, T0 + readAt, wire.index)[0]!;
@@ -148,4 +155,56 @@ test('an unused connection of before the record says nothing about a line withou
   };
   assert.equal(add(), undefined);
   assert.equal(add(lineOf({ end: 10, took: 10 })), '1');
+});
+
+test('unused and unreadable connections are counted up to 512; of more any may be meant', () => {
+  const unused = (count: number): string | undefined => {
+    const wire = new Wire();
+    for (let n = 0; n < count; n++) wire.open(1 + n, 1, -1_000);
+    wire.tick(90_000);
+    const candidates = new Candidates();
+    addUnusedConnections(query(wire), -Infinity, wire.index, candidates);
+    return pod(candidates);
+  };
+  assert.deepEqual([unused(512), unused(513)], ['1', 'several']);
+  const unreadable = (count: number): string | undefined => {
+    const wire = new Wire();
+    for (let n = 0; n < count; n++) wire.open(1 + n, 1, -1_000).unreadable(1 + n, 1, -1_000);
+    wire.tick(10);
+    const candidates = new Candidates();
+    addUnreadable(query(wire), wire.index, candidates);
+    return pod(candidates);
+  };
+  assert.deepEqual([unreadable(512), unreadable(513)], ['1', 'several']);
+});
+
+test('unreadable connections that were forgotten may have been of any pod, in windows from before they were', () => {
+  const wire = new Wire().open(1, 1, -500_000).unreadable(1, 1, -400_000).tick(90_000);
+  const at = (knownSince: number): string | undefined => {
+    wire.index.service(VIP, 80)!.unreadableKnownSince = T0 + knownSince;
+    const candidates = new Candidates();
+    addUnreadable(query(wire), wire.index, candidates);
+    return pod(candidates);
+  };
+  assert.deepEqual([at(-Infinity), at(-1), at(0), at(0.1)], ['1', '1', '1', 'several']);
+});
+
+test('where several pods are possible already, no unused connection asks for another look', () => {
+  const wire = new Wire().open(1, 1, -500_000).request(1, 1, -400_000).tick(90_000);
+  const candidates = new Candidates();
+  candidates.several = true;
+  assert.equal(addUnusedConnections(query(wire), -Infinity, wire.index, candidates), false);
+});
+
+test('a connection that opened 100 ms or more before the line was read, or that is closed, asks for no other look', () => {
+  const say = (at: number, closed = false): boolean => {
+    const wire = new Wire()
+      .open(1, 1, -500_000)
+      .tick(at - 1)
+      .open(2, 2, at);
+    if (closed) wire.close(2, 2, at);
+    wire.tick(90_000);
+    return addUnusedConnections(query(wire), -Infinity, wire.index, new Candidates());
+  };
+  assert.deepEqual([say(-89), say(-88.9), say(-88.9, true)], [false, true, false]);
 });

@@ -30,8 +30,6 @@ export interface Connection extends FifoEntry<Connection> {
   latest: TappedRequest | undefined;
   /** A request that may have begun within packets of the one before it, and was not seen. */
   midStream: TappedRequest | undefined;
-  /** Its requests cannot be read: any attempt on its Service may have been on it while it was open. */
-  unreadable: boolean;
   /** Its ends, once an outcome has told them. */
   flow: Flow | undefined;
 }
@@ -55,7 +53,6 @@ export function newConnection(
     overBy: Infinity,
     latest: undefined,
     midStream: undefined,
-    unreadable: false,
     flow: undefined,
     order: undefined,
     before: undefined,

@@ -327,7 +327,6 @@ export class FlowIndex {
   #unreadable(record: UnreadableRecord): void {
     const { connection } = this.#connectionOf(record);
     const { service } = connection;
-    connection.unreadable = true;
     service.connectionsWithoutRequest.delete(connection);
     service.unreadable.add(connection);
     for (const oldest of service.unreadable) {

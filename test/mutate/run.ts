@@ -1,5 +1,5 @@
 /**
- * `npm run mutate -- [--files src/join/coverage.ts,src/feed] [--sample N] [--seed S] [--seconds N] [--jobs N] [--least N]
+ * `npm run mutate -- [--files src/join/coverage.ts,src/feed] [--sample N] [--seed S] [--seconds N] [--jobs N] [--least N] [--unsafe]
  * [--write]`: changes the sources one place at a time and runs the unit tests that reach it. A mutant survives when all of
  * them pass. A survivor with its reason stands in reasons.json; of the others no more than `--least` allows may live.
  * `--write`: results go to docs/results/mutants.md.
@@ -19,8 +19,8 @@ const LIMIT_MS = 10_000;
 
 /** Tests by what they cost. Those that start processes or wait for real time say nothing about one line. */
 const QUICK =
-  /\/(age-order|assumptions|byte-count-rule|candidates|clock-set-back|clocks|coverage|feed|feed-reader|feed-resume|flow-index|hostile-clients|join-direct|join-names|join-repeats|join-slow-reader|join-unconnected|log-record|namespace-watch|ordered-assignments|pending|ready-file|record-scanner|request-rules|request-table|resolve|resume-points|ring|services|waiting|window|write-\w+)\.test/;
-const SLOW = /\/(join-truth|byte-counts|pipeline)\.test/;
+  /\/(age-order|assumptions|byte-count-rule|candidates|clock-set-back|clocks|coverage|feed|feed-client|feed-parts|feed-reader|feed-readers|feed-resume|flow-index|follow-\w+|hostile-clients|join-direct|join-names|join-repeats|join-slow-reader|join-unconnected|log-record|namespace-watch|ordered-assignments|pending|ready-file|record-scanner|request-rules|request-table|resolve|resume-points|ring|services|waiting|window|write-\w+)\.test/;
+const SLOW = /\/(join-truth|byte-counts|pipeline|timing)\.test/;
 
 const { values } = parseArgs({
   options: {
@@ -29,6 +29,8 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     /** Begins no further mutant after so many seconds. */
     seconds: { type: 'string', default: '100000' },
+    /** Only those of unsafe.json: each of them once lived, or could have named a wrong pod or lost a line. */
+    unsafe: { type: 'boolean', default: false },
     /** Mutants tried side by side. */
     jobs: { type: 'string', default: '2' },
     /** The share of mutants that has to be killed, %; those with a reason are not counted. 100: each survivor needs one. */
@@ -36,6 +38,11 @@ const { values } = parseArgs({
     write: { type: 'boolean', default: false },
   },
 });
+
+const unsafe = JSON.parse(readFileSync(`${ROOT}/test/mutate/unsafe.json`, 'utf8')) as Pick<
+  Mutant,
+  'file' | 'before' | 'after'
+>[];
 
 function sources(path: string): string[] {
   if (!statSync(`${ROOT}/${path}`).isDirectory()) return [path];
@@ -54,7 +61,15 @@ function keyOf({ file, at, before, after }: Mutant, text: string): string {
 
 const texts = new Map<string, string>();
 let mutants: Mutant[] = [];
-for (const file of values.files.split(',').flatMap(sources)) {
+for (const { file, before, after } of values.unsafe ? unsafe : []) {
+  const text = readFileSync(`${ROOT}/${file}`, 'utf8');
+  const at = text.indexOf(before);
+  if (at < 0 || text.includes(before, at + 1))
+    throw new Error(`unsafe.json: ${file} has not one place with ${before}`);
+  texts.set(file, text);
+  mutants.push({ file, line: text.slice(0, at).split('\n').length, at, before, after });
+}
+for (const file of values.unsafe ? [] : values.files.split(',').flatMap(sources)) {
   const text = readFileSync(`${ROOT}/${file}`, 'utf8');
   texts.set(file, text);
   mutants.push(...mutantsOf(file, text));

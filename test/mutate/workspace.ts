@@ -49,7 +49,8 @@ export class Workspace {
   /** Whether all tests of the files pass, which run in one process. It ends with the first that does not. */
   passes(tests: readonly string[], limitMs: number): Promise<boolean> {
     if (tests.length === 0) return Promise.resolve(true);
-    const script = tests.map((test) => `await import('./${test.replace(/\.ts$/, '.js')}');`).join('\n');
+    // All are loaded before the first test begins: hooks of one that comes later would find themselves in another's tests.
+    const script = tests.map((test) => `import './${test.replace(/\.ts$/, '.js')}';`).join('\n');
     const options = ['--test-reporter=tap', '--input-type=module', '--eval', script];
     const child = spawn(process.execPath, options, {
       cwd: this.#path,

@@ -66,6 +66,7 @@ export class Pipeline {
   #failed: unknown;
   #wake: (() => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #goOn: NodeJS.Immediate | undefined;
   readonly #poller: WatermarkPoller;
   /** The follower has ended. */
   #ending = false;
@@ -101,6 +102,7 @@ export class Pipeline {
         this.settle();
         // A backlog is read and written without a wait, so signals, the feed and look-ups run here.
         await nextTurn();
+        while (this.pending.unfinished && this.#failed === undefined) await this.#progress();
         while (this.#unwritten > limits.maxUnwrittenBytes && this.#failed === undefined)
           await this.#progress();
         if (this.#failed !== undefined) throw this.#failed;
@@ -111,12 +113,16 @@ export class Pipeline {
         const left = (this.pending.deadline ?? 0) - clock();
         // Without a feed no more evidence arrives for them.
         if (left > 0 && this.#feedState === 'read') await this.#progress();
-        else this.settle();
+        else {
+          this.settle();
+          await nextTurn();
+        }
       }
       await this.#writing;
       if (this.#failed !== undefined) throw this.#failed;
     } finally {
       clearTimeout(this.#timer);
+      clearImmediate(this.#goOn);
       this.#poller.close();
     }
   }
@@ -137,7 +143,12 @@ export class Pipeline {
     const settled = this.pending.take(this.#patience(now));
     if (settled.length > 0) this.#poller.resetBackOff();
     for (const block of settled) this.#emit(block);
-    this.#schedule();
+    if (this.pending.unfinished) {
+      this.#goOn ??= setImmediate(() => {
+        this.#goOn = undefined;
+        this.settle();
+      });
+    } else this.#schedule();
     this.#wake?.();
   }
 

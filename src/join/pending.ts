@@ -16,6 +16,8 @@ export interface BlockLine {
 
 /** How far the watermark may run past a block for the sake of connections that have not carried a request yet (ms). */
 const NEW_CONNECTION_WAIT_MS = 100;
+/** Connections and requests that the rules may examine in one call of `take`, about 20 ms: others have their turn then. */
+const VISITS_AT_ONCE = 1_000_000;
 const NO_OUTCOMES: readonly Outcome[] = [];
 
 /** The lines of one read, which wait for their evidence together and leave together, in order. */
@@ -57,6 +59,8 @@ export class PendingBlocks<Tag> {
   readonly #timing: Timing | undefined;
   #blocks: PendingBlock<Tag>[] = [];
   #bytes = 0;
+  #visitsUntil = Infinity;
+  #unfinished = false;
 
   /** With `timing`, what other evidence leaves open is deduced (`--evidence inferred`). */
   constructor(index: FlowIndex, limits: PendingLimits, timing?: Timing) {
@@ -71,6 +75,11 @@ export class PendingBlocks<Tag> {
 
   get blocks(): number {
     return this.#blocks.length;
+  }
+
+  /** The last `take` ended before its time, for others to have their turn: it has to be called again. */
+  get unfinished(): boolean {
+    return this.#unfinished;
   }
 
   /** When the oldest block has to leave, ms since the epoch. */
@@ -135,13 +144,15 @@ export class PendingBlocks<Tag> {
   take(now: number): PendingBlock<Tag>[] {
     const { watermark } = this.#index.coverage;
     const settled: PendingBlock<Tag>[] = [];
+    this.#visitsUntil = this.#index.counters.visited + VISITS_AT_ONCE;
+    this.#unfinished = false;
     for (const block of this.#blocks) {
-      if (this.#needs(block) > watermark || block.after >= watermark) {
-        if (this.#bytes > this.#limits.maxBytes) this.counters.pushedOut++;
-        else if (now >= block.deadline) this.counters.timedOut++;
-        else break;
-      }
+      const early = this.#needs(block) > watermark || block.after >= watermark;
+      const full = this.#bytes > this.#limits.maxBytes;
+      if (early && !full && now < block.deadline) break;
       if (!this.#settle(block, now)) break;
+      if (early && full) this.counters.pushedOut++;
+      else if (early) this.counters.timedOut++;
       this.#bytes -= block.bytes.length;
       settled.push(block);
     }
@@ -156,7 +167,7 @@ export class PendingBlocks<Tag> {
     if (!block.matches) {
       const matches = this.#match(block, patient && watermark < block.needs + NEW_CONNECTION_WAIT_MS);
       if (!matches) {
-        block.after = watermark;
+        if (!this.#unfinished) block.after = watermark;
         return false;
       }
       block.matches = matches;
@@ -172,10 +183,14 @@ export class PendingBlocks<Tag> {
     return true;
   }
 
-  /** In step with the block's lines. Undefined if a line has to wait, as `patient` allows: matching then goes on there. */
+  /** In step with the block's lines. Undefined if a line has to wait, as `patient` allows, or others have their turn: matching then goes on there. */
   #match(block: PendingBlock<Tag>, patient: boolean): (Match | undefined)[] | undefined {
     const { begun, lines } = block;
     for (let i = begun.length; i < lines.length; i++) {
+      if (this.#index.counters.visited >= this.#visitsUntil) {
+        this.#unfinished = true;
+        return undefined;
+      }
       const { parsed } = lines[i]!;
       if (typeof parsed === 'string' || parsed.attempts.length === 0) {
         begun.push(undefined);

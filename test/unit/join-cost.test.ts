@@ -158,3 +158,52 @@ test('a block that waits for one connection is not matched from its beginning ag
   apply({ kind: 'tick', t: T0 + 102 });
   assert.equal(pending.take(T0 + 102).length, 1);
 });
+
+test('a new Service costs the same however many are in use', () => {
+  const wire = new Wire();
+  const visits = (from: number): number => {
+    const before = wire.index.counters.visited;
+    for (let n = from; n < from + 5_000; n++)
+      wire.open(n, 1, n / 100, { vip: `10.107.${n >> 8}.${n & 255}` }).close(n, 1, n / 100);
+    return wire.index.counters.visited - before;
+  };
+  for (let n = 0; n < 30_000; n += 5_000) {
+    const count = visits(n);
+    assert.ok(count <= 2 * 16 * 5_000, `${count}`);
+  }
+});
+
+test('lines that cost much are matched in several turns, each line once', () => {
+  const wire = oneBusyPod();
+  wire.tick(1_200);
+  const { index } = wire;
+  const never = { connectMs: null, headerMs: null, status: 502 };
+  const settled = (each: (visits: number) => void): [outcomes: unknown[], timedOut: number] => {
+    const pending = new PendingBlocks<number>(index, { maxWaitMs: 2_000, maxBytes: 1e6 });
+    for (let block = 0; block < 5; block++) {
+      const lines = [...Array(400).keys()].map((n) =>
+        lineOf({ end: n - 49_990, took: 500 }, { attempt: never }),
+      );
+      const spans = lines.map((parsed) => ({ start: 0, end: 0, parsed }));
+      pending.push(Buffer.alloc(10), T0 + 1_100, spans, block);
+    }
+    const outcomes: unknown[] = [];
+    for (let turn = 0; pending.blocks > 0; turn++) {
+      assert.ok(turn < 100, 'it comes to an end');
+      const before = index.counters.visited;
+      const blocks = pending.take(T0 + 9_000);
+      each(index.counters.visited - before);
+      assert.equal(pending.unfinished, pending.blocks > 0);
+      for (const block of blocks) outcomes.push([block.tag, block.outcomes]);
+    }
+    return [outcomes, pending.counters.timedOut];
+  };
+  let turns = 0;
+  const [outcomes, timedOut] = settled((visits) => {
+    turns++;
+    assert.ok(visits <= 1_000_000 + 3 * 4_097, `${visits} in one turn`);
+  });
+  assert.ok(turns > 3, `${turns}`);
+  assert.equal(outcomes.length, 5);
+  assert.equal(timedOut, 0);
+});

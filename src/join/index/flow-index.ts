@@ -77,7 +77,7 @@ export class FlowIndex {
   readonly #requests: RequestTable;
 
   constructor(limits: IndexLimits = DEFAULT_LIMITS) {
-    this.#services = new Services(limits.services);
+    this.#services = new Services(limits.services, this.counters);
     this.#requests = new RequestTable(limits, this.counters);
     this.#connections = new ConnectionTable(limits.connections, this.counters, this.#requests, this.counted);
     this.names = new Names();

@@ -1,10 +1,15 @@
 import { newService, type Service } from './connection.ts';
 
+/** Services examined for one that can be forgotten, when another one is added. */
+const MAX_LOOKED_AT = 16;
+
 /** The upstream addresses that the feed has told of, at most `limit`; those in use stay, also beyond it. */
 export class Services {
   readonly #limit: number;
-  /** In the order in which they were first seen. */
+  readonly #counters: { visited: number };
   readonly #all = new Set<Service>();
+  /** The next that may be forgotten. */
+  #next = this.#all.values();
   /** The same by address; those of one address have different ports. */
   readonly #byVip = new Map<string, Service[]>();
   /** Connections that may have gone through any Service, as their upstream address is not known. */
@@ -12,8 +17,10 @@ export class Services {
   /** Since when on a Service that is not remembered is known not to have been used. */
   knownSince = -Infinity;
 
-  constructor(limit: number) {
+  /** `visited` counts the Services that were examined. */
+  constructor(limit: number, counters: { visited: number } = { visited: 0 }) {
     this.#limit = limit;
+    this.#counters = counters;
   }
 
   get size(): number {
@@ -53,10 +60,16 @@ export class Services {
     return service;
   }
 
+  /** Goes on where it ended, so that each new Service costs the same however many are in use. */
   #forgetUnused(): void {
-    for (const service of this.#all) {
-      if (service.open.size > 0 || service.closed.length > service.closedHead) continue;
-      if (service.requests.length > service.forgottenRequests) continue;
+    for (let looked = 0; looked < MAX_LOOKED_AT; looked++) {
+      const { value: service } = this.#next.next();
+      if (!service) {
+        this.#next = this.#all.values();
+        continue;
+      }
+      this.#counters.visited++;
+      if (isUsed(service)) continue;
       this.#all.delete(service);
       const sameVip = this.#byVip.get(service.vip!)!;
       if (sameVip.length === 1) this.#byVip.delete(service.vip!);
@@ -65,4 +78,8 @@ export class Services {
       return;
     }
   }
+}
+
+function isUsed({ open, closed, closedHead, requests, forgottenRequests }: Service): boolean {
+  return open.size > 0 || closed.length > closedHead || requests.length > forgottenRequests;
 }

@@ -1,44 +1,110 @@
 /** Requests that a flow table takes past the tap, on a kernel that has it: Debian's, in a virtual machine (vm/boot.ts). */
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
-import { after, describe, test } from 'node:test';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { type Comparison, compare } from './kit/check.ts';
+import { FORMATS } from './kit/formats.ts';
+import { CLI } from './kit/product.ts';
 import { labCanRun } from './kit/requirements.ts';
-import { type Row, writeResults } from './kit/results.ts';
-import { assertResolved } from './kit/scenario.ts';
 import { runInVm, VM, vmObstacle } from './vm/boot.ts';
 
 const LIMIT_MS = 285_000;
+const LOGS = ['full', 'times'] as const;
 
-describe('a flow table', { skip: !labCanRun(VM, vmObstacle), concurrency: false }, () => {
-  const rows: Row[] = [];
-  after(() =>
-    writeResults('a flow table', rows, [
-      'Debian 12 kernel in a virtual machine without hardware acceleration',
-    ]),
-  );
+const NGINX = (http: string): string => `
+user root;
+worker_processes 1;
+pid nginx.pid;
+events { worker_connections 1024; }
+http {
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  keepalive_requests 100000;
+${http}
+}`;
 
-  for (const format of ['full', 'times'] as const)
-    test(`while it takes requests past the tap no line is named wrongly, ${format}`, {
-      timeout: LIMIT_MS + 20_000,
-    }, async () => {
-      const cli = process.env.REALPOD_LAB_CLI ?? fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
-      assert.ok(existsSync(cli), `${cli} is missing; run \`npm run build\` first`);
-      const script = `
-for module in nf_conntrack_netlink nfnetlink_log nf_flow_table nf_flow_table_inet nft_flow_offload nft_ct; do modprobe $module; done
+const FRONT = NGINX(`
+${LOGS.map((name) => `  log_format ${name} '${FORMATS[name]}'; access_log ${name}.log ${name};`).join('\n')}
+  upstream kept { server 10.105.148.194:10000; keepalive 16; keepalive_requests 100000; }
+  proxy_set_header X-Request-ID $request_id;
+  server {
+    listen 8080;
+    location /kept/ { proxy_http_version 1.1; proxy_set_header X-Request-ID $request_id; proxy_set_header Connection ""; proxy_pass http://kept; }
+    location /fresh/ { proxy_pass http://10.105.148.194:10000; }
+  }`);
+
+const POD = NGINX(`
+  access_log off;
+  server {
+    listen 10000;
+    add_header X-Pod-Ip $server_addr; add_header X-Pod-Port $server_port; add_header X-Client-Port $remote_port;
+    location / { return 200 "a short answer\\n"; }
+  }`);
+
+describe('a flow table', { skip: !labCanRun(VM, vmObstacle), timeout: LIMIT_MS + 60_000 }, () => {
+  let dir: string;
+  let files: ReadonlyMap<string, string>;
+  let said = '';
+
+  before(async () => {
+    assert.ok(existsSync(CLI), `${CLI} is missing; run \`npm run build\` first`);
+    dir = mkdtempSync(join(tmpdir(), 'realpod-flow-table-'));
+    writeFileSync(join(dir, 'front.conf'), FRONT);
+    for (const pod of ['pod0', 'pod1']) writeFileSync(join(dir, `${pod}.conf`), POD);
+    const modules =
+      'bridge veth nf_conntrack_netlink nfnetlink_log nf_flow_table nf_flow_table_inet nft_flow_offload nft_ct nft_chain_nat nft_numgen';
+    const script = fileURLToPath(new URL('vm/flow-table.sh', import.meta.url));
+    const run = await runInVm(
+      `for module in ${modules}; do modprobe $module; done
 ip link set lo up
-cd ${fileURLToPath(new URL('../..', import.meta.url))}
-REALPOD_LAB_PATIENCE=15 REALPOD_LAB_CLI=${cli} ${process.execPath} --import tsx test/lab/vm/flow-table.ts /realpod-vm/rows.json /realpod-vm/notes.txt ${format}`;
-      const { console: said, files } = await runInVm(script, LIMIT_MS);
-      const seen = JSON.parse(files.get('rows.json') ?? '[]') as Row[];
-      rows.push(...seen);
-      if (process.env.REALPOD_LAB_ROWS) console.log(JSON.stringify(seen));
-      assert.equal(files.get('notes.txt'), '', `${JSON.stringify(seen)}\n${said.slice(-4000)}`);
-      const [row] = seen;
-      assert.ok(row, said.slice(-4000));
-      assert.equal(row.wrong, 0, row.findings.join('\n'));
-      assert.ok((row.reasons.gap ?? 0) > 100, JSON.stringify(row));
+sh ${script} ${dir} ${process.execPath} ${CLI} /realpod-vm`,
+      LIMIT_MS,
+    );
+    ({ files } = run);
+    said = run.console.slice(-4000);
+    for (const [name, text] of files) writeFileSync(join(dir, name), text);
+  });
+  after(() => {
+    if (dir) rmSync(dir, { recursive: true });
+  });
+
+  /** What the log becomes with this feed. */
+  function judged(format: (typeof LOGS)[number], feed: string): Comparison {
+    const log = join(dir, `${format}.log`);
+    writeFileSync(join(dir, 'used.ndjson'), feed);
+    const args = [CLI, 'enrich', log, '--feed', join(dir, 'used.ndjson'), '--log-format', FORMATS[format]];
+    const run = spawnSync(process.execPath, args, { maxBuffer: 1 << 26 });
+    assert.equal(run.status, 0, run.stderr.toString());
+    const seen = compare(Buffer.from(files.get(`${format}.log`)!), run.stdout);
+    if (process.env.REALPOD_LAB_ROWS) console.log(format, JSON.stringify(seen));
+    return seen;
+  }
+
+  test('the flow table takes connections, and the helper says so', () => {
+    assert.ok(Number(files.get('offloaded.txt')) > 0, said);
+    assert.match(files.get('helper.txt')!, /the node has a flow table \(fastpath\/ft\)/);
+    assert.match(files.get('helper.txt')!, /no flow table is left/);
+  });
+
+  for (const format of LOGS)
+    test(`no line is named wrongly, ${format}`, () => {
+      const seen = judged(format, files.get('feed.ndjson')!);
+      assert.equal(seen.lines, 640, said);
+      const { wrong, lost, repeated, altered } = seen;
+      assert.deepEqual([wrong, lost, repeated, altered], [0, 0, 0, 0], seen.findings.join('\n'));
       // Before the flow table came, and after it was gone.
-      if (format === 'full') assertResolved(row, 'request-id', 0.25);
+      if (format === 'full') assert.ok(seen.right >= 200, JSON.stringify(seen));
+      // While it was there.
+      assert.ok(seen.leftAlone >= 380, JSON.stringify(seen));
     });
+
+  test('without its gaps the same record names lines wrongly', () => {
+    const lines = files.get('feed.ndjson')!.split('\n');
+    const first = lines.findIndex((line) => line.includes('"kind":"tick"'));
+    const feed = lines.filter((line, i) => i < first || !line.includes('"kind":"gap"')).join('\n');
+    assert.ok(judged('times', feed).wrong > 0);
+  });
 });

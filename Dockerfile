@@ -57,6 +57,8 @@ LABEL org.opencontainers.image.title="realpod sidecar" \
 COPY --from=sidecar-packages /app/node_modules ./node_modules
 COPY --chmod=0755 k8s/stay-up.sh /usr/local/bin/stay-up
 COPY k8s/health.mjs ./health.mjs
+# nginx must not suffer from a ConfigMap: a container that ends takes its pod out of its Services.
+ENV REALPOD_ON_BAD_OPTIONS=pass
 USER 65532:65532
 EXPOSE 9798
 HEALTHCHECK --interval=30s --timeout=5s CMD ["node", "/app/health.mjs", "9798"]

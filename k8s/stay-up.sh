@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs `realpod sidecar` and starts it again when it fails. A container that ends, of a native sidecar too, makes its pod
 # unready until it is back, and in CrashLoopBackOff for minutes: nginx would leave its Services for a log's sake.
-# Other commands run once. So does a sidecar with bad options (status 2): only a new container gets other ones.
+# Other commands run once. So does a sidecar with a bad command line (status 2), which is the pod's own; bad variables end
+# no container where REALPOD_ON_BAD_OPTIONS is `pass`, as in the image.
 case " $* " in
   *" --help "* | *" -h "*) exec realpod "$@" ;;
   " sidecar "*) ;;

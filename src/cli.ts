@@ -4,7 +4,7 @@ import { COMMAND, COMMANDS } from './config/commands.ts';
 import { didYouMean, unknownVariables } from './config/environment.ts';
 import { helpText } from './config/help.ts';
 import { type Command, type Options, UsageError } from './config/option.ts';
-import { readOptions } from './config/read.ts';
+import { readOptions, readSoundOptions } from './config/read.ts';
 
 /** Runs one command with what stands behind its name; resolves with the exit code. */
 type Run = (argv: readonly string[]) => Promise<number>;
@@ -17,7 +17,17 @@ const say = (text: string): void => void process.stderr.write(`realpod: ${text}\
 
 /** Each command's code is loaded when it runs: a sidecar must not pay for a helper's packages. */
 const RUN: Readonly<Record<keyof typeof COMMAND, Run>> = {
-  sidecar: runner(COMMAND.sidecar, async (options) => (await import('./sidecar.ts')).runSidecar(options)),
+  sidecar: async (argv) => {
+    const { passLines, runSidecar } = await import('./sidecar.ts');
+    try {
+      return await runSidecar(readOptions(COMMAND.sidecar, argv, process.env));
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      const options = readSoundOptions(COMMAND.sidecar, argv, process.env);
+      if (options.onBadOptions !== 'pass') throw error;
+      return passLines(options, error.message);
+    }
+  },
   helper: runner(COMMAND.helper, async (options) => (await import('./helper.ts')).runHelper(options)),
   doctor: runner(COMMAND.doctor, async ({ argument, ...options }) => {
     if (argument === undefined && process.stdin.isTTY) {

@@ -20,7 +20,7 @@ import { Timing } from './inferred/timing.ts';
 import { FlowIndex } from './join/index/flow-index.ts';
 import { type Log, stderrLog } from './log.ts';
 import { NamespaceWatch } from './namespace-watch.ts';
-import type { LogFormat } from './parse/log-format.ts';
+import { DEFAULT_LOG_FORMAT, type LogFormat } from './parse/log-format.ts';
 import { type Parse, Pipeline } from './pipeline.ts';
 import { createStyle } from './rewrite/create.ts';
 import { untilSignal } from './signals.ts';
@@ -53,8 +53,34 @@ export async function runSidecar(options: SidecarOptions, end?: AbortSignal): Pr
   for (const warning of format.warnings) log('warn', warning);
   const addresses = options.sourceAddress.length > 0 ? options.sourceAddress : ownAddresses();
   const stopped = untilSignal(end);
+  return orSay(run({ ...options, ...pathsOf(options, plan) }, format, plan, addresses, stopped, log), log);
+}
+
+/**
+ * The sidecar where options cannot be used: every line is written as nginx wrote it, so that none is lost, the log is
+ * given back, and nginx does not suffer. `sound`: all options that can be used. `why`: what is wrong, for people.
+ */
+export async function passLines(sound: Partial<SidecarOptions>, why: string): Promise<number> {
+  // Every option but the helper has a default that can be used.
+  const options = { ...(sound as SidecarOptions), helper: undefined, evidence: 'exact' } as const;
+  const log = stderrLog('sidecar', options.log);
+  const fate = 'until a start with good options every line is written as nginx wrote it, without a pod';
+  log('error', `${why}; ${fate}: mend the option, then start the pod again`);
+  const plain = {
+    nginxConf: undefined,
+    logFormat: DEFAULT_LOG_FORMAT,
+    requestIdField: 'request_id',
+    given: {},
+  };
+  const plan = planLog(plain, { accessLog: undefined, requestIdHeader: undefined });
+  const format = logFormatOf({ ...plan, localPortField: undefined });
+  return orSay(run(options, format, plan, [], untilSignal(), log), log);
+}
+
+/** Says what the machine does not allow, in one line. */
+async function orSay(running: Promise<number>, log: Log): Promise<number> {
   try {
-    return await run({ ...options, ...pathsOf(options, plan) }, format, plan, addresses, stopped, log);
+    return await running;
   } catch (error) {
     if (error instanceof FollowError || error instanceof SinkError) {
       log('error', error.message);
@@ -64,8 +90,9 @@ export async function runSidecar(options: SidecarOptions, end?: AbortSignal): Pr
   }
 }
 
+/** Without a helper no line is read: each leaves as nginx wrote it, counted as `format`. */
 async function run(
-  options: SidecarOptions,
+  options: Omit<SidecarOptions, 'helper'> & { readonly helper: SidecarOptions['helper'] | undefined },
   format: LogFormat,
   plan: LogPlan,
   addresses: readonly string[],
@@ -77,7 +104,8 @@ async function run(
   const young = new YoungGeneration();
   const index = new FlowIndex();
   const timing = options.evidence === 'inferred' ? new Timing() : undefined;
-  const parse: Parse = (bytes, start, end) => format.parse(bytes, start, end);
+  const parse: Parse =
+    helper === undefined ? () => 'format' : (bytes, start, end) => format.parse(bytes, start, end);
   const firstLines = new FirstLines({
     format,
     fields: { requestIdField: plan.requestIdField, localPortField: options.localPortField },
@@ -154,6 +182,7 @@ async function run(
       follower: follower.stats,
       sink: sink.stats,
       feed: () => feed?.stats ?? NO_FEED,
+      badOptions: helper === undefined,
       clock,
     },
     (message) => log('error', message),
@@ -185,7 +214,9 @@ async function run(
       () => undefined,
       (error: unknown) => error ?? new Error('the pipeline failed'),
     );
-    if (helper === 'embedded') {
+    if (helper === undefined) {
+      ready.write();
+    } else if (helper === 'embedded') {
       const { startCapture } = await import('./start-capture.ts');
       captured = await startCapture(options, log);
       feed = await readEmbeddedFeed({

@@ -86,6 +86,10 @@ const SIDECAR = {
     state: text.unset('checkpoint (default: beside the output; with stdout alone, beside the log)', 'PATH'),
     reclaim: flag('free the consumed bytes of the access log on disk (hole punching)'),
     readyFile: text.unset('created once the feed of the helper is read, removed at the start', 'PATH'),
+    onBadOptions: oneOf('end', 'pass').or(
+      'end',
+      'a REALPOD_… or nginx configuration that cannot be used: end with code 2; pass: write every line as nginx did',
+    ),
     ...MESSAGES,
     ...CAPTURE,
   },

@@ -24,22 +24,50 @@ export function readOptions<C extends Command>(
   argv: readonly string[],
   env: NodeJS.ProcessEnv,
 ): Options<C> {
+  return read(command, argv, env, (error) => {
+    throw error;
+  }) as Options<C>;
+}
+
+/**
+ * The same, but a bad value of the environment gives way to the default, and a bad default leaves the option out. Throws
+ * UsageError for a bad command line.
+ */
+export function readSoundOptions<C extends Command>(
+  command: C,
+  argv: readonly string[],
+  env: NodeJS.ProcessEnv,
+): Partial<Options<C>> {
+  return read(command, argv, env, (error, by) => {
+    if (by?.startsWith('--')) throw error;
+  });
+}
+
+function read<C extends Command>(
+  command: C,
+  argv: readonly string[],
+  env: NodeJS.ProcessEnv,
+  refuse: (error: UsageError, by: string | undefined) => void,
+): Partial<Options<C>> {
   const { values: written, argument } = commandLine(command, argv);
   const values: Record<string, unknown> = {};
   const given: Record<string, string> = {};
   for (const [key, option] of Object.entries(command.options)) {
-    const { texts, by } = written.get(key) ?? environment(key, option, env) ?? fallback(option);
-    try {
-      values[key] = option.read(texts, env);
-    } catch (error) {
-      if (!(error instanceof UsageError)) throw error;
-      const separator = error.message === 'is needed' ? ' ' : ': ';
-      throw new UsageError(`${by ?? optionName(key)}${separator}${error.message}`);
+    const sources = [written.get(key), environment(key, option, env), fallback(option)];
+    for (const { texts, by } of sources.filter((source) => source !== undefined)) {
+      try {
+        values[key] = option.read(texts, env);
+        if (by !== undefined) given[key] = by;
+        break;
+      } catch (error) {
+        if (!(error instanceof UsageError)) throw error;
+        const separator = error.message === 'is needed' ? ' ' : ': ';
+        refuse(new UsageError(`${by ?? optionName(key)}${separator}${error.message}`), by);
+      }
     }
-    if (by !== undefined) given[key] = by;
   }
   // Each value was parsed by the option of its key, so it has that option's type.
-  return { ...values, argument, given } as Options<C>;
+  return { ...values, argument, given } as Partial<Options<C>>;
 }
 
 function commandLine(

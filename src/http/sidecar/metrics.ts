@@ -20,6 +20,8 @@ export interface SidecarNumbers {
   follower: Readonly<FollowerStats>;
   sink: Readonly<SinkStats>;
   feed: () => Readonly<ReaderStats>;
+  /** Options cannot be used, so no line is read and all leave as they are. */
+  badOptions?: boolean;
   clock: () => number;
 }
 
@@ -38,6 +40,11 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
   );
   metrics.counters('realpod_lines_total', 'Lines, by result.', 'result', () =>
     Object.entries(pipeline.counters.lines),
+  );
+  metrics.gauge(
+    'realpod_options_bad',
+    '1 where options cannot be used: lines leave as nginx wrote them.',
+    () => (numbers.badOptions ? 1 : 0),
   );
   metrics.counters(
     'realpod_attempts_resolved_total',

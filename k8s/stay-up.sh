@@ -25,14 +25,20 @@ child=
 stopping=
 failed=
 told=
-trap 'stopping=1; told=$child; kill -TERM "$child" 2>/dev/null' TERM INT
+read -r own </proc/$$/comm
+# A process that was only just forked still runs this script, whose trap takes a signal and forgets it.
+end_child() {
+  while read -r name <"/proc/$child/comm" && [ "$name" = "$own" ]; do sleep 0.01; done 2>/dev/null
+  kill -TERM "$child" 2>/dev/null
+}
+trap 'stopping=1; told=$child; end_child' TERM INT
 trap 'kill -USR1 "$child" 2>/dev/null' USR1
 trap 'kill -HUP "$child" 2>/dev/null' HUP
 while [ -z "$stopping" ]; do
   realpod "$@" &
   child=$!
   # A signal that came before this line went to the child before.
-  [ -z "$stopping" ] || [ "$told" = "$child" ] || kill -TERM "$child" 2>/dev/null
+  [ -z "$stopping" ] || [ "$told" = "$child" ] || end_child
   while :; do
     wait "$child"
     status=$?
@@ -49,6 +55,6 @@ while [ -z "$stopping" ]; do
   [ "$seconds" != 0 ] || continue
   sleep "$seconds" &
   child=$!
-  [ -z "$stopping" ] || [ "$told" = "$child" ] || kill -TERM "$child" 2>/dev/null
+  [ -z "$stopping" ] || [ "$told" = "$child" ] || end_child
   wait "$child"
 done

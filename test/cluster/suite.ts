@@ -6,6 +6,7 @@
  * REALPOD_CLUSTER_LOAD     a command that brings both images onto every node, such as `kind load docker-image …`
  * REALPOD_CLUSTER_API      a command that takes `stop`, `start`, `hang` or `continue` for the API server; without it those
  *                          two events are left out, and the table says so
+ * REALPOD_CLUSTER_ONLY     a regular expression: only the events whose names it matches
  * REALPOD_CLUSTER_KEEP     a file for all logs; REALPOD_CLUSTER_JUDGE: such a file, judged again without a cluster
  * REALPOD_CLUSTER_RESULTS  `write`: the table goes into docs/results/cluster.md
  */
@@ -172,7 +173,8 @@ async function live(): Promise<Run> {
   await delay(5_000);
   const spans: Run['spans'] = [];
   const broken: string[] = [];
-  for (const { name, goalMs, run } of EVENTS) {
+  const only = new RegExp(process.env.REALPOD_CLUSTER_ONLY ?? '');
+  for (const { name, goalMs, run } of EVENTS.filter((event) => only.test(event.name))) {
     const from = Date.now();
     try {
       await run();

@@ -1,5 +1,5 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { CaptureError } from './capture/error.ts';
-import { loadLibc } from './capture/netlink/libc.ts';
 import { inCluster, openApi, opening } from './cluster/api.ts';
 import { createAuthorizer } from './cluster/authorize.ts';
 import { createNames } from './cluster/names.ts';
@@ -7,11 +7,12 @@ import { createReviewer } from './cluster/token.ts';
 import type { HelperOptions } from './config/commands.ts';
 import { nameOf, UsageError } from './config/option.ts';
 import type { Feed } from './feed/feed.ts';
-import { type App, listen, untilFree } from './http/app.ts';
+import { type App, listen, stopListening, untilFree, untilTaken } from './http/app.ts';
 import { type Cluster, createHelperApp } from './http/helper/app.ts';
 import { type Log, stderrLog } from './log.ts';
 import { untilSignal } from './signals.ts';
 import { type Captured, prepareCapture } from './start-capture.ts';
+import { ReadyFile } from './write/ready-file.ts';
 
 /** `realpod helper`: runs until SIGTERM or SIGINT. */
 export async function runHelper(options: HelperOptions): Promise<number> {
@@ -21,24 +22,35 @@ export async function runHelper(options: HelperOptions): Promise<number> {
   let cluster: Cluster | undefined;
   let app: App | undefined;
   try {
-    const { start, ...unstarted } = prepareCapture(options, log);
+    // In a cluster the new helper of a node starts while the old one still runs.
+    const rolls = inCluster();
+    const { start, ...unstarted } = prepareCapture(options, log, rolls);
     const { feed, capture } = unstarted;
     const { joined, found } = joinCluster(options, feed, log);
     cluster = joined;
     app = createHelperApp(unstarted, cluster, log, options.allowHost);
     const { host, port } = options.listen;
-    // In a cluster the new helper of a node starts while the old one runs. Everything is loaded before it waits for the port,
-    // so that it takes over within milliseconds: events in between are lost.
-    await loadLibc();
-    const ended = inCluster()
-      ? await Promise.race([untilFree(host, port, log), stopped, found.then(never)])
-      : undefined;
-    if (ended !== undefined) return 0;
+    const ready = new ReadyFile(options.readyFile, log);
     captured = unstarted;
     await start();
     feed.connect(capture, cluster.names);
+    // All that can be done before is done when the old one ends: what passes meanwhile nobody sees.
+    await Promise.race([untilNamed(cluster.names), stopped, found.then(never)]);
+    ready.write();
+    const ended = rolls
+      ? await Promise.race([untilFree(host, port, log), stopped, found.then(never)])
+      : undefined;
+    if (ended !== undefined) return 0;
     log('info', `serving the feed on port ${await listen(app, host, port)}`);
     log('info', `received ${await Promise.race([stopped, found.then(never)])}: ending`);
+    if (rolls) {
+      stopListening(app);
+      // The feed is read until the new helper is there, if one is about to be.
+      await untilTaken(host, port, SUCCESSOR_MS);
+      await captured.flush();
+      // Readers must not wait while the rest is closed.
+      await app.close();
+    }
     return 0;
   } catch (error) {
     if (error instanceof UsageError) throw error;
@@ -49,6 +61,16 @@ export async function runHelper(options: HelperOptions): Promise<number> {
     await cluster?.close();
     await app?.close();
   }
+}
+
+/** How long a helper that was told to end waits for the next one to listen (ms). */
+const SUCCESSOR_MS = 1_000;
+/** How long the start waits for names (ms): an API server that is away must not keep the helper from serving addresses. */
+const NAMES_MS = 5_000;
+
+async function untilNamed(names: Cluster['names']): Promise<void> {
+  const end = performance.now() + NAMES_MS;
+  while (names?.synced === false && performance.now() < end) await delay(20);
 }
 
 const never = (): Promise<never> => new Promise(() => {});

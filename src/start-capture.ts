@@ -12,6 +12,8 @@ const MAX_FLOWS = 200_000;
 export interface Captured {
   feed: Feed;
   capture: Capture;
+  /** Gives the readers what has happened up to now, within half a second. */
+  flush(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -26,13 +28,18 @@ export async function startCapture(options: CaptureOptions, log: Log): Promise<C
 }
 
 /** As `startCapture`, before anything is opened. Do not let readers in before `start` has resolved. */
-export function prepareCapture(options: CaptureOptions, log: Log): Captured & { start(): Promise<void> } {
+export function prepareCapture(
+  options: CaptureOptions,
+  log: Log,
+  besideAnother = false,
+): Captured & { start(): Promise<void> } {
   const feed = new Feed(Date.now);
   const capture = createCapture(
     {
       sources: options.sources,
       tap: options.tap,
       tapGroup: options.tapGroup,
+      besideAnother,
       snaplen: options.tapSnaplen,
       requestIdHeader: options.requestIdHeader,
       paths: !options.noPaths,
@@ -45,18 +52,22 @@ export function prepareCapture(options: CaptureOptions, log: Log): Captured & { 
     feed,
   );
   let started = false;
+  // Readers get every event up to here, so lines up to here do not need the next helper.
+  const flush = async (): Promise<void> => {
+    const flushed = started && feed.addresses.length > 0 ? feed.flush(feed.addresses) : undefined;
+    await Promise.race([flushed?.catch(() => {}), delay(LAST_FLUSH_MS, undefined, { ref: false })]);
+  };
   return {
     feed,
     capture,
+    flush,
     async start() {
       await capture.start();
       feed.connect(capture);
       started = true;
     },
     async close() {
-      // Readers get every event up to here, so lines up to here do not need the next helper.
-      const flushed = started && feed.addresses.length > 0 ? feed.flush(feed.addresses) : undefined;
-      await Promise.race([flushed?.catch(() => {}), delay(LAST_FLUSH_MS, undefined, { ref: false })]);
+      await flush();
       feed.close();
       await capture.close();
     },

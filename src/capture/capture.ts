@@ -9,6 +9,8 @@ export interface CaptureOptions {
   tap: 'request' | 'headers';
   /** NFLOG group of the tap. */
   tapGroup: number;
+  /** Where another helper has the table and the group, take the second ones: the other one is about to end. */
+  besideAnother: boolean;
   /** `request`: how much of a request's first packet is copied, in bytes from the IP header on. */
   snaplen: number;
   /** Name of the header that carries the request id; case does not matter. */
@@ -31,6 +33,7 @@ export const CAPTURE_DEFAULTS = {
   sources: ['conntrack', 'tap'] as readonly Source[],
   tap: 'request' as 'request' | 'headers',
   tapGroup: 9797,
+  besideAnother: false,
   snaplen: 1024,
   requestIdHeader: 'X-Request-ID',
   paths: true,

@@ -41,6 +41,10 @@ const RESYNC_SOON_MS = 1_000;
 const RETRY_MS = 1_000;
 const RESYNC_TRIES = 5;
 
+/** The table, and the one of a helper that begins while another one is about to end. */
+const TABLE = 'realpod';
+const SECOND_TABLE = 'realpod_2';
+
 /** One subscribed address. */
 interface Watched extends ResyncTarget {
   completeSince: Partial<Record<Source, number>>;
@@ -86,25 +90,17 @@ export class KernelCapture implements Capture {
   }
 
   async start(): Promise<void> {
-    const { sources, tapGroup, snaplen, receiveBufferBytes, requestIdHeader, paths, logRule, log } =
-      this.#options;
+    const { sources, receiveBufferBytes, requestIdHeader, paths, log } = this.#options;
     this.#libc = await loadLibc();
     const libc = this.#libc;
-    let tap: TapRule | undefined;
     try {
       if (sources.includes('conntrack')) {
         this.#conntrack = openConntrackEvents(libc, receiveBufferBytes);
         this.#requests = openConntrackRequests(libc);
         this.stats.accounting = countsFlows();
       }
-      if (sources.includes('tap')) {
-        const headersOnly = this.#options.tap === 'headers';
-        tap = { group: tapGroup, snaplen, queueThreshold: QUEUE_THRESHOLD, headersOnly };
-        const copied = headersOnly ? HEADER_BYTES[6] : snaplen;
-        this.#flowTables = FlowTables.open(libc);
-        this.#tap = await openTapGroup(libc, { group: tapGroup, snaplen: copied, receiveBufferBytes });
-      }
-      if (tap || logRule) this.#table = await TapTable.open(libc, { tap, logOpenings: logRule });
+      if (sources.includes('tap')) this.#flowTables = FlowTables.open(libc);
+      await this.#openTap(libc);
     } catch (error) {
       await this.close();
       throw error;
@@ -114,9 +110,10 @@ export class KernelCapture implements Capture {
     this.#reader = new SourceMerge({
       conntrack: this.#conntrack,
       tap: this.#tap,
-      packets: tap?.headersOnly
-        ? new HeaderPackets({ ...tapped, maxFlows: this.#options.maxFlows })
-        : new TapPackets({ ...tapped, idHeader: headerName(requestIdHeader), paths }),
+      packets:
+        this.#options.tap === 'headers'
+          ? new HeaderPackets({ ...tapped, maxFlows: this.#options.maxFlows })
+          : new TapPackets({ ...tapped, idHeader: headerName(requestIdHeader), paths }),
       takenPast: this.#flowTables && new TakenPast({ flowTables: this.#flowTables, stats: this.stats, log }),
       addresses: this.#addresses,
       texts,
@@ -131,6 +128,37 @@ export class KernelCapture implements Capture {
     this.#addressesChanged();
     this.#reader.start();
     this.#ticker = setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  async #openTap(libc: Libc): Promise<void> {
+    const { tapGroup, besideAnother } = this.#options;
+    try {
+      await this.#openTapAs(libc, TABLE, tapGroup);
+    } catch (error) {
+      const taken =
+        error instanceof CaptureError && (error.code === 'table-exists' || error.code === 'group-in-use');
+      if (!taken || !besideAnother) throw error;
+      await this.#openTapAs(libc, SECOND_TABLE, tapGroup < 65_535 ? tapGroup + 1 : tapGroup - 1);
+    }
+  }
+
+  async #openTapAs(libc: Libc, name: string, group: number): Promise<void> {
+    const { sources, snaplen, receiveBufferBytes, logRule } = this.#options;
+    const headersOnly = this.#options.tap === 'headers';
+    let rule: TapRule | undefined;
+    let tap: NetlinkSocket | undefined;
+    if (sources.includes('tap')) {
+      rule = { group, snaplen, queueThreshold: QUEUE_THRESHOLD, headersOnly };
+      const copied = headersOnly ? HEADER_BYTES[6] : snaplen;
+      tap = await openTapGroup(libc, { group, snaplen: copied, receiveBufferBytes });
+    }
+    try {
+      if (rule || logRule) this.#table = await TapTable.open(libc, name, { tap: rule, logOpenings: logRule });
+    } catch (error) {
+      tap?.close();
+      throw error;
+    }
+    this.#tap = tap;
   }
 
   async subscribe(addresses: readonly string[], answers = false): Promise<Subscription> {
@@ -257,7 +285,10 @@ export class KernelCapture implements Capture {
       const outcome = await this.#table!.setAddresses([...this.#watched.keys()], [...this.#answered]);
       if (outcome === 'restored') {
         this.stats.tableRestarts++;
-        this.#options.log('error', 'the table inet realpod was gone and is back: some requests went unseen');
+        this.#options.log(
+          'error',
+          `the table inet ${this.#table?.name} was gone and is back: some requests went unseen`,
+        );
         completeness.impair('tap', this.#refreshedAt);
       }
       this.#refreshedAt = this.#libc.wallClock();

@@ -107,6 +107,10 @@ const HELPER = {
       'who may read which records (default: token in a cluster, else source-ip)',
     ),
     kubeconfig: text.unset('names for addresses (default: in-cluster, else none)', 'PATH'),
+    readyFile: text.unset(
+      'created once it can serve, or waits for an earlier helper’s port; removed at the start',
+      'PATH',
+    ),
     ...MESSAGES,
   },
 } satisfies Command;

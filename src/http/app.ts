@@ -1,4 +1,4 @@
-import { createServer } from 'node:net';
+import { connect, createServer, Server } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 
@@ -181,6 +181,29 @@ export async function untilFree(host: string, port: number, log: Log): Promise<u
     });
     if (code !== 'EADDRINUSE') return undefined;
     if (!told) log('info', `port ${port} is still in use by the previous helper: waiting for its end`);
+    await delay(LOOK_FOR_PORT_MS);
+  }
+}
+
+/** Frees the port; what is connected stays connected, until `close`. */
+export function stopListening(app: App): void {
+  // The HTTP server's own `close` would also end connections that are idle at the moment.
+  Server.prototype.close.call(app.server);
+}
+
+/** Resolves when somebody listens on the port, or after `limitMs`. */
+export async function untilTaken(host: string, port: number, limitMs: number): Promise<void> {
+  const address = host === '::' || host === '0.0.0.0' ? '127.0.0.1' : host;
+  const end = performance.now() + limitMs;
+  while (performance.now() < end) {
+    const taken = await new Promise<boolean>((resolve) => {
+      const socket = connect({ host: address, port }, () => resolve(true));
+      socket.once('error', () => resolve(false));
+      socket.once('close', () => resolve(false));
+      socket.setTimeout(LOOK_FOR_PORT_MS * 5, () => socket.destroy());
+      socket.once('connect', () => socket.destroy());
+    });
+    if (taken) return;
     await delay(LOOK_FOR_PORT_MS);
   }
 }

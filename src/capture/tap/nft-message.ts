@@ -1,8 +1,6 @@
-/** The messages that make up an nftables table (linux/netfilter/nf_tables.h): sets, chains and rules of the table `realpod`. */
+/** The messages that make up an nftables table (linux/netfilter/nf_tables.h): sets, chains and rules of a table. */
 import { message, nested, number32, number64, text } from '../netlink/message.ts';
 import { NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST } from '../netlink/wire.ts';
-
-export const TABLE = 'realpod';
 
 const NFPROTO_INET = 1;
 export const NFPROTO_IPV4 = 2;
@@ -40,31 +38,30 @@ export const FAMILIES = {
 /** enum nf_inet_hooks */
 export const HOOK = { input: 1, forward: 2, output: 3, postrouting: 4 } as const;
 
-/** One message of a batch: it gets its sequence number and, if it is the last, NLM_F_ACK. */
-export type Message = (sequence: number, flags: number) => Buffer;
+/** One message of a batch: it gets its table, its sequence number and, if it is the last, NLM_F_ACK. */
+export type Message = (table: string, sequence: number, flags: number) => Buffer;
 
 export function inTable(type: number, flags: number, ...attributes: Buffer[]): Message {
-  return (sequence, more) =>
-    message({ type, flags: NLM_F_REQUEST | flags | more, sequence, family: NFPROTO_INET }, ...attributes);
+  // In every kind of message attribute 1 is the table's name.
+  return (table, sequence, more) =>
+    message(
+      { type, flags: NLM_F_REQUEST | flags | more, sequence, family: NFPROTO_INET },
+      text(1, table),
+      ...attributes,
+    );
 }
 
-export const newTable = inTable(
-  NEWTABLE,
-  NLM_F_CREATE | NLM_F_EXCL,
-  text(1, TABLE),
-  number32(2, NFT_TABLE_F_OWNER),
-);
-export const deleteTable = inTable(DELTABLE, 0, text(1, TABLE));
+export const newTable = inTable(NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, number32(2, NFT_TABLE_F_OWNER));
+export const deleteTable = inTable(DELTABLE, 0);
 
 export function newChain(name: string): Message {
-  return inTable(NEWCHAIN, NLM_F_CREATE, text(1, TABLE), text(3, name));
+  return inTable(NEWCHAIN, NLM_F_CREATE, text(3, name));
 }
 
 export function baseChain(name: string, hook: number): Message {
   return inTable(
     NEWCHAIN,
     NLM_F_CREATE,
-    text(1, TABLE),
     text(3, name),
     nested(4, number32(1, hook), number32(2, PRIORITY)),
     number32(5, NF_ACCEPT),
@@ -73,13 +70,7 @@ export function baseChain(name: string, hook: number): Message {
 }
 
 export function newRule(chain: string, ...expressions: Buffer[]): Message {
-  return inTable(
-    NEWRULE,
-    NLM_F_CREATE | NLM_F_APPEND,
-    text(1, TABLE),
-    text(2, chain),
-    nested(4, ...expressions),
-  );
+  return inTable(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, text(2, chain), nested(4, ...expressions));
 }
 
 /** With `limit`, the set is filled by rules, up to that many elements. */
@@ -94,7 +85,6 @@ export function newSet(
   return inTable(
     NEWSET,
     NLM_F_CREATE,
-    text(1, TABLE),
     text(2, name),
     number32(3, NFT_SET_TIMEOUT | (limit === undefined ? 0 : NFT_SET_EVAL)),
     number32(4, keyType),

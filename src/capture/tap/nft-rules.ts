@@ -110,7 +110,6 @@ import {
   newRule,
   newSet,
   newTable,
-  TABLE,
   TYPE_IP6ADDR,
   TYPE_IPADDR,
   TYPE_MARK,
@@ -260,12 +259,12 @@ function fill(sets: Record<4 | 6, string>, addresses: readonly string[]): Messag
   for (const family of [4, 6] as const) {
     const set = sets[family];
     const ofFamily = keys.filter((key) => key.length === FAMILIES[family].length);
-    messages.push(inTable(DELSETELEM, 0, text(1, TABLE), text(2, set)));
+    messages.push(inTable(DELSETELEM, 0, text(2, set)));
     for (let i = 0; i < ofFamily.length; i += ELEMENTS_PER_MESSAGE) {
       const elements = ofFamily
         .slice(i, i + ELEMENTS_PER_MESSAGE)
         .map((key) => nested(LIST_ELEMENT, nested(1, attribute(1, key))));
-      messages.push(inTable(NEWSETELEM, NLM_F_CREATE, text(1, TABLE), text(2, set), nested(3, ...elements)));
+      messages.push(inTable(NEWSETELEM, NLM_F_CREATE, text(2, set), nested(3, ...elements)));
     }
   }
   return messages;

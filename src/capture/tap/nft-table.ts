@@ -4,7 +4,7 @@ import { callFailed, type Libc } from '../netlink/libc.ts';
 import { message } from '../netlink/message.ts';
 import { NetlinkSocket, type Refusal } from '../netlink/socket.ts';
 import { NLM_F_ACK, NLM_F_REQUEST } from '../netlink/wire.ts';
-import { deleteTable, type Message, SUBSYSTEM, TABLE } from './nft-message.ts';
+import { deleteTable, type Message, SUBSYSTEM } from './nft-message.ts';
 import { elementMessages, type TableRules, tableMessages } from './nft-rules.ts';
 
 const { EEXIST, EINVAL, ENOENT, EOPNOTSUPP, EPERM, EACCES } = constants.errno;
@@ -14,19 +14,21 @@ const BATCH_END = 0x11;
 
 /** The table of nft-rules.ts in the kernel. It lives as long as the socket: see there. */
 export class TapTable {
+  readonly name: string;
   readonly #rules: TableRules;
   readonly #socket: NetlinkSocket;
   /** One request at a time on the socket. */
   #turn: Promise<unknown> = Promise.resolve();
 
-  private constructor(libc: Libc, rules: TableRules) {
+  private constructor(libc: Libc, name: string, rules: TableRules) {
+    this.name = name;
     this.#rules = rules;
     this.#socket = NetlinkSocket.open(libc, { datagramBytes: 4096, datagrams: 16 });
   }
 
   /** Creates the table with no addresses in it. Rejects with `CaptureError`. */
-  static async open(libc: Libc, rules: TableRules): Promise<TapTable> {
-    const table = new TapTable(libc, rules);
+  static async open(libc: Libc, name: string, rules: TableRules): Promise<TapTable> {
+    const table = new TapTable(libc, name, rules);
     try {
       await table.#install();
     } catch (error) {
@@ -51,24 +53,24 @@ export class TapTable {
     addresses: readonly string[],
     answered: readonly string[],
   ): Promise<'kept' | 'restored'> {
-    const refusal = await this.#socket.request(batch(elementMessages(addresses, answered)));
+    const refusal = await this.#socket.request(batch(this.name, elementMessages(addresses, answered)));
     if (refusal === undefined) return 'kept';
     if (refusal.errno !== ENOENT) throw callFailed('set the addresses of the tap', -refusal.errno);
     await this.#install();
-    const again = await this.#socket.request(batch(elementMessages(addresses, answered)));
+    const again = await this.#socket.request(batch(this.name, elementMessages(addresses, answered)));
     if (again !== undefined) throw callFailed('set the addresses of the tap', -again.errno);
     return 'restored';
   }
 
   async #install(): Promise<void> {
-    const refusal = await this.#socket.request(batch(tableMessages(this.#rules)));
-    if (refusal !== undefined) throw installFailed(refusal);
+    const refusal = await this.#socket.request(batch(this.name, tableMessages(this.#rules)));
+    if (refusal !== undefined) throw installFailed(this.name, refusal);
   }
 
   async close(): Promise<void> {
     await this.#turn;
     // Closing would do for an owned table, but the kernel does that in its own time.
-    await this.#socket.request(batch([deleteTable]));
+    await this.#socket.request(batch(this.name, [deleteTable]));
     this.#socket.close();
   }
 }
@@ -76,16 +78,16 @@ export class TapTable {
 /** The sequence number of a refusal names the message of the batch; BATCH_BEGIN has 1. */
 const TABLE_SEQUENCE = 2;
 
-function installFailed({ errno, sequence }: Refusal): CaptureError {
+function installFailed(name: string, { errno, sequence }: Refusal): CaptureError {
   if (sequence === TABLE_SEQUENCE && (errno === EEXIST || errno === EPERM)) {
     return new CaptureError(
       'table-exists',
-      `the nftables table inet ${TABLE} is there already: another realpod helper runs here. Stop it` +
-        ` (or, if none does: nft delete table inet ${TABLE})`,
+      `the nftables table inet ${name} is there already: another realpod helper runs here. Stop it` +
+        ` (or, if none does: nft delete table inet ${name})`,
     );
   }
   if (errno === EPERM || errno === EACCES)
-    return callFailed(`create the nftables table inet ${TABLE}`, -errno);
+    return callFailed(`create the nftables table inet ${name}`, -errno);
   if (errno === EOPNOTSUPP || errno === ENOENT || errno === EINVAL) {
     return new CaptureError(
       'kernel',
@@ -93,17 +95,17 @@ function installFailed({ errno, sequence }: Refusal): CaptureError {
         ' Without it: --sources conntrack',
     );
   }
-  return callFailed(`create the nftables table inet ${TABLE}`, -errno);
+  return callFailed(`create the nftables table inet ${name}`, -errno);
 }
 
 /** All or nothing; the last message asks for an acknowledgement. */
-function batch(messages: readonly Message[]): Buffer {
+function batch(table: string, messages: readonly Message[]): Buffer {
   const edge = (type: number, sequence: number) =>
     message({ type, flags: NLM_F_REQUEST, sequence, family: 0, resource: SUBSYSTEM });
   const last = messages.length - 1;
   return Buffer.concat([
     edge(BATCH_BEGIN, 1),
-    ...messages.map((build, i) => build(i + TABLE_SEQUENCE, i === last ? NLM_F_ACK : 0)),
+    ...messages.map((build, i) => build(table, i + TABLE_SEQUENCE, i === last ? NLM_F_ACK : 0)),
     edge(BATCH_END, messages.length + TABLE_SEQUENCE),
   ]);
 }

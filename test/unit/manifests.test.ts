@@ -201,7 +201,8 @@ test('the kernel-log Component adds the device, the source and the privilege tha
   const { containers, volumes } = pick(manifests, 'DaemonSet', 'realpod-helper').spec.template.spec;
   const [helper] = containers as (Container & { env: { name: string; value: string }[] })[];
   assert.equal((helper!.securityContext as { privileged?: boolean }).privileged, true);
-  assert.deepEqual(volumes, [{ name: 'kmsg', hostPath: { path: '/dev/kmsg', type: 'CharDevice' } }]);
+  const kmsg = { name: 'kmsg', hostPath: { path: '/dev/kmsg', type: 'CharDevice' } };
+  assert.deepEqual(volumes, [kmsg, { name: 'run', emptyDir: { medium: 'Memory', sizeLimit: '1Mi' } }]);
   const env = Object.fromEntries(helper!.env.map(({ name, value }) => [name, value]));
   const options = readOptions(COMMAND.helper, [], env);
   assert.deepEqual(options.sources, ['conntrack', 'tap', 'kernel-log']);

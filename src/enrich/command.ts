@@ -9,8 +9,8 @@ import { UsageError } from '../config/option.ts';
 import { planLog } from '../doctor/nginx-conf.ts';
 import { OFFLINE, Timing } from '../inferred/timing.ts';
 import { FlowIndex } from '../join/index/flow-index.ts';
-import type { LogFormat } from '../parse/log-format.ts';
 import { createStyle } from '../rewrite/create.ts';
+import { conclusion } from './conclusion.ts';
 import { enrich, newProgress, OFFLINE_LIMITS, OFFLINE_TIMING_LIMITS, type Progress } from './enrich.ts';
 import { decompressed } from './gzip.ts';
 
@@ -71,7 +71,7 @@ export async function runEnrich(
     say(trouble);
     return 1;
   }
-  for (const line of conclusion(progress, format, plan.formatName)) say(line);
+  for (const line of conclusion(progress, format, plan)) say(line);
   return progress.resolved === 0 && progress.unresolved + progress.unfit > 0 ? 1 : 0;
 }
 
@@ -79,39 +79,6 @@ function summary({ bytes, lines, resolved, unresolved }: Progress): string {
   const wanted = resolved + unresolved;
   const share = wanted === 0 ? '' : `, ${((resolved * 100) / wanted).toFixed(1)} % of the upstreams resolved`;
   return `${(bytes / 1e6).toFixed(1)} MB, ${lines} lines${share}`;
-}
-
-/** The end of a run: lines, what named them, what stayed and why, and how far the feed reaches. One sentence a line. */
-function conclusion(
-  { lines, resolved, unresolved, unfit, unfitExample, evidence, reasons, feedFrom, feedTo }: Progress,
-  format: LogFormat,
-  formatName: string,
-): string[] {
-  const counts = (of: Partial<Record<string, number>>): string =>
-    Object.entries(of)
-      .map(([name, n]) => `${n} ${name}`)
-      .join(', ');
-  const named = resolved === 0 ? '' : ` (${counts(evidence)})`;
-  const left = Object.keys(reasons).length === 0 ? '' : `; left as they are: ${counts(reasons)}`;
-  const said = [
-    `${lines} lines; ${resolved} of ${resolved + unresolved} upstream addresses named${named}${left}`,
-  ];
-  if (unfitExample !== undefined) {
-    said.push(`${unfit} of ${lines} lines do not fit ${formatName}, such as: ${unfitExample}`);
-  }
-  said.push(
-    feedFrom === undefined || feedTo === undefined
-      ? 'the feed is empty'
-      : `the feed reaches from ${new Date(feedFrom).toISOString()} to ${new Date(feedTo).toISOString()}`,
-  );
-  if (resolved === 0 && unresolved > 0) {
-    said.push(
-      format.timed
-        ? 'nothing was named: is the log of the time of the feed, and of the same nginx?'
-        : 'nothing was named: the log format has no time, and without one a finished log cannot be compared with the feed; log $msec',
-    );
-  }
-  return said;
 }
 
 async function readable(path: string): Promise<void> {

@@ -40,9 +40,14 @@ export interface Progress {
   unfitExample: string | undefined;
   /** Set when the feed could be read only up to a point; everything after it stays unresolved. */
   feedError: string | undefined;
-  /** Times of the feed's first and last watermark, ms since the epoch. */
+  /** Times of the first and the last watermark that were read of the feed, ms since the epoch. */
   feedFrom: number | undefined;
   feedTo: number | undefined;
+  /** The whole feed was read: where nothing is named, or the log goes on longer. */
+  feedEnded: boolean;
+  /** The earliest and the latest time of a line, ms since the epoch. */
+  logFrom: number | undefined;
+  logTo: number | undefined;
 }
 
 export interface EnrichParts {
@@ -70,6 +75,9 @@ export function newProgress(): Progress {
     feedError: undefined,
     feedFrom: undefined,
     feedTo: undefined,
+    feedEnded: false,
+    logFrom: undefined,
+    logTo: undefined,
   };
 }
 
@@ -103,7 +111,11 @@ export async function* enrich(parts: EnrichParts): AsyncGenerator<Buffer> {
   for await (const { bytes, oversized } of blocks(parts.log)) {
     progress.bytes += bytes.length;
     const lines = linesOf(bytes, oversized, format);
-    const end = endOf(lines);
+    const [begin, end] = timesOf(lines);
+    if (begin !== undefined && end !== undefined) {
+      progress.logFrom = Math.min(begin, progress.logFrom ?? begin);
+      progress.logTo = Math.max(end, progress.logTo ?? end);
+    }
     logEnd = Math.max(logEnd, end ?? -Infinity);
     waiting.push(bytes, Infinity, lines, undefined);
     // Lines without times need no evidence.
@@ -111,16 +123,20 @@ export async function* enrich(parts: EnrichParts): AsyncGenerator<Buffer> {
   }
   timing?.finish(logEnd);
   yield* settle(Infinity);
+  // How far the feed reaches is then what the operator has to know.
+  while (progress.resolved === 0 && !feed.ended) await advance(feed, progress);
 }
 
-/** The latest time of the lines. */
-function endOf(lines: readonly BlockLine[]): number | undefined {
+/** The earliest and the latest time of the lines. */
+function timesOf(lines: readonly BlockLine[]): [begin: number | undefined, end: number | undefined] {
+  let begin: number | undefined;
   let end: number | undefined;
   for (const { parsed } of lines) {
-    if (typeof parsed !== 'string' && parsed.endMs !== undefined)
-      end = Math.max(end ?? parsed.endMs, parsed.endMs);
+    if (typeof parsed === 'string' || parsed.endMs === undefined) continue;
+    begin = Math.min(begin ?? parsed.endMs, parsed.endMs);
+    end = Math.max(end ?? parsed.endMs, parsed.endMs);
   }
-  return end;
+  return [begin, end];
 }
 
 async function advance(feed: RecordedFeed, progress: Progress): Promise<void> {
@@ -132,6 +148,7 @@ async function advance(feed: RecordedFeed, progress: Progress): Promise<void> {
   }
   progress.feedFrom = feed.first;
   progress.feedTo = feed.last;
+  progress.feedEnded = feed.ended;
 }
 
 /** Whole lines, and pieces of lines that are too long, whatever the chunks they come in. */

@@ -24,6 +24,8 @@ export interface Workload {
   document: Document.Parsed;
   /** `Kind name`, with the List around it. */
   label: string;
+  /** As the object names it. */
+  namespace: string | undefined;
   /** Of the pod spec, from the document's root. */
   path: readonly (string | number)[];
   spec: PodSpec;
@@ -139,7 +141,14 @@ function collect(
       );
     }
   }
-  found.workloads.push({ document, label, path: [...at, ...path], spec: pod });
+  const { namespace } = metadata;
+  found.workloads.push({
+    document,
+    label,
+    namespace: typeof namespace === 'string' && /^[a-z0-9-]+$/.test(namespace) ? namespace : undefined,
+    path: [...at, ...path],
+    spec: pod,
+  });
 }
 
 function maps(label: string, parent: Thing, key: string): void {

@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { DEFAULT_LOG_FORMAT } from '../parse/log-format.ts';
 import { type Found, KINDS, parse, read, type Stranger, type Workload, withNginx } from './documents.ts';
 import { append, apply, type Edit, type Layout, layoutOf, mapAt } from './edit.ts';
 import { type InjectOptions, nginxIn, type Plan, plan } from './plan.ts';
@@ -10,7 +11,7 @@ export { INJECT_DEFAULTS, type InjectOptions } from './plan.ts';
 
 /**
  * `injected`: `Kind name` of what got a sidecar. `notes`: lines for people about what to look after. `next`: the step that
- * is left, where one is.
+ * is left, where one is: a sentence, then the YAML that it is about.
  */
 export type Injection =
   | { ok: true; text: string; injected: string[]; notes: string[]; next: string | undefined }
@@ -141,12 +142,26 @@ function noNginx(found: Found, left: readonly Stranger[], wanted: string | undef
   return `${what}; name it with --container (${has.join('; ')})`;
 }
 
-function nextStep({ options }: Found, changes: readonly { plan: Plan }[]): string | undefined {
+function nextStep(
+  { options }: Found,
+  changes: readonly { workload: Workload; plan: Plan }[],
+): string | undefined {
   if (changes.length === 0 || options > 0) return undefined;
   const path = changes.find((each) => each.plan.configuration !== undefined)?.plan.configuration;
-  const format =
+  const namespaces = new Set(changes.map(({ workload }) => workload.namespace));
+  const [namespace] = namespaces.size === 1 ? namespaces : [];
+  const yaml = [
+    'apiVersion: v1',
+    'kind: ConfigMap',
+    'metadata:',
+    '  name: realpod',
+    ...(namespace === undefined ? [] : [`  namespace: ${namespace}`]),
+    'data:',
+    path === undefined ? `  REALPOD_LOG_FORMAT: '${DEFAULT_LOG_FORMAT}'` : `  REALPOD_NGINX_CONF: ${path}`,
+  ].join('\n');
+  const what =
     path === undefined
-      ? "REALPOD_LOG_FORMAT, nginx's log_format (nginx -T | realpod doctor prints it)"
-      : `REALPOD_NGINX_CONF: ${path}`;
-  return `a ConfigMap realpod in the namespace of nginx, with ${format}; without it the sidecar expects the default format`;
+      ? "with nginx's own log_format in place of the default, which the sidecar expects without it (nginx -T | realpod doctor prints it with yours)"
+      : "so that the sidecar takes log, format and id from nginx's configuration; without it, it expects the default format";
+  return `apply this ConfigMap in the namespace of nginx, ${what}\n${yaml}`;
 }

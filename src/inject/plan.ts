@@ -151,7 +151,21 @@ function ofGiven(label: string, mount: VolumeMount, spec: PodSpec, nginx: Contai
   const kept = isPrivate(mount, spec, nginx)
     ? ''
     : '; others read it or it outlives the pod, so what was read stays (no --reclaim): rotate the log';
-  return `${label}: uses volume ${mount.name}, which nginx has at ${mount.mountPath}; user 65532 must be able to write there${kept}`;
+  return `${label}: uses volume ${mount.name}, which nginx has at ${mount.mountPath}${writable(mount, spec)}${kept}`;
+}
+
+/** What the sidecar's user needs to keep its checkpoint beside the log. The kubelet lets everyone write in an emptyDir. */
+function writable(mount: VolumeMount, spec: PodSpec): string {
+  const volume = (spec.volumes ?? []).find(({ name }) => name === mount.name);
+  if (volume !== undefined && 'emptyDir' in volume) return '';
+  const must = '; user 65532 must be able to write there:';
+  if (volume !== undefined && 'hostPath' in volume) {
+    return `${must} give it the directory on the node, as fsGroup does not reach a hostPath`;
+  }
+  const group = spec.securityContext?.fsGroup;
+  return group === undefined
+    ? `${must} set securityContext.fsGroup of the pod, to 65532 say (an emptyDir needs none)`
+    : `${must} fsGroup ${group} of the pod sees to that where the volume's driver supports it`;
 }
 
 /** The variables that `subPathExpr` names: without them the kubelet does not start the container. */

@@ -4,6 +4,7 @@ export interface PodSpec {
   initContainers?: Container[];
   volumes?: Volume[];
   hostNetwork?: boolean;
+  securityContext?: { fsGroup?: unknown } | null;
 }
 
 export interface Container {
@@ -26,4 +27,5 @@ export interface Volume {
   name: string;
   configMap?: object | null;
   emptyDir?: object | null;
+  hostPath?: object | null;
 }

@@ -154,7 +154,7 @@ test(
     assert.deepEqual(gunzipSync(packed.bytes), plain.bytes);
     const [counts, reach, ...rest] = said.bytes.toString().trimEnd().split('\n');
     assert.match(counts!, /^realpod: 400 lines; (\d+) of \d+ upstream addresses named \(\1 request-id\)/);
-    assert.match(reach!, /^realpod: the feed reaches from 20\S+Z to 20\S+Z$/);
+    assert.match(reach!, /^realpod: the feed was read from 20\S+Z to 20\S+Z, the log from 20\S+Z to 20\S+Z$/);
     // The two runs say the same.
     assert.deepEqual(rest, [counts, reach]);
   }),
@@ -184,7 +184,10 @@ test(
       other.bytes.toString(),
       /^realpod: 1 lines; 0 of 1 upstream addresses named; left as they are: 1 /,
     );
-    assert.match(other.bytes.toString(), /nothing was named: is the log of the time of the feed/);
+    assert.match(
+      other.bytes.toString(),
+      /the log from 2015-12-04T07:27:17\.000Z to 2015-12-04T07:27:17\.000Z\n.*nothing was named: the log is of another time than the feed; run realpod record/,
+    );
   }),
 );
 
@@ -203,7 +206,7 @@ test(
     );
     assert.equal(code, 1);
     assert.match(said.bytes.toString(), /nothing was named: the log format has no time/);
-    assert.doesNotMatch(said.bytes.toString(), /is the log of the time of the feed/);
+    assert.doesNotMatch(said.bytes.toString(), /of another time/);
   }),
 );
 
@@ -216,6 +219,26 @@ test(
     const log = Buffer.from('first\x1b[31m\nsecond\n');
     assert.equal(await runEnrich(options(feed), Readable.from([log]), new Sink(), said), 1);
     assert.match(said.bytes.toString(), /2 of 2 lines do not fit --log-format, such as: first\\x1b\[31m\n/);
+    assert.match(said.bytes.toString(), /give the log_format that nginx wrote these lines by: --log-format/);
+    // No line has asked for the feed, and its reach is read all the same.
+    const [, from, to] = /the feed reaches from (\S+) to (\S+)\n/.exec(said.bytes.toString())!;
+    assert.ok(from! < to!, `${from} ${to}`);
+  }),
+);
+
+test(
+  'where less than half is named, the reason that holds for most is followed by what helps',
+  inFolder(async (folder) => {
+    const feed = join(folder, 'feed.ndjson');
+    writeFileSync(feed, demoFeed);
+    const format = demoFormatText.replace('"$request_id"', '"$other"').replaceAll('upstream_status', 'x');
+    assert.notEqual(format, demoFormatText);
+    const said = new Sink();
+    await runEnrich(options(feed, '--log-format', format), Readable.from([demoLog]), new Sink(), said);
+    assert.match(
+      said.bytes.toString(),
+      /(nothing|less than half) was named: ambiguous: [^\n]*add \$upstream_status \$request_id to log_format/,
+    );
   }),
 );
 

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseAllDocuments } from 'yaml';
+import { parseAllDocuments, parse as parseYaml } from 'yaml';
 import { INJECT_DEFAULTS, type InjectOptions, inject } from '../../src/inject/inject.ts';
+import { DEFAULT_LOG_FORMAT } from '../../src/parse/log-format.ts';
 
 /** Manifests as people write them: each test names the public form that it stands for. */
 
@@ -282,10 +283,14 @@ test('a ConfigMap that brings a part of the configuration is not mounted', () =>
 
 test('the ConfigMap realpod in the same input leaves no next step', () => {
   const input = `${WEB}      containers: [{name: web, image: nginx}]\n`;
-  assert.match(
-    run(input).next ?? '',
-    /^a ConfigMap realpod in the namespace of nginx, with REALPOD_LOG_FORMAT/,
-  );
+  const [sentence, ...map] = (run(input).next ?? '').split('\n');
+  assert.match(sentence!, /^apply this ConfigMap in the namespace of nginx, /);
+  const read = parseYaml(map.join('\n'));
+  assert.equal(read.metadata.name, 'realpod');
+  assert.equal(read.data.REALPOD_LOG_FORMAT, DEFAULT_LOG_FORMAT);
+  assert.equal(read.metadata.namespace, undefined);
+  const named = input.replace('{name: web}', '{name: web, namespace: shop}');
+  assert.match(run(named).next ?? '', /\n {2}namespace: shop\n/);
   assert.equal(run(`${input}---\nkind: ConfigMap\nmetadata: {name: realpod}\n`).next, undefined);
 });
 
@@ -373,3 +378,36 @@ test('a subPathExpr brings the variable that it needs, or is refused', () => {
   assert.ok(sidecarOf(text).env.some(({ name }) => name === 'POD'));
   assert.match(refusal(pod('stdin: false')), /needs \$\(POD\), which is not under env of nginx/);
 });
+
+for (const [what, volume, security, said] of [
+  ['an emptyDir, in which everyone may write', 'emptyDir: {}', '', /at \/var\/log\/nginx$/],
+  [
+    'a claim',
+    'persistentVolumeClaim: {claimName: logs}',
+    '',
+    /user 65532 must be able to write there: set securityContext\.fsGroup of the pod, to 65532 say \(an emptyDir needs none\)/,
+  ],
+  [
+    'a claim in a pod with an fsGroup',
+    'persistentVolumeClaim: {claimName: logs}',
+    'securityContext: {fsGroup: 101}',
+    /must be able to write there: fsGroup 101 of the pod sees to that/,
+  ],
+  [
+    'a hostPath',
+    'hostPath: {path: /logs}',
+    '',
+    /give it the directory on the node, as fsGroup does not reach/,
+  ],
+] as const) {
+  test(`the note about a volume of nginx's own says what it needs: ${what}`, () => {
+    const { notes } = run(`${WEB}      ${security || 'hostNetwork: false'}
+      containers:
+      - name: web
+        image: nginx
+        volumeMounts: [{mountPath: /var/log/nginx, name: logs}]
+      volumes: [{name: logs, ${volume}}]
+`);
+    assert.match(notes[0]!, said);
+  });
+}

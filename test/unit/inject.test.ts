@@ -217,7 +217,10 @@ test('the command prints YAML with exit code 0, and a refusal in one line with e
   };
   const { code, out, err } = await run(shop);
   assert.deepEqual({ code, out }, { code: 0, out: done(shop) });
-  assert.match(err, /^realpod inject: next: a ConfigMap realpod .* with REALPOD_LOG_FORMAT, .*\n$/);
+  assert.match(
+    err,
+    /^realpod inject: next: apply this ConfigMap [^\n]*realpod doctor[^\n]*\napiVersion: v1\nkind: ConfigMap\n/,
+  );
   assert.match((await run(out)).err, /^realpod inject: every nginx has its sidecar; nothing changed\n$/);
   const refused = await run('kind: Service');
   assert.equal(refused.code, 2);

@@ -3,6 +3,7 @@
  * the YAML with an indentation before it, so a change keeps all that stands around it. Pure.
  */
 import { ConfError } from './parse-conf.ts';
+import { refuseChart } from './template.ts';
 
 export interface EmbeddedFile {
   key: string;
@@ -28,6 +29,7 @@ export function isManifest(text: string): boolean {
 export function filesOf(path: string, text: string): EmbeddedFile[] {
   const kinds = [...text.matchAll(/^[ -]*"?kind"?:[ \t]*"?([A-Za-z]+)"?/gm)].map(([, kind]) => kind ?? '');
   const get = `kubectl get configmap NAME -o yaml | realpod doctor`;
+  refuseChart(path, text);
   if (/^\s*\{/.test(text)) {
     throw new ConfError(`${path}: a Kubernetes object in JSON; use: ${get}`);
   }

@@ -35,6 +35,11 @@ const EXEMPT: Readonly<Record<Exempt, string>> = {
     'reached by subrequests only (mirror, auth_request, ngx.location.capture), which are not logged',
 };
 
+function unfollowable({ path, unfollowable: why }: AccessLog): string {
+  const text = UNFOLLOWABLE[why!];
+  return /stderr|fd\/2$/.test(path) ? text.replace('stdout', 'stderr') : text;
+}
+
 export function exemptReason(exempt: Exempt): string {
   return EXEMPT[exempt];
 }
@@ -67,7 +72,7 @@ export function blockerReason(blocker: Blocker, names: DoctorNames): string {
     case 'format-differs':
       return `${blocker.log.path} gets lines in two formats, "${blocker.log.formatName}" here and "${blocker.want.name}" elsewhere; the sidecar reads one`;
     case 'not-followable':
-      return blocker.logs.map((l) => `access_log ${l.path} ${UNFOLLOWABLE[l.unfollowable!]}`).join('; ');
+      return blocker.logs.map((l) => `access_log ${l.path} ${unfollowable(l)}`).join('; ');
     case 'not-logged':
       return 'no access log (off or /dev/null): no lines to resolve';
     case 'repeated':

@@ -149,7 +149,7 @@ const LINKED: readonly { directory: string; image: string }[] = [
 function generalNotes(diagnosis: Diagnosis): string[] {
   const notes = diagnosis.findings.flatMap((f) => notesOf(f, diagnosis.names));
   for (const { directory, image } of LINKED) {
-    if (!diagnosis.findings.some((f) => f.log?.path.startsWith(directory))) continue;
+    if (!diagnosis.findings.some((f) => !f.exempt && f.log?.path.startsWith(directory))) continue;
     notes.push(`in ${image} access.log is a link to stdout: mount a volume over ${directory.slice(0, -1)}`);
   }
   const relative = diagnosis.findings.map((f) => f.log?.path).find((path) => path && isRelative(path));

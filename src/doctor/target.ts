@@ -75,12 +75,12 @@ function unreadableOf(route: Route, scheme: string): Unreadable | undefined {
   return version?.startsWith('2') ? 'http2' : undefined;
 }
 
-/** A variable whose value a `set` in the same blocks gives literally. */
+/** A variable whose value a single `set` in the same blocks gives; what that holds of other variables stays. */
 function literal(chain: Chain, text: string): string {
   return text.replace(/\$\{?([a-zA-Z0-9_]+)\}?/g, (all, name: string) => {
     const sets = chain.flatMap((s) => own(s, 'set')).filter((d) => d.args[0]?.text === `$${name}`);
     const given = sets.length === 1 ? sets[0]?.args[1]?.text : undefined;
-    return given !== undefined && !given.includes('$') ? given : all;
+    return given !== undefined && !given.includes(all) ? given : all;
   });
 }
 

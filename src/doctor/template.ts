@@ -6,8 +6,9 @@ const KINDS: readonly { pattern: RegExp; rendered: string }[] = [
   { pattern: /\{\{[^\n]*?\}\}/g, rendered: 'helm template, or the tool that fills it in' },
   { pattern: /\{[%#][^\n]*?[%#]\}/g, rendered: 'the tool that fills it in, such as ansible or jinja2' },
   { pattern: /<%[^\n]*?%>/g, rendered: 'the tool that fills it in, such as erb' },
-  { pattern: /\$\{[A-Z][A-Z0-9_]*\}/g, rendered: 'envsubst' },
+  { pattern: /\$\{[A-Z][A-Z0-9_]*(?::?[-+=?][^}\n]*)?\}/g, rendered: 'envsubst' },
   { pattern: /(?<=[\s/"'])\$[A-Z][A-Z0-9]*_[A-Z0-9_]+\b/g, rendered: 'envsubst' },
+  { pattern: /(?<=^[ \t]*)(?:ifdef|ifelse|define|changequote|include)\([`'\w]+/gm, rendered: 'm4' },
 ];
 /** nginx finds these in capitals, too. */
 const NGINX_VARIABLE =
@@ -27,6 +28,20 @@ export function refuseTemplate(path: string, text: string): void {
       );
     }
   }
+}
+
+/** What Helm does at the beginning of a line or of a value. */
+const ACTION =
+  /^(?: *(?:[\w.-]+: *)?)(\{\{-? *(?:[.$"(]|\/\*|(?:if|else|end|range|with|define|block|template|include|toYaml|tpl|default)\b)[^\n]*)/m;
+
+/** Throws ConfError where the YAML around the files is a chart's template. */
+export function refuseChart(path: string, text: string): void {
+  const action = ACTION.exec(text);
+  if (!action) return;
+  const at = action.index + action[0].length - (action[1] ?? '').length;
+  throw new ConfError(
+    `${placeOf({ path, text }, at)}: a chart's template; render it first: helm template CHART | realpod doctor`,
+  );
 }
 
 function isVariable(found: string, text: string): boolean {

@@ -77,7 +77,8 @@ export class Plot {
       ...this.#size,
       legend: { show: false },
       cursor: { show: false },
-      padding: [6, 4, 0, 0],
+      // Half a label of the time is to the right of its tick.
+      padding: [6, 18, 0, 0],
       scales: { y: { range: (_: unknown, __: number, max: number) => [0, max > 0 ? max * 1.1 : 1] } },
       axes: [
         {

@@ -24,15 +24,23 @@ const LAG_BAD_MS = 10_000;
 const total = (counts: Record<string, number>): number =>
   Object.values(counts).reduce((sum, count) => sum + count, 0);
 
-let before: { at: number; lines: number } | undefined;
+/** Lines that were counted lately, the oldest first: one refresh may fall between two bursts. */
+const counted: { at: number; lines: number }[] = [];
+const RATE_OVER_MS = 10_000;
+
+/** Lines per second; undefined until there are two counts. A sidecar that has begun anew counts from zero. */
+function ratePerSecond(at: number, lines: number): number | undefined {
+  if (lines < (counted.at(-1)?.lines ?? 0)) counted.length = 0;
+  counted.push({ at, lines });
+  while (counted.length > 2 && counted[1]!.at <= at - RATE_OVER_MS) counted.shift();
+  const [first] = counted;
+  return first && at > first.at ? ((lines - first.lines) * 1000) / (at - first.at) : undefined;
+}
 
 /** Brings the header up to date. Throws where realpod does not answer. */
 export async function refreshStatus(found: Found): Promise<void> {
   const status = await get<StatusAnswer>('status');
-  const at = Date.parse(status.time);
-  const lines = total(status.lines);
-  const perSecond = before && at > before.at ? ((lines - before.lines) * 1000) / (at - before.at) : 0;
-  before = { at, lines };
+  const perSecond = ratePerSecond(Date.parse(status.time), total(status.lines));
   const chips = [
     feedChip(status.feed),
     ...status.sources.map(sourceChip),
@@ -41,7 +49,9 @@ export async function refreshStatus(found: Found): Promise<void> {
   ];
   if (status.outputStalled) chips.push(chip('bad', 'output', 'blocked'));
   if (status.losses > 0) chips.push(chip('bad', 'log', 'lines may be missing'));
-  chips.push(element('li', {}, element('b', {}, rate(perSecond)), ' lines/s'));
+  chips.push(
+    element('li', {}, element('b', {}, perSecond === undefined ? '–' : rate(perSecond)), ' lines/s'),
+  );
   byId('status').replaceChildren(...chips);
 }
 

@@ -287,6 +287,28 @@ describe('the page', {
     console.log(`pictures of the page: ${PICTURES}`);
   });
 
+  test('on a phone nothing is wider than the screen, and a request has the whole width', async () => {
+    const whole = page.viewportSize()!;
+    await page.setViewportSize({ width: 390, height: 844 });
+    await page.locator(ROWS).nth(5).waitFor();
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+    assert.ok(wide <= 390, `${wide} pixels`);
+    const request = await page.locator(`${ROWS} .request`).first().boundingBox();
+    assert.ok(request!.width > 300, `${request!.width} pixels`);
+    const list = await page
+      .locator('#lines .scroll, #lines')
+      .first()
+      .evaluate((node) => node.scrollWidth - node.clientWidth);
+    assert.equal(list, 0);
+    await page.evaluate(() => scrollTo(0, 0));
+    await page.screenshot({ path: join(PICTURES, 'light-390.png'), fullPage: true });
+    await page.setViewportSize(whole);
+  });
+
+  test('the header tells the lines per second', async () => {
+    await shows(() => /[1-9]\d* lines\/s/.test(document.getElementById('status')!.textContent!));
+  });
+
   test('under a rush of lines the page goes on and says how many it left out', async () => {
     const rush = readFileSync(shop.front.accessLog).subarray(0, 2 * 1024 * 1024);
     appendFileSync(shop.front.accessLog, rush.subarray(0, rush.lastIndexOf(10) + 1));

@@ -240,7 +240,12 @@ async function run(
       });
     }
     const first = await Promise.race([stopped, ended]);
-    if (typeof first === 'string') log('info', `received ${first}: flushing pending lines`);
+    if (typeof first === 'string') {
+      log(
+        'info',
+        first === 'request' ? 'ending: flushing pending lines' : `received ${first}: flushing pending lines`,
+      );
+    }
     follower.stop();
     await Promise.race([running, delay(DRAIN_MS, undefined, { ref: false })]);
     // Does not wait for a blocked output: its rest is read again after the next start.

@@ -102,7 +102,7 @@ export function blockerReason(blocker: Blocker, names: DoctorNames): string {
 
 /** What the lines still tell, or lack, where the request id does not settle it. */
 export function fallbackReason(finding: Finding): string | undefined {
-  const { verdict, route, target, log } = finding;
+  const { verdict, route, target, log, blockers } = finding;
   if (verdict !== 'request-window' && verdict !== 'sole-backend') return undefined;
   if (!log?.format) return undefined;
   const fields = loggedFields(log.format);
@@ -114,10 +114,15 @@ export function fallbackReason(finding: Finding): string | undefined {
     target.unreadable || log.format.variables.has('upstream_status')
       ? ''
       : '; $upstream_status in the log decides in quiet traffic, add it';
+  // Without an id the answers are counted off against the lines.
+  const answers =
+    !target.unreadable && blockers.some(({ kind }) => kind === 'id-not-logged')
+      ? '; only-answer names lines whose requests do not overlap with others'
+      : '';
   if (!fields.duration) {
-    return `no $request_time in the log: any request still open may be the one${kept}; add $msec $request_time${quiet}`;
+    return `no $request_time in the log: any request still open may be the one${kept}${answers}; add $msec $request_time${quiet}`;
   }
-  return `resolved only where all ${verdict === 'request-window' ? 'requests' : 'connections'} of its time went to one pod${quiet}`;
+  return `resolved only where all ${verdict === 'request-window' ? 'requests' : 'connections'} of its time went to one pod${answers}${quiet}`;
 }
 
 function logNotes(log: AccessLog, names: DoctorNames): string[] {

@@ -288,3 +288,13 @@ test('each other log is named below the ConfigMap', async () => {
   const { out } = await doctor(conf(body, 'access_log /l full;'));
   assert.match(out, /# A sidecar follows one log; not this: \/m\n/);
 });
+
+test('only-answer is named where the log has no id, and the wire can be read', async () => {
+  const timed = "log_format t '$remote_addr [$time_local] $upstream_addr'; access_log /l t;";
+  assert.match(
+    (await doctor(conf(PROXY, timed))).out,
+    /only-answer names lines whose requests do not overlap/,
+  );
+  const grpc = await doctor(conf('location / { grpc_pass grpc://orders:80; }', timed));
+  assert.doesNotMatch(grpc.out, /only-answer/);
+});

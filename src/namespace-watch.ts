@@ -4,6 +4,9 @@ import type { QuietMoment } from './join/index/quiet-moments.ts';
 
 /** Interval of looks at the namespace (ms). For so long, missing requests from a new address can stay undetected. */
 const NAMESPACE_POLL_MS = 1_000;
+/** The same while quiet moments are wanted, unless to look takes longer than the other (ms). */
+const WANTED_POLL_MS = 100;
+const MAX_LOOK_MS = 10;
 /**
  * How long before a full second it looks (ms). Lines that bear whole seconds then divide at that moment into those of
  * requests before and after it.
@@ -27,6 +30,8 @@ export interface NamespaceParts {
   sockets(): Promise<NamespaceTables | undefined>;
   /** All client connections of an earlier time are closed. */
   onQuiet(moment: QuietMoment): void;
+  /** Whether more quiet moments would help. */
+  isQuietWanted(): boolean;
   /** How often the clock was set back so far. */
   clockSetBack(): number;
   /** The sidecar's port: its clients send nothing through nginx. */
@@ -45,6 +50,8 @@ export class NamespaceWatch {
   /** The client connections of an earlier time that are still open. */
   #clients: { before: number; setBack: number; open: Set<string> } | undefined;
   #reading = false;
+  /** How long the last look took (ms). */
+  #lookTook = 0;
 
   constructor(parts: NamespaceParts) {
     this.#parts = parts;
@@ -57,14 +64,16 @@ export class NamespaceWatch {
   }
 
   #schedule(): void {
-    const now = this.#parts.clock();
-    const wait = NAMESPACE_POLL_MS - BEFORE_SECOND_MS - (now % NAMESPACE_POLL_MS);
+    const { clock, isQuietWanted } = this.#parts;
+    const untilSecond = NAMESPACE_POLL_MS - BEFORE_SECOND_MS - (clock() % NAMESPACE_POLL_MS);
+    const wait = untilSecond > BEFORE_SECOND_MS ? untilSecond : untilSecond + NAMESPACE_POLL_MS;
+    const soon = isQuietWanted() && this.#lookTook <= MAX_LOOK_MS;
     this.#timer = setTimeout(
       () => {
         this.#schedule();
         void this.poll();
       },
-      wait > BEFORE_SECOND_MS ? wait : wait + NAMESPACE_POLL_MS,
+      soon ? Math.min(wait, WANTED_POLL_MS) : wait,
     );
     this.#timer.unref();
   }
@@ -89,6 +98,7 @@ export class NamespaceWatch {
     // The clock cuts to milliseconds.
     const after = clock() + 1;
     this.#reading = false;
+    this.#lookTook = after - before - 1;
     const open = tables && inboundSockets(tables.tcp, ownPort);
     if (tables && open && after > before && !hasHiddenClients(tables))
       this.#checkClients(open, before, after);

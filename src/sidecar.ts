@@ -158,6 +158,7 @@ async function run(
     subscribe: (all) => feed?.subscribe(all),
     sockets: readSocketTables,
     onQuiet: (moment) => index.quiet.add(moment),
+    isQuietWanted: () => index.quiet.isWanted(clock()),
     clockSetBack: () => pipeline.counters.clockSetBack,
     ownPort: options.listen.port,
     clock,

@@ -93,6 +93,11 @@ export class Coverage {
     return true;
   }
 
+  /** Up to when the source was last incomplete, ms since the epoch; Infinity for one that was never heard of. */
+  lastGapEnd(source: Source): number {
+    return this.#gaps.get(source)?.at(-1)?.to ?? Infinity;
+  }
+
   gaps(source: Source): readonly { from: number; to: number }[] {
     return this.#gaps.get(source) ?? [];
   }

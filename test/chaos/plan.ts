@@ -83,6 +83,11 @@ export interface RoundPlan {
   slowReaders: number;
   upgrades: number;
   faults: readonly { name: FaultName; atMs: number }[];
+  /**
+   * Requests a second of clients that come, ask once and go, in place of wrk's (0: wrk). Only where clients go is there a
+   * quiet moment, which the evidence of formats without id or times begins with.
+   */
+  passers: number;
   seed: number;
 }
 
@@ -173,9 +178,15 @@ export function drawRound(seed: number, round: number, builds: readonly ('debian
     slowReaders: chance.chance(0.3) ? chance.int(1, 10) : 0,
     upgrades: chance.chance(0.3) ? chance.int(1, 5) : 0,
     faults,
+    passers: 0,
     seed: chance.int(1, 1_000_000),
   };
   if (chance.chance(0.08)) plan.timerResolution = chance.pick(['100ms', '1s']);
+  if (format === 'article' && chance.chance(0.7)) {
+    plan.passers = chance.pick([5, 20, 60, 150, 300]);
+    plan.oddPerSecond = 0;
+    if (chance.chance(0.7)) plan.upgrades = plan.h2Clients = 0;
+  }
   if (clocks) plan.clock = chance.pick(['-0.05s', '+0.05s', '-1s', '-0.2s']);
   return plan;
 }

@@ -21,6 +21,16 @@ export const FAKETIME = '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1';
 /** How long the sidecar may take after the last request (ms). */
 const CATCH_UP_MS = 45_000;
 
+/** Clients that come, ask once and go; one in twelve asks for something odd. */
+function passingRequests(plan: RoundPlan): RequestPlan[] {
+  const odd = oddRequests(plan);
+  const plain = plan.places.map((_, n) => ({
+    path: `/p${n}/one/{n}`,
+    weight: (odd.length * 11) / plan.places.length,
+  }));
+  return [...plain, ...odd];
+}
+
 /** Aborts, uploads, answers that come early, late, in pieces or not at all. */
 function oddRequests(plan: RoundPlan): RequestPlan[] {
   const anyOf = plan.places.flatMap((place, n): RequestPlan[] => {
@@ -206,9 +216,22 @@ async function startTraffic(world: World, plan: RoundPlan, dir: string): Promise
   const script = join(dir, 'bulk.lua');
   bulkScript(plan, script);
   const url = bulk.tls ? `https://${front.ip}:${TLS_PORT}` : `http://${front.ip}:${PLAIN_PORT}`;
-  const all: Promise<unknown>[] = [
-    collect(scene, scene.client, 'wrk', ['-t1', `-c${bulk.connections}`, `-d${seconds}s`, '-s', script, url]),
-  ];
+  const all: Promise<unknown>[] = [];
+  if (plan.passers > 0) {
+    const passing: Omit<LoadPlan, 'host' | 'port'> = {
+      connections: 60,
+      total: plan.passers * seconds,
+      ratePerSecond: plan.passers,
+      keepalive: false,
+      seed: plan.seed,
+      limitMs: seconds * 1000,
+      requests: passingRequests(plan),
+    };
+    all.push(load(scene, passing));
+  } else {
+    const args = ['-t1', `-c${bulk.connections}`, `-d${seconds}s`, '-s', script, url];
+    all.push(collect(scene, scene.client, 'wrk', args));
+  }
   if (plan.oddPerSecond > 0) {
     const odd: Omit<LoadPlan, 'host' | 'port'> = {
       connections: 30,

@@ -114,6 +114,7 @@ async function play(
     subscribe: () => {},
     sockets: async () => ({ tcp: socketsAt(exchanges, now), udp: '', unix: '' }),
     onQuiet: (moment) => index.quiet.add(moment),
+    isQuietWanted: () => false,
     clockSetBack: () => 0,
     ownPort: 9798,
     clock: () => T0 + now,

@@ -61,6 +61,7 @@ function watch(addresses: string[], own: () => string[] = () => addresses) {
     subscribe: (all) => state.subscribed.push([...all]),
     sockets: async () => ({ tcp: state.text, udp: state.udp, unix: state.unix }),
     onQuiet: (moment) => state.quiet.push(moment),
+    isQuietWanted: () => false,
     clockSetBack: () => 0,
     ownPort: 9798,
     clock: () => state.now,

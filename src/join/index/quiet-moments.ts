@@ -1,5 +1,7 @@
-/** Moments that are kept. Of older ones the next line has no use: a younger one does the same. */
-const KEPT = 16;
+/** Moments that are kept: those of the last seconds, as lines may come late. */
+const KEPT = 128;
+/** For how long after a line that could have used a quiet moment more of them are looked for (ms). */
+const WANTED_MS = 2_000;
 
 /**
  * All requests that began before `before` were over at `after` (ms since the epoch), their lines written: every client
@@ -15,6 +17,7 @@ export class QuietMoments {
   /** Moments before this are void, ms since the epoch: answers of later times went unseen, or to no known Service. */
   validFrom = -Infinity;
   #moments: QuietMoment[] = [];
+  #wantedAt = -Infinity;
 
   add(moment: QuietMoment): void {
     this.#moments.push(moment);
@@ -28,6 +31,15 @@ export class QuietMoments {
       if (moment.after <= endMs) return moment.before >= this.validFrom ? moment : undefined;
     }
     return undefined;
+  }
+
+  /** A line that was read at `readAt` would have been named after a quiet moment. */
+  want(readAt: number): void {
+    this.#wantedAt = readAt;
+  }
+
+  isWanted(now: number): boolean {
+    return now - this.#wantedAt < WANTED_MS;
   }
 
   /** An answer before `t` was not seen, or its Service is not known: what is known of all Services begins anew. */

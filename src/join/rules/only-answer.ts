@@ -23,7 +23,10 @@ export function matchByOnlyAnswer(query: Query, index: FlowIndex): Verdict | und
   const answers = answersFor(query, service, index);
   if (!answers?.trust.trusts(window.end)) return undefined;
   const possible = answers.ofOnePod;
-  if (!possible) return undefined;
+  if (!possible) {
+    index.quiet.want(query.readAt);
+    return undefined;
+  }
   const remaining = new Candidates();
   for (let i = 0; i < possible.length && i < MAX_NAMED_BY; i++) remaining.add(possible[i]!.connection);
   if (possible.length > MAX_NAMED_BY) remaining.firstOpened = -Infinity;
@@ -57,15 +60,19 @@ function answersFor(
   if (readAt === Infinity || endMs === undefined || answered === 'unknown') return undefined;
   const ready = answers.isReadyFor(endMs, readAt, quiet.before(endMs));
   const { since } = answers;
-  if (since === Infinity) return undefined;
+  if (since === Infinity) {
+    quiet.want(readAt);
+    return undefined;
+  }
+  const complete = coverage.isComplete('tap', since, readAt);
   const whole =
+    complete &&
     since >= quiet.validFrom &&
-    coverage.isComplete('tap', since, readAt) &&
     blindSpots.isServed(attempt.ip, since) &&
     !lineClock.runsAhead(readAt) &&
     !hasUnreadable(service, since) &&
     !hasUnreadable(index.unknown, since);
-  if (!whole) answers.void(readAt, service.open);
+  if (!whole) answers.void(complete ? readAt : Math.min(readAt, coverage.lastGapEnd('tap')), service.open);
   // error_page and stale cache entries turn a failure into any status.
   const certain = answered === 'yes' || !answers.someFailed;
   return whole && ready && certain ? answers : undefined;

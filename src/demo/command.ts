@@ -106,7 +106,7 @@ async function replay(
     `realpod demo: ${recording.lines.length} lines that nginx wrote in front of two Services, and what the node's kernel`,
   );
   say('saw meanwhile, played again as of now, through the real helper feed and the real sidecar.');
-  if (!once) say(`Open ${page} in a browser to see the pods: one is slow, one fails.`);
+  if (!once) say(`Open ${page} in a browser to see the pods: a slow one and failing ones are marked.`);
   say('');
   const ending = new AbortController();
   const sidecar = runSidecar(

@@ -83,8 +83,8 @@ export class Plot {
       axes: [
         {
           ...axis,
-          size: 18,
-          gap: 2,
+          size: 22,
+          gap: 6,
           space: 60,
           incrs: [60, 300, 900],
           values: (_: unknown, splits: number[]) =>

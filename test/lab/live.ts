@@ -36,7 +36,7 @@ const { scene, pod, front, sidecar } = await openLiveShop(FORMATS.full);
 try {
   const page = `http://127.0.0.1:${await forwardPort(scene, pod, 9798)}/`;
   console.log(`nginx in a pod (${pod.ip}), two Services with three pods each, real conntrack.${once ? '' : ' Press Ctrl-C to end.'}
-Open ${page} in a browser to see the pods: one is slow, one fails.
+Open ${page} in a browser to see the pods: a slow one and a failing one are marked.
 Each pair: the line as nginx wrote it, the line as realpod wrote it. The last three fields are what the pod said itself:
 its address, its port, and the source port it was called from.
 

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { parseAllDocuments } from 'yaml';
 import { COMMAND, COMMANDS } from '../../src/config/commands.ts';
-import { environmentName } from '../../src/config/option.ts';
+import { environmentName, optionName } from '../../src/config/option.ts';
 import { readOptions } from '../../src/config/read.ts';
 import { skipBecause } from '../required.ts';
 import { findHelm } from './helm.ts';
@@ -124,6 +124,35 @@ test('a port of the helper’s own is probed and scraped', { skip }, () => {
   ];
   assert.equal(readinessProbe.httpGet.port, 9700);
   assert.match(JSON.stringify(manifests.filter((each) => each.kind === 'PodMonitor')), /\$1:9700/);
+});
+
+test('a value that the chart does not know, or an option that the command does not have, is refused by its name', {
+  skip,
+}, () => {
+  const refusal = (value: string): string =>
+    spawnSync(helm!, ['template', 'realpod', chart, '--kube-version', '1.34.0', '--set', value], {
+      encoding: 'utf8',
+    }).stderr;
+  assert.match(refusal('helper.option.tap=headers'), /option/);
+  assert.match(refusal('helper.options.tap-snaplenn=2048'), /tap-snaplenn/);
+  assert.match(refusal('webhook.replicas=two'), /replicas/);
+});
+
+test('the schema of the values has each option of both commands that the chart does not set itself', () => {
+  const schema = JSON.parse(readFileSync(join(chart, 'values.schema.json'), 'utf8')) as {
+    properties: Record<'helper' | 'webhook', { properties: { options: { properties: object } } }>;
+  };
+  const SET = ['image', 'listen', 'namespace', 'service', 'secret', 'configuration'];
+  for (const [name, own] of [
+    ['helper', ['kubeconfig', 'ready-file']],
+    ['webhook', ['kubeconfig', ...SET]],
+  ] as const) {
+    const names = Object.keys(COMMAND[name].options).map((key) => optionName(key).slice(2));
+    assert.deepEqual(
+      Object.keys(schema.properties[name].properties.options.properties).sort(),
+      names.filter((each) => !(own as readonly string[]).includes(each)).sort(),
+    );
+  }
 });
 
 test('the webhook lets every pod through where it is away, and may touch its own objects alone', {

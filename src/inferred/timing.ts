@@ -458,11 +458,11 @@ function isWide({ lo, openBy }: TimedAttempt): boolean {
 }
 
 /** The backend of all connections possible for the attempt, new or kept; undefined if there are several. */
-function soleBackend(
+export function soleBackend(
   attempt: TimedAttempt,
   own: readonly TimedFlow[],
   kept: readonly TimedFlow[] | undefined,
-  service: TimedService,
+  service: Pick<TimedService, 'keptUnknownUntil'>,
   grainMs: number,
 ): string | undefined {
   const backend = own[0]?.backend;

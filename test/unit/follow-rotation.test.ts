@@ -8,9 +8,11 @@ import {
   openSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   truncateSync,
   unlinkSync,
+  utimesSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
@@ -121,6 +123,17 @@ test('after a restart reading goes on in the renamed file, in the compressed one
     }
   }
   assert.deepEqual(notices, []);
+});
+
+test('a rotated file of the same write time as the current one is newer, as file times are coarse', async () => {
+  const reader = open();
+  writeFileSync(log, 'one\n');
+  assert.equal((await read(reader)).text, 'one\n');
+  renameSync(log, `${log}.2`);
+  writeFileSync(`${log}.1`, 'two\n');
+  const { mtime } = statSync(`${log}.1`);
+  for (const name of [`${log}.1`, `${log}.2`]) utimesSync(name, mtime, mtime);
+  assert.equal((await read(reader)).text, 'two\n', 'there is no live log at this moment');
 });
 
 test('copytruncate: what was not read before the truncation is read from the copy', async () => {

@@ -33,7 +33,7 @@ export function helperMetrics({
   ]);
   metrics.counters('realpod_helper_records_total', 'Events that became records, by source.', 'source', () => [
     ['conntrack', capture.conntrackRelevant],
-    ['tap', capture.tapRequests + capture.tapWithin],
+    ['tap', capture.tapRequests + capture.tapWithin + capture.tapAnswers],
     ['kernel-log', kernelLog?.opened ?? 0],
   ]);
   metrics.counters(

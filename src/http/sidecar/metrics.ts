@@ -91,6 +91,7 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
       ['connections', index.counters.forgottenConnections],
       ['requests', index.counters.forgottenRequests],
       ['names', index.names.counters.dropped],
+      ['answers', index.counters.forgottenAnswers],
     ],
   );
 
@@ -100,6 +101,11 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
     'realpod_clock_set_back_total',
     'Times that the clock was set back.',
     () => pipeline.counters.clockSetBack,
+  );
+  metrics.counter(
+    'realpod_quiet_moments_total',
+    'Times that nginx was seen without requests of an earlier time. The evidence only-answer begins with one.',
+    () => index.quiet.counters.moments,
   );
   metrics.activeResources('realpod_active_resources');
   metrics.gauge('realpod_feed_connected', '1 while the feed is read.', () => (feed().connected ? 1 : 0));

@@ -80,9 +80,12 @@ export class Answers<C extends Answering> {
     return undefined;
   }
 
-  add(connection: C, from: number, to: number): void {
+  /** False if there were too many, and all are forgotten. */
+  add(connection: C, from: number, to: number): boolean {
     this.#coming.push({ from, to, connection, request: connection.latest });
-    if (this.#coming.length + this.#count > MAX_ANSWERS) this.#forgetAll(to);
+    if (this.#coming.length + this.#count <= MAX_ANSWERS) return true;
+    this.#forgetAll(to);
+    return false;
   }
 
   /** A connection ended at `t` without an answer to its last request. */

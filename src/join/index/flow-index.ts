@@ -69,7 +69,13 @@ export class FlowIndex {
   readonly counted = new CountedRequests();
   readonly names: Names;
   /** `visited`: connections and requests that the rules examined, the measure of the join's cost. */
-  readonly counters = { records: 0, forgottenConnections: 0, forgottenRequests: 0, visited: 0 };
+  readonly counters = {
+    records: 0,
+    forgottenConnections: 0,
+    forgottenRequests: 0,
+    forgottenAnswers: 0,
+    visited: 0,
+  };
   /** The sources that a feed which begins has named so far; undefined once it goes on. */
   #beginning: Set<Source> | undefined;
   readonly #services: Services;
@@ -315,13 +321,12 @@ export class FlowIndex {
   #answered(record: ResponseRecord): void {
     const { connection, service } = this.#connectionOf(record);
     if (connection.latest) connection.latest.answered = true;
-    if (service === this.#services.unknown) this.quiet.void(record.t);
-    else
-      service.answers.add(
-        connection,
-        record.kernelTime ? record.t : Math.min(this.coverage.watermark, record.t),
-        record.t,
-      );
+    if (service === this.#services.unknown) {
+      this.quiet.void(record.t);
+      return;
+    }
+    const from = record.kernelTime ? record.t : Math.min(this.coverage.watermark, record.t);
+    if (!service.answers.add(connection, from, record.t)) this.counters.forgottenAnswers++;
   }
 
   #unreadable(record: UnreadableRecord): void {

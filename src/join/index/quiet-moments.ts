@@ -16,10 +16,12 @@ export interface QuietMoment {
 export class QuietMoments {
   /** Moments before this are void, ms since the epoch: answers of later times went unseen, or to no known Service. */
   validFrom = -Infinity;
+  readonly counters = { moments: 0 };
   #moments: QuietMoment[] = [];
   #wantedAt = -Infinity;
 
   add(moment: QuietMoment): void {
+    this.counters.moments++;
     this.#moments.push(moment);
     if (this.#moments.length > KEPT) this.#moments.shift();
   }

@@ -160,6 +160,7 @@ async function main(): Promise<number> {
       if (query.language === 'promql' && !prometheus) continue;
       const text = query.text.replaceAll('$POD', backend.pod);
       const rows = query.language === 'logsql' ? await ask(text) : await prometheus!.query(text);
+      for (const row of rows) if (row.value) row.value = String(Number(Number(row.value).toFixed(3)));
       const right = fits(query, rows, backend, since);
       answers.push({ ...query, rows, right });
       console.log(`${right ? 'right' : 'WRONG'}: ${query.title}\n${tableOf(rows)}`);

@@ -5,9 +5,9 @@ import type { Query } from './query.ts';
 /** The outcomes, in step with the line's attempts, and what the index may learn from them (`FlowIndex.markMatched`). */
 export interface Match {
   readonly outcomes: Outcome[];
-  /** Requests that belong to this line. */
+  /** The requests that the line was resolved by. */
   readonly matched: readonly TappedRequest[];
-  /** Connections that opened just now may still turn out to be others': ask again with the next watermark. */
+  /** The requests of connections that opened just now may be in the next batch: match again at the next watermark. */
   readonly retryAtNextWatermark: boolean;
   /** In step with the line's attempts. */
   readonly queries: readonly (Query | undefined)[];

@@ -20,13 +20,13 @@ const UNCONNECTED: Outcome = { reason: 'unconnected' };
 const AMBIGUOUS: Verdict = { outcome: { reason: 'ambiguous' }, final: true };
 
 /**
- * The kinds of evidence, strongest first. The first that claims a pod wins; a final verdict ends the search. Where none
- * claims one, the reason of the first that had something to say stands. docs/evidence.md has each assumption with the
- * observation that refutes it.
+ * The rules, strongest evidence first. The first that names a pod wins; a final verdict ends the search. If none names one,
+ * the outcome is the reason of the first rule that applies. docs/evidence.md has each assumption with the observation that
+ * refutes it.
  *
  * | rule | assumes |
  * | --- | --- |
- * | request-id | every request on the wire with this id was seen; nginx wrote it, or whatever a client can have written is a candidate too |
+ * | request-id | every request on the wire with this id was seen; requests whose id a client may have written are candidates too |
  * | source-port | every connection from this port was seen |
  * | log-record | the kernel logged the connection that opened for this attempt |
  * | sole-backend | every connection to the Service that can have been open was seen |
@@ -89,15 +89,15 @@ export function settleLine({ outcomes, queries }: Match, index: FlowIndex): void
   }
 }
 
-/** Without a connection there is no pod that answered, and more evidence would not help. */
+/** If nginx got no connection, no pod answered, whatever the reason of the rules. */
 function connected({ carried }: Query, outcome: Outcome): Outcome {
   if (carried !== 'no' || isResolved(outcome)) return outcome;
   return outcome.reason === 'ambiguous' || outcome.reason === 'no-flow' ? UNCONNECTED : outcome;
 }
 
 /**
- * The rule concludes from the requests or connections that were seen, so it may not claim a line whose request was not, nor
- * any line of a Service where a line without its like has shown that something is not seen.
+ * The rule, but `ambiguous` where the record lacks the line's request, or a recent line of the Service had no counterpart in
+ * the record: the rule would choose among the requests and connections that were seen.
  */
 function whereNothingIsMissing(rule: Rule): Rule {
   return (query, index) => {
@@ -106,15 +106,15 @@ function whereNothingIsMissing(rule: Rule): Rule {
     const { service, window } = query;
     const begin = window.begin === -Infinity ? window.end - UNTIMED_MS : window.begin;
     const missing = lacksItsRequest(query) || service?.trust.trusts(begin) === false;
-    return missing ? { ...AMBIGUOUS, hasItsLike: verdict.hasItsLike } : verdict;
+    return missing ? { ...AMBIGUOUS, hasCounterpart: verdict.hasCounterpart } : verdict;
   };
 }
 
-function learn({ service, window }: Query, { hasItsLike }: Verdict): void {
-  if (hasItsLike !== undefined) service?.trust.seen(hasItsLike, window.end);
+function learn({ service, window }: Query, { hasCounterpart }: Verdict): void {
+  if (hasCounterpart !== undefined) service?.trust.seen(hasCounterpart, window.end);
 }
 
-/** The line has an id, the requests of its Service carry ids, and none of them carried this one. */
+/** Whether the line has an id, and the requests of its Service have ids, but none of them this one. */
 function lacksItsRequest(query: Query): boolean {
   const { line, service, attempt, carried } = query;
   if (line.id === undefined || typeof attempt.localPort === 'number' || carried === 'no') return false;

@@ -7,14 +7,14 @@ import type { Match } from './match-result.ts';
 import { COUNTED_SLACK_MS } from './rules/byte-counts.ts';
 import { lineEnd } from './window.ts';
 
-/** One line of a block: its span without the newline, and what it says. */
+/** One line of a block: its span without the newline, and its parsed values. */
 export interface BlockLine {
   start: number;
   end: number;
   parsed: ParsedLine | UnparsedReason;
 }
 
-/** How far the watermark may run past a block for the sake of connections that have not carried a request yet (ms). */
+/** How far past a block the watermark may be before new connections without a request are not waited for (ms). */
 const NEW_CONNECTION_WAIT_MS = 100;
 /** Connections and requests that the rules may examine in one call of `take`, about 20 ms: others have their turn then. */
 const VISITS_AT_ONCE = 1_000_000;
@@ -27,17 +27,17 @@ export interface PendingBlock<Tag> {
   lines: readonly BlockLine[];
   /** In step with `lines`, and each with its line's attempts; empty until the block is settled. */
   outcomes: (readonly Outcome[])[];
-  /** What the caller wants back with the block. */
+  /** The caller's data, returned with the block. */
   tag: Tag;
-  /** With a watermark not before this, all evidence of all lines has arrived. */
+  /** All evidence of all lines has arrived once the watermark is not before this. */
   needs: number;
-  /** A look at this watermark was too early to settle all of it. */
+  /** At this watermark not all lines could be matched: wait for a later one. */
   after: number;
-  /** It leaves at this time whatever has arrived. */
+  /** The block leaves at this time with or without its evidence. */
   deadline: number;
   /** The first lines of the block that are matched; the next one waits for the next watermark. */
   begun: (Match | undefined)[];
-  /** What all evidence but timing says, in step with `lines`, while the block waits for the lines beside it. */
+  /** The matches without timing, in step with `lines`, while the block waits for the lines beside it. */
   matches: readonly (Match | undefined)[] | undefined;
 }
 
@@ -62,7 +62,7 @@ export class PendingBlocks<Tag> {
   #visitsUntil = Infinity;
   #unfinished = false;
 
-  /** With `timing`, what other evidence leaves open is deduced (`--evidence inferred`). */
+  /** `timing`: deduces `ambiguous` attempts (`--evidence inferred`). */
   constructor(index: FlowIndex, limits: PendingLimits, timing?: Timing) {
     this.#index = index;
     this.#limits = limits;
@@ -100,7 +100,7 @@ export class PendingBlocks<Tag> {
     return this.#needs(oldest) > watermark || oldest.after >= watermark;
   }
 
-  /** With a watermark not before this, the block can be settled. */
+  /** The block can be settled once the watermark is not before this. */
   #needs({ needs, matches }: PendingBlock<Tag>): number {
     return matches === undefined ? needs : needs + (this.#timing?.waitMs ?? 0);
   }
@@ -129,18 +129,18 @@ export class PendingBlocks<Tag> {
     this.#bytes += bytes.length;
   }
 
-  /** Nothing more is to be waited for by what waits: the clock was set, and times of before it cannot be compared. */
+  /** The pending blocks leave now: the clock was set, and earlier times cannot be compared. */
   expire(): void {
     for (const block of this.#blocks) block.deadline = -Infinity;
   }
 
-  /** With a watermark not before this, all evidence of the line is there. */
+  /** All evidence of the line has arrived once the watermark is not before this. */
   #lineNeeds(parsed: ParsedLine | UnparsedReason, readAt: number): number {
     if (typeof parsed === 'string' || parsed.attempts.length === 0) return -Infinity;
     return lineEnd(parsed, readAt, this.#index.counted.active ? COUNTED_SLACK_MS : 0);
   }
 
-  /** Settles and hands out, in order, the blocks that need not wait any longer at `now`. */
+  /** Settles and returns, in order, the blocks that need not wait any longer at `now`. */
   take(now: number): PendingBlock<Tag>[] {
     const { watermark } = this.#index.coverage;
     const settled: PendingBlock<Tag>[] = [];
@@ -171,7 +171,7 @@ export class PendingBlocks<Tag> {
         return false;
       }
       block.matches = matches;
-      const open = this.#timing !== undefined && this.#tell(block, this.#timing);
+      const open = this.#timing !== undefined && this.#learnBackends(block, this.#timing);
       if (open && patient && watermark < this.#needs(block)) return false;
     }
     block.lines.forEach(({ parsed }, i) => {
@@ -204,8 +204,8 @@ export class PendingBlocks<Tag> {
     return begun;
   }
 
-  /** Tells what other evidence has named. Whether it left anything open. */
-  #tell(block: PendingBlock<Tag>, timing: Timing): boolean {
+  /** Passes resolved attempts to `timing`. Returns whether any attempt is `ambiguous`. */
+  #learnBackends(block: PendingBlock<Tag>, timing: Timing): boolean {
     let open = false;
     block.lines.forEach(({ parsed }, i) => {
       if (typeof parsed === 'string') return;

@@ -46,11 +46,11 @@ export interface Verdict {
   /** The one request that belongs to the attempt. */
   readonly matched?: TappedRequest | undefined;
   /**
-   * Whether the line has its like in a record that claims to be complete (`Trust`). False: nothing that was seen can have
-   * served it. Undefined: the rule cannot tell.
+   * Whether the line has a counterpart in a complete record (`Trust`). False: nothing in the record can have served it.
+   * Undefined: not decided by this rule.
    */
-  readonly hasItsLike?: boolean | undefined;
-  /** Connections that opened just now may still turn out to be others': with the next watermark the answer may be clear. */
+  readonly hasCounterpart?: boolean | undefined;
+  /** The requests of connections that opened just now may be in the next batch: match again at the next watermark. */
   readonly retryAtNextWatermark?: boolean;
 }
 

@@ -32,7 +32,7 @@ test('the request with the id of the line names its pod, and belongs to the line
   const verdict = byId(wire)!;
   assert.equal(podOf(verdict), '1');
   assert.equal(verdict.final, true);
-  assert.equal(verdict.hasItsLike, true);
+  assert.equal(verdict.hasCounterpart, true);
   assert.equal(verdict.matched, wire.index.onPort(1)[0]!.latest);
   assert.equal(byId(wire, line({ id: 'c' })), undefined, 'not seen');
   assert.equal(byId(wire, line({})), undefined, 'no id is logged');
@@ -210,9 +210,9 @@ test('attempts on different addresses have requests of their own', () => {
 test('the requests of the window, if all lead to one pod, name it', () => {
   const wire = two().request(1, 1, 0).request(1, 1, 5).tick(100);
   const verdict = byWindow(wire)!;
-  assert.deepEqual([podOf(verdict), verdict.hasItsLike, verdict.matched], ['1', true, undefined]);
+  assert.deepEqual([podOf(verdict), verdict.hasCounterpart, verdict.matched], ['1', true, undefined]);
   assert.equal(podOf(byWindow(wire.request(2, 2, 101).tick(200), line({}, 110, 10), 111)), '2');
-  assert.equal(byWindow(two().tick(100))!.hasItsLike, false, 'nothing that was seen can have served it');
+  assert.equal(byWindow(two().tick(100))!.hasCounterpart, false, 'nothing that was seen can have served it');
 });
 
 test('the window rule has nothing to say without an answered attempt, a Service or a complete record', () => {

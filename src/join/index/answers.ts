@@ -1,7 +1,7 @@
 import { Trust } from '../trust.ts';
 import type { QuietMoment } from './quiet-moments.ts';
 
-/** Answers kept for one Service. At the limit all are forgotten, and it begins anew with the next quiet moment. */
+/** Answers kept for one Service. At the limit all are forgotten until the next quiet moment. */
 const MAX_ANSWERS = 4_096;
 
 /** What this needs of a connection (`connection.ts`). */
@@ -16,11 +16,11 @@ interface Answer<C> {
   readonly from: number;
   readonly to: number;
   readonly connection: C;
-  /** The youngest request on the connection then. */
+  /** The youngest request on the connection at that time. */
   readonly request: object | undefined;
 }
 
-/** The answers of one pod that lines can have had, oldest first, and how many of them lines are known to have had. */
+/** The answers of one pod that lines can have had, oldest first, and the number of those that lines have had. */
 interface OfPod<C> {
   answers: Answer<C>[];
   spent: number;
@@ -39,15 +39,15 @@ interface OfPod<C> {
  */
 export class Answers<C extends Answering> {
   readonly trust = new Trust(true);
-  /** Not before any line's reading so far, in the order of the wire. */
+  /** Answers that began after the reading of every line so far, in the order of the wire. */
   #coming: Answer<C>[] = [];
-  /** Those that lines can have had, by pod. Each pod has more of them than are spent. */
+  /** The answers that lines can have had, by pod. Each pod has more of them than are spent. */
   readonly #pods = new Map<object, OfPod<C>>();
-  /** All of them, less those that are spent of one pod. */
+  /** Their number, less the spent ones whose pod is known. */
   #count = 0;
-  /** Spent of all pods together. */
+  /** Spent answers whose pod is not known. */
   #spent = 0;
-  /** Answers after this time are here, ms since the epoch; Infinity while nothing may be concluded. */
+  /** Every answer after this time is in here, ms since the epoch; Infinity while nothing may be concluded. */
   #since = Infinity;
   #lineFrom = Infinity;
   #voidUntil: number;
@@ -58,7 +58,7 @@ export class Answers<C extends Answering> {
     this.#voidUntil = voidUntil;
   }
 
-  /** Since when every answer is here; Infinity while they may not be. */
+  /** Every answer after this time is in here; Infinity while some may be missing. */
   get since(): number {
     return this.#since;
   }
@@ -94,8 +94,8 @@ export class Answers<C extends Answering> {
   }
 
   /**
-   * Makes ready for a line that was written at `endMs` or later and read at `readAt`. `quiet`: the youngest moment before
-   * it. Whether the line's answer is among those that are here.
+   * Admits the answers up to `readAt`, when the line was read, which was written at `endMs` or later. `quiet`: the youngest
+   * quiet moment before it. Returns whether the line's answer is among them.
    */
   isReadyFor(endMs: number, readAt: number, quiet: QuietMoment | undefined): boolean {
     if (quiet && (this.#since === Infinity || this.#count > 0)) this.#begin(quiet);
@@ -109,7 +109,7 @@ export class Answers<C extends Answering> {
     return endMs >= this.#lineFrom;
   }
 
-  /** A line had one of the answers: of this pod, or, without it, of any. False if there is none that it can have had. */
+  /** A line had one of the answers: of this pod, or, if undefined, of any. False if there is none that it can have had. */
   spend(backend: object | undefined): boolean {
     if (backend === undefined) {
       if (this.#count === 0) return false;
@@ -126,8 +126,8 @@ export class Answers<C extends Answering> {
   }
 
   /**
-   * An answer before `t` may be missing, or a line may have been taken for one that it is not. `open`: connections that may
-   * carry such an answer now.
+   * An answer before `t` may be missing, or a line may have used the wrong one. `open`: connections that may carry a missing
+   * answer now.
    */
   void(t: number, open: Iterable<C>): void {
     this.#voidUntil = Math.max(this.#voidUntil, t);
@@ -153,7 +153,7 @@ export class Answers<C extends Answering> {
     this.trust.onClockRollback(t);
   }
 
-  /** The requests of answers before the moment are over, and so are their lines, unless nginx still reads the answer. */
+  /** Drops the answers whose requests and lines are complete: those before the moment, unless nginx still reads them. */
   #begin({ before, after }: QuietMoment): void {
     if (before < this.#voidUntil) return;
     if (this.#since !== Infinity && before <= this.#since) return;
@@ -166,7 +166,7 @@ export class Answers<C extends Answering> {
       pod.answers = pod.answers.filter((answer) => !isOver(answer));
       const over = length - pod.answers.length;
       dropped += over;
-      // Lines that had an answer of the pod may have had one of those that are gone.
+      // The spent answers may be among those that were dropped.
       const spent = Math.max(0, pod.spent - over);
       this.#count -= over - (pod.spent - spent);
       pod.spent = spent;

@@ -3,7 +3,7 @@ import { Trust } from '../trust.ts';
 import { Answers } from './answers.ts';
 import type { FifoEntry } from './fifo-list.ts';
 
-/** What the join remembers: connections, the requests seen on them, and the Services they went through. */
+/** The objects of the index: connections, the requests on them, and their Services. */
 
 /** One backend address. Interned by the index, so that equal backends are the same object. */
 export interface Backend {
@@ -12,7 +12,7 @@ export interface Backend {
 }
 
 /**
- * A connection's life is known as bounds, not instants: an event read at `t` happened after the watermark before it.
+ * A connection's times are bounds, not instants: an event read at `t` happened after the preceding watermark.
  * It was opened somewhere in [openFrom, openTo] and closed by closeTo, which is Infinity while it is open.
  */
 export interface Connection extends FifoEntry<Connection> {
@@ -24,17 +24,17 @@ export interface Connection extends FifoEntry<Connection> {
   openFrom: number;
   openTo: number;
   closeTo: number;
-  /** It was certainly over then, as another connection had its tuple; Infinity if that is not known. */
+  /** It had certainly ended by this time, as another connection had its tuple; Infinity if not known. */
   overBy: number;
   /** The youngest request on it. HTTP/1.x has one request at a time, so this one may still be in progress. */
   latest: TappedRequest | undefined;
-  /** A request that may have begun within packets of the one before it, and was not seen. */
+  /** A request that may have begun unseen, within packets of the previous one. */
   midStream: TappedRequest | undefined;
-  /** Its ends, once an outcome has told them. */
+  /** Its tuple as in outcomes, once there was one. */
   flow: Flow | undefined;
 }
 
-/** As its first record told of it: opened after `openFrom` (ms since the epoch; -Infinity if not known), and by then. */
+/** From its first record: opened after `openFrom` (ms since the epoch; -Infinity if not known), and by the record's time. */
 export function newConnection(
   { src, sport, via, t }: OpenRecord | RequestRecord | ResponseRecord | UnreadableRecord,
   service: Service,
@@ -61,8 +61,8 @@ export function newConnection(
 }
 
 /**
- * How long after its recorded close a connection may still serve (ms). conntrack calls a connection TIME_WAIT when the
- * backend sends its FIN twice, while nginx, busy with a slow client, has not read all of the answer (seen: seconds).
+ * How long after its recorded close a connection may still serve (ms). conntrack's state is TIME_WAIT also when the backend
+ * sends its FIN twice, while nginx, slowed by its client, has not read all of the answer (seen: seconds).
  */
 export const LINGER_MS = 60_000;
 
@@ -76,7 +76,7 @@ export function endsUnanswered({ latest, openFrom }: Connection): boolean {
   return latest ? !latest.answered : openFrom !== -Infinity;
 }
 
-/** All that is known of its times is that they were before `t`, as far as they have come. */
+/** Sets every time that has passed to "before `t`". */
 export function clampTimesTo(connection: Connection, t: number): void {
   connection.openFrom = -Infinity;
   connection.openTo = t;
@@ -90,9 +90,9 @@ export interface TappedRequest extends FifoEntry<TappedRequest> {
   from: number;
   to: number;
   readonly id: string | undefined;
-  /** The id is nginx's own: no client's header that was passed on. */
+  /** The id is certainly nginx's, not a client's header. */
   readonly idBeforeHost: boolean;
-  /** It may be a piece of a body, id and all. */
+  /** The whole request, with its id, may be part of a body. */
   readonly afterChunks: boolean;
   /** Payload of its first packet in bytes; with `singleSegment`, of the whole request. */
   readonly bytes: number | undefined;
@@ -105,11 +105,11 @@ export interface TappedRequest extends FifoEntry<TappedRequest> {
   readonly first: boolean;
   /** Next older request with the same id. */
   older: TappedRequest | undefined;
-  /** How many had this id up to this one; 0 if it is not found by its id. */
+  /** Number of requests with this id up to this one; 0 if it is beyond the limit for one id. */
   repeats: number;
-  /** When the connection went on to another request, so that this one's exchange was over; certain only if `singleSegment`. */
+  /** When the next request on the connection began, so this exchange was over; certain only if `singleSegment`. */
   endedBy: number;
-  /** It is kept for its line only: its connection has gone on, or is closed. */
+  /** The connection has a newer request or is closed: it is kept for its line only. */
   ended: boolean;
   /** An answer to it has begun to come back. */
   answered: boolean;
@@ -150,7 +150,7 @@ export function newTappedRequest(
   };
 }
 
-/** A ClusterIP:port (or any other upstream address) and everything known to have gone through it. */
+/** A ClusterIP:port (or any other upstream address) with its connections and requests. */
 export interface Service {
   readonly vip: string | undefined;
   readonly vport: number | undefined;
@@ -160,32 +160,32 @@ export interface Service {
   /** In order of closing; `closedHead` is the first that is still remembered. */
   closed: Connection[];
   closedHead: number;
-  /** In order of arrival; holes are those with `forgotten`. */
+  /** In order of arrival; skip those with `forgotten`. */
   requests: TappedRequest[];
   forgottenRequests: number;
-  /** Those that carry no readable id, likewise. */
+  /** The requests without a readable id, likewise. */
   requestsWithoutId: TappedRequest[];
-  /** Those whose id has been seen so often that they are not found by it, likewise. */
+  /** The requests beyond the limit for one id, likewise. */
   readonly requestsWithRepeatedId: Map<string, TappedRequest[]>;
-  /** A request with an id of nginx's own was seen: one without may carry a client's. */
+  /** A request with an id that is certainly nginx's was seen, so others may carry a client's. */
   idsBeforeHost: boolean;
-  /** When a request without an id header was seen last: the location that sends it lets a client's own pass. */
+  /** When the last request without an id header was seen: its location would forward a client's. */
   lastWithoutIdAt: number;
-  /** Whether every line of late had a request or a connection in a record that claims to be complete. */
+  /** Whether recent lines had a counterpart in a record that is complete. */
   readonly trust: Trust;
   /** The answers that no line is known to have had. */
   readonly answers: Answers<Connection>;
-  /** Its connections whose requests cannot be read, in the order in which that was seen. */
+  /** Its connections whose requests cannot be read, in the order of the records. */
   readonly unreadable: Set<Connection>;
-  /** Unreadable connections that may have served a request before this time may be forgotten, ms since the epoch. */
+  /** Unreadable connections that served their last request before this time may be forgotten, ms since the epoch. */
   unreadableKnownSince: number;
-  /** A request with an id was seen: a line whose id was not seen may be any request that was not. */
+  /** A request with an id was seen, so the request of a line whose id was not seen is missing from the record. */
   carriesIds: boolean;
   /** Remembered connections on which no request was seen. */
   readonly connectionsWithoutRequest: Set<Connection>;
-  /** The one backend of all connections that were forgotten; null if they had several. */
+  /** The backend of all forgotten connections; null if they had several, undefined if there are none. */
   forgottenBackend: Backend | null | undefined;
-  /** What had served its last by these times need not be known any more. */
+  /** Connections, and requests, that were over by these times may be forgotten (ms since the epoch). */
   connectionsKnownSince: number;
   /** The same for connections that carried no request. */
   withoutRequestKnownSince: number;

@@ -9,7 +9,7 @@ import type { Connection, Service } from './connection.ts';
 
 const NONE: readonly Connection[] = [];
 
-/** The remembered connections by their source port, oldest first. Few share one. */
+/** The connections of the index by source port, oldest first. Few share one. */
 export class ConnectionsByPort {
   readonly #byPort = new Map<number, Connection[]>();
 

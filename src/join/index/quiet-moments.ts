@@ -1,10 +1,10 @@
-/** Moments that are kept: those of the last seconds, as lines may come late. */
+/** Moments kept: those of the last seconds, as lines may come late. */
 const KEPT = 128;
-/** For how long after a line that could have used a quiet moment more of them are looked for (ms). */
+/** Quiet moments are searched for this long after a line that could have used one (ms). */
 const WANTED_MS = 2_000;
 
 /**
- * All requests that began before `before` were over at `after` (ms since the epoch), their lines written: every client
+ * All requests that began before `before` had ended and were logged at `after` (ms since the epoch), because every client
  * connection that was open at `before` was closed at `after`.
  */
 export interface QuietMoment {
@@ -12,9 +12,9 @@ export interface QuietMoment {
   after: number;
 }
 
-/** When nginx was seen to have no request left of an earlier time; oldest first. */
+/** The times at which no earlier request of nginx was in progress; oldest first. */
 export class QuietMoments {
-  /** Moments before this are void, ms since the epoch: answers of later times went unseen, or to no known Service. */
+  /** Earlier moments do not count, ms since the epoch: an answer was not seen, or its Service is not known. */
   validFrom = -Infinity;
   readonly counters = { moments: 0 };
   #moments: QuietMoment[] = [];
@@ -26,7 +26,7 @@ export class QuietMoments {
     if (this.#moments.length > KEPT) this.#moments.shift();
   }
 
-  /** The youngest that was over when a line with this time was written; undefined where there is none. */
+  /** The youngest moment that is before a line with this time; undefined if there is none. */
   before(endMs: number): QuietMoment | undefined {
     for (let i = this.#moments.length - 1; i >= 0; i--) {
       const moment = this.#moments[i]!;
@@ -44,7 +44,7 @@ export class QuietMoments {
     return now - this.#wantedAt < WANTED_MS;
   }
 
-  /** An answer before `t` was not seen, or its Service is not known: what is known of all Services begins anew. */
+  /** An answer before `t` was not seen, or its Service is not known: no earlier moment counts, for any Service. */
   void(t: number): void {
     this.validFrom = Math.max(this.validFrom, t);
   }

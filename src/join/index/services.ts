@@ -14,7 +14,7 @@ export class Services {
   readonly #byVip = new Map<string, Service[]>();
   /** Connections that may have gone through any Service, as their upstream address is not known. */
   readonly unknown: Service = newService(undefined, undefined);
-  /** Since when on a Service that is not remembered is known not to have been used. */
+  /** A Service that is not in here was not used after this time (ms since the epoch). */
   knownSince = -Infinity;
 
   /** `visited` counts the Services that were examined. */
@@ -39,14 +39,14 @@ export class Services {
     return this.get(vip, vport) ?? this.#add(vip, vport);
   }
 
-  /** All, with the unknown one at the end. */
+  /** All Services, with the unknown one at the end. */
   *[Symbol.iterator](): Generator<Service> {
     yield* this.#all;
     yield this.unknown;
   }
 
   #add(vip: string, vport: number): Service {
-    // Before the new one is there, which nothing would speak for keeping.
+    // Before the new one is added, as it is unused too.
     if (this.#all.size >= this.#limit) this.#forgetUnused();
     const service = newService(vip, vport, this.knownSince);
     service.connectionsKnownSince = this.knownSince;

@@ -7,16 +7,16 @@ import type { FlowIndex } from '../index/flow-index.ts';
 import type { Query, Verdict } from '../query.ts';
 import { resolve } from '../resolve.ts';
 
-/** Answers of one pod whose connections are looked at for its name. With more, their openings may be of any time. */
+/** Answers whose connections are used to find the pod's name. With more, the openings count as of any time. */
 const MAX_NAMED_BY = 64;
 
 /**
- * Statuses of a line whose last attempt may have got no answer: nginx makes them up, also where the client fails
- * (src/http/ngx_http_request.h). A pod may have sent them as well.
+ * Statuses with which the last attempt may have got no answer: nginx sets them itself, also where the client fails
+ * (src/http/ngx_http_request.h). A pod may send them as well.
  */
 const MAYBE_MADE_UP = new Set([400, 408, 413, 444, 494, 495, 496, 497, 498, 499, 500, 502, 503, 504, 507]);
 
-/** By the answers that have come back: those that this line can have had are of one pod (`Answers`). */
+/** By the answers on the wire, if all that the line can have had are of one pod (`Answers`). */
 export function matchByOnlyAnswer(query: Query, index: FlowIndex): Verdict | undefined {
   const { service, window } = query;
   if (!service) return undefined;
@@ -33,7 +33,7 @@ export function matchByOnlyAnswer(query: Query, index: FlowIndex): Verdict | und
   return { outcome: resolve(query, index, remaining, true, 'only-answer') };
 }
 
-/** The line has had an answer, whichever evidence named its pod. Call it once for each attempt, in the order of the log. */
+/** Counts the attempt's answer as used, whichever evidence named its pod. Call it once per attempt, in the order of the log. */
 export function spendAnswer(query: Query, outcome: Outcome, index: FlowIndex): void {
   const { service, window, attempt } = query;
   if (!service) return;
@@ -43,11 +43,11 @@ export function spendAnswer(query: Query, outcome: Outcome, index: FlowIndex): v
   const isNamed = isResolved(outcome) || outcome.reason === 'direct';
   const had = answers.spend(isNamed ? index.backend(ip, port) : undefined);
   answers.trust.seen(had, window.end);
-  // An answer that was not seen can be taken for another's.
+  // The line's answer was not seen, so other lines could be given the wrong one.
   if (!had) answers.void(query.readAt, service.open);
 }
 
-/** The Service's answers, ready for the line; undefined where the line's own may not be among them. */
+/** The Service's answers up to the line; undefined where the line's answer may not be among them. */
 function answersFor(
   { line, readAt, attempt }: Query,
   service: Service,
@@ -78,13 +78,13 @@ function answersFor(
   return whole && ready && certain ? answers : undefined;
 }
 
-/** An unreadable connection may have carried answers since then that were not seen. */
+/** Whether an unreadable connection may have carried unseen answers after `since`. */
 function hasUnreadable({ unreadable }: Service, since: number): boolean {
   for (const { closeTo } of unreadable) if (closeTo >= since) return true;
   return false;
 }
 
-/** Whether the attempt had an answer: by what the line says of the attempt, or by its own status. */
+/** Whether the attempt certainly got an answer: by its fields (`yes`), or only by the line's status. */
 function wasAnswered({ status, attempts }: ParsedLine, attempt: Attempt): 'yes' | 'by-status' | 'unknown' {
   if (typeof attempt.headerMs === 'number') return 'yes';
   if (attempt.connectMs === null) return 'unknown';

@@ -57,7 +57,7 @@ export function matchByRequestId(query: Query, index: FlowIndex): Verdict | unde
   return {
     outcome,
     final: resolved || outcome.reason === 'ambiguous' || outcome.reason === 'direct',
-    hasItsLike: true,
+    hasCounterpart: true,
     matched: resolved && requests.length === 1 ? requests[0] : undefined,
     retryAtNextWatermark,
   };

@@ -38,5 +38,5 @@ export function matchByRequestWindow(query: Query, index: FlowIndex): Verdict | 
   addUnreadable(query, index, remaining);
   const retryAtNextWatermark = !remaining.several && addUnusedConnections(query, -Infinity, index, remaining);
   const outcome = resolve(query, index, remaining, true, 'request-window');
-  return { outcome, hasItsLike: !remaining.none, retryAtNextWatermark };
+  return { outcome, hasCounterpart: !remaining.none, retryAtNextWatermark };
 }

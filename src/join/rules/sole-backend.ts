@@ -13,6 +13,6 @@ export function matchBySoleBackend(query: Query, index: FlowIndex): Verdict | un
     outcome,
     final: 'reason' in outcome && outcome.reason === 'direct',
     // The attempt was answered, and no connection in the record can have carried it.
-    hasItsLike: complete && query.sent === 'yes' && alive.none ? false : undefined,
+    hasCounterpart: complete && query.sent === 'yes' && alive.none ? false : undefined,
   };
 }

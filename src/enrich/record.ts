@@ -6,8 +6,9 @@ import { createGzip } from 'node:zlib';
 import { ownAddresses } from '../addresses.ts';
 import type { RecordOptions } from '../config/commands.ts';
 import { nameOf, UsageError } from '../config/option.ts';
-import { type FeedSource, readFeed } from '../feed/client.ts';
+import { readFeed } from '../feed/client.ts';
 import { encodeRecord } from '../feed/codec.ts';
+import type { FeedSource } from '../feed/source.ts';
 import type { Log } from '../log.ts';
 
 /** Unwritten text (bytes). Beyond, the recording ends: a recording with an unmarked hole would be worse. */

@@ -5,6 +5,7 @@ import type { FeedRecord } from '../model/feed.ts';
 import { INSTANCE_HEADER, type ResumePoint } from '../model/resume-point.ts';
 import { RecordDecoder } from './codec.ts';
 import { ResumePoints } from './resume-points.ts';
+import type { FeedHandlers, FeedSource, ReaderStats } from './source.ts';
 
 /** A helper sends at least one watermark a second. A connection without a byte for this long (ms) is closed. */
 const SILENCE_MS = 5_000;
@@ -26,40 +27,6 @@ const RETURN_BACKOFF_MS = 200;
 /** Where the helper serves only one address: first and longest interval between requests for all of them (ms). */
 const ASK_FOR_ALL_MS = 15_000;
 const ASK_FOR_ALL_AT_MOST_MS = 600_000;
-
-export interface ReaderStats {
-  connected: boolean;
-  /** Feeds that began. */
-  connects: number;
-  /** Connections that failed, and feeds that broke off. */
-  failures: number;
-  records: number;
-  bytes: number;
-  /** When the last bytes came, ms since the epoch; 0: never. */
-  lastAt: number;
-}
-
-export interface FeedSource {
-  /** The addresses whose records are read. */
-  readonly addresses: readonly string[];
-  /** Reads the records of all of these from now on. The feed restarts, with a gap. */
-  subscribe(addresses: readonly string[]): void;
-  /** Requests a watermark of this moment or later. Cheap to call often: there is one request at a time. */
-  requestTick(): void;
-  stop(): void;
-  /** Whether the feed was lost a moment ago and is expected back, so that lines may wait for it. */
-  readonly returning: boolean;
-  /** Where a later process may begin to read, while that is known. */
-  readonly resumePoint: ResumePoint | undefined;
-  readonly stats: Readonly<ReaderStats>;
-}
-
-export interface FeedHandlers {
-  /** Records in the order of the feed; never empty. */
-  onRecords(records: FeedRecord[]): void;
-  /** The state changed; one line for people. */
-  onNotice(level: 'info' | 'warn', text: string): void;
-}
 
 export interface ReaderOptions extends FeedHandlers {
   /** The helper, such as `http://10.0.0.5:9797`. */

@@ -1,6 +1,6 @@
-import type { FeedHandlers, FeedSource, ReaderStats } from './client.ts';
 import { RecordDecoder } from './codec.ts';
 import type { Feed, Reader } from './feed.ts';
+import type { FeedHandlers, FeedSource, ReaderStats } from './source.ts';
 
 export interface EmbeddedOptions extends FeedHandlers {
   feed: Feed;

@@ -56,11 +56,15 @@ test('a connection on which no request was seen contradicts the requests that we
   assert.equal(twoPods().open(1003, 3, -1_000).request(1001, 1, 0).tick(100).says(at(5), 6), 'ambiguous');
 });
 
-test('a line without its like voids its Service until twenty lines in a row have theirs', () => {
+test('a line without a counterpart voids its Service until twenty lines in a row have one', () => {
   const wire = twoPods().tick(1_000);
   assert.equal(wire.says(at(500), 501), 'ambiguous', 'open connections may have carried it');
   wire.request(1001, 1, 1_500).tick(2_000);
-  assert.equal(wire.says(at(1_510, 20), 1_511), 'ambiguous', 'its like was seen, the one before had none');
+  assert.equal(
+    wire.says(at(1_510, 20), 1_511),
+    'ambiguous',
+    'it has a counterpart, the line before had none',
+  );
   let named = 0;
   for (let n = 0; n < 40; n++) {
     const t = 11_000 + n * 1_000;

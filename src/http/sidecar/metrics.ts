@@ -1,4 +1,4 @@
-import type { ReaderStats } from '../../feed/client.ts';
+import type { ReaderStats } from '../../feed/source.ts';
 import type { FollowerStats } from '../../follow/follower.ts';
 import type { Timing } from '../../inferred/timing.ts';
 import type { FlowIndex } from '../../join/index/flow-index.ts';

@@ -137,6 +137,8 @@ export class Pipeline {
 
   /** Joins, rewrites and writes every block whose evidence is complete. */
   settle(): void {
+    // Goes on in its turn: each chunk of the feed would take a turn of its own.
+    if (this.#goOn !== undefined) return;
     const now = this.#parts.clock();
     this.#checkClock(now);
     this.#poller.arrived(this.#parts.index.coverage.watermark);

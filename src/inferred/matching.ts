@@ -20,7 +20,7 @@ const NONE = -1;
 
 /**
  * `edges[left]` lists the right vertices, each in 0..rightCount-1 and once; `wanted[right]`: it should be used, where that
- * is possible. O(edges × √vertices), and O(edges) for each wanted vertex that is free at first.
+ * is possible. O(edges × √vertices): `wanted` vertices beyond `WANTED_WORK` stay free.
  */
 export function possibleEdges(
   edges: readonly (readonly number[])[],
@@ -140,6 +140,9 @@ function augment(
   }
 }
 
+/** Edges that `useWanted` may follow for each edge of the graph. */
+const WANTED_WORK = 8;
+
 /** Moves mates along alternating paths so that as many wanted vertices as possible have a mate. The number of mates stays. */
 function useWanted(
   wanted: readonly boolean[],
@@ -149,12 +152,17 @@ function useWanted(
 ): void {
   const seen = new Int32Array(mateOfLeft.length).fill(NONE);
   const before = new Int32Array(byRight.length);
+  let work = 0;
+  for (const lefts of byRight) work += lefts.length * WANTED_WORK;
   for (let start = 0; start < byRight.length; start++) {
     if (!wanted[start] || mateOfRight[start] !== NONE) continue;
+    // Those that are left seem to be left over, so that less is named.
+    if (work <= 0) return;
     const queue = [start];
     let end = NONE;
     for (let at = 0; at < queue.length && end === NONE; at++) {
       for (const left of byRight[queue[at]!]!) {
+        work--;
         const right = mateOfLeft[left]!;
         if (seen[left] === start || right === NONE) continue;
         seen[left] = start;

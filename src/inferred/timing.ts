@@ -81,6 +81,8 @@ interface TimedService {
   attempts: TimedAttempt[];
   /** Attempts that began before this time are not named: some attempt or connection was surplus. */
   voidUntil: number;
+  /** Attempts that ended before were too many to be remembered: nothing is said of them, and nothing learned. */
+  crowdedUntil: number;
   /** Attempts since the last sign that each had a connection of its own. */
   clean: number;
   /** Connections opened up to this time were checked for a line. */
@@ -278,7 +280,9 @@ export class Timing {
       const half = service.attempts.length >> 1;
       for (const attempt of service.attempts.splice(0, half)) attempt.decided = true;
       // The remaining lines may explain fewer connections than there are.
-      if (half > 0) this.#distrust(service, this.#watermark);
+      if (half === 0) continue;
+      this.#distrust(service, this.#watermark);
+      service.crowdedUntil = Math.max(service.crowdedUntil, this.#watermark);
     }
     this.#countAttempts();
   }
@@ -320,8 +324,14 @@ export class Timing {
 
   /** Decides every attempt of the Service that the record is far enough past. */
   #decide(service: TimedService): void {
-    this.counters.decisions++;
     const until = this.#until;
+    // Whatever was learned of that time, the Service is void for longer.
+    if (until <= service.crowdedUntil) {
+      service.checkedUntil = Math.max(service.checkedUntil, until);
+      this.#putAside(service, until);
+      return;
+    }
+    this.counters.decisions++;
     const { flows } = service;
     const grain = this.#grain.ms;
     const placeOf = new Map<number, number>();
@@ -409,6 +419,11 @@ export class Timing {
       );
       if (attempt.outcome !== undefined) this.counters.named++;
     });
+    this.#putAside(service, until);
+  }
+
+  /** What ended by `until` has had its decision. */
+  #putAside(service: TimedService, until: number): void {
     for (const attempt of service.attempts) {
       if (attempt.decided || attempt.end > until) continue;
       attempt.decided = true;
@@ -442,6 +457,7 @@ function newService(): TimedService {
     flows: new TimedFlows(),
     attempts: [],
     voidUntil: -Infinity,
+    crowdedUntil: -Infinity,
     clean: 0,
     checkedUntil: -Infinity,
     keptUnknownUntil: -Infinity,

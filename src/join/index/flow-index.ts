@@ -223,8 +223,11 @@ export class FlowIndex {
 
   #closedBy(record: CloseRecord): void {
     const service = this.#services.of(record.vip, record.vport);
-    for (const group of service === this.#services.unknown ? [service] : [service, this.#services.unknown]) {
-      const connection = this.#connections.youngest(record, group, this.#services.unknown);
+    const { unknown } = this.#services;
+    // Looking for one of an unknown Service visits all connections of the port.
+    const groups = service === unknown || unknown.open.size === 0 ? [service] : [service, unknown];
+    for (const group of groups) {
+      const connection = this.#connections.youngest(record, group, unknown);
       if (!connection || connection.closeTo !== Infinity) continue;
       if (endsUnanswered(connection)) group.answers.endedWithout(record.t);
       this.#connections.end(connection, record.t);

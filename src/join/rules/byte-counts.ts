@@ -35,7 +35,8 @@ export function matchByByteCounts(given: Query, index: FlowIndex): Verdict | und
   let agreed = false;
   let reset = false;
   for (const group of servicesOf(query, index)) {
-    for (let i = group.requests.length - 1; i >= 0; i--) {
+    // More of them change nothing once one has the line's counts and they lead to several pods.
+    for (let i = group.requests.length - 1; i >= 0 && !(agreed && remaining.several); i--) {
       const request = group.requests[i]!;
       if (request.to < window.begin) break;
       if (++visited > MAX_COUNTED) return undefined;

@@ -65,6 +65,9 @@ upstream catalog {
 `,
 });
 
+/** The id as the patched format has it, with the times behind it. */
+const ID = / ([0-9a-f]{32}) \d+\.\d{3} \d+\.\d{3} "/;
+
 const REQUESTS: LoadPlan['requests'] = [
   { path: '/orders/{n}', weight: 3 },
   { path: '/orders/form', method: 'POST', bodyBytes: 500 },
@@ -143,7 +146,7 @@ describe('the doctor', { skip: !labCanRun(['patch:patch']), concurrency: false, 
       scene.runIn(scene.client, `curl -s http://${pod.ip}:${FRONT_PORT}/orders/probe`);
       return readFileSync(nginx.accessLog, 'latin1').trimEnd().split('\n').at(-1)!;
     };
-    await until('nginx to log ids', () => / [0-9a-f]{32}$/.test(probe()));
+    await until('nginx to log ids', () => ID.test(probe()));
     const sidecar = await sidecarOf(cured.text);
     await until('a line to be resolved', () => {
       probe();
@@ -165,7 +168,7 @@ describe('the doctor', { skip: !labCanRun(['patch:patch']), concurrency: false, 
     lines(nginx.accessLog).forEach((line, i) => {
       if (after[i] === line) return;
       const [, target, upstream] = /"\S+ (\S+) HTTP\/1.1" 200 (\S+) /.exec(line)!;
-      const id = line.slice(-32);
+      const id = ID.exec(line)![1]!;
       const uri = target!.replace(/^\/old\//, '/orders/');
       const truth = byId.get(id)?.find((sighting) => sighting.uri === uri)?.pod;
       assert.equal(after[i], line.replace(` 200 ${upstream} `, ` 200 ${truth} `));

@@ -6,7 +6,7 @@ export interface Clock {
 }
 
 /** A larger difference between wall and monotonic clock between two checks is a step (ms). */
-const DRIFT_MS = 100;
+const STEP_AT_LEAST_MS = 100;
 /** Two readings of the clocks that took longer than this (ms) were interrupted, and are repeated. */
 const INTERRUPTED_MS = 5;
 const MAX_TRIES = 3;
@@ -27,7 +27,7 @@ export class ClockSteps {
     const { wall, offset } = this.#compare();
     const stepMs = offset - this.#offset;
     this.#offset = offset;
-    return Math.abs(stepMs) > DRIFT_MS ? { stepMs, wall } : undefined;
+    return Math.abs(stepMs) > STEP_AT_LEAST_MS ? { stepMs, wall } : undefined;
   }
 
   /** Both clocks follow corrections of the machine's frequency alike, so they drift apart only where one of them is set. */

@@ -8,14 +8,14 @@ export interface ServerEvent {
 }
 
 /** Longest line in characters; a line of the log is at most 256 KiB, and an event has it twice. */
-const MAX_LENGTH = 4 * 1024 * 1024;
+const MAX_LINE_LENGTH = 4 * 1024 * 1024;
 
 /**
  * Server-sent events (WHATWG HTML, 9.2.6), as far as `/lines/stream` uses them: one data line an event. An event that
- * the stream ends in is dropped. Rejects if the stream breaks, or a line is longer than `MAX_LENGTH`.
+ * the stream ends in is dropped. Rejects if the stream breaks, or a line is longer than `MAX_LINE_LENGTH`.
  */
 export async function* serverEvents(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<ServerEvent> {
-  const lines = pipeline(chunks, split2({ maxLength: MAX_LENGTH }), () => {
+  const lines = pipeline(chunks, split2({ maxLength: MAX_LINE_LENGTH }), () => {
     // The loop below rejects with the same error.
   });
   let event: ServerEvent = { name: '', data: '' };

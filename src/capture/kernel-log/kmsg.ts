@@ -13,7 +13,7 @@ const KMSG_READ_LIMIT = 4096;
 /** How long a measured offset counts: the kernel's stamps drift by some ms an hour against the wall clock. */
 const OFFSET_KEPT_MS = 60_000;
 /** More than the drift while an offset counts (ms). */
-const DRIFT_MS = 1;
+const BOOT_CLOCK_DRIFT_MS = 1;
 
 /**
  * Wall time of the kernel's stamps. Their clock is never set and drifts, so the offset between the two is measured again
@@ -35,7 +35,7 @@ export class StampClock {
     }
     this.#next = Math.min(this.#next, offset);
     this.#offset = Math.min(this.#offset, offset);
-    return Math.min(readAt, stampMs + this.#offset + DRIFT_MS);
+    return Math.min(readAt, stampMs + this.#offset + BOOT_CLOCK_DRIFT_MS);
   }
 
   /** The wall clock was set. */

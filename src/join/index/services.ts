@@ -1,7 +1,7 @@
 import { newService, type Service } from './connection.ts';
 
 /** Services examined for one that can be forgotten, when another one is added. */
-const MAX_LOOKED_AT = 16;
+const MAX_UNUSED_LOOKED_AT = 16;
 
 /** The upstream addresses that the feed has told of, at most `limit`; those in use stay, also beyond it. */
 export class Services {
@@ -62,7 +62,7 @@ export class Services {
 
   /** Goes on where it ended, so that each new Service costs the same however many are in use. */
   #forgetUnused(): void {
-    for (let looked = 0; looked < MAX_LOOKED_AT; looked++) {
+    for (let looked = 0; looked < MAX_UNUSED_LOOKED_AT; looked++) {
       const { value: service } = this.#next.next();
       if (!service) {
         this.#next = this.#all.values();

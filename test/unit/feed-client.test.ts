@@ -247,6 +247,11 @@ test(
     assert.equal(feed.returning, true);
     clock.now += 1;
     assert.equal(feed.returning, false);
+    await retry();
+    await connected();
+    answers[2]!.destroy();
+    await failed(3);
+    assert.equal(feed.returning, false, 'the one after it brought nothing');
   },
 );
 

@@ -194,6 +194,26 @@ test('attempts of one line on one Service: each request is one attempt’s, in o
   ]);
 });
 
+test('attempts of one Service need the whole record of each: one that was missed shifts the others', () => {
+  const both = line(
+    {
+      ...A,
+      attempts: [
+        { headerMs: 1, responseMs: 1 },
+        { headerMs: 500, responseMs: 500 },
+      ],
+    },
+    1_010,
+    1_010,
+  );
+  const wire = two().request(1, 1, 0, A).request(2, 2, 1, A).tick(2_000);
+  wire.index.service(VIP, 80)!.requestsKnownSince = T0 + 100;
+  assert.deepEqual(
+    matchLine(both, T0 + 1_011, wire.index).outcomes.map((outcome) => 'reason' in outcome && outcome.reason),
+    ['gap', 'gap'],
+  );
+});
+
 test('attempts on different addresses have requests of their own', () => {
   const both = line({ ...A, attempts: [{ ip: '10.96.0.9' }, {}] });
   const wire = two().open(3, 3, -1_000, { vip: '10.96.0.9' });

@@ -60,13 +60,19 @@ function start(
 }
 
 async function answering(program: Program, name: string): Promise<Program> {
-  await until(`${name} to answer /healthz`, () => {
-    if (program.child.exitCode !== null || program.child.signalCode !== null)
-      throw new Error(
-        `lab: ${name} ended with ${program.child.exitCode ?? program.child.signalCode}: ${program.said()}`,
-      );
-    return program.get('/healthz').status === 200;
-  });
+  try {
+    await until(`${name} to answer /healthz`, () => {
+      if (program.child.exitCode !== null || program.child.signalCode !== null)
+        throw new Error(
+          `lab: ${name} ended with ${program.child.exitCode ?? program.child.signalCode}: ${program.said()}`,
+        );
+      return program.get('/healthz').status === 200;
+    });
+  } catch (error) {
+    // It would keep its port, and every scene after this one would fail by it.
+    await endChild(program.child);
+    throw error;
+  }
   return program;
 }
 

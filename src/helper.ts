@@ -36,6 +36,7 @@ export async function runHelper(options: HelperOptions): Promise<number> {
     feed.connect(capture, cluster.names);
     // All that can be done before is done when the old one ends: what passes meanwhile nobody sees.
     await Promise.race([untilNamed(cluster.names), stopped, found.then(never)]);
+    if (rolls) await rehearse(app, capture);
     ready.write();
     const ended = rolls
       ? await Promise.race([untilFree(host, port, log), stopped, found.then(never)])
@@ -67,6 +68,20 @@ export async function runHelper(options: HelperOptions): Promise<number> {
 const SUCCESSOR_MS = 1_000;
 /** How long the start waits for names (ms): an API server that is away must not keep the helper from serving addresses. */
 const NAMES_MS = 5_000;
+
+/** An address that nobody has (RFC 5737). */
+const NOBODY = '192.0.2.1';
+
+/** What is done for a reader is done once before there is one: code that runs first takes a second on a busy node. */
+async function rehearse(
+  app: App,
+  capture: Pick<Captured['capture'], 'subscribe' | 'unsubscribe'>,
+): Promise<void> {
+  await app.ready();
+  await app.inject({ url: '/v1/watermark', query: { src: NOBODY }, headers: { host: 'localhost' } });
+  await capture.subscribe([NOBODY]);
+  capture.unsubscribe([NOBODY]);
+}
 
 async function untilNamed(names: Cluster['names']): Promise<void> {
   const end = performance.now() + NAMES_MS;

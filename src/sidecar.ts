@@ -142,7 +142,7 @@ async function run(
     feedState: () => (feed?.stats.connected ? 'read' : feed?.returning ? 'returning' : 'away'),
     onSettled(block) {
       view.add(block);
-      firstLines.add(block);
+      if (helper !== undefined) firstLines.add(block);
       young.tune(clock());
     },
     limits: {

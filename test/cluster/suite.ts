@@ -6,6 +6,9 @@
  * REALPOD_CLUSTER_LOAD     a command that brings both images onto every node, such as `kind load docker-image …`
  * REALPOD_CLUSTER_API      a command that takes `stop`, `start`, `hang` or `continue` for the API server; without it those
  *                          two events are left out, and the table says so
+ * REALPOD_CLUSTER_NODE     a command that takes `flush` (the nodes' connection tracking) or `restart` (containerd, kubelet
+ *                          and kube-proxy of each node); the same without it
+ * REALPOD_CLUSTER_RATE     requests a second (200)
  * REALPOD_CLUSTER_ONLY     a regular expression: only the events whose names it matches
  * REALPOD_CLUSTER_KEEP     a file for all logs; REALPOD_CLUSTER_JUDGE: such a file, judged again without a cluster
  * REALPOD_CLUSTER_RESULTS  `write`: the table goes into docs/results/cluster.md
@@ -14,13 +17,15 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { compare, type Judged, judge, type Totals, totals, truthOf } from './kit/judge.ts';
-import { endFollowing, inNamespace, kubectl, shell } from './kit/kubectl.ts';
+import { apply, endFollowing, inNamespace, kubectl, NAMESPACE, shell } from './kit/kubectl.ts';
 import { Logs, type PodLogs } from './kit/logs.ts';
 
 const MANIFESTS = fileURLToPath(new URL('manifests', import.meta.url));
 const RESULTS = fileURLToPath(new URL('../../docs/results/cluster.md', import.meta.url));
 const HELPERS = ['-n', 'realpod', 'rollout', 'status', 'ds/realpod-helper', '--timeout=120s'];
 const API = process.env.REALPOD_CLUSTER_API;
+const NODE = process.env.REALPOD_CLUSTER_NODE;
+const RATE = process.env.REALPOD_CLUSTER_RATE ?? '200';
 
 interface Event {
   name: string;
@@ -110,6 +115,41 @@ const EVENTS: Event[] = [
       await kubectl(...HELPERS);
     },
   },
+  {
+    name: 'a Service deleted and made again',
+    goalMs: 0,
+    run: async () => {
+      const { spec } = JSON.parse(await inNamespace('get', 'service', 'twin', '-o', 'json'));
+      const { clusterIP, selector, ports } = spec;
+      await inNamespace('delete', 'service', 'twin');
+      await delay(3_000);
+      // nginx has looked the name up at its start: the address stays.
+      const again = { apiVersion: 'v1', kind: 'Service', metadata: { name: 'twin', namespace: NAMESPACE } };
+      await apply(JSON.stringify({ ...again, spec: { clusterIP, selector, ports } }));
+      await delay(5_000);
+    },
+  },
+  ...(NODE === undefined
+    ? []
+    : [
+        {
+          name: 'connection tracking flushed',
+          run: async () => {
+            for (let i = 0; i < 3; i++) {
+              await shell(`${NODE} flush`);
+              await delay(3_000);
+            }
+          },
+        },
+        {
+          name: 'containerd, kubelet and kube-proxy restarted',
+          goalMs: 0,
+          run: async () => {
+            await shell(`${NODE} restart`);
+            await delay(10_000);
+          },
+        },
+      ]),
   ...(API === undefined
     ? []
     : [
@@ -139,7 +179,8 @@ const EVENTS: Event[] = [
 async function install(): Promise<void> {
   const load = process.env.REALPOD_CLUSTER_LOAD;
   if (load !== undefined) await shell(load);
-  await kubectl('apply', '-k', MANIFESTS);
+  const manifests = await kubectl('kustomize', MANIFESTS);
+  await apply(manifests.replace('"200"', `"${RATE}"`));
   await kubectl(...HELPERS);
   for (const what of ['deploy/backend', 'deploy/nginx', 'ds/host']) await rolled(what);
   await inNamespace('wait', 'pod/client', '--for=condition=Ready', '--timeout=60s');
@@ -216,7 +257,7 @@ async function main(): Promise<number> {
   const rows: Row[] = spans.map(({ name, goalMs, from, to }) => ({
     name,
     goalMs: goalMs ?? undefined,
-    ...totals(lines.filter(({ at }) => at >= from && at < to)),
+    ...totals(lines.filter(({ at, kind }) => at >= from && at < to && kind !== 'long')),
   }));
   const kinds: Row[] = [...new Set(lines.map(({ kind }) => kind))].sort().map((kind) => ({
     name: kind,
@@ -252,7 +293,7 @@ function report(
   return `# In a real Kubernetes
 
 Written by \`npm run test:cluster\`: Kubernetes ${version}, ${nodes} nodes; the example with six backends, two nginx pods and a
-client that sends 200 requests a second, each on a new connection. ${truths} answers say themselves which pod gave them. Each
+client that sends ${RATE} requests a second, each on a new connection. ${truths} answers say themselves which pod gave them. Each
 line of the sidecars is compared with that, and with nginx's second log (its stdout).
 
 Lines lost: **${lost}**, changed elsewhere than in the address: **${changed}**, written twice (after a SIGKILL, on stdout):
@@ -265,7 +306,8 @@ ${spans.some(({ name }) => name.startsWith('API')) ? '' : '\nThe API server was 
 ## By the Service's kind
 
 \`r\`: ClusterIP, half of the requests. \`local\`: \`internalTrafficPolicy: Local\`. \`host\`: hostNetwork pods on every node.
-\`none\`: no pod behind it, nginx answers 502. \`headless\`: nginx dials pods itself, so there is nothing to name.
+\`long\`: request lines of 20 KB, whose
+id lies behind what the tap copies (\`--tap-snaplen\`), left out above. \`none\`: no pod behind it, nginx answers 502. \`headless\`: nginx dials pods itself, so there is nothing to name.
 
 ${head}
 ${kinds.map(row).join('\n')}

@@ -68,6 +68,7 @@ for (const [variables, said, first = LINES[0]] of BAD) {
     assert.equal(errors.length, 1, messages.join('\n'));
     assert.match(errors[0]!, said);
     assert.match(errors[0]!, /then start the pod again/);
+    assert.ok(!messages.some((line) => line.includes('do not fit')), messages.join('\n'));
   });
 }
 

@@ -27,7 +27,7 @@ export interface Totals {
 }
 
 const LINE =
-  /^\S+ - \S+ \[[^\]]+\] "GET \/(\w+)\/(\d+) HTTP[^"]*" \d+ (.+?) \d+ "[^"]*" "[^"]*" "[^"]*" "[0-9a-f]{32}" ([\d.]+) [\d.]+ "[^"]*" "[^"]*" "[^"]*" "([^"]*)" "[^"]*"(?: pod=(\S+) evidence=(\S+))?$/;
+  /^\S+ - \S+ \[[^\]]+\] "GET \/(\w+)\/(\d+)(?:\?x*)? HTTP[^"]*" \d+ (.+?) \d+ "[^"]*" "[^"]*" "[^"]*" "[0-9a-f]{32}" ([\d.]+) [\d.]+ "[^"]*" "[^"]*" "[^"]*" "([^"]*)" "[^"]*"(?: pod=(\S+) evidence=(\S+))?$/;
 
 /** The client's log as truth: `number status pod address`. */
 export function truthOf(lines: readonly string[]): Truth {

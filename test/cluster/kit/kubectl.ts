@@ -1,4 +1,7 @@
 import { execFile, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
 /** The namespace of everything that the suite looks at, but the helper. */
@@ -21,6 +24,17 @@ export function kubectl(...args: string[]): Promise<string> {
 
 /** The same in the suite's namespace. */
 export const inNamespace = (...args: string[]): Promise<string> => kubectl('-n', NAMESPACE, ...args);
+
+/** `kubectl apply` of a manifest's text. */
+export async function apply(text: string): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'realpod-cluster-'));
+  try {
+    writeFileSync(join(folder, 'manifest.yaml'), text);
+    await kubectl('apply', '-f', join(folder, 'manifest.yaml'));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
 
 /** Follows a container's log; `onLine` gets whole lines. Resolves when the stream ends, which a new one may go on from. */
 export function follow(pod: string, container: string, onLine: (line: string) => void): Promise<void> {

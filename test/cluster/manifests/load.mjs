@@ -5,6 +5,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 const [, , url, rate] = process.argv;
 const KINDS = ['', 'headless', 'external', 'affinity', 'local', 'twin', 'named', 'host'];
+/** nginx writes the whole request line; container runtimes cut what is longer than 16 KB. */
+const LONG = 'x'.repeat(20_000);
 const { hostname } = new URL(url);
 // The Service's address does not change: one look-up, and no request that fails for the name's sake.
 let address;
@@ -22,8 +24,8 @@ setInterval(() => {
 }, 5);
 
 function ask(n) {
-  const kind = n % 97 === 0 ? 'none' : n % 2 ? '' : KINDS[(n / 2) % KINDS.length];
-  const path = kind === '' ? `/r/${n}` : `/${kind}/${n}`;
+  const kind = n % 97 === 0 ? 'none' : n % 101 === 0 ? 'long' : n % 2 ? '' : KINDS[(n / 2) % KINDS.length];
+  const path = kind === '' ? `/r/${n}` : kind === 'long' ? `/long/${n}?${LONG}` : `/${kind}/${n}`;
   const request = http.get(
     { host: address, path, agent: false, timeout: 10_000, headers: { host: hostname } },
     (response) => {

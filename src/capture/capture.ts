@@ -1,17 +1,17 @@
 import type { Flow, Observation, Source } from '../model/feed.ts';
 
-/** What a new reader gets of the connections that are open. */
+/** The records of the open connections, for a new reader. */
 export type SnapshotObservation = Extract<Observation, { kind: 'open' | 'unreadable' }>;
 
 export interface CaptureOptions {
   sources: readonly Source[];
-  /** What the tap copies: the first packet of each request, or TCP headers and nothing else. */
+  /** The tap copies the first packet of each request, or TCP headers and nothing else. */
   tap: 'request' | 'headers';
   /** NFLOG group of the tap. */
   tapGroup: number;
-  /** Where another helper has the table and the group, take the second ones: the other one is about to end. */
+  /** If another helper, which is about to end, has the table and the group, use the second ones. */
   besideAnother: boolean;
-  /** `request`: how much of a request's first packet is copied, in bytes from the IP header on. */
+  /** `request`: copied bytes of a request's first packet, from the IP header on. */
   snaplen: number;
   /** Name of the header that carries the request id; case does not matter. */
   requestIdHeader: string;
@@ -19,11 +19,11 @@ export interface CaptureOptions {
   paths: boolean;
   /** Receive buffer of each netlink socket in bytes. */
   receiveBufferBytes: number;
-  /** Most connections kept at a time, over all subscribed addresses. Beyond it: `gap`s, and no new connection is kept. */
+  /** Limit of connections kept at a time, over all subscribed addresses. At the limit: `gap`s, and no new one is kept. */
   maxFlows: number;
-  /** Where `kernel-log` is read: `/dev/kmsg` or a file that a syslog daemon writes. */
+  /** The file of `kernel-log`: `/dev/kmsg` or a file that a syslog daemon writes. */
   kernelLog: string;
-  /** Let the kernel log each connection of subscribed addresses, so that `kernel-log` needs no rules of others. */
+  /** Makes the kernel log each connection of subscribed addresses, so that `kernel-log` needs no other rules. */
   logRule: boolean;
   /** One line for people. WARN: nothing was lost; ERROR: something was. */
   log(level: 'info' | 'warn' | 'error', message: string): void;
@@ -46,45 +46,44 @@ export const CAPTURE_DEFAULTS = {
 export interface CaptureSink {
   /**
    * Called in order, never from inside one of Capture's methods' synchronous part. Everything that happened up to
-   * `watermark` (ms since the epoch, never falling except where the clock was set back, which a `gap` announces)
-   * has been delivered by this or an earlier call. `t` of an observation is never before the event and may be a few
-   * ms after `watermark`. Over a time in which a source was not complete a `gap` comes before the watermark.
-   * `observations` may be empty, and is the receiver's to keep.
+   * `watermark` (ms since the epoch; it decreases only if the clock was set back, which a `gap` announces) has been
+   * delivered by this or an earlier call. `t` of an observation is never before the event and may be a few ms after
+   * `watermark`. If a source was incomplete for some time, a `gap` over that time comes before the watermark.
+   * `observations` may be empty; the receiver may keep it.
    */
   batch(observations: Observation[], watermark: number): void;
 }
 
 export interface Subscription {
   /**
-   * The connections of these addresses that are open at the instant the promise resolves, in the order of their
-   * opening; also those that a batch has brought since the call. No batch is delivered between the resolving and the
-   * awaiting code's first step.
+   * The connections of these addresses that are open when the promise resolves, in the order of their opening, including
+   * those of batches since the call. No batch is delivered before the awaiting code continues.
    */
   flows: SnapshotObservation[];
   /** Since when each source in use is complete for all of these addresses, ms since the epoch. */
   completeSince: Partial<Record<Source, number>>;
 }
 
-/** A connection as `lookup` knows it. `from` is an upper bound if `preexisting`. `ended`: over, but conntrack still lists it. */
+/** A result of `lookup`. `from` is an upper bound if `preexisting`. `ended`: over, but conntrack still lists it. */
 export interface KnownFlow extends Flow {
   from: number;
   preexisting: boolean;
   ended: boolean;
 }
 
-/** Counters since the start, and gauges of the moment. */
+/** Counters since the start, and gauges. */
 export interface CaptureStats {
   /** conntrack events read; of those, about subscribed addresses. */
   conntrackEvents: number;
   conntrackRelevant: number;
-  /** conntrack messages that could not be understood. */
+  /** Malformed conntrack messages. */
   conntrackMalformed: number;
-  /** Times the kernel had to drop conntrack events (ENOBUFS), and dumps made. */
+  /** Losses of conntrack events in the kernel (ENOBUFS), and dumps. */
   conntrackOverruns: number;
   conntrackDumps: number;
   /**
-   * Packets read from the tap; of those: requests; the middle of one, after an answer to it had begun; the same request
-   * again or the middle of one; not HTTP/1.
+   * Packets read from the tap; of those: requests; parts of one after the beginning of its answer; retransmissions and
+   * other parts of one; not HTTP/1.
    */
   tapPackets: number;
   tapRequests: number;
@@ -95,23 +94,23 @@ export interface CaptureStats {
   /** Connections whose requests cannot be read. */
   unreadable: number;
   tapMalformed: number;
-  /** Requests whose id header was not in what was copied. */
+  /** Requests without the id header in the copied bytes. */
   tapWithoutId: number;
-  /** Packets that the kernel could not hand over, exact, and how often (ENOBUFS). */
+  /** Packets that the kernel could not deliver (exact), and losses reported by ENOBUFS. */
   tapLost: number;
   tapOverruns: number;
-  /** Times the table had to be put up anew. */
+  /** Times that the table was created again after it was removed. */
   tableRestarts: number;
-  /** Gauge: flow tables with a device on the node; -1 where the kernel does not tell. */
+  /** Gauge: flow tables with a device on the node; -1 if the kernel gave no usable answer. */
   flowTables: number;
-  /** Gap records by either source. */
+  /** Gap records, by source. */
   gaps: number;
   clockSteps: number;
-  /** Gauges: connections kept, addresses subscribed, connections turned away as the table of flows was full. */
+  /** Gauges: connections kept, addresses subscribed, connections not kept because the flow table was full. */
   flows: number;
   addresses: number;
   flowsRefused: number;
-  /** Whether the kernel counts packets and bytes (`nf_conntrack_acct`); connections whose counts were delivered, and those whose were not. */
+  /** Whether the kernel counts packets and bytes (`nf_conntrack_acct`); connections with and without delivered counts. */
   accounting: boolean;
   counted: number;
   uncounted: number;
@@ -119,12 +118,12 @@ export interface CaptureStats {
   cycles: number;
 }
 
-/** Counters since the start. Every message lands in one of the first five; every record of a subscriber in one of the next. */
+/** Counters since the start. One of the first five counts each message; one of the next each record of a subscriber. */
 export interface KernelLogStats {
   messages: number;
-  /** Lines of a syslog file that are another program's. */
+  /** Lines of other programs in a syslog file. */
   notKernel: number;
-  /** Lines of a syslog file whose layout is not known. */
+  /** Lines of a syslog file with an unknown layout. */
   unknownLayout: number;
   notRecords: number;
   notTcp: number;
@@ -133,38 +132,38 @@ export interface KernelLogStats {
   records: number;
   /** Delivered as connections. */
   opened: number;
-  /** Logged by another rule, too. */
+  /** Repeated by another rule. */
   repeated: number;
   /** Logged before DNAT. */
   beforeDnat: number;
   /** Delivered without the VIP. */
   withoutVip: number;
-  /** Dropped as there were too many at once. */
+  /** Dropped at the limit of records at a time. */
   dropped: number;
-  /** Messages that were overwritten before they were read, as far as known. */
+  /** Messages that the kernel overwrote before they were read, as far as known. */
   lost: number;
   gaps: number;
 }
 
 export interface Capture {
-  /** Opens the sockets and creates the nftables table. Rejects with a `CaptureError`: one line that says what to do. */
+  /** Opens the sockets and creates the nftables table. Rejects with a `CaptureError`: one line with what to do next. */
   start(): Promise<void>;
   /**
-   * Starts watching these addresses (canonical text; more than one reader of an address is the caller's to count).
-   * Resolves when the kernel has applied it and the connections open now are known. Already watched ones cost nothing.
-   * `answers`: from then on the beginnings of answers are reported, too, until the address is unsubscribed.
+   * Subscribes these addresses (canonical text; the caller counts the readers of an address). Resolves when the kernel has
+   * applied it and the open connections are known. Subscribed ones cost nothing. `answers`: the beginnings of answers are
+   * reported, too, until the address is unsubscribed.
    */
   subscribe(addresses: readonly string[], answers?: boolean): Promise<Subscription>;
   unsubscribe(addresses: readonly string[]): void;
-  /** Whether openings are to have times as exact as can be, at some cost (`OpenRecord.from`). */
+  /** Whether openings get the most exact times possible, at some cost (`OpenRecord.from`). */
   readPromptly(prompt: boolean): void;
-  /** Reads what the kernel holds now, delivers it, and a watermark not before the time of this call. */
+  /** Reads everything that the kernel holds, and delivers it with a watermark not before the time of this call. */
   flush(): Promise<void>;
-  /** Connections from `src:sport` that conntrack lists now; asks the kernel for what is not known here. */
+  /** Connections from `src:sport` that conntrack lists now; requests those that are not kept from the kernel. */
   lookup(src: string, sport: number): Promise<KnownFlow[]>;
   /** Removes the table and closes the sockets. Delivers nothing more. */
   close(): Promise<void>;
   readonly stats: CaptureStats;
-  /** Where the kernel log is read. */
+  /** The file of the kernel log. */
   readonly kernelLog?: KernelLogStats;
 }

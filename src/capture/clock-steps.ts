@@ -7,14 +7,14 @@ export interface Clock {
 
 /** A larger difference between wall and monotonic clock between two checks is a step (ms). */
 const STEP_AT_LEAST_MS = 100;
-/** Two readings of the clocks that took longer than this (ms) were interrupted, and are repeated. */
+/** If reading both clocks takes longer than this (ms), it was interrupted and is repeated. */
 const INTERRUPTED_MS = 5;
 const MAX_TRIES = 3;
 
 /** Detects steps of the wall clock. Times before and after a step cannot be compared. */
 export class ClockSteps {
   readonly #clock: Clock;
-  /** Offset of the wall clock over the monotonic one at the last check (ms). */
+  /** Wall clock minus monotonic clock at the last check (ms). */
   #offset: number;
 
   constructor(clock: Clock) {
@@ -22,7 +22,7 @@ export class ClockSteps {
     this.#offset = clock.wall() - clock.monotonic();
   }
 
-  /** How far the clock was set since the last check (ms), and what it shows now; undefined if it was not. */
+  /** The step of the clock since the last check (ms), and its present time; undefined without a step. */
   check(): { stepMs: number; wall: number } | undefined {
     const { wall, offset } = this.#compare();
     const stepMs = offset - this.#offset;
@@ -30,7 +30,7 @@ export class ClockSteps {
     return Math.abs(stepMs) > STEP_AT_LEAST_MS ? { stepMs, wall } : undefined;
   }
 
-  /** Both clocks follow corrections of the machine's frequency alike, so they drift apart only where one of them is set. */
+  /** Corrections of the machine's frequency apply to both clocks, so their difference changes only if one of them is set. */
   #compare(): { wall: number; offset: number } {
     const { wall, monotonic } = this.#clock;
     for (let tries = 1; ; tries++) {

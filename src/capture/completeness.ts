@@ -33,7 +33,7 @@ export class Completeness {
     health.from = Math.min(health.from, from);
   }
 
-  /** The source is complete again from here on; one more gap covers the time before. */
+  /** The source is complete again from now on; one more gap covers the time before. */
   mend(source: Source): void {
     const health = this.#health.get(source);
     if (health === undefined) return;
@@ -41,7 +41,7 @@ export class Completeness {
     health.impaired = false;
   }
 
-  /** `count` of its events, 0 if that is not known, were lost between the last watermark (or `from`) and now. */
+  /** The source lost `count` events (0: unknown) between the last watermark (or `from`) and now. */
   lose(source: Source, count: number, from = Number.POSITIVE_INFINITY): void {
     const health = this.#health.get(source)!;
     health.lossy = true;

@@ -4,7 +4,7 @@ import { KernelCapture } from './kernel.ts';
 import { LoggedCapture } from './kernel-log/capture.ts';
 import { openKernelLog } from './kernel-log/open.ts';
 
-/** Opens nothing before `start`. The native binding is loaded there, so importing this file costs little. */
+/** Opens nothing before `start`, which also loads the native binding, so importing this file costs little. */
 export function createCapture(options: CaptureOptions, sink: CaptureSink): Capture {
   const { sources, kernelLog, log } = options;
   if (!sources.includes('kernel-log')) return new KernelCapture(options, sink);

@@ -1,9 +1,9 @@
-/** IP addresses between the kernel's bytes and canonical text (dotted IPv4; IPv6 as in RFC 5952, without brackets). */
+/** Converts IP addresses: the kernel's bytes and canonical text (dotted IPv4; IPv6 as in RFC 5952, without brackets). */
 
 import { canonicalIp } from '../parse/address.ts';
 import { be16, be32 } from './netlink/wire.ts';
 
-/** Entries at which the cache of texts is emptied. A node connects to far fewer addresses. */
+/** The cache of texts is emptied at this number of entries. A node connects to far fewer addresses. */
 const CACHE_LIMIT = 8192;
 
 /** Text of the address of `length` bytes (4 or 16) at `at`. */
@@ -28,7 +28,7 @@ export function addressBytes(text: string): Buffer | undefined {
   return bytes;
 }
 
-/** Texts of addresses, made once each. */
+/** A cache of the texts of addresses. */
 export class AddressTexts {
   readonly #v4 = new Map<number, string>();
   readonly #v6 = new Map<string, string>();
@@ -50,7 +50,7 @@ function cached<K>(cache: Map<K, string>, key: K, bytes: Buffer, at: number, len
   return text;
 }
 
-/** A set of addresses that is searched by the kernel's bytes, so that an address outside it costs no text. */
+/** A set of addresses with look-ups by the kernel's bytes, so that no text is made of an address outside it. */
 export class AddressSet {
   readonly #v4 = new Map<number, string>();
   readonly #v6 = new Map<string, string>();

@@ -29,11 +29,11 @@ import { headerName } from './tap/request-head.ts';
 import { TapPackets } from './tap/request-tap.ts';
 import { TakenPast } from './tap/taken-past.ts';
 
-/** How often this looks at what is due; while nothing happens, also how often a watermark comes. */
+/** Interval of the checks for due work (ms); without traffic also of the watermarks. */
 const TICK_MS = 1_000;
-/** The table's addresses are set anew this often, and lapse after `ELEMENT_TIMEOUT_MS`. */
+/** The table's addresses are set again at this interval (ms), and expire after `ELEMENT_TIMEOUT_MS`. */
 const REFRESH_MS = 10_000;
-/** Without a refresh for this long they may have lapsed. */
+/** Without a refresh for this long (ms) they may have expired. */
 const LAPSE_MS = ELEMENT_TIMEOUT_MS - 5_000;
 /** Interval of resyncs for connections whose end may produce no event (ms); shorter after a resync that missed one. */
 const RESYNC_MS = 30_000;
@@ -41,7 +41,7 @@ const RESYNC_SOON_MS = 1_000;
 const RETRY_MS = 1_000;
 const RESYNC_TRIES = 5;
 
-/** The table, and the one of a helper that begins while another one is about to end. */
+/** The table, and the one of a helper that starts while another one is about to end. */
 const TABLE = 'realpod';
 const SECOND_TABLE = 'realpod_2';
 
@@ -56,7 +56,7 @@ export class KernelCapture implements Capture {
   readonly #options: CaptureOptions;
   readonly #sink: CaptureSink;
   readonly #watched = new Map<string, Watched>();
-  /** Those of them whose answers are reported, too. */
+  /** The addresses whose answers are reported, too. */
   readonly #answered = new Set<string>();
   readonly #addresses = new AddressSet();
   readonly #flows: FlowTable;
@@ -74,11 +74,11 @@ export class KernelCapture implements Capture {
   #refreshedAt = 0;
   #resyncing = false;
   #resyncDue = 0;
-  /** Resyncs run one after the other; those asked for while one runs are made together. */
+  /** Resyncs run one after the other; all requests during one share the next. */
   #resyncs: Promise<unknown> = Promise.resolve();
   #nextTargets: Map<string, Watched> | undefined;
   #nextResync: Promise<void> | undefined;
-  /** Counts losses of conntrack events; a recovery is done when none came during it. */
+  /** Counts losses of conntrack events; a recovery is complete if none happened during it. */
   #losses = 0;
   #recovering = false;
   #closed = false;
@@ -275,7 +275,7 @@ export class KernelCapture implements Capture {
     if (this.#conntrack && !this.#resyncing && now >= this.#resyncDue) void this.#resyncUnsure();
   }
 
-  /** Sets the addresses of the tap, all of them. While this fails the tap is not complete. */
+  /** Sets all addresses of the tap. While this fails the tap is incomplete. */
   async #refresh(): Promise<void> {
     const begun = performance.now();
     const { completeness } = this.#reader;
@@ -287,7 +287,7 @@ export class KernelCapture implements Capture {
         this.stats.tableRestarts++;
         this.#options.log(
           'error',
-          `the table inet ${this.#table?.name} was gone and is back: some requests went unseen`,
+          `the table inet ${this.#table?.name} was removed and is created again: some requests were not seen`,
         );
         completeness.impair('tap', this.#refreshedAt);
       }
@@ -298,7 +298,10 @@ export class KernelCapture implements Capture {
     } catch (error) {
       completeness.impair('tap', this.#refreshedAt);
       if (!this.#refreshFails && !this.#closed) {
-        this.#options.log('error', `${(error as Error).message}; requests go unseen until this works again`);
+        this.#options.log(
+          'error',
+          `${(error as Error).message}; requests are not seen until this works again`,
+        );
       }
       this.#refreshFails = true;
       throw error;
@@ -316,16 +319,13 @@ export class KernelCapture implements Capture {
       await this.#resync(this.#targets(sources));
       if (this.#flows.unsure().missing) this.#resyncDue = performance.now() + RESYNC_SOON_MS;
     } catch (error) {
-      this.#options.log(
-        'warn',
-        `${(error as Error).message}; connections that are over may be kept for longer`,
-      );
+      this.#options.log('warn', `${(error as Error).message}; closed connections may be kept for longer`);
     } finally {
       this.#resyncing = false;
     }
   }
 
-  /** After a loss of events, until the table of flows is right again. */
+  /** Lists the connections again after a loss of events, until no event is lost meanwhile. */
   #recover(): void {
     this.#losses++;
     if (this.#recovering) return;
@@ -348,7 +348,7 @@ export class KernelCapture implements Capture {
         if (!this.#closed) log('error', (error as Error).message);
       }
       if (this.#closed) return;
-      // A flood of events, or too many connections: look again when it may be over.
+      // A flood of events, or too many connections: try again later.
       while (!done && !this.#closed) {
         await delay(RETRY_MS, undefined, { ref: false });
         if (!this.#flows.full) break;
@@ -360,7 +360,7 @@ export class KernelCapture implements Capture {
       this.#flows.refused > refused
         ? `there were more than ${maxFlows} connections at a time`
         : 'conntrack events were lost: the receive buffer was full';
-    log('error', `${cause}. The connections have been listed anew; lines of that time stay as they are`);
+    log('error', `${cause}. The connections were listed again; lines of that time stay unchanged`);
   }
 
   #targets(sources: Iterable<string>): Map<string, Watched> {
@@ -372,7 +372,7 @@ export class KernelCapture implements Capture {
     return targets;
   }
 
-  /** Resolves when a resync that begins after this call is done. */
+  /** Resolves after a resync that begins after this call. */
   #resync(targets: ReadonlyMap<string, Watched>): Promise<void> {
     this.#nextTargets ??= new Map();
     for (const [src, watched] of targets) this.#nextTargets.set(src, watched);

@@ -1,4 +1,4 @@
-/** Merges what the sockets hold into one ordered sequence of observations, with watermarks and gaps. */
+/** Merges the messages of the sockets into one ordered sequence of observations, with watermarks and gaps. */
 
 import type { Observation, Source } from '../model/feed.ts';
 import type { CaptureSink, CaptureStats } from './capture.ts';
@@ -15,19 +15,19 @@ import type { TapReading } from './tap/request-tap.ts';
 import type { TakenPast } from './tap/taken-past.ts';
 import { type LastReading, Wakeups } from './wakeups.ts';
 
-/** Messages read from a socket before the event loop gets its turn. More than the default receive buffer holds. */
+/** Messages read from a socket before the event loop continues. More than the default receive buffer holds. */
 const READ_LIMIT = 65_536;
 export interface SourceMergeOptions {
   conntrack: NetlinkSource | undefined;
   tap: NetlinkSource | undefined;
   /** Reads the tap's packets. */
   packets: TapReading;
-  /** Whether packets can have been taken past the tap; undefined where there is no tap. */
+  /** Whether packets can have skipped the tap; undefined without a tap. */
   takenPast?: TakenPast | undefined;
   addresses: AddressSet;
   texts: AddressTexts;
   flows: FlowTable;
-  /** Asks the kernel for the byte counts of connections that have ended, for readers that need them. */
+  /** Requests the byte counts of ended connections from the kernel, for readers that need them. */
   accounting?: Accounting | undefined;
   clock: Clock;
   sink: CaptureSink;
@@ -42,13 +42,13 @@ export class SourceMerge {
   readonly #options: SourceMergeOptions;
   #out: Observation[] = [];
   /**
-   * Events of a source port that was taken again before the requests of its previous connection were placed. They apply
+   * Events of a source port that was used again before the requests of its previous connection were placed. They apply
    * after the end of that connection. `#laterPorts` holds `src sport`.
    */
   #later: ConntrackEvent[] = [];
   readonly #laterPorts = new Set<string>();
   #watermark: number;
-  /** Watermark before the reading that brought the last packet; whether an overrun was reported since. */
+  /** Watermark before the reading of the last packet; whether an overrun was reported since. */
   #packetWatermark: number;
   #overrunTold = false;
   readonly #placement: RequestPlacement;
@@ -88,7 +88,7 @@ export class SourceMerge {
     this.#wakeups = new Wakeups(parts, this.#lastReading);
   }
 
-  /** Reads whenever there is something to read. */
+  /** Reads as soon as a socket is readable. */
   start(): void {
     this.#wakeups.start();
   }
@@ -110,8 +110,8 @@ export class SourceMerge {
   }
 
   /**
-   * Reads conntrack as soon as an event arrives, for good event times. Records leave no sooner; the cost is a system call or
-   * two for each event.
+   * Reads conntrack as soon as an event arrives, for exact event times. Records are not delivered earlier; each event costs
+   * one or two system calls.
    */
   readPromptly(prompt: boolean): void {
     if (this.#wakeups.readPromptly(prompt) && !prompt) this.#options.accounting?.clear();
@@ -133,7 +133,7 @@ export class SourceMerge {
     return this.#flushing;
   }
 
-  /** Reads everything that the sockets hold and delivers it. True if nothing was left. */
+  /** Reads everything that the sockets hold and delivers it. True if the sockets are empty. */
   read(): boolean {
     if (this.#closed) return true;
     const { clock, conntrack, tap, packets, flows, sink, stats } = this.#options;
@@ -144,13 +144,13 @@ export class SourceMerge {
     const before = stats.tapRequests;
     this.#options.accounting?.read(begun, this.#out);
     const conntrackEmpty = conntrack === undefined || this.#drainConntrack(conntrack);
-    // Record a connection's end only after the tap was emptied behind it: its requests came before.
+    // Record a connection's end only after reading the tap until it is empty: its requests came before.
     const endings = flows.endings;
     const tapEmpty = tap === undefined || this.#drainTap(tap);
     const complete = conntrackEmpty && tapEmpty;
     const readConntrack = conntrack && (() => void this.#drainConntrack(conntrack));
     let requests = this.#placement.place(packets.take(), readConntrack, this.#out);
-    // A step during the reading mixed times of before and after.
+    // With a step during the reading, its times are of before and after the step.
     const stepped = this.#checkClock();
     const end = clock.wall();
     if (complete) {
@@ -207,7 +207,7 @@ export class SourceMerge {
     this.#take(event, this.#arrivedAt, this.#wakeups.prompt ? this.#drainedAt : undefined);
   };
 
-  /** `since`: it happened after that, where that is wanted and known. */
+  /** `since`: lower bound of the event's time, if requested and known. */
   #take(event: ConntrackEvent, readAt: number, since?: number): void {
     const { flows } = this.#options;
     const isNew = event.type === 'new';
@@ -216,7 +216,7 @@ export class SourceMerge {
       this.#later.push(event);
       this.#laterPorts.add(portOf(event));
     } else if (isNew) {
-      // The kernel's own time of the event lies before the reading, and after the last complete one.
+      // The event happened before this reading, and after the last complete one.
       const t = Math.min(Math.max(event.eventMs ?? readAt, this.#watermark), readAt);
       const from = since === undefined ? undefined : Math.min(since, t);
       if (!flows.opened(event, t, this.#out, from)) this.#loseConntrack();
@@ -228,7 +228,7 @@ export class SourceMerge {
     }
   }
 
-  /** After ends were recorded. What meets yet another end waits for the next reading. */
+  /** Applies the delayed events after ends were recorded. Those that meet another end wait for the next reading. */
   #applyLater(readAt: number): boolean {
     if (this.#later.length === 0) return false;
     const events = this.#later;
@@ -247,13 +247,13 @@ export class SourceMerge {
       stats.tapOverruns++;
       packets.overrun();
       this.#overrunTold = true;
-      // How many is known with the next packet's number.
+      // The next packet's number gives the count.
       this.completeness.lose('tap', 0);
     }
     const lost = packets.takeLost();
     if (lost > 0) {
       stats.tapLost += lost;
-      // Without an overrun nothing said when they were lost: any time since the last packet.
+      // Without an overrun the time of the loss is unknown: any time since the last packet.
       this.completeness.lose('tap', lost, this.#overrunTold ? undefined : this.#packetWatermark);
     }
     if (stats.tapPackets > before) {
@@ -264,8 +264,8 @@ export class SourceMerge {
   }
 
   /**
-   * Where the wall clock was set, times before and after cannot be compared: everything before is declared unknown,
-   * and the connections that are open are told anew. True if it was set.
+   * If the wall clock was set, times before and after cannot be compared: a gap covers everything before, and the open
+   * connections are delivered again. True if it was set.
    */
   #checkClock(): boolean {
     const step = this.#clockSteps.check();
@@ -273,7 +273,7 @@ export class SourceMerge {
     const { addresses, flows, stats, log } = this.#options;
     const { wall, stepMs } = step;
     stats.clockSteps++;
-    log('error', `the clock was set by ${Math.round(stepMs)} ms: what was seen before no longer counts`);
+    log('error', `the clock was set by ${Math.round(stepMs)} ms: records from before are no longer used`);
     for (const source of this.completeness.sources) {
       stats.gaps++;
       this.#out.push({ kind: 'gap', t: wall, source });
@@ -292,7 +292,7 @@ export class SourceMerge {
   }
 }
 
-/** Both sides have closed it, or it was reset before it was established: no exchange can begin or go on. */
+/** Both sides closed the connection, or it was reset before it was established: no exchange can begin or continue. */
 function isOver({ tcpState, assured }: ConntrackEvent): boolean {
   return tcpState === TCP_TIME_WAIT || (tcpState === TCP_CLOSE && assured === false);
 }

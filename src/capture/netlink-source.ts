@@ -1,6 +1,6 @@
 import type { Drained, MessageVisitor } from './netlink/socket.ts';
 
-/** What a `NetlinkSocket` is to those who read messages from it. */
+/** The part of `NetlinkSocket` that reading needs. */
 export interface NetlinkSource {
   drain(limit: number, visit: MessageVisitor, arrived?: () => void): Drained;
   watch(readable: () => void): void;

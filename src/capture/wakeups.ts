@@ -1,12 +1,12 @@
 import type { NetlinkSource } from './netlink-source.ts';
 
-/** Rest between two readings, and after a reading that followed `IDLE_MS` without one. */
+/** Pause between two readings (ms), and after a reading that followed `IDLE_MS` without one. */
 const REST_MS = 5;
 const FIRST_REST_MS = 1;
 const IDLE_MS = 20;
 /**
- * The rest after a reading of so many requests. A reading costs every reader of the feed far more than a request does, and at
- * such a rate 3 ms more separate no two requests that were separable before.
+ * The pause (ms) after a reading of many requests. Each reading costs every reader of the feed far more than a request does,
+ * and at such a rate requests are too close for a shorter pause to separate them.
  */
 const BUSY_REST_MS = 8;
 const BUSY_REQUESTS = 12;
@@ -16,27 +16,27 @@ export interface WakeupParts {
   tap: NetlinkSource | undefined;
   /** Ms since any fixed moment, never set. */
   monotonic(): number;
-  /** Reads all sockets and delivers. True if nothing was left in them. */
+  /** Reads all sockets and delivers. True if they are empty. */
   read(): boolean;
-  /** Reads conntrack's socket only, and delivers nothing. */
+  /** Reads conntrack's socket only; delivers nothing. */
   readConntrack(): void;
-  /** Whether something that was read waits for the next reading. */
+  /** Whether messages that were read wait for the next reading. */
   hasLeft(): boolean;
 }
 
-/** What the last reading was, by which the next rest is chosen. */
+/** The last reading, which determines the next pause. */
 export interface LastReading {
   /** Monotonic time (ms). */
   at: number;
-  /** Requests that it brought. */
+  /** Requests read. */
   requests: number;
 }
 
-/** Decides when to read: at once after quiet, then with rests in which messages collect, so load does not mean a reading each. */
+/** Schedules the readings: at once after quiet, then with pauses in which messages collect, so that load costs little. */
 export class Wakeups {
   readonly #parts: WakeupParts;
   readonly #last: LastReading;
-  /** Conntrack is read as soon as there is something, so that events have good times. */
+  /** Conntrack is read as soon as an event arrives, for exact event times. */
   #prompt = false;
   #timer: NodeJS.Timeout | undefined;
   #immediate: NodeJS.Immediate | undefined;
@@ -62,7 +62,7 @@ export class Wakeups {
     return this.#prompt;
   }
 
-  /** True if this changes anything. Costs a system call or two for each event. */
+  /** True if this changes the mode. Prompt reading costs one or two system calls for each event. */
   readPromptly(prompt: boolean): boolean {
     if (this.#prompt === prompt || this.#closed) return false;
     this.#prompt = prompt;
@@ -110,7 +110,7 @@ export class Wakeups {
   };
 
   readonly #rested = (): void => {
-    // What was read and is left does not wake anyone up.
+    // Messages that were read but not delivered make no socket readable.
     if (this.#parts.hasLeft()) this.#wake();
     else this.#arm();
   };

@@ -146,5 +146,5 @@ test('a flow table counts from the reading before it was found to the one after 
   assert.equal(said.length, 3);
   assert.match(said[0]!, /^error the node has a flow table \(kube-proxy\/fastpath\)/);
   assert.match(said[1]!, /^info no flow table is left/);
-  assert.match(said[2]!, /^error the kernel does not tell/);
+  assert.match(said[2]!, /^error the kernel does not list its flow tables/);
 });

@@ -17,25 +17,25 @@ export interface Ends {
   port: number;
 }
 
-/** One request and its answer, as far as they have been seen. */
+/** One request and its answer, as far as the tap has read them. */
 export interface Exchange extends Ends {
-  /** When its first and its youngest segment were read (ms since the epoch). */
+  /** Times at which its first and its latest segment were read (ms since the epoch). */
   begun: number;
   t: number;
   /** Payload bytes; `sent` is undefined if the beginning was not seen. */
   sent: number | undefined;
   received: number;
-  /** Its request is one segment that begins where the previous exchange ended. */
+  /** The request is one segment and begins where the previous exchange ended. */
   singleSegment: boolean;
   reset: boolean;
-  /** It has a record. */
+  /** A record of it was emitted. */
   reported: boolean;
 }
 
 interface Track extends Ends {
-  /** Sequence number behind the youngest byte to the backend; undefined if none was seen. */
+  /** Sequence number after the last byte to the backend; undefined if none was seen. */
   sentTo: number | undefined;
-  /** The same from the backend, within `exchange`. */
+  /** Sequence number after the last byte from the backend, within `exchange`. */
   receivedTo: number;
   /** Acknowledgement number at the beginning of the exchange. */
   beganAt: number;
@@ -48,7 +48,7 @@ export interface Segment {
   seq: number;
   ack: number;
   flags: number;
-  /** Payload bytes; undefined where the packet does not say. */
+  /** Payload bytes; undefined where the packet has no length. */
   length: number | undefined;
 }
 
@@ -56,7 +56,7 @@ export class Exchanges {
   readonly #tracks: LRUCache<string, Track>;
   #touched = new Set<Exchange>();
 
-  /** `limit`: connections remembered. At the limit the one idle longest goes; its next exchange has no known beginning. */
+  /** `limit`: connections kept. At the limit the longest idle one is dropped; its next exchange has no known beginning. */
   constructor(limit: number) {
     this.#tracks = new LRUCache({ max: limit });
   }

@@ -1,6 +1,6 @@
 /**
- * The node's flow tables (linux/netfilter/nf_tables.h). A packet of a connection that is in one goes from its device
- * straight to the next, past every hook of the tap.
+ * The node's flow tables (linux/netfilter/nf_tables.h). The packets of a connection in a flow table are forwarded from
+ * device to device and skip every hook of the tap.
  */
 import type { Libc } from '../netlink/libc.ts';
 import { message } from '../netlink/message.ts';
@@ -34,28 +34,28 @@ const NFTA_FLOWTABLE_HOOK_DEVS = 3;
 
 /** The rules were changed while they were listed. */
 const NLM_F_DUMP_INTR = 0x10;
-/** Longer than the kernel's parts of a dump. */
+/** Longer than any part of a dump that the kernel sends. */
 const DATAGRAM_BYTES = 32 * 1024;
-/** Listings in a row that a change of the rules spoils before the tables count as not known. */
+/** After so many listings in a row during which the rules changed, the tables count as not known. */
 const TRIES = 3;
 
 export type FlowTablesFound =
   /** `table/name` of each flow table that has a device, in the kernel's order. */
   | { tables: readonly string[] }
-  /** The kernel did not tell. Any packet may pass the tap. */
+  /** The kernel gave no usable answer. Any packet may skip the tap. */
   | 'not-known';
 
-/** What a `NetlinkSocket` is to those who ask and read the answers. */
+/** The part of `NetlinkSocket` that requests need. */
 export type Questions = Pick<NetlinkSocket, 'send' | 'drain' | 'close'>;
 
 export interface FlowTablesSource {
-  /** Which flow tables there are now. */
+  /** The current flow tables. */
   find(): FlowTablesFound;
 }
 
 /**
- * Asks for the number that each change of the node's rules raises, and lists the flow tables where it is another than before:
- * one question to the kernel where nothing has changed.
+ * Reads the generation number, which grows with each change of the node's rules, and lists the flow tables if it differs
+ * from the last one: one request to the kernel if nothing has changed.
  */
 export class FlowTables implements FlowTablesSource {
   readonly #socket: Questions;
@@ -72,7 +72,7 @@ export class FlowTables implements FlowTablesSource {
   }
 
   find(): FlowTablesFound {
-    // Asked for first: a change during the listing gives a number that was not listed.
+    // Requested before the listing: a change during it raises the number, and the tables are listed again.
     const generation = this.#askGeneration();
     if (generation !== undefined && generation === this.#generation) return this.#found;
     this.#generation = undefined;
@@ -95,7 +95,7 @@ export class FlowTables implements FlowTablesSource {
   #askGeneration(): number | undefined {
     let generation: number | undefined;
     if (!this.#socket.send(ASK_GENERATION)) return undefined;
-    // One answer to one question: with every reading of the tap a second look would cost as much again.
+    // One request has one answer. A second read would double the cost, with every reading of the tap.
     this.#socket.drain(1, (bytes, start, end) => {
       generation = parseGeneration(bytes, start, end) ?? generation;
     });
@@ -118,12 +118,12 @@ export function generationRequest(): Buffer {
 
 const ASK_GENERATION = generationRequest();
 
-/** Of every family and table. */
+/** Requests the flow tables of every family and table. */
 export function flowTablesRequest(): Buffer {
   return message({ type: GETFLOWTABLE, flags: NLM_F_REQUEST | NLM_F_DUMP, sequence: 2, family: 0 });
 }
 
-/** Undefined where the message is another, or not whole. */
+/** Undefined if the message has another type or is incomplete. */
 export function parseGeneration(bytes: Buffer, start: number, end: number): number | undefined {
   if (u16(bytes, start + 4) !== NEWGEN) return undefined;
   let generation: number | undefined;
@@ -133,7 +133,7 @@ export function parseGeneration(bytes: Buffer, start: number, end: number): numb
   return whole ? generation : undefined;
 }
 
-/** The messages of one listing, in their order. */
+/** The messages of one listing, in order. */
 export class FlowTableListing {
   readonly #tables: string[] = [];
   #whole = true;
@@ -151,7 +151,7 @@ export class FlowTableListing {
     else if (table.hasDevice) this.#tables.push(table.name);
   }
 
-  /** Undefined where the listing is not whole: refused, spoilt by a change of the rules, or not understood. */
+  /** Undefined if the listing is incomplete: refused, interrupted by a change of the rules, or malformed. */
   get tables(): string[] | undefined {
     return this.#done && this.#whole ? this.#tables : undefined;
   }
@@ -174,7 +174,7 @@ function parseFlowTable(
   return { name: `${table}/${name}`, hasDevice };
 }
 
-/** Whether the hook has a device, or a pattern of devices' names. Undefined where it is not whole. */
+/** Whether the hook has a device, or a pattern of devices' names. Undefined if it is incomplete. */
 function namesDevice(bytes: Buffer, start: number, end: number): boolean | undefined {
   let hasDevice = false;
   const whole = eachAttribute(bytes, start, end, (type, value, stop) => {
@@ -183,7 +183,7 @@ function namesDevice(bytes: Buffer, start: number, end: number): boolean | undef
   return whole ? hasDevice : undefined;
 }
 
-/** False where an attribute does not fit. */
+/** False if an attribute is malformed. */
 function eachAttribute(
   bytes: Buffer,
   start: number,

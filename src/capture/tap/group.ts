@@ -15,16 +15,16 @@ const NFULA_CFG_QTHRESH = 5;
 const NFULA_CFG_FLAGS = 6;
 const CMD_BIND = 1;
 const COPY_PACKET = 2;
-/** Number each packet, so that a loss shows with its size. */
+/** Numbers each packet, so that a gap in the numbers is the exact count of lost packets. */
 const FLAG_SEQUENCE = 1;
-/** Room for nlmsghdr and the attributes beside the packet's bytes. */
+/** Bytes for nlmsghdr and the attributes beside the packet's bytes. */
 const OVERHEAD = 512;
 const TAP_READ_BYTES = 256 * 1024;
 
 /**
- * Packets that the kernel collects before it delivers them. One at a time: an empty socket then means that every request up
- * to now has been read, which is what a watermark states. Collecting 16 was measured to save less than 10 ms of CPU in
- * 10,000 requests, and holds them back until a timer of the kernel's fires.
+ * Packets that the kernel collects before it delivers them. With one, an empty socket means that every request up to now
+ * has been read, which is what a watermark states. 16 saved less than 10 ms of CPU in 10,000 requests, and delays packets
+ * until a timer of the kernel fires.
  */
 export const QUEUE_THRESHOLD = 1;
 
@@ -55,7 +55,7 @@ export async function openTapGroup(libc: Libc, options: TapGroup): Promise<Netli
   };
   try {
     const bound = await configure(number8(NFULA_CFG_CMD, CMD_BIND));
-    // EPERM: another socket has it. For lack of rights the receive buffer would have been refused before.
+    // EPERM: another socket has the group. Without the rights, setting the receive buffer fails before.
     if (bound === EPERM || bound === EBUSY) {
       throw new CaptureError(
         'group-in-use',

@@ -14,7 +14,7 @@ export interface HeaderPacketsOptions {
   addresses: AddressSet;
   texts: AddressTexts;
   stats: CaptureStats;
-  /** Connections whose counts are kept. */
+  /** Limit of connections whose counts are kept. */
   maxFlows: number;
 }
 
@@ -45,7 +45,7 @@ export class HeaderPackets implements TapReading {
     }
     const segment = parseTcpPacket(bytes, packet.start, packet.end);
     if (typeof segment === 'string') {
-      // IP options push the TCP header out of the copy: as good as lost.
+      // With IP options the copy ends before the TCP header ends: the packet counts as lost.
       stats.tapMalformed++;
       this.#miss(1);
       return;

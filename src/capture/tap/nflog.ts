@@ -23,11 +23,11 @@ export interface NflogPacket {
   /** Span of the copied bytes, from the IP header on. */
   start: number;
   end: number;
-  /** Number of the packet within its group (NFULNL_CFG_F_SEQ), counting also those that were lost. */
+  /** Number of the packet within its group (NFULNL_CFG_F_SEQ); lost packets have numbers too. */
   sequence: number | undefined;
-  /** When the packet came in, ms since the epoch; undefined where the hook has no time (struct nfulnl_msg_packet_timestamp). */
+  /** Arrival of the packet, ms since the epoch; undefined if the hook has no time (struct nfulnl_msg_packet_timestamp). */
   arrivedMs: number | undefined;
-  /** First byte of the prefix that the rule gives it; 0 if it gives none. */
+  /** First byte of the rule's log prefix; 0 without one. */
   prefix: number;
 }
 

@@ -1,5 +1,5 @@
 /**
- * The part of the table that logs where answers begin, for clients that want to know it. As text:
+ * The part of the table that logs the beginnings of answers, for addresses subscribed with `answers`. As text:
  *
  *     set answered4 { type ipv4_addr; flags timeout; timeout 30s }
  *     set answered6 { type ipv6_addr; flags timeout; timeout 30s }
@@ -18,14 +18,14 @@
  *         log prefix "a" group 9797 snaplen 60 delete @awaiting { ct id . tcp dport }
  *     }
  *
- * A request puts its connection into `awaiting`; the first packet with payload that comes back is logged and takes it out.
- * So an answer of any length costs one message. A body's packets put it in again: another request may begin in one.
+ * A request adds its connection to `awaiting`; the first reply packet with payload is logged and removes it. So an answer
+ * of any length costs one message. A body's packets add it again: another request may begin in one.
  *
  * Answers are logged in the forward and input hooks, where the kernel gives packets a time (nfnetlink_log.c: no later hook
- * has one), and in the output hook for backends in the node's own network namespace, without. Each packet passes one.
+ * has one), and in the output hook, without a time, for backends in the node's network namespace. Each packet passes one.
  *
- * The key has the source port beside conntrack's id, which is a hash of 32 bits. Full, the set takes no further connection:
- * the packet with the prefix `n` says that an answer will go unseen.
+ * The key has the source port beside conntrack's id, which is a hash of 32 bits. A full set takes no further connection:
+ * the packet with the prefix `n` shows that the answer will not be logged.
  */
 import { text } from '../netlink/message.ts';
 import {
@@ -64,12 +64,12 @@ import {
   TYPE_MARK,
 } from './nft-message.ts';
 
-/** First byte of the prefix of packets that come from a backend, and of requests whose answer will not be logged. */
+/** First byte of the log prefix of a backend's packets, and of requests whose answer will not be logged. */
 export const ANSWER_PREFIX = 'a';
 export const UNANSWERABLE_PREFIX = 'n';
 export const ANSWERED_SETS = { 4: 'answered4', 6: 'answered6' } as const;
 
-/** Requests that wait for their answers, at most, and for how long: longer than any `proxy_read_timeout`. */
+/** Limit of requests that wait for their answers, and how long they do: longer than any `proxy_read_timeout`. */
 const AWAITING_LIMIT = 131_072;
 const AWAITING_TIMEOUT_MS = 86_400_000;
 /** nft joins the types of a key's parts, six bits each. */

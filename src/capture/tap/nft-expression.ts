@@ -1,6 +1,6 @@
 /**
- * The expressions that nftables' rules are made of (linux/netfilter/nf_tables.h). A rule goes on while each of them holds;
- * values are handed on in register 1.
+ * The expressions of nftables' rules (linux/netfilter/nf_tables.h). The kernel evaluates a rule up to the first expression
+ * that does not match. Register 1 passes values from one to the next.
  */
 import { endianness } from 'node:os';
 import { attribute, nested, number16, number32, text } from '../netlink/message.ts';
@@ -21,7 +21,7 @@ const NFT_LOOKUP_F_INV = 1;
 const ARPHRD_LOOPBACK = 772;
 const NFT_DYNSET_OP_UPDATE = 1;
 const NFT_DYNSET_OP_DELETE = 2;
-/** The second of the four-byte registers that register 1 is made of. */
+/** The second of the four-byte registers that make up register 1. */
 const NFT_REG32_01 = 9;
 const NFT_PAYLOAD_NETWORK_HEADER = 1;
 export const NFT_PAYLOAD_TRANSPORT_HEADER = 2;
@@ -29,12 +29,12 @@ export const NFT_PAYLOAD_INNER_HEADER = 3;
 /** An entry of a list (NFTA_LIST_ELEM). */
 export const LIST_ELEMENT = 1;
 
-/** Packets to a group of NFLOG. */
+/** The parameters of a rule that logs to an NFLOG group. */
 export interface PacketLog {
   group: number;
   /** Bytes copied from the IP header on. */
   snaplen: number;
-  /** Packets that the kernel collects before it hands them over. */
+  /** Packets that the kernel collects before it delivers them. */
   queueThreshold: number;
 }
 
@@ -56,7 +56,7 @@ export function payload(base: number, offset: number, length: number): Buffer {
   );
 }
 
-/** Keeps these bits of the one byte in register 1. */
+/** Masks the one byte in register 1. */
 export function masked(bits: number): Buffer {
   return expression(
     'bitwise',
@@ -73,7 +73,7 @@ export function equals(value: number): Buffer {
   return expression('cmp', number32(1, NFT_REG_1), number32(2, 0), nested(3, attribute(1, Buffer.of(value))));
 }
 
-/** What is in register 1 is not this. */
+/** Register 1 is not `value`. */
 export function differs(value: Buffer): Buffer {
   return expression('cmp', number32(1, NFT_REG_1), number32(2, NFT_CMP_NEQ), nested(3, attribute(1, value)));
 }
@@ -97,7 +97,7 @@ export function lookup(set: string, inverse = false): Buffer {
   return expression('lookup', text(1, set), number32(2, NFT_REG_1), ...flags);
 }
 
-/** Puts register 1 into the set, or gives it its full time again. */
+/** Adds register 1 to the set, or renews its timeout. */
 export function update(set: string): Buffer {
   return expression('dynset', text(1, set), number32(3, NFT_DYNSET_OP_UPDATE), number32(4, NFT_REG_1));
 }
@@ -155,7 +155,7 @@ export const beginsRequest = [
   ...byteInRange(2, 0x20, 0x5f),
 ];
 
-/** A packet that carries payload. */
+/** A packet with payload. */
 export const hasPayload = byteInRange(0, 0, 0xff);
 
 /** Connection and one of its ports (byte `portAt` of the TCP header) in registers 1 and 9: a key of eight bytes. */
@@ -170,7 +170,7 @@ export function connectionKey(portAt: number): Buffer[] {
   return [ct(NFT_CT_ID), port];
 }
 
-/** Takes register 1 out of the set. */
+/** Deletes register 1 from the set. */
 export function remove(set: string): Buffer {
   return expression('dynset', text(1, set), number32(3, NFT_DYNSET_OP_DELETE), number32(4, NFT_REG_1));
 }

@@ -20,12 +20,12 @@ const NFT_SET_EVAL = 0x20;
 const NF_ACCEPT = 1;
 /** After DNAT and before SNAT (100). */
 const PRIORITY = 90;
-/** nft's own numbers for key types, so that `nft list` shows addresses. */
+/** nft's numbers for key types, so that `nft list` shows addresses. */
 export const TYPE_IPADDR = 7;
 export const TYPE_IP6ADDR = 8;
 export const TYPE_INET_SERVICE = 13;
 export const TYPE_MARK = 19;
-/** Addresses lapse from the table unless they are set again within this time. */
+/** The kernel removes an address that is not set again within this time. */
 export const ELEMENT_TIMEOUT_MS = 30_000;
 /** IP header and TCP header without options, of IPv4 and IPv6. */
 export const HEADER_BYTES = { 4: 40, 6: 60 } as const;
@@ -73,7 +73,7 @@ export function newRule(chain: string, ...expressions: Buffer[]): Message {
   return inTable(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, text(2, chain), nested(4, ...expressions));
 }
 
-/** With `limit`, the set is filled by rules, up to that many elements. */
+/** With `limit`, rules add to the set, up to that many elements. */
 export function newSet(
   name: string,
   keyType: number,

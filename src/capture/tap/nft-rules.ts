@@ -31,8 +31,8 @@
  *
  * where HEAD is `meta l4proto tcp ct direction original @ih,0,8 45-95 @ih,8,8 32-95 @ih,16,8 32-95`.
  *
- * With `headersOnly`, the rule for requests gives way to these, and the same for IPv6 with a snaplen of 60: up to the end
- * of a TCP header without options, which is before the payload's first byte.
+ * With `headersOnly`, these rules replace the one for requests, and IPv6 has the same with a snaplen of 60: up to the end of
+ * a TCP header without options, which is before the payload's first byte.
  *
  *       chain tap {
  *         ip saddr @clients4 meta l4proto tcp ct direction original tcp flags & (fin | syn | rst | psh) != 0
@@ -41,28 +41,28 @@
  *           log prefix "a" group 9797 snaplen 40 queue-threshold 1
  *       }
  *
- * and the same in `local`, each behind `meta iiftype != loopback`.
+ * and the same in `local`, each after `meta iiftype != loopback`.
  *
- * Packets leave a node's stack in one of two ways: through postrouting, or, where they are for an address of the node
- * itself (a backend with hostNetwork), through input. Both have the tap. A packet from the node to itself passes both
- * hooks, by the loopback interface, and is logged in postrouting only.
+ * A packet passes postrouting, or, if its destination is an address of the node (a backend with hostNetwork), input. The
+ * tap is in both hooks. A packet from the node to itself passes both, by the loopback interface, and is logged in
+ * postrouting only.
  *
- * The helper sends the table to the kernel from a socket that stays open: no other process can change an owned table, and
- * the kernel removes it when that socket closes, however this process ends. Priority 90 is after DNAT and before SNAT
+ * The helper creates the table on a socket that stays open: no other process can change an owned table, and the kernel
+ * removes it when that socket closes, however this process ends. Priority 90 is after DNAT and before SNAT
  * (100), so a packet has nginx's address and the pod's. `@ih` needs Linux 5.16, an owner 5.12: a kernel that can run the
  * tap can own the table.
  *
- * The three ranges of HEAD let every packet through that can begin a request: nginx sends methods of A-Z, `_` and `-` only,
- * of any length, then a space and the target. Unknown methods must not be missed: a request that nobody saw could be
- * mistaken for another one with its id.
+ * The three ranges of HEAD match every packet that can begin a request: nginx sends methods of A-Z, `_` and `-` only, of any
+ * length, then a space and the target. Unknown methods must match too: with an unseen request, another one with the same
+ * id could give its line a wrong pod.
  *
- * A request can also begin within a packet, behind the rest of the body before it, where the backend answered before it had
- * read that body. So the headers of all further packets are logged for connections that carry bodies; the acknowledgement
- * number tells which of them came after an answer had begun. A connection is followed for a minute after its last packet.
- * GET and HEAD are left out, as WebSockets begin with GET, and so is HTTP/2 (`PRI`).
+ * A request can also begin within a packet, after the rest of the previous body, if the backend answered before it had read
+ * that body. So the headers of all further packets are logged for connections with bodies; the acknowledgement number
+ * shows which of them came after the beginning of an answer. A connection is followed for a minute after its last packet.
+ * GET and HEAD are excluded, as WebSockets begin with GET, and so is HTTP/2 (`PRI`).
  *
- * Of a connection that carries anything else (TLS, FastCGI, a tunnel, a connection older than the table) one packet is logged:
- * its requests cannot be read, and the join has to know that they exist.
+ * One packet is logged of a connection with any other content (TLS, FastCGI, a tunnel, a connection older than the table):
+ * its requests cannot be read, and the join needs a record that they exist.
  */
 import { addressBytes } from '../ip-bytes.ts';
 import { attribute, nested, number32, text } from '../netlink/message.ts';
@@ -120,19 +120,19 @@ const TCP_FLAGS_AT = 13;
 const { fin: TCP_FIN, syn: TCP_SYN, rst: TCP_RST, psh: TCP_PSH, ack: TCP_ACK } = TCP_FLAGS;
 const LOG_PREFIX = 'realpod: ';
 const LOG_LEVEL_INFO = 6;
-/** Connections whose bodies are followed, at most, and for how long after their last packet. More are not followed. */
+/** Limit of connections whose bodies are followed, and for how long after their last packet. Beyond it: not followed. */
 const BODIES_LIMIT = 131_072;
 const BODIES_TIMEOUT_MS = 60_000;
 
-/** Connections that carried something else than requests and known bodies: one packet of each is logged an hour. */
+/** Connections with other content than requests and known bodies: one packet of each is logged an hour. */
 const OPAQUE_LIMIT = 131_072;
 const OPAQUE_TIMEOUT_MS = 3_600_000;
-/** IP and TCP headers with options, and the first bytes that tell the protocol. */
+/** IP and TCP headers with options, and the first bytes, which identify the protocol. */
 const OPAQUE_SNAPLEN = 128;
 
 const ELEMENTS_PER_MESSAGE = 1000;
 
-/** What the table logs; of the two at least one. */
+/** What the table logs: at least one of the two. */
 export interface TableRules {
   /** Packets of requests, to the tap. */
   tap: TapRule | undefined;
@@ -141,7 +141,7 @@ export interface TableRules {
 }
 
 export interface TapRule extends PacketLog {
-  /** TCP headers of both directions and nothing else; `snaplen` does not count then. */
+  /** TCP headers of both directions and nothing else; `snaplen` is ignored. */
   headersOnly: boolean;
 }
 
@@ -224,7 +224,7 @@ function withinBodyRule(tap: TapRule): Message {
   );
 }
 
-/** Logged before it is remembered: with a full set every such packet is logged, which costs CPU and loses nothing. */
+/** The log comes before the update: with a full set every such packet is logged, which costs CPU and loses nothing. */
 function opaqueRule(tap: TapRule): Message {
   return newRule(
     'request',
@@ -237,7 +237,7 @@ function opaqueRule(tap: TapRule): Message {
   );
 }
 
-/** A SYN without ACK; so SYNs sent again are logged, too. */
+/** A SYN without ACK, retransmissions included. */
 const openingRule = newRule(
   'request',
   meta(NFT_META_L4PROTO),
@@ -248,7 +248,7 @@ const openingRule = newRule(
   expression('log', text(2, LOG_PREFIX), number32(5, LOG_LEVEL_INFO)),
 );
 
-/** Empties the sets of addresses and fills them again. `answered`: those whose answers are logged, too. */
+/** Replaces the contents of the sets of addresses. `answered`: those whose answers are logged, too. */
 export function elementMessages(addresses: readonly string[], answered: readonly string[]): Message[] {
   return [...fill({ 4: FAMILIES[4].set, 6: FAMILIES[6].set }, addresses), ...fill(ANSWERED_SETS, answered)];
 }

@@ -12,7 +12,7 @@ const { EEXIST, EINVAL, ENOENT, EOPNOTSUPP, EPERM, EACCES } = constants.errno;
 const BATCH_BEGIN = 0x10;
 const BATCH_END = 0x11;
 
-/** The table of nft-rules.ts in the kernel. It lives as long as the socket: see there. */
+/** The table of nft-rules.ts in the kernel. It exists as long as the socket: see there. */
 export class TapTable {
   readonly name: string;
   readonly #rules: TableRules;
@@ -39,9 +39,9 @@ export class TapTable {
   }
 
   /**
-   * Makes these, and no others, the addresses whose requests are logged, for `ELEMENT_TIMEOUT_MS` from now on.
-   * `answered`: those of them whose answers are logged, too. One transaction: an address that stays is in the set at every moment. `restored`: the table was gone, requests
-   * since the last success may not have been logged.
+   * From now on the requests of exactly these addresses are logged, for `ELEMENT_TIMEOUT_MS`. `answered`: those of them
+   * whose answers are logged, too. One transaction: an address that stays is in the set at every moment. `restored`: the
+   * table was gone, and requests since the last success may not have been logged.
    */
   setAddresses(addresses: readonly string[], answered: readonly string[]): Promise<'kept' | 'restored'> {
     const turn = this.#turn.then(() => this.#setAddresses(addresses, answered));
@@ -69,13 +69,13 @@ export class TapTable {
 
   async close(): Promise<void> {
     await this.#turn;
-    // Closing would do for an owned table, but the kernel does that in its own time.
+    // The kernel also removes an owned table after the socket closes, but some time later.
     await this.#socket.request(batch(this.name, [deleteTable]));
     this.#socket.close();
   }
 }
 
-/** The sequence number of a refusal names the message of the batch; BATCH_BEGIN has 1. */
+/** The sequence number of a refusal identifies the message of the batch; BATCH_BEGIN has 1. */
 const TABLE_SEQUENCE = 2;
 
 function installFailed(name: string, { errno, sequence }: Refusal): CaptureError {
@@ -98,7 +98,7 @@ function installFailed(name: string, { errno, sequence }: Refusal): CaptureError
   return callFailed(`create the nftables table inet ${name}`, -errno);
 }
 
-/** All or nothing; the last message asks for an acknowledgement. */
+/** A batch is applied completely or not at all; the last message requests an acknowledgement. */
 function batch(table: string, messages: readonly Message[]): Buffer {
   const edge = (type: number, sequence: number) =>
     message({ type, flags: NLM_F_REQUEST, sequence, family: 0, resource: SUBSYSTEM });

@@ -1,8 +1,8 @@
-/** A TCP segment in an IPv4 (RFC 791) or IPv6 (RFC 8200) packet, of which only the beginning may be there. */
+/** A TCP segment in an IPv4 (RFC 791) or IPv6 (RFC 8200) packet, of which the copy may have only the beginning. */
 import { be16, be32, IPPROTO_TCP } from '../netlink/wire.ts';
 
 export interface TcpSegment {
-  /** Bytes of an address: 4 or 16; and where source and destination stand. */
+  /** Bytes of an address: 4 or 16; and the offsets of source and destination. */
   addressLength: 4 | 16;
   srcAt: number;
   dstAt: number;
@@ -12,7 +12,7 @@ export interface TcpSegment {
   ack: number;
   /** Bits of `TCP_FLAGS`. */
   flags: number;
-  /** Span of the payload bytes that are there. */
+  /** Span of the copied payload bytes. */
   payloadStart: number;
   payloadEnd: number;
   /** Payload length on the wire by the IP header, not by what was copied; undefined for packets over 64 KiB. */
@@ -46,7 +46,7 @@ function parseIpv4(bytes: Uint8Array, start: number, end: number): TcpSegment | 
   return parseTcp(bytes, tcp, end, tcpLength, start + 12, start + 16, 4);
 }
 
-/** Extension headers that may stand between the IPv6 and the TCP header. */
+/** Extension headers that may be between the IPv6 and the TCP header. */
 const HOP_BY_HOP = 0;
 const ROUTING = 43;
 const FRAGMENT = 44;
@@ -58,7 +58,7 @@ function parseIpv6(bytes: Uint8Array, start: number, end: number): TcpSegment | 
   const payloadLength = be16(bytes, start + 4);
   let next = bytes[start + 6]!;
   let at = start + 40;
-  // Each turn moves on by at least 8 bytes, so the copy's end bounds the loop.
+  // Each pass advances by at least 8 bytes, so the copy's end bounds the loop.
   while (next !== IPPROTO_TCP) {
     if (at + 8 > end) return 'truncated';
     const following = bytes[at]!;
@@ -74,7 +74,7 @@ function parseIpv6(bytes: Uint8Array, start: number, end: number): TcpSegment | 
     }
     next = following;
   }
-  // Zero: a jumbogram (RFC 2675); its length stands in a hop-by-hop option.
+  // Zero: a jumbogram (RFC 2675); its length is in a hop-by-hop option.
   const tcpLength = payloadLength === 0 ? undefined : payloadLength - (at - start - 40);
   return parseTcp(bytes, at, end, tcpLength, start + 8, start + 24, 16);
 }

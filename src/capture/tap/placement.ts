@@ -6,12 +6,12 @@ import type { Pending, PendingRequest, PendingSegment } from './request-tap.ts';
 
 export interface PlacementParts {
   flows: FlowTable;
-  /** Whether conntrack is read at all: without it nothing separates plain body from what may hold a request. */
+  /** Whether conntrack is read: without it, plain body and packets that may contain a request look the same. */
   conntrack: boolean;
   stats: CaptureStats;
 }
 
-/** Puts tapped requests, and where answers began, on their connections, and emits them in the order of the wire. */
+/** Assigns tapped requests and the beginnings of answers to their connections, and emits them in the order of the wire. */
 export class RequestPlacement {
   readonly #parts: PlacementParts;
 
@@ -20,9 +20,9 @@ export class RequestPlacement {
   }
 
   /**
-   * Emits the requests up to the first whose connection is not known, and returns the rest: the order of the wire separates
-   * the requests of one line that was tried again. A request may be read before the event of its connection, so
-   * `readConntrack` runs once, for the first of these.
+   * Emits the requests up to the first one with an unknown connection, and returns the rest: the join uses the order of the
+   * wire to separate the attempts of one line. A request may be read before the event of its connection, so `readConntrack`
+   * runs once, for the first of these.
    */
   place(pending: Pending[], readConntrack: (() => void) | undefined, out: Observation[]): Pending[] {
     const { flows, conntrack, stats } = this.#parts;
@@ -53,7 +53,7 @@ export class RequestPlacement {
         continue;
       }
       if (request.received !== undefined && entry === 'several') {
-        // Counts of two connections that look like one would be neither's.
+        // Two connections with one key: the sum of their counts belongs to neither.
         if (request.update) continue;
         delete request.sent;
         delete request.received;
@@ -68,7 +68,7 @@ export class RequestPlacement {
         request.vport = entry.vport;
         each.unreadable = what === 'unreadable';
       } else if (entry === 'several' && request.midStream && 'seq' in each) {
-        // Which connection it is, and so what came before, is not known.
+        // The connection is ambiguous, and so are the segments before this one.
         each.unreadable = true;
       }
       if (each.placed && left.length === 0) this.emit(each, out);

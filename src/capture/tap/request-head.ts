@@ -1,6 +1,6 @@
-/** The head of an HTTP/1.x request (RFC 9112), as far as its bytes were copied. */
+/** The head of an HTTP/1.x request (RFC 9112), up to the end of the copy. */
 
-/** Longer ids, and ids with bytes other than printable ASCII, are left out: no one would compare them with a log line. */
+/** Longer ids, and ids with bytes other than printable ASCII, are dropped and match no log line. */
 const ID_LIMIT = 256;
 
 export interface RequestHead {
@@ -8,24 +8,24 @@ export interface RequestHead {
   method: string | undefined;
   /** Request target, one character a byte (latin1). With `cut` it may be only its beginning. */
   path: string | undefined;
-  /** Value of the id header, if it stands there exactly once and is complete. */
+  /** Value of the id header, if the copy has it exactly once and completely. */
   id: string | undefined;
   /**
-   * The id stands before `Host`. nginx writes what it sets itself before the client's own headers, and `Host` among that, so
-   * the id is none that a client sent through a location that sets none.
+   * The id is before `Host`. nginx writes the headers that it sets, `Host` included, before the client's, so this id does
+   * not come from a client through a location that sets none.
    */
   idBeforeHost: boolean;
   /**
-   * The copy does not settle what id the request has, so an absent one proves nothing: it ends before the blank line,
-   * or the header is there twice, folded, over-long or not printable.
+   * The id of the request is uncertain, so an absent one proves nothing: the copy ends before the blank line, or the header
+   * occurs twice, or is folded, too long or not printable.
    */
   cut: boolean;
   /**
-   * Length in bytes of the whole request, head and body, where the head is complete and tells it (RFC 9112, section 6):
-   * no chunks, and no other protocol on the same connection. Undefined otherwise.
+   * Length in bytes of the whole request, head and body, if the head is complete and defines it (RFC 9112, section 6): no
+   * chunks, and no other protocol on the same connection. Undefined otherwise.
    */
   requestBytes: number | undefined;
-  /** It asks for another protocol on this connection: what follows may look like requests and be none. */
+  /** It requests another protocol on this connection: later bytes may look like requests without being any. */
   upgrade: boolean;
   /** Its body is chunked: no header has its length. */
   chunked: boolean;
@@ -42,10 +42,10 @@ const TRANSFER_ENCODING = Buffer.from('transfer-encoding');
 const UPGRADE = Buffer.from('upgrade');
 const HOST = Buffer.from('host');
 
-/** W3C Trace Context: of its value only the trace id is compared with log lines. */
+/** W3C Trace Context: only the trace id of its value is compared with log lines. */
 const TRACEPARENT = Buffer.from('traceparent');
 
-/** The header's name as `parseRequestHead` takes it. */
+/** The header's name for `parseRequestHead`. */
 export function headerName(name: string): Buffer {
   const lower = name.toLowerCase();
   return lower === 'traceparent' ? TRACEPARENT : Buffer.from(lower, 'latin1');
@@ -54,14 +54,14 @@ export function headerName(name: string): Buffer {
 /** `VERSION-TRACE-SPAN-FLAGS`, in lower-case hexadecimal digits (W3C Trace Context §3.2). */
 const TRACE_ID = /^[\da-f]{2}-([\da-f]{32})-[\da-f]{16}-[\da-f]{2}(?:-|$)/;
 
-/** The id in the header's value: the trace id of a `traceparent`, any other value as it is. */
+/** The id in the header's value: the trace id of a `traceparent`, any other value unchanged. */
 function idOf(header: Buffer, value: string): string {
   return (header === TRACEPARENT ? TRACE_ID.exec(value)?.[1] : undefined) ?? value;
 }
 
 /**
- * Parses `start`..`end`; `idHeader` comes from `headerName`. What does not begin like a request that nginx would send
- * (method of letters, `-` and `_`; target; HTTP/1.x) is `not-http`. Each byte is looked at a bounded number of times.
+ * Parses `start`..`end`; `idHeader` comes from `headerName`. Bytes that do not begin like a request of nginx (method of
+ * letters, `-` and `_`; target; HTTP/1.x) are `not-http`. Each byte is read a bounded number of times.
  */
 export function parseRequestHead(
   bytes: Buffer,
@@ -87,7 +87,7 @@ export function parseRequestHead(
 
   const lineEnd = findLineFeed(bytes, pathStart, end);
   if (lineEnd < 0) {
-    // Up to the first space only: what follows may be the beginning of ` HTTP/1.1`.
+    // Up to the first space only: the bytes after it may be the beginning of ` HTTP/1.1`.
     let pathEnd = pathStart;
     while (pathEnd < end && bytes[pathEnd] !== SPACE && bytes[pathEnd] !== CR) pathEnd++;
     const path = bytes.toString('latin1', pathStart, pathEnd);
@@ -154,7 +154,7 @@ export function parseRequestHead(
     }
     at = feed + 1;
   }
-  // The last line that was copied may be folded into one that was not.
+  // The last copied line may continue in one that was not copied (obs-fold).
   const certain = !idDoubtful && !(inIdHeader && at >= end);
   return {
     method,
@@ -168,7 +168,7 @@ export function parseRequestHead(
   };
 }
 
-/** The value of a Content-Length in bytes, -1 where it is no number of at most 15 digits. */
+/** The value of a Content-Length in bytes; -1 if it is not a number of at most 15 digits. */
 function lengthIn(bytes: Buffer, start: number, end: number): number {
   let at = start;
   while (at < end && isFold(bytes[at]!)) at++;
@@ -180,7 +180,7 @@ function lengthIn(bytes: Buffer, start: number, end: number): number {
   return length;
 }
 
-/** nginx lets through methods of these bytes only (ngx_http_parse_request_line). */
+/** nginx accepts methods of these bytes only (ngx_http_parse_request_line). */
 function isMethodByte(byte: number): boolean {
   return (byte >= 65 && byte <= 90) || byte === 95 || byte === 45;
 }
@@ -190,12 +190,12 @@ function findLineFeed(bytes: Buffer, from: number, end: number): number {
   return -1;
 }
 
-/** A line that begins like this goes on with the value above (obs-fold). */
+/** A line that begins with one of these continues the value above (obs-fold). */
 function isFold(byte: number): boolean {
   return byte === SPACE || byte === TAB;
 }
 
-/** Where the line's content ends: before its CR LF, or before a bare LF. */
+/** End of the line's content: before its CR LF, or before a bare LF. */
 function contentEnd(bytes: Buffer, start: number, feed: number): number {
   return feed > start && bytes[feed - 1] === CR ? feed - 1 : feed;
 }

@@ -1,8 +1,8 @@
-/** What a segment is, by what was seen on its connection before it. HTTP/1.x has one request after the other. */
+/** Classifies a segment by the earlier segments of its connection. HTTP/1.x has one request after the other. */
 import type { UnreadableProtocol } from '../../model/feed.ts';
 import type { PendingSegment } from './request-tap.ts';
 
-/** How far a connection has come, by the segments that were seen. */
+/** The state of a connection after the segments read so far. */
 export interface RequestOrder {
   /** TCP acknowledgement number of its last request; undefined before the first. */
   lastAck: number | undefined;
@@ -10,21 +10,21 @@ export interface RequestOrder {
   lastSeq: number | undefined;
   /** TCP sequence number of its last request's first byte, and its bytes with the body; undefined if not known. */
   last: { start: number; length: number } | undefined;
-  /** It may carry another protocol by now. */
+  /** The connection may have another protocol by now. */
   upgraded: boolean;
-  /** A body in chunks was sent on it: what begins like a request may be a piece of that. */
+  /** A chunked body was sent on it: a segment that begins like a request may be a part of that body. */
   chunked: boolean;
   /** Its requests cannot be read: its first payload was no HTTP/1 request. */
   unreadable: UnreadableProtocol | undefined;
 }
 
 /**
- * `request`: emit it, as it is or, where it may only hold the beginning of a request, with `midStream` and nothing else.
- * `repeated`: a request's segment sent again, or a piece of its body, or of a protocol that is already known to be
- * unreadable. `unreadable`: the first payload that was seen of the connection, and no request.
+ * `request`: emit it, unchanged or, if it may only contain the beginning of a request, with `midStream` and nothing else.
+ * `repeated`: a retransmitted segment of a request, or a part of its body, or of a protocol already marked unreadable.
+ * `unreadable`: the first payload that was seen of the connection, and no request.
  *
- * Notes on `order` what follows from the segment, and may change what its request says: a client can write what looks
- * like a request, with any id, into a body or into a tunnel.
+ * Updates `order` with the segment, and may change the fields of its request: a client can write bytes that look like a
+ * request, with any id, into a body or into a tunnel.
  */
 export function takeSegment(
   order: RequestOrder,
@@ -42,17 +42,17 @@ export function takeSegment(
     // A new request acknowledges the response to the previous one.
     if (ack === lastAck) {
       if (!order.chunked || request.midStream || seq === order.lastSeq) return 'repeated';
-      // What was taken for a request may have been a piece of that body, sent when all of the answer had come.
+      // The previous "request" may have been a part of that body, sent after the whole answer had arrived.
       makeWithin(segment);
     }
-    // Only what begins within that request: another connection may have taken the port, unheard of so far.
+    // Only segments that begin within that request: another connection, with its event still unread, may use the port.
     if (last !== undefined && distance(last.start, seq) < last.length) {
       if (segmentEnd !== undefined && distance(last.start, segmentEnd) <= last.length) return 'repeated';
       makeWithin(segment);
     }
     if (request.midStream) {
       if (order.upgraded) return 'repeated';
-      // The request that may begin in it can have a body of its own.
+      // The request that may begin in it can have a body.
       order.last = undefined;
       return 'request';
     }
@@ -73,7 +73,7 @@ export function takeSegment(
   return 'request';
 }
 
-/** Bytes from one sequence number to another, which go round (RFC 9293, section 3.4). */
+/** Bytes from one sequence number to another, modulo 2^32 (RFC 9293, section 3.4). */
 function distance(from: number, to: number): number {
   return (to - from) >>> 0;
 }

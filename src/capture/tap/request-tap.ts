@@ -13,36 +13,36 @@ type ResponseObservation = Extract<Observation, { kind: 'response' }>;
 
 const ANSWER = ANSWER_PREFIX.charCodeAt(0);
 const UNANSWERABLE = UNANSWERABLE_PREFIX.charCodeAt(0);
-/** A packet's own time is taken for true where it is not after its reading, and no longer before it than this (ms). */
+/** A packet's time is used if it is not after the reading and at most this long before it (ms). */
 const READ_WITHIN_MS = 10_000;
 
-/** The beginning of an answer, on its way to its connection. */
+/** The beginning of an answer that has no connection yet. */
 export interface PendingAnswer {
   response: ResponseObservation;
   placed: boolean;
 }
 
-/** A request on its way to its connection. */
+/** A request that has no connection yet. */
 export interface PendingRequest {
   request: RequestObservation;
   /** No later event can change its connection. */
   placed: boolean;
-  /** It says that requests of its connection cannot be read. */
+  /** It marks the connection as one whose requests cannot be read. */
   unreadable?: boolean;
 }
 
-/** A segment that may be a request, a retransmission of one, or something that only looks like one. */
+/** A segment that may be a request, a retransmission of one, or payload that only looks like one. */
 export interface PendingSegment extends PendingRequest {
   /** TCP sequence and acknowledgement number of its segment. */
   seq: number;
   ack: number;
   /** Sequence number after the segment's last byte; undefined where its length is not known. */
   segmentEnd: number | undefined;
-  /** Sequence number after the last byte of the request, body and all; undefined where its head does not have it. */
+  /** Sequence number after the last byte of the request, body included; undefined if its head does not define it. */
   requestEnd: number | undefined;
   /** Another protocol may follow it on its connection. */
   upgrade: boolean;
-  /** What it is if it is the first payload of its connection and no request. */
+  /** Its protocol, if it is the first payload of its connection and no request. */
   protocol: UnreadableProtocol;
   /** Its body is chunked: the copied packets do not show where it ends. */
   chunked: boolean;
@@ -52,12 +52,12 @@ export type Pending = PendingRequest | PendingSegment | PendingAnswer;
 
 /** A tap's packets as requests. */
 export interface TapReading {
-  /** Takes one NFLOG message, read at `readAt` (ms since the epoch). */
+  /** Parses one NFLOG message, read at `readAt` (ms since the epoch). */
   add(bytes: Buffer, start: number, end: number, readAt: number): void;
   /** Requests, and the number of packets that were lost, since the last call. */
   take(): Pending[];
   takeLost(): number;
-  /** The kernel reported a loss of packets, and not yet how many. */
+  /** The kernel reported a loss of packets; the next packet's number gives the count. */
   overrun(): void;
 }
 

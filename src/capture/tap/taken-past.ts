@@ -7,7 +7,7 @@ export interface TakenPastParts {
   log(level: 'info' | 'warn' | 'error', message: string): void;
 }
 
-/** Whether a flow table may have taken requests past the tap, from one reading to the next. */
+/** Checks whether requests may have skipped the tap through a flow table, from one reading to the next. */
 export class TakenPast {
   readonly #parts: TakenPastParts;
   #before = '';
@@ -17,8 +17,8 @@ export class TakenPast {
   }
 
   /**
-   * Whether the tap can have missed requests since the last call. To be called behind a reading: what was read is whole
-   * only up to the moment at which no flow table was there yet.
+   * Whether the tap can have missed requests since the last call. Call it after a reading: the packets read are complete
+   * only if no flow table exists after them.
    */
   check(): boolean {
     const { flowTables, stats, log } = this.#parts;
@@ -27,20 +27,20 @@ export class TakenPast {
     stats.flowTables = found === 'not-known' ? -1 : found.tables.length;
     const before = this.#before;
     this.#before = now;
-    if (now !== before) log(...told(found));
+    if (now !== before) log(...messageOf(found));
     return now !== '' || before !== '';
   }
 }
 
-function told(found: FlowTablesFound): ['info' | 'error', string] {
-  const unseen = 'lines of Services with several pods stay as they are';
+function messageOf(found: FlowTablesFound): ['info' | 'error', string] {
+  const unseen = 'lines of Services with several pods stay unchanged';
   if (found === 'not-known')
-    return ['error', `the kernel does not tell which flow tables it has: as long as that is so, ${unseen}`];
+    return ['error', `the kernel does not list its flow tables: until it does, ${unseen}`];
   const { tables } = found;
-  if (tables.length === 0) return ['info', 'no flow table is left: requests are seen again'];
+  if (tables.length === 0) return ['info', 'no flow table is left: the tap reads all requests again'];
   const names = tables.join(', ');
   return [
     'error',
-    `the node has a flow table (${names}), which takes requests past the tap: as long as it is there, ${unseen}`,
+    `the node has a flow table (${names}), so requests can skip the tap: while it exists, ${unseen}`,
   ];
 }

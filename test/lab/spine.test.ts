@@ -217,7 +217,12 @@ describe('the spine', { skip: !labCanRun(), concurrency: false, timeout: 600_000
       ({ sentTo }) =>
         sentTo({ connections: 20, total: 3000, requests: [{ path: '/a/same' }, { path: '/b/same' }] }),
     );
-    assert.ok((row.reasons.ambiguous ?? 0) >= 0.99 * row.attempts, JSON.stringify(row));
+    // Twenty connections at full speed: next to no line has one answer that it can have had.
+    // Beside it only the record's beginning is a reason.
+    const { ambiguous = 0, gap = 0 } = row.reasons;
+    const { 'only-answer': named = 0 } = row.evidence;
+    assert.ok(ambiguous > 0 && named < 0.1 * row.attempts, JSON.stringify(row));
+    assert.equal(ambiguous + gap + named, row.attempts, JSON.stringify(row));
   });
 
   test("the upstream's local port in the line: every line names its pod", async () => {

@@ -20,7 +20,7 @@ export interface AccessLog {
   node: Directive | undefined;
   path: string;
   formatName: string;
-  /** Undefined when the format is not in what was read. */
+  /** Undefined if the files read do not define the format. */
   format: LogFormat | undefined;
   unfollowable: Unfollowable | undefined;
   buffer: string | undefined;
@@ -28,7 +28,7 @@ export interface AccessLog {
   conditional: boolean;
 }
 
-/** Names of the variables in a text: `$name` and `${name}`. */
+/** The variables of a text: `$name` and `${name}`. */
 export function variablesOf(text: string): Set<string> {
   const names = new Set<string>();
   for (const match of text.matchAll(/\$\{?([a-zA-Z0-9_]+)/g)) names.add(match[1]!);
@@ -49,7 +49,7 @@ function format(
   return { name, text, escape: escaping, variables: variablesOf(text), node };
 }
 
-/** Arguments of a log_format that are text: all after the name and `escape=`. */
+/** The text arguments of a log_format: all after the name and `escape=`. */
 export function formatTexts(node: Directive): readonly Token[] {
   return node.args.slice(node.args[1]?.text.startsWith('escape=') ? 2 : 1);
 }
@@ -78,7 +78,7 @@ function unfollowable(path: string, gzip: boolean): Unfollowable | undefined {
 
 /**
  * `access_log PATH [FORMAT] [buffer= flush= gzip= if=]`; undefined for `off` and for `/dev/null`, which keep nothing.
- * `prefix`: where a relative path lies, as far as known.
+ * `prefix`: the directory of relative paths, if known.
  */
 export function accessLog(
   node: Directive,
@@ -111,7 +111,7 @@ export function isOption(word: string): boolean {
   return /^(buffer|flush|gzip|if)=|^gzip$/.test(word);
 }
 
-/** What a line of this format tells the join. */
+/** The fields of this format that the join uses. */
 export interface LoggedFields {
   address: boolean;
   requestLine: boolean;
@@ -129,13 +129,13 @@ export function loggedFields({ variables }: LogFormat): LoggedFields {
   };
 }
 
-/** `--log-format` for this format: the text, with its `escape=` before it. */
+/** The value of `--log-format` for this format: `escape=`, then the text. */
 export function optionText(format: LogFormat): string {
   if (!format.node) return format.name;
   return format.escape === 'default' ? format.text : `escape=${format.escape} ${format.text}`;
 }
 
-/** What the sidecar's own reader of formats says. `refused`: it would not start with this one. */
+/** The result of the sidecar's format parser. `refused`: the sidecar does not start with this format. */
 export interface Readability {
   refused: string | undefined;
   warnings: readonly string[];

@@ -1,4 +1,4 @@
-/** `realpod doctor`: which evidence this nginx can reach, and the lines that are missing. */
+/** `realpod doctor`: the evidence that this nginx can reach, and the configuration lines that are missing. */
 import { allExact, type DoctorNames } from './finding.ts';
 import { examine, fix } from './fix.ts';
 import { disk, loadFile, loadText } from './load.ts';
@@ -9,18 +9,18 @@ import type { Disk, Sources } from './sources.ts';
 export interface DoctorOptions {
   /** A file with `nginx -T` output or a configuration, or `-` for stdin. */
   input: string;
-  /** Print a patch instead of the report. */
+  /** Prints a patch instead of the report. */
   fix: boolean;
-  /** Log variable that carries the id, without `$`. Undefined: `request_id`, or what this nginx sends instead. */
+  /** Log variable with the id, without `$`. Undefined: `request_id`, or the variable that this nginx sends instead. */
   requestIdField?: string | undefined;
   /** Default: `X-Request-ID`. */
   requestIdHeader?: string | undefined;
-  /** Log variable that carries the upstream's local port, without `$`. */
+  /** Log variable with the upstream's local port, without `$`. */
   localPortField?: string | undefined;
   color: boolean;
 }
 
-/** Bytes pass unchanged: files may hold any encoding. */
+/** Bytes stay unchanged: files may have any encoding. */
 export interface DoctorIo extends Disk {
   stdin(): Promise<Uint8Array>;
   stdout(bytes: Uint8Array): void;
@@ -54,7 +54,7 @@ async function load(options: DoctorOptions, io: DoctorIo): Promise<Sources> {
   return loadText(Buffer.from(await io.stdin()).toString('latin1'));
 }
 
-/** How to apply the patch, as text that patch and git skip. */
+/** The command that applies the patch, as text that patch and git skip. */
 function preamble(sources: Sources): string {
   return sources.main.startsWith('/')
     ? '# apply with: patch -p0 -d / < this-file   or: git -C / apply -p0 < this-file\n'

@@ -1,6 +1,6 @@
 /**
  * Files in the `data` of a Kubernetes ConfigMap. Only literal blocks (`key: |`) are read: each of their lines is a line of
- * the YAML with an indentation before it, so a change keeps all that stands around it. Pure.
+ * the YAML with an indentation before it, so a change keeps everything around it. Pure.
  */
 import { ConfError } from './parse-conf.ts';
 import { refuseChart } from './template.ts';
@@ -9,13 +9,13 @@ export interface EmbeddedFile {
   key: string;
   /** The file's text. */
   text: string;
-  /** 0-based line of the YAML where it begins, and how many lines it has. */
+  /** Its first line in the YAML (0-based), and its number of lines. */
   firstLine: number;
   lines: number;
   indent: string;
 }
 
-/** Is this YAML or JSON of a Kubernetes object, and not an nginx configuration? */
+/** Whether this is YAML or JSON of a Kubernetes object, and not an nginx configuration. */
 export function isManifest(text: string): boolean {
   return (
     (/^(- | {2})?apiVersion:[ \t]*\S/m.test(text) &&
@@ -25,7 +25,7 @@ export function isManifest(text: string): boolean {
   );
 }
 
-/** @throws ConfError: one line that says how to get at the file */
+/** @throws ConfError: one line with the command that gets the file */
 export function filesOf(path: string, text: string): EmbeddedFile[] {
   const kinds = [...text.matchAll(/^[ -]*"?kind"?:[ \t]*"?([A-Za-z]+)"?/gm)].map(([, kind]) => kind ?? '');
   const get = `kubectl get configmap NAME -o yaml | realpod doctor`;
@@ -122,7 +122,7 @@ export function mainOf(path: string, files: readonly EmbeddedFile[]): EmbeddedFi
   if (other) {
     const keys = (whole.length > 0 ? whole : confs).map(({ key }) => key).join(', ');
     throw new ConfError(
-      `${path}: several configurations in its data (${keys}); give the output of nginx -T, which has them as nginx reads them`,
+      `${path}: several configurations in its data (${keys}); give the output of nginx -T, which has all of them in nginx's order`,
     );
   }
   return main;

@@ -1,4 +1,4 @@
-/** Which evidence each proxying location can reach, and what stands in the way of an exact one. Pure. */
+/** Finds the evidence that each proxying location can reach, and the causes if it is less than exact. Pure. */
 import {
   type AccessLog,
   accessLog,
@@ -15,7 +15,7 @@ import { sameTarget, type Target, targetOf } from './target.ts';
 
 interface Logs {
   from: Inherited;
-  /** nginx's own default when no level says anything: `combined`. */
+  /** nginx's default if no level has an access_log: `combined`. */
   logs: readonly AccessLog[];
 }
 
@@ -46,14 +46,14 @@ function completeness(format: LogFormat | undefined, names: IdNames): number {
   return (format.variables.has('upstream_addr') ? 2 : 1) + (format.variables.has(names.field) ? 2 : 0);
 }
 
-/** The log to follow: the one that says most. */
+/** The log to follow: the one whose format has most of the needed fields. */
 function best(logs: readonly AccessLog[], names: IdNames): AccessLog | undefined {
   return logs
     .filter((l) => !l.unfollowable)
     .sort((a, b) => completeness(b.format, names) - completeness(a.format, names))[0];
 }
 
-/** A sidecar reads one file in one format. Where a file gets several, the best one, then the most used one, counts. */
+/** A sidecar reads one file in one format. If a file gets several, the best one is used, then the most frequent one. */
 function formatOfPath(logs: readonly AccessLog[], names: IdNames): Map<string, LogFormat> {
   const uses = new Map<string, Map<LogFormat, number>>();
   for (const { path, format } of logs) {
@@ -71,7 +71,7 @@ function formatOfPath(logs: readonly AccessLog[], names: IdNames): Map<string, L
   return chosen;
 }
 
-/** Where no id can be seen on the wire, its absence from the log is not what is missing. */
+/** If the tap cannot read the id on the wire, a log without the id is not a blocker. */
 function formatBlockers(
   log: AccessLog,
   want: LogFormat | undefined,
@@ -132,7 +132,7 @@ function exemption(route: Route, target: Target, logs: Logs): Exempt | undefined
   return inner && logs.logs.length === 0 ? 'log-off' : undefined;
 }
 
-/** The configured field, unless this nginx sends another variable of its own in the id header and never this one. */
+/** The configured field, unless this nginx always sends another variable in the id header. */
 function adoptField(model: Model, names: DoctorNames): DoctorNames {
   const routes = model.routes.filter((r) => r.http);
   const sent = routes.map((r) => sentVariable(r.chain, names.header));
@@ -148,8 +148,8 @@ function adoptField(model: Model, names: DoctorNames): DoctorNames {
 
 /**
  * @param names.field log variable of the request id, without the `$`
- * @param prefix where relative log paths lie, as far as known
- * @param explicit the field was chosen by the user: never take another one
+ * @param prefix the directory of relative log paths, if known
+ * @param explicit the user chose the field: no other one replaces it
  */
 export function diagnose(model: Model, wanted: DoctorNames, explicit: boolean, prefix?: string): Diagnosis {
   const names = explicit ? wanted : adoptField(model, wanted);
@@ -210,8 +210,8 @@ export function diagnose(model: Model, wanted: DoctorNames, explicit: boolean, p
 }
 
 /**
- * Sends requests without an id. Each may be the one that a line of another location means, as the target on the wire is no
- * evidence.
+ * Whether the location sends requests without an id. Each of them may be the request of a line of another location, as the
+ * target on the wire is no evidence.
  */
 function isSilent(p: { route: Route; target: Target; header: IdHeader }): boolean {
   if (!p.route.http || p.target.unreadable || p.target.local) return false;

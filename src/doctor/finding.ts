@@ -1,4 +1,4 @@
-/** What a diagnosis says: per proxying location a verdict, and what stands in the way of an exact one. */
+/** The result of a diagnosis: a verdict for each proxying location, and the causes if it is less than exact. */
 import type { AccessLog, LogFormat } from './access-log.ts';
 import type { Directive } from './parse-conf.ts';
 import type { IdHeader, IdNames } from './request-id.ts';
@@ -8,7 +8,7 @@ import type { Target, Unreadable } from './target.ts';
 
 /**
  * Best evidence for the lines of a location (docs/evidence.md).
- * `exact` is request-id. `unknown`: something that decides was not read. `not-applicable`: no line to resolve.
+ * `exact` is request-id. `unknown`: a part that decides it was not read. `not-applicable`: no line to resolve.
  */
 export type Verdict =
   | 'exact'
@@ -19,7 +19,7 @@ export type Verdict =
   | 'unknown'
   | 'not-applicable';
 
-/** What stands between a location and `exact`. */
+/** A cause for which a location is not `exact`. */
 export type Blocker =
   | { kind: 'header-missing'; from: Inherited }
   | { kind: 'header-differs'; lines: readonly Directive[] }
@@ -47,7 +47,7 @@ export interface Finding {
   verdict: Verdict;
   blockers: readonly Blocker[];
   exempt: Exempt | undefined;
-  /** The log that the sidecar would follow. */
+  /** The log for the sidecar to follow. */
   log: AccessLog | undefined;
   header: IdHeader;
 }
@@ -59,18 +59,18 @@ export interface DoctorNames extends IdNames {
 export interface Diagnosis {
   model: Model;
   names: DoctorNames;
-  /** The id field was not the one asked for: a `map` or `set` variable is what this nginx sends. */
+  /** The id field is another one than requested: the `map` or `set` variable that this nginx sends. */
   adopted: boolean;
   formats: ReadonlyMap<string, LogFormat>;
   findings: readonly Finding[];
 }
 
-/** Verdicts under which every normal line gets its pod. */
+/** Verdicts with which every normal line gets its pod. */
 export function isExact(verdict: Verdict): boolean {
   return verdict === 'exact' || verdict === 'source-port';
 }
 
-/** Nothing less than exact, nothing unread. */
+/** Whether every location is exact and everything was read. */
 export function allExact(diagnosis: Diagnosis): boolean {
   return (
     diagnosis.model.unread.length === 0 &&
@@ -78,7 +78,7 @@ export function allExact(diagnosis: Diagnosis): boolean {
   );
 }
 
-/** A format of this nginx that already says all that is needed. */
+/** A format of this nginx that already has all needed fields. */
 export function completeFormat(diagnosis: Diagnosis): LogFormat | undefined {
   return [...diagnosis.formats.values()].find(
     (f) => f.variables.has('upstream_addr') && f.variables.has(diagnosis.names.field) && f.escape !== 'none',

@@ -1,4 +1,4 @@
-/** The patch that makes every location exact that can be. */
+/** Makes the patch after which every location is exact that can be. */
 import { diagnose } from './diagnose.ts';
 import type { Diagnosis, DoctorNames } from './finding.ts';
 import { ConfError } from './parse-conf.ts';
@@ -7,18 +7,18 @@ import { remedies } from './remedy.ts';
 import { modelOf } from './scope.ts';
 import { assemble, type Sources } from './sources.ts';
 
-/** A header added at one level can reach a mirror that then needs its own: edits can call for more. */
+/** Limit of rounds. A header added at one level can reach a mirror that then needs another id: edits can require more. */
 const MAX_ROUNDS = 8;
 
 export interface Fix {
   changes: readonly Change[];
   /** Unified diff of all files, without `a/` and `b/`: for `patch -p0`. Empty when there is nothing to change. */
   patch: string;
-  /** The verdicts once it is applied. */
+  /** The diagnosis of the patched configuration. */
   after: Diagnosis;
 }
 
-/** @throws ConfError when there is nothing of a web server in it */
+/** @throws ConfError without an http, stream or server block */
 export function examine(sources: Sources, names: DoctorNames, explicit: boolean): Diagnosis {
   const model = modelOf(assemble(sources));
   if (!model) {
@@ -48,7 +48,7 @@ export function fix(sources: Sources, names: DoctorNames, explicit: boolean): Fi
   };
 }
 
-/** The changes of the blocks as changes of the YAML file around them. */
+/** Translates the changes of the blocks to changes of the YAML file around them. */
 function around(
   { path, text, blocks }: NonNullable<Sources['manifest']>,
   files: ReadonlyMap<string, PatchedFile>,

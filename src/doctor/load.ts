@@ -1,9 +1,9 @@
-/** Where a configuration is read from: a file, its includes, or the output of `nginx -T`. */
+/** Reads a configuration: a file and its includes, or the output of `nginx -T`. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { ConfError } from './parse-conf.ts';
 import { type Disk, fromDisk, fromDump, fromText, isDump, type Sources } from './sources.ts';
 
-/** Bytes pass unchanged: files may hold any encoding. */
+/** Bytes stay unchanged: files may have any encoding. */
 export const disk: Disk = {
   read(path) {
     try {

@@ -1,9 +1,9 @@
 /**
- * Where a Lua body ends. `*_by_lua_block { … }` holds Lua, whose braces, quotes and `#` mean nothing to nginx.
+ * Finds the end of a Lua body. `*_by_lua_block { … }` contains Lua, whose braces, quotes and `#` have no meaning in nginx.
  * Lexical rules: Lua 5.1 reference manual §2.1 (strings, long brackets, comments).
  */
 
-/** Level of the long bracket `[==[` at `at` (0 for `[[`), or -1 when there is none. */
+/** Level of the long bracket `[==[` at `at` (0 for `[[`), or -1 without one. */
 function longBracket(text: string, at: number): number {
   if (text[at] !== '[') return -1;
   let end = at + 1;
@@ -11,7 +11,7 @@ function longBracket(text: string, at: number): number {
   return text[end] === '[' ? end - at - 1 : -1;
 }
 
-/** Offset after the long bracket of `level` that begins at `at`; -1 when it never ends. */
+/** Offset after the long bracket of `level` that begins at `at`; -1 if it does not end. */
 function afterLongBracket(text: string, at: number, level: number): number {
   const close = `]${'='.repeat(level)}]`;
   const found = text.indexOf(close, at + level + 2);
@@ -29,7 +29,7 @@ function afterString(text: string, at: number): number {
 
 /**
  * @param start offset after the opening brace
- * @returns offset of the brace that closes the block, or -1 when the text ends first
+ * @returns offset of the brace that closes the block, or -1 if the text ends first
  */
 export function endOfLua(text: string, start: number): number {
   let depth = 1;

@@ -1,4 +1,4 @@
-/** `--nginx-conf`: the sidecar and `enrich` take from nginx's configuration what was not given by hand. */
+/** `--nginx-conf`: the sidecar and `enrich` read options that are not given from nginx's configuration. */
 import { isAbsolute } from 'node:path';
 import { nameOf, UsageError } from '../config/option.ts';
 import { disk, loadFile } from './load.ts';
@@ -14,20 +14,20 @@ interface LogOptions {
 }
 
 export interface LogPlan {
-  /** Undefined: the option's own value holds. */
+  /** Undefined: the option's value is used. */
   accessLog: string | undefined;
   logFormat: string;
   requestIdField: string;
   requestIdHeader: string;
-  /** How the format came, for messages. */
+  /** The origin of the format, for messages. */
   formatName: string;
-  /** What was taken, one line; undefined without `--nginx-conf`. */
+  /** One line about the values taken; undefined without `--nginx-conf`. */
   said: string | undefined;
   /** Undefined: nothing is known. */
   passedOn: PassedOnTo | undefined;
 }
 
-/** Throws UsageError. `given`: what the command has beside `LogOptions`, undefined where it is a default. */
+/** Throws UsageError. `given`: the command's options beside `LogOptions`; a default is undefined. */
 export function planLog(
   options: LogOptions,
   given: { accessLog: string | undefined; requestIdHeader: string | undefined },
@@ -73,7 +73,7 @@ function saidOf(taken: Taken, givenLog: string | undefined): string {
   const log = givenLog === undefined ? `log ${taken.accessLog}` : `log ${givenLog} as given`;
   const id = taken.idIsSent
     ? `id $${taken.requestIdField}, sent as ${taken.requestIdHeader}`
-    : `no location sends an id of nginx's own as ${taken.requestIdHeader}`;
+    : `no location sends an id that nginx makes as ${taken.requestIdHeader}`;
   const others =
     taken.otherLogs.length === 0 ? '' : `; not followed: ${taken.otherLogs.slice(0, 5).join(', ')}`;
   return `${log}, ${format}; ${id}${others}`;

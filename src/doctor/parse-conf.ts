@@ -1,20 +1,20 @@
 /**
- * nginx configuration text → tree, by the rules of nginx's own reader (`ngx_conf_read_token` and `ngx_conf_parse` in
- * src/core/ngx_conf_file.c). Every token keeps its place in the text, so that a change can be written as a patch.
+ * nginx configuration text → tree, by the rules of nginx's parser (`ngx_conf_read_token` and `ngx_conf_parse` in
+ * src/core/ngx_conf_file.c). Every token has its place in the text, so that a change can be written as a patch.
  *
- * Directives are not checked against a list: what nginx's modules accept is for `nginx -t` to say.
+ * Directives are not checked against a list: `nginx -t` checks what nginx's modules accept.
  */
 import { closingQuote, unescapeNginxString } from '../parse/nginx-string.ts';
 import { endOfLua } from './lua-block.ts';
 
-/** One configuration file. `text` holds one character a byte (latin1), so that a patch is right byte for byte. */
+/** One configuration file. `text` has one character for each byte (latin1), so that a patch is exact byte for byte. */
 export interface SourceFile {
   path: string;
   text: string;
 }
 
 export interface Token {
-  /** Quotes taken off and escapes undone. */
+  /** Without quotes and escapes. */
   text: string;
   /** Span in the file, quotes included. */
   start: number;
@@ -32,11 +32,11 @@ export interface Directive {
   /** Offset after the `{`, for a directive with a block. */
   open?: number;
   children?: readonly Directive[];
-  /** For `include`: what the files hold, or null when they were not read. */
+  /** For `include`: the directives of the files, or null if they were not read. */
   included?: readonly Directive[] | null;
 }
 
-/** The text is not what nginx would accept, or input is missing. The message is one line for people. */
+/** nginx would not accept the text, or input is missing. The message is one line for people. */
 export class ConfError extends Error {}
 
 const MAX_BLOCK_DEPTH = 100;
@@ -114,7 +114,7 @@ class Lexer {
     return { text: unescapeNginxString(text.slice(start + 1, i)), start, end: i + 1, quote };
   }
 
-  /** `}`, `#` and quotes inside a bare word are ordinary; `${` does not open a block. */
+  /** `}`, `#` and quotes have no special meaning inside a bare word; `${` does not open a block. */
   #bare(): Token {
     const text = this.#file.text;
     const start = this.pos;

@@ -1,7 +1,6 @@
 /**
- * What nginx passes on unchanged to an upstream address, and whether the log shows every request that it sends there.
- * For evidence that compares what the pod received with the line. Anything that is not understood counts as changed and as
- * not logged. Pure.
+ * Finds what nginx sends unchanged to an upstream address, and whether the log has every request that it sends there. Used
+ * by evidence that compares the pod's request with the line. Unknown directives count as changed and not logged. Pure.
  */
 import type { Directive } from './parse-conf.ts';
 import { inherited, isHarmless, type Model, own, type Route, type Scope, value } from './scope.ts';
@@ -9,7 +8,7 @@ import { targetOf } from './target.ts';
 
 export interface PassedOn {
   /**
-   * The request's target goes out as it came in. In the line it may be in absolute form (`GET http://host/path`), of which
+   * nginx sends the request's target unchanged. The line may have it in absolute form (`GET http://host/path`), of which
    * nginx sends the path. A line with ` : ` in `$upstream_addr` was redirected inside nginx: its target may differ.
    */
   target: boolean;
@@ -24,7 +23,7 @@ export const NOTHING_KNOWN: PassedOn = { target: false, userAgent: false, refere
 /** `address`: as in `$upstream_addr`, such as `10.105.148.194:10000`. */
 export type PassedOnTo = (address: string) => PassedOn;
 
-/** Directives that neither change a request on its way to the backend nor send one of their own. */
+/** Directives that neither change a request to the backend nor send another one. */
 const UNDERSTOOD: ReadonlySet<string> = new Set(
   `absolute_redirect access_log add_header aio allow auth_basic auth_basic_user_file autoindex charset charset_types
   chunked_transfer_encoding client_body_buffer_size client_body_temp_path client_body_timeout client_header_buffer_size
@@ -50,9 +49,9 @@ const UNDERSTOOD: ReadonlySet<string> = new Set(
   underscores_in_headers upstream variables_hash_bucket_size variables_hash_max_size zone alias if limit_except
   access_log fair`.split(/\s+/),
 );
-/** Understood, and they change the target of a request. */
+/** Known directives that change the target of a request. */
 const REDIRECTING: ReadonlySet<string> = new Set(['rewrite', 'try_files']);
-/** Blocks whose entries are data, not directives. */
+/** Blocks with entries that are data, not directives. */
 const DATA: ReadonlySet<string> = new Set(['map', 'geo', 'types', 'split_clients']);
 
 /** `followed`: path of the log that is read. */
@@ -85,7 +84,7 @@ function understood(directives: readonly Directive[]): boolean {
   );
 }
 
-/** A host name may be any address with its port; an address is itself alone. */
+/** A host name may lead to any address with its port; an address leads to itself only. */
 function mayLeadTo(members: readonly string[], address: string): boolean {
   const port = address.slice(address.lastIndexOf(':'));
   return members.some((member) => {
@@ -126,7 +125,7 @@ function logged({ chain }: Route, followed: string): boolean {
   );
 }
 
-/** Can a request of this server reach a proxying location with another target than it came with? */
+/** Whether a request of this server can reach a proxying location with a changed target. */
 function redirects(server: Scope): boolean {
   const all = directivesBelow(server.entries.map(({ directive }) => directive));
   if (all.some(({ name }) => REDIRECTING.has(name))) return true;

@@ -1,6 +1,6 @@
-/** Changes to text files, kept line by line with where each line came from, so that a diff needs no guessing. */
+/** Changes to text files. Each line has its number in the original, so that the diff is exact. */
 
-/** Replace `remove` characters at `at` by `insert`, inside one line; or, with `wholeLine`, add a line before that at `at`. */
+/** Replaces `remove` characters at `at` by `insert` inside one line; with `wholeLine` adds a line before that at `at`. */
 export interface Edit {
   path: string;
   at: number;
@@ -17,7 +17,7 @@ interface Line {
   before: string;
 }
 
-/** One changed place: what goes and what comes at a line (1-based) of the original. */
+/** One changed place: the removed and the added text at a line (1-based) of the original. */
 export interface Change {
   path: string;
   line: number;
@@ -39,7 +39,7 @@ export class PatchedFile {
     this.#lines = body.split('\n').map((line, origin) => ({ text: line, origin, before: line }));
   }
 
-  /** A file some of whose lines are those of other files, each with an indentation before it. */
+  /** A file that contains lines of other files, each with an indentation before it. */
   static around(
     path: string,
     text: string,
@@ -63,7 +63,7 @@ export class PatchedFile {
     return this.#lines.map((l) => l.text).join('\n') + (this.#endsWithNewline ? '\n' : '');
   }
 
-  /** Edits with offsets into `text` as it is now. Where two would replace the same characters, the first one counts. */
+  /** Edits with offsets into the present `text`. If two replace the same characters, the first one is used. */
   apply(edits: readonly Edit[]): void {
     const seen = new Set<string>();
     const unique = edits.filter((e) => {

@@ -1,4 +1,4 @@
-/** One plain line for each fact of a diagnosis. */
+/** The text of a diagnosis: one line for each fact. */
 import { type AccessLog, loggedFields, readability, type Unfollowable } from './access-log.ts';
 import type { Blocker, DoctorNames, Exempt, Finding } from './finding.ts';
 import { placeOf } from './parse-conf.ts';
@@ -30,7 +30,7 @@ const UNFOLLOWABLE: Readonly<Record<Unfollowable, string>> = {
 
 const EXEMPT: Readonly<Record<Exempt, string>> = {
   'log-off': 'access_log off or /dev/null here: no lines',
-  local: 'stays in the pod (unix socket or loopback): no Service between',
+  local: 'stays in the pod (unix socket or loopback), without a Service',
   subrequest:
     'reached by subrequests only (mirror, auth_request, ngx.location.capture), which are not logged',
 };
@@ -59,7 +59,7 @@ export function blockerReason(blocker: Blocker, names: DoctorNames): string {
       const line = blocker.lines[0]!;
       const sent = line.args[1]?.text || '(nothing)';
       const client = /^\$\{?http_/.test(sent) ? ', which the client supplies,' : '';
-      return `${header} is sent as ${sent}${client} but $${field} is what the log is to show (${placeOf(line.file, line.start)})`;
+      return `${header} is sent as ${sent}${client} and not as $${field}, the id field of the log (${placeOf(line.file, line.start)})`;
     }
     case 'client-id':
       return `$${field} is only what the client sent: often absent, and anyone can repeat it`;
@@ -79,7 +79,7 @@ export function blockerReason(blocker: Blocker, names: DoctorNames): string {
       return `${blocker.repeat.by} ${blocker.repeat.uri} sends the request to the same Service a second time, with the same id or none${blocker.repeat.private ? '' : ' (make that location internal, log_subrequest off, and give it an id of its own)'}`;
     case 'neighbour': {
       const { pass } = blocker.route;
-      return `${placeOf(pass.file, pass.start)} sends requests without an id to the same Service: any of them may be the one meant`;
+      return `${placeOf(pass.file, pass.start)} sends requests without an id to the same Service: each of them may be the request of a line`;
     }
     case 'slice':
       return 'slice: one id goes to the Service in many requests, to several pods';
@@ -96,11 +96,11 @@ export function blockerReason(blocker: Blocker, names: DoctorNames): string {
     case 'format-refused':
       return `log format "${blocker.format.name}" cannot be read: ${blocker.message}`;
     case 'format-unknown':
-      return `log format "${blocker.name}" is not in what was read`;
+      return `log format "${blocker.name}" is not in the files read`;
   }
 }
 
-/** What the lines still tell, or lack, where the request id does not settle it. */
+/** The evidence that is left, or the fields that are missing, if there is no request id. */
 export function fallbackReason(finding: Finding): string | undefined {
   const { verdict, route, target, log, blockers } = finding;
   if (verdict !== 'request-window' && verdict !== 'sole-backend') return undefined;
@@ -109,12 +109,12 @@ export function fallbackReason(finding: Finding): string | undefined {
   const connection = keepalive(route, target, headerValue(route.chain, 'Connection'));
   const open =
     connection === 'yes' ? 'connections are kept open' : 'on nginx >= 1.29.7 connections are kept open';
-  const kept = connection === 'no' ? '' : `; ${open}, so time alone tells little`;
+  const kept = connection === 'no' ? '' : `; ${open}, so time alone decides little`;
   const quiet =
     target.unreadable || log.format.variables.has('upstream_status')
       ? ''
       : '; $upstream_status in the log decides in quiet traffic, add it';
-  // Without an id the answers are counted off against the lines.
+  // Without an id the join can assign answers to lines in order.
   const answers =
     !target.unreadable && blockers.some(({ kind }) => kind === 'id-not-logged')
       ? '; only-answer names lines whose requests do not overlap with others'
@@ -144,7 +144,7 @@ function logNotes(log: AccessLog, names: DoctorNames): string[] {
   return notes;
 }
 
-/** Things worth knowing that change no verdict. */
+/** Notes that change no verdict. */
 export function notesOf(finding: Finding, names: DoctorNames): string[] {
   if (finding.exempt) return [];
   const { route, target, log, header } = finding;
@@ -152,7 +152,7 @@ export function notesOf(finding: Finding, names: DoctorNames): string[] {
   const notes = log ? logNotes(log, names) : [];
   const where = placeOf(route.pass.file, route.pass.start);
   if (inherited(chain, 'access_log').directives.length > 1 && log) {
-    notes.push(`several access_logs hold at ${where}; the one judged is ${log.path} ("${log.formatName}")`);
+    notes.push(`several access_logs apply at ${where}; the judged one is ${log.path} ("${log.formatName}")`);
   }
   if (!route.http) return notes;
 
@@ -174,8 +174,7 @@ export function notesOf(finding: Finding, names: DoctorNames): string[] {
       );
     }
   }
-  if (value(chain, 'log_subrequest') === 'on')
-    notes.push('log_subrequest on: one id stands in several lines');
+  if (value(chain, 'log_subrequest') === 'on') notes.push('log_subrequest on: one id is in several lines');
   for (const name of ['ssi', 'proxy_cache_background_update']) {
     if (value(chain, name) === 'on')
       notes.push(`${name} on: subrequests send the same id again; such lines may stay unresolved`);
@@ -194,7 +193,7 @@ export function notesOf(finding: Finding, names: DoctorNames): string[] {
   if (target.variable) notes.push(`${where}: the backend is a variable, resolved for each request`);
   if (target.upstream && own(target.upstream, 'balancer_by_lua_block').length > 0) {
     notes.push(
-      `upstream ${target.authority}: Lua picks the address; if it picks pods, $upstream_addr is real already`,
+      `upstream ${target.authority}: Lua picks the address; if it picks pods, $upstream_addr is a pod already`,
     );
   }
   const buffers = inherited(chain, 'large_client_header_buffers').directives.at(-1)?.args[1]?.text;

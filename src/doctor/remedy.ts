@@ -1,4 +1,4 @@
-/** From what stands in the way to the smallest edits that remove it. Pure. */
+/** Finds the smallest edits that remove the blockers. Pure. */
 import { type AccessLog, formatTexts, isOption, type LogFormat } from './access-log.ts';
 import { type Blocker, completeFormat, type Diagnosis, type Finding, isExact } from './finding.ts';
 import type { Directive, SourceFile, Token } from './parse-conf.ts';
@@ -29,7 +29,7 @@ function isFixable(blocker: Blocker): boolean {
   }
 }
 
-/** One round of edits. A second round on the changed text may be needed; no edits: nothing more can be done. */
+/** One round of edits. The changed text may need a second one; no edits: nothing more can be done. */
 export function remedies(diagnosis: Diagnosis): Edit[] {
   const edits: Edit[] = [];
   for (const finding of diagnosis.findings) {
@@ -64,7 +64,7 @@ function remedy(blocker: Blocker, finding: Finding, diagnosis: Diagnosis): Edit[
   }
 }
 
-/** Corrects the lines that send another value, else adds one where the other headers of this level are set. */
+/** Corrects the lines that send another value, else adds one beside the other headers of this level. */
 function sendId(scope: Scope | undefined, lines: readonly Directive[], diagnosis: Diagnosis): Edit[] {
   const { field, header } = diagnosis.names;
   if (lines.length > 0) return lines.map((d) => replace(d.file, d.args[1]!, `$${field}`));
@@ -88,7 +88,7 @@ function lineStart(text: string, at: number): number {
   return text.lastIndexOf('\n', at - 1) + 1;
 }
 
-/** A line before `anchor`, indented like it; or on the same line, where other text stands before it. */
+/** A line before `anchor`, indented like it; or on the same line, if other text is before it. */
 function before(anchor: Directive, line: string): Edit {
   const { text, path } = anchor.file;
   const start = lineStart(text, anchor.start);
@@ -101,7 +101,7 @@ function beforeFirst(scope: Scope, name: string, line: string): Edit {
   return before(scope.entries.find((e) => e.directive.name === name)!.anchor, line);
 }
 
-/** As the first line of a block, before anything that could already need it. */
+/** Adds the first line of a block, before every directive that could need it. */
 function atTop(scope: Scope, line: string): Edit {
   const node = scope.node;
   if (!node) return before(scope.entries[0]!.anchor, line);
@@ -116,7 +116,7 @@ function atTop(scope: Scope, line: string): Edit {
   return { path, at: eol + 1, remove: 0, insert: indent + line, wholeLine: true };
 }
 
-/** Stdout moves to a file; for anything else that cannot be followed, a file is written beside it. */
+/** Replaces stdout by a file; beside any other log that the sidecar cannot follow, adds a file. */
 function followable(logs: readonly AccessLog[], finding: Finding): Edit[] {
   const stdout = logs.find((l) => l.unfollowable === 'stdout');
   if (stdout?.node) return [replace(stdout.node.file, stdout.node.args[0]!, LOG_PATH)];
@@ -125,7 +125,7 @@ function followable(logs: readonly AccessLog[], finding: Finding): Edit[] {
   return scope ? [beforeFirst(scope, 'access_log', `access_log ${LOG_PATH} ${logs[0]!.formatName};`)] : [];
 }
 
-/** The format that lines of this log are to have; the built-in `combined` cannot be extended, so another takes its place. */
+/** The new format of this log; the built-in `combined` cannot be extended, so another one replaces it. */
 function useFormat(log: AccessLog, want: LogFormat, diagnosis: Diagnosis): Edit[] {
   const ready = want.node ? want : completeFormat(diagnosis);
   const name = ready?.name ?? newName(diagnosis);
@@ -152,7 +152,7 @@ function newName(diagnosis: Diagnosis): string {
   return name;
 }
 
-/** What a format that has to change anyway gets as well: each field is of use without the others. */
+/** Fields that are added to a format only if it has to change anyway: each is useful without the others. */
 const TIMES: readonly { name: string; unless: readonly string[] }[] = [
   { name: 'msec', unless: [] },
   { name: 'request_time', unless: ['upstream_response_time'] },
@@ -166,10 +166,10 @@ function missing({ variables }: LogFormat, field: string): string[] {
   return [...needed, ...times.map(({ name }) => name)];
 }
 
-/** Values that hold no blank. */
+/** Variables whose values have no blank. */
 const BARE = ['request_id', 'msec', 'request_time'];
 
-/** For text formats. Quoted where the value can hold blanks. */
+/** For text formats. A value that can have blanks is quoted. */
 function addition(format: LogFormat, field: string): string {
   return missing(format, field)
     .map((name) => (BARE.includes(name) ? ` $${name}` : ` "$${name}"`))
@@ -200,7 +200,7 @@ function extendFormat(format: LogFormat, node: Directive, field: string): Edit[]
   return edits;
 }
 
-/** The second sending gets an id of its own. Inherited headers are repeated, since a line of its own replaces them all. */
+/** Gives the subrequest another id. Inherited headers are repeated, as the new line replaces all of them. */
 function otherId(repeat: Repeat, diagnosis: Diagnosis): Edit[] {
   const { field, header } = diagnosis.names;
   const id = `"\${${field}}-${repeat.by}"`;

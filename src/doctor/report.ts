@@ -1,4 +1,4 @@
-/** A diagnosis as text for people: ASCII, one location a line, reasons below it. */
+/** A diagnosis as text: ASCII, one line for each location, reasons below it. */
 import { type AccessLog, optionText } from './access-log.ts';
 import { type Diagnosis, type Finding, isExact, serverNames, type Verdict } from './finding.ts';
 import type { Fix } from './fix.ts';
@@ -92,7 +92,7 @@ const isRelative = (path: string): boolean => !/^(\/|syslog:|\$)/.test(path);
 
 const fullPath = ({ path }: AccessLog): string => (isRelative(path) ? `PREFIX/${path}` : path);
 
-/** The logs that a sidecar could follow once the changes are made, those of exact locations first. */
+/** The logs that a sidecar can follow after the changes, those of exact locations first. */
 function logsToFollow({ findings }: Diagnosis): AccessLog[] {
   const logs = new Map<string, AccessLog>();
   const exact = findings.filter(({ verdict }) => isExact(verdict));
@@ -115,7 +115,7 @@ function sidecarLines(after: Diagnosis): string[] {
   });
 }
 
-/** What a sidecar reads from its ConfigMap, for the first of the logs. */
+/** The sidecar's ConfigMap for the first of the logs. */
 function configMapLines(after: Diagnosis): string[] {
   const [log, ...others] = logsToFollow(after);
   if (!log?.format) return [];
@@ -190,7 +190,7 @@ export function report(name: string, diagnosis: Diagnosis, proposed: Fix, color:
   out.push(
     ...section(
       'Not read',
-      model.unread.map((u) => `  ${u}: give the output of "nginx -T" to have it all`),
+      model.unread.map((u) => `  ${u}: give the output of "nginx -T", which has all files`),
       color,
     ),
   );

@@ -1,4 +1,4 @@
-/** Is the id that the log shows the one that goes to the backend, and who chose it? */
+/** Compares the id in the log with the one that nginx sends to the backend, and finds the origin of its value. */
 import { onlyVariable, variablesOf } from './access-log.ts';
 import type { Directive } from './parse-conf.ts';
 import { type Chain, type Inherited, inherited, own, type Scope } from './scope.ts';
@@ -11,18 +11,17 @@ export interface IdNames {
 }
 
 export interface IdHeader {
-  /** The level whose `proxy_set_header` lines hold here. */
+  /** The level whose `proxy_set_header` lines apply here. */
   from: Inherited;
-  /** Its lines for the id header; empty: the client's own header, if any, is passed on. */
+  /** Its lines for the id header; empty: nginx passes on the client's header, if any. */
   lines: readonly Directive[];
-  /** Those of `lines` that send something else than the logged field. */
+  /** Those of `lines` that send another value than the logged field. */
   wrong: readonly Directive[];
 }
 
 /**
- * Who makes the id's value:
- * `nginx`: unique by itself. `client-or-nginx`: the client's id where it sent one. `client`: only what the client
- * sent, often nothing. `other`: a module or script.
+ * The origin of the id's value. `nginx`: unique. `client-or-nginx`: the client's id if it sent one. `client`: only the
+ * client's, often empty. `other`: a module or script.
  */
 export type Origin = 'nginx' | 'client-or-nginx' | 'client' | 'other';
 
@@ -30,7 +29,7 @@ function isClientVariable(name: string): boolean {
   return /^(http|arg|cookie)_/.test(name);
 }
 
-/** Texts that `map` and `set` can give a variable, wherever they stand. */
+/** Texts that any `map` and `set` can give a variable. */
 function valuesOf(http: Scope, chain: Chain, name: string): string[] {
   const maps = own(http, 'map')
     .filter((m) => m.args[1]?.text === `$${name}`)
@@ -43,7 +42,7 @@ function valuesOf(http: Scope, chain: Chain, name: string): string[] {
   return [...maps, ...sets];
 }
 
-/** The variable itself, or the one that it only repeats (`set $rid $request_id`). */
+/** The variable, or the one that it only copies (`set $rid $request_id`). */
 function withoutAlias(chain: Chain, name: string): string {
   const values = valuesOf(chain[0]!, chain, name);
   const single = values.length === 1 ? onlyVariable(values[0]!) : undefined;
@@ -73,7 +72,7 @@ export function idHeader(chain: Chain, names: IdNames): IdHeader {
   return { from, lines, wrong };
 }
 
-/** Value of one header as it goes out; undefined when no line sets it. */
+/** Value of one header that nginx sends; undefined if no line sets it. */
 export function headerValue(chain: Chain, header: string): string | undefined {
   const wanted = header.toLowerCase();
   return inherited(chain, 'proxy_set_header').directives.find((d) => d.args[0]?.text.toLowerCase() === wanted)

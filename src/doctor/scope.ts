@@ -1,10 +1,10 @@
 /**
- * Blocks as nginx's inheritance sees them. A directive set (access_log, proxy_set_header, …) comes whole from the
- * innermost level that has at least one line of it; nothing is merged between levels.
+ * Blocks and nginx's inheritance. All lines of a directive (access_log, proxy_set_header, …) come from the innermost level
+ * that has at least one; nginx does not merge levels.
  */
 import type { Directive, Token } from './parse-conf.ts';
 
-/** A directive that holds in a block, and the line of the block itself that brings it in (an `include`, or itself). */
+/** A directive of a block, and the line of the block that it comes from (an `include`, or the directive). */
 export interface Entry {
   directive: Directive;
   anchor: Directive;
@@ -17,16 +17,16 @@ export interface Scope {
   entries: readonly Entry[];
   /** The directives of `entries` by name, for look-ups in files of thousands of servers. */
   byName: ReadonlyMap<string, readonly Directive[]>;
-  /** What this block includes that was not read. */
+  /** Includes of this block that were not read. */
   unread: readonly string[];
 }
 
-/** Does the file at this path of an `include` hold nothing that matters here? */
+/** Whether the file at this path of an `include` has no directive that matters here. */
 export function isHarmless(path: string): boolean {
   return HARMLESS.test(path);
 }
 
-/** Files that hold only MIME types or FastCGI-like parameters: nothing in them matters here. */
+/** Files with MIME types or FastCGI-like parameters only. */
 const HARMLESS =
   /(^|\/)(mime\.types|(fastcgi|uwsgi|scgi)_params|fastcgi(-php)?\.conf|modules-enabled\/[^/]*|modules\/[^/]*)$/;
 
@@ -75,9 +75,9 @@ export type Chain = readonly Scope[];
 
 export interface Inherited {
   directives: readonly Directive[];
-  /** Undefined when no level has it: nginx's default holds. */
+  /** Undefined if no level has it: nginx's default applies. */
   scope: Scope | undefined;
-  /** An include of a level further in was not read and may replace all this. */
+  /** An include of an inner level was not read and may replace all of them. */
   unsure: string | undefined;
 }
 
@@ -91,7 +91,7 @@ export function inherited(chain: Chain, name: string): Inherited {
   return { directives: [], scope: undefined, unsure };
 }
 
-/** First argument of a directive that holds at most once a level. */
+/** First argument of a directive that a level has at most once. */
 export function value(chain: Chain, name: string): string | undefined {
   return inherited(chain, name).directives.at(-1)?.args[0]?.text;
 }
@@ -100,11 +100,11 @@ export function words(args: readonly Token[]): string {
   return args.map((a) => a.text).join(' ');
 }
 
-/** A place that hands requests or connections to another server. */
+/** A location that passes requests or connections to another server. */
 export interface Route {
   http: boolean;
   server: Scope;
-  /** http or stream, server, locations from the outside in, and an `if` or `limit_except` block at last. */
+  /** http or stream, server, locations from the outermost to the innermost, then an `if` or `limit_except` block. */
   chain: Chain;
   pass: Directive;
 }
@@ -135,9 +135,7 @@ export interface Model {
   unread: readonly string[];
 }
 
-/**
- * A file for conf.d, with `server` at its top, is taken as what stands inside `http`.
- */
+/** A file for conf.d, with `server` at its top, is read as the contents of `http`. */
 export function modelOf(root: readonly Directive[]): Model | undefined {
   const top = scopeOf('main', undefined, root);
   const httpNode = own(top, 'http')[0];

@@ -1,6 +1,6 @@
 /**
  * The files of a configuration: from the output of `nginx -T`, or from a file and the files it includes.
- * File contents are text with one character a byte (latin1).
+ * File contents are text with one character for each byte (latin1).
  */
 import { isAbsolute, posix, resolve } from 'node:path';
 import { type EmbeddedFile, filesOf, isManifest, mainOf } from './config-map.ts';
@@ -12,31 +12,31 @@ export interface Sources {
   /** Path of the main file. */
   main: string;
   texts: ReadonlyMap<string, string>;
-  /** Argument of an `include` → paths in `texts`, or null when it was not read. */
+  /** Argument of an `include` → paths in `texts`, or null if it was not read. */
   includes: ReadonlyMap<string, readonly string[] | null>;
-  /** nginx's `--prefix`, below which relative paths lie; undefined where `nginx -V` was not given. */
+  /** nginx's `--prefix`, the directory of relative paths; undefined without the output of `nginx -V`. */
   prefix?: string | undefined;
-  /** Where the files are literal blocks of a YAML file: that file, and each block by its path in `texts`. */
+  /** If the files are literal blocks of a YAML file: that file, and each block by its path in `texts`. */
   manifest?: { path: string; text: string; blocks: ReadonlyMap<string, EmbeddedFile> };
 }
 
-/** What is read from disk. Both return null when there is no such thing or no right to it. */
+/** Access to the disk. Both return null if the file or directory does not exist or cannot be read. */
 export interface Disk {
   read(path: string): string | null;
   list(directory: string): readonly string[] | null;
 }
 
 const MAX_FILES = 10_000;
-/** Bound for files that include each other many times over. */
+/** Limit for files that include each other many times. */
 const MAX_DIRECTIVES = 2_000_000;
-/** nginx fails on a file that includes itself once it runs out of descriptors. */
+/** A file that includes itself makes nginx fail for lack of descriptors. */
 const MAX_INCLUDE_DEPTH = 32;
 /** Lines of `nginx -T 2>&1` and `nginx -V 2>&1`, also of Angie, OpenResty and Tengine. */
 const BEFORE_DUMP =
   /^(nginx: |angie: |[\w ]{3,16} version: |built (by|on|with|from) |TLS SNI support |configure arguments:)/i;
 const MARKER = '# configuration file ';
 
-/** Is this the output of `nginx -T`? Messages of `nginx -T 2>&1` may stand before it. */
+/** Whether this is the output of `nginx -T`. Messages of `nginx -T 2>&1` may come before it. */
 export function isDump(text: string): boolean {
   return dumpStart(text) >= 0;
 }
@@ -70,7 +70,7 @@ function markers(text: string): { at: number; path: string; body: number }[] {
   return found;
 }
 
-/** nginx writes each file as a marker line, the file's bytes, and one newline of its own. */
+/** nginx writes each file as a marker line, the file's bytes, and one additional newline. */
 export function fromDump(dump: string): Sources {
   const found = markers(dump);
   const main = found[0];
@@ -90,7 +90,7 @@ export function fromDump(dump: string): Sources {
   return { ...collect(main.path, texts, find, () => null), prefix };
 }
 
-/** A text without a place on disk: what it includes cannot be read. */
+/** A text without a place on disk: its includes cannot be read. */
 export function fromText(text: string, path: string): Sources {
   if (isManifest(text)) return fromManifest(text, path === 'nginx.conf' ? 'configmap.yaml' : path);
   refuseTemplate(path, text);
@@ -102,7 +102,7 @@ export function fromText(text: string, path: string): Sources {
   );
 }
 
-/** A ConfigMap: its files stand for themselves, and for what includes name by their last part. */
+/** A ConfigMap: an include leads to the file of the ConfigMap with the same last part of the path. */
 function fromManifest(text: string, path: string): Sources {
   const blocks = new Map(filesOf(path, text).map((file) => [`${path}[${file.key}]`, file]));
   const main = mainOf(path, [...blocks.values()]);
@@ -118,8 +118,8 @@ function fromManifest(text: string, path: string): Sources {
 }
 
 /**
- * A file and what it includes below its own directory. Absolute paths that lead elsewhere are left unread: a
- * container's /etc/nginx is not this machine's.
+ * A file and its includes below the file's directory. Absolute paths to other directories are not read: a container's
+ * /etc/nginx is not this machine's.
  */
 export function fromDisk(path: string, disk: Disk): Sources {
   const text = disk.read(path);
@@ -182,7 +182,7 @@ function collect(
   return { main, texts, includes };
 }
 
-/** The tree of the whole configuration, each `include` with what it stands for. */
+/** The tree of the whole configuration, each `include` with the directives of its files. */
 export function assemble(sources: Sources): Directive[] {
   const parsed = new Map<string, { file: SourceFile; directives: Directive[] }>();
   const load = (path: string): Directive[] | undefined => {

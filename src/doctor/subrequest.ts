@@ -1,4 +1,4 @@
-/** `mirror` and `auth_request` send the request's id a second time: $request_id is the same in subrequests. */
+/** Finds requests whose id `mirror` and `auth_request` send again: $request_id is the same in subrequests. */
 import type { Directive } from './parse-conf.ts';
 import { headerValue, type IdNames } from './request-id.ts';
 import { blockScope, type Chain, inherited, own, type Route, type Scope, value } from './scope.ts';
@@ -9,9 +9,9 @@ export interface Repeat {
   uri: string;
   /** The location that sends it, and the blocks around it. */
   chain: Chain;
-  /** It goes to the same Service, so the two cannot be told apart. Undefined: known only at run time. */
+  /** It goes to the same Service, so the two cannot be distinguished. Undefined: known only at run time. */
   same: boolean | undefined;
-  /** Only subrequests come here, and they write no line: the id may be changed here without harm. */
+  /** The location gets subrequests only, which write no line: changing the id here does no harm. */
   private: boolean;
 }
 
@@ -19,7 +19,7 @@ function locationsOf(server: Scope): readonly Directive[] {
   return own(server, 'location');
 }
 
-/** The location that nginx picks for an internal URI, as far as prefixes say. */
+/** The location that nginx selects for an internal URI, by prefixes only. */
 function locationFor(server: Scope, uri: string): Directive | undefined {
   const path = uri.split('?')[0]!;
   let found: Directive | undefined;
@@ -45,7 +45,7 @@ function urisOf(chain: Chain): { by: Repeat['by']; uri: string }[] {
   return [...list('mirror'), ...list('auth_request')];
 }
 
-/** Second sendings that this location causes, where the header carries the same value there or none. */
+/** Subrequests of this location with the same value of the header, or none. */
 export function repeatsOf(route: Route, target: Target, names: IdNames): Repeat[] {
   if (!route.http) return [];
   const repeats: Repeat[] = [];
@@ -71,7 +71,7 @@ export function repeatsOf(route: Route, target: Target, names: IdNames): Repeat[
   return repeats;
 }
 
-/** Is this URI named outside mirror and auth_request, so that a client's request can be sent here inside nginx? */
+/** Whether a directive other than mirror and auth_request has this URI, so that a request can be redirected to it. */
 function isNamed(directives: readonly Directive[], uri: string): boolean {
   return directives.some(
     (d) =>
@@ -92,7 +92,7 @@ function asks(directives: readonly Directive[], location: Directive, server: Sco
   );
 }
 
-/** Reached by subrequests alone, none of which is logged. */
+/** Whether the location gets only subrequests, none of which is logged. */
 export function subrequestOnly(route: Route): boolean {
   const location = route.chain[2]?.node;
   if (route.chain.length !== 3 || !location || own(route.chain[2]!, 'internal').length === 0) return false;
@@ -106,7 +106,7 @@ export function subrequestOnly(route: Route): boolean {
   return asks(directives, location, route.server) || luaCaptures(directives, uri);
 }
 
-/** Does Lua that stands in the configuration ask for this location by `ngx.location.capture`? */
+/** Whether Lua in the configuration requests this location by `ngx.location.capture`. */
 function luaCaptures(directives: readonly Directive[], uri: string): boolean {
   return directives.some(({ name, file, open, end, children, included }) => {
     if (open === undefined || !name.endsWith('_by_lua_block')) {
@@ -123,8 +123,8 @@ function luaCaptures(directives: readonly Directive[], uri: string): boolean {
 }
 
 /**
- * The first script in a file of its own where the location is internal and nothing that was read leads there: the script
- * may send subrequests, which are not logged, or redirect, which is.
+ * The first script in a separate file if the location is internal and no directive that was read leads there: the script may
+ * send subrequests, which are not logged, or redirects, which are.
  */
 export function scriptThatMayReach(route: Route): Directive | undefined {
   const location = route.chain[2]?.node;

@@ -1,4 +1,4 @@
-/** What a sidecar takes from nginx's own configuration, so that format, path and id are said in one place. Pure. */
+/** Takes the sidecar's options from nginx's configuration, so that format, path and id have one source. Pure. */
 import { type AccessLog, onlyVariable, optionText } from './access-log.ts';
 import { diagnose } from './diagnose.ts';
 import type { Finding } from './finding.ts';
@@ -7,7 +7,7 @@ import { type IdNames, originOf } from './request-id.ts';
 import { inherited, type Model, modelOf } from './scope.ts';
 import { assemble, type Sources } from './sources.ts';
 
-/** What was given by hand, and therefore wins. */
+/** Options that are given; they have precedence. */
 export interface GivenNames {
   accessLog: string | undefined;
   requestIdField: string | undefined;
@@ -16,24 +16,24 @@ export interface GivenNames {
 }
 
 export interface Taken {
-  /** Path of the log as nginx writes it. */
+  /** Path of the log in nginx's configuration. */
   accessLog: string;
-  /** As `--log-format` takes it. */
+  /** A value for `--log-format`. */
   logFormat: string;
-  /** Undefined where the format was given. */
+  /** Undefined if the format was given. */
   formatName: string | undefined;
   requestIdField: string;
   requestIdHeader: string;
-  /** Whether nginx sends the field in the header at some location. */
+  /** Whether a location sends the field in the header. */
   idIsSent: boolean;
-  /** Logs with proxied requests that are not the one taken. */
+  /** Other logs with proxied requests. */
   otherLogs: readonly string[];
   model: Model;
 }
 
 const DEFAULT_ID: IdNames = { field: 'request_id', header: 'X-Request-ID' };
 
-/** @throws ConfError: one line that says what to give by hand */
+/** @throws ConfError: one line with the option to give */
 export function takeFrom(sources: Sources, given: GivenNames): Taken {
   const model = modelOf(assemble(sources));
   if (!model) throw new ConfError(`${sources.main}: no http, stream or server block in it`);
@@ -58,7 +58,7 @@ export function takeFrom(sources: Sources, given: GivenNames): Taken {
   }
   const log = choose(proxied, accessLog, names, sources.main);
   if (!log.format)
-    throw new ConfError(`${sources.main}: log_format ${log.formatName} is not in what was read`);
+    throw new ConfError(`${sources.main}: log_format ${log.formatName} is not in the files read`);
   return {
     ...shared,
     accessLog: log.path,
@@ -68,7 +68,7 @@ export function takeFrom(sources: Sources, given: GivenNames): Taken {
   };
 }
 
-/** The header and variable by which most locations send an id that nginx makes. `X-Request-ID` wins where it is sent. */
+/** The header and variable in which most locations send an id that nginx makes. `X-Request-ID` has precedence. */
 function idSent(model: Model, given: GivenNames): IdNames | undefined {
   const found = new Map<string, { names: IdNames; uses: number }>();
   for (const { chain, http } of model.routes) {
@@ -93,7 +93,7 @@ function idSent(model: Model, given: GivenNames): IdNames | undefined {
   return [...found.values()].sort((a, b) => weight(b) - weight(a))[0]?.names;
 }
 
-/** The log that is given, else the one that says most, then the one that most locations write. */
+/** The given log, else the one with most of the needed fields, then the one of most locations. */
 function choose(
   proxied: readonly Finding[],
   path: string | undefined,
@@ -104,7 +104,7 @@ function choose(
   if (path !== undefined) {
     const same = logs.filter((log) => log.path === path);
     if (same.length > 0) return mostUsed(same, names);
-    // A path as the sidecar sees it need not be nginx's own: one format for all leaves no doubt.
+    // The path in the sidecar can differ from nginx's: if all logs have one format, it is certain.
     const texts = new Set(logs.map(({ format }) => format && optionText(format)));
     if (texts.size === 1 && logs[0]) return logs[0];
     throw new ConfError(
@@ -115,7 +115,7 @@ function choose(
   }
   if (logs.length === 0) {
     throw new ConfError(
-      `${main}: no proxying location has a log in a file that can be followed; realpod doctor says why`,
+      `${main}: no proxying location has a log in a file that can be followed; realpod doctor shows the reasons`,
     );
   }
   return mostUsed(logs, names);

@@ -1,4 +1,4 @@
-/** Where a `*_pass` leads, and whether a request on the way there can be read. */
+/** Finds the target of a `*_pass`, and whether the tap can read a request to it. */
 import type { Directive } from './parse-conf.ts';
 import { blockScope, type Chain, own, type Route, type Scope, value } from './scope.ts';
 
@@ -16,16 +16,16 @@ export type Unreadable =
   | 'udp';
 
 export interface Target {
-  /** As written in the configuration. */
+  /** The text in the configuration. */
   text: string;
   /** Host and port, or an upstream's name; for comparing targets. */
   authority: string;
-  /** Host and port contain variables: known only at run time. */
+  /** Host and port have variables: known only at run time. */
   variable: boolean;
-  /** Members, when the authority is an `upstream` block. */
+  /** Members, if the authority is an `upstream` block. */
   members: readonly string[] | undefined;
   upstream: Scope | undefined;
-  /** A unix socket or the loopback: nginx's own pod, no Service between. */
+  /** A unix socket or the loopback: nginx's pod, without a Service. */
   local: boolean;
   unreadable: Unreadable | undefined;
 }
@@ -38,7 +38,7 @@ interface Parts {
   uri: string;
 }
 
-/** `scheme://authority/uri`; a variable that holds a path ends the authority too. */
+/** `scheme://authority/uri`; a variable whose value is a path ends the authority too. */
 function split(text: string): Parts {
   const sep = text.indexOf('://');
   const scheme = sep < 0 ? '' : text.slice(0, sep).toLowerCase();
@@ -75,7 +75,7 @@ function unreadableOf(route: Route, scheme: string): Unreadable | undefined {
   return version?.startsWith('2') ? 'http2' : undefined;
 }
 
-/** A variable whose value a single `set` in the same blocks gives; what that holds of other variables stays. */
+/** Replaces a variable by its value if a single `set` in the same blocks sets it; variables in that value stay. */
 function literal(chain: Chain, text: string): string {
   return text.replace(/\$\{?([a-zA-Z0-9_]+)\}?/g, (all, name: string) => {
     const sets = chain.flatMap((s) => own(s, 'set')).filter((d) => d.args[0]?.text === `$${name}`);
@@ -102,7 +102,7 @@ export function targetOf(route: Route): Target {
   };
 }
 
-/** The same Service for all that the text says. Undefined: one of them is known only at run time. */
+/** Whether both texts name the same Service. Undefined: one of them is known only at run time. */
 export function sameTarget(a: Target, b: Target): boolean | undefined {
   if (a.authority === b.authority) return true;
   if (a.variable || b.variable) return undefined;
@@ -112,7 +112,7 @@ export function sameTarget(a: Target, b: Target): boolean | undefined {
 }
 
 /**
- * Does a connection carry more than one request?
+ * Whether a connection can have more than one request.
  * `by-version`: it depends on nginx, which keeps upstream connections open by default since 1.29.7.
  */
 export function keepalive(

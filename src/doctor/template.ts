@@ -1,7 +1,7 @@
-/** Text that a tool turns into a configuration later: nginx would not read it as it stands. Pure. */
+/** Detects templates: text from which a tool makes a configuration, and which nginx cannot read. Pure. */
 import { ConfError, placeOf } from './parse-conf.ts';
 
-/** `rendered`: what turns each kind into a configuration. */
+/** `rendered`: the tool that makes a configuration of each kind. */
 const KINDS: readonly { pattern: RegExp; rendered: string }[] = [
   { pattern: /\{\{[^\n]*?\}\}/g, rendered: 'helm template, or the tool that fills it in' },
   { pattern: /\{[%#][^\n]*?[%#]\}/g, rendered: 'the tool that fills it in, such as ansible or jinja2' },
@@ -10,13 +10,13 @@ const KINDS: readonly { pattern: RegExp; rendered: string }[] = [
   { pattern: /(?<=[\s/"'])\$[A-Z][A-Z0-9]*_[A-Z0-9_]+\b/g, rendered: 'envsubst' },
   { pattern: /(?<=^[ \t]*)(?:ifdef|ifelse|define|changequote|include)\([`'\w]+/gm, rendered: 'm4' },
 ];
-/** nginx finds these in capitals, too. */
+/** nginx accepts the names of its variables in capitals, too. */
 const NGINX_VARIABLE =
   /^(ARG|COOKIE|HTTP|SENT_HTTP|SENT_TRAILER|UPSTREAM|SSL|PROXY_PROTOCOL|TIME|REQUEST|REMOTE|SERVER|BODY_BYTES|BYTES|BINARY_REMOTE|CONTENT|DOCUMENT|QUERY|CONNECTION|REALPATH|LIMIT|NGINX_VERSION|JWT|GEOIP\d?)_?/;
 
-/** Throws ConfError where the text is a template that nothing has been put into yet. */
+/** Throws ConfError if the text is a template that is not rendered. */
 export function refuseTemplate(path: string, text: string): void {
-  // Comments may hold anything; in Lua `{{1, 2}}` is a table.
+  // Comments may have any text; in Lua `{{1, 2}}` is a table.
   const bare = text.replace(/(?<=^|[ \t;}])#(?!\}).*$/gm, (comment) => ' '.repeat(comment.length));
   const lua = /_by_lua_block\b/.test(bare);
   for (const { pattern, rendered } of KINDS) {
@@ -30,11 +30,11 @@ export function refuseTemplate(path: string, text: string): void {
   }
 }
 
-/** What Helm does at the beginning of a line or of a value. */
+/** A Helm action at the beginning of a line or of a value. */
 const ACTION =
   /^(?: *(?:[\w.-]+: *)?)(\{\{-? *(?:[.$"(]|\/\*|(?:if|else|end|range|with|define|block|template|include|toYaml|tpl|default)\b)[^\n]*)/m;
 
-/** Throws ConfError where the YAML around the files is a chart's template. */
+/** Throws ConfError if the YAML around the files is a chart's template. */
 export function refuseChart(path: string, text: string): void {
   const action = ACTION.exec(text);
   if (!action) return;

@@ -1,10 +1,10 @@
-/** Shell patterns as glob(3) reads them in nginx's `include`: `*`, `?` and `[…]` within one path segment. */
+/** The shell patterns of glob(3) in nginx's `include`: `*`, `?` and `[…]` within one path segment. */
 
 export function isPattern(path: string): boolean {
   return /[*?[]/.test(path);
 }
 
-/** Length of the bracket expression at `at`, and whether it takes `c`; 0 when it is no bracket expression. */
+/** Length of the bracket expression at `at`, and whether it matches `c`; 0 if it is not a bracket expression. */
 function bracket(pattern: string, at: number, c: string): { length: number; match: boolean } {
   const negated = pattern[at + 1] === '!' || pattern[at + 1] === '^';
   const first = at + (negated ? 2 : 1);
@@ -22,7 +22,7 @@ function bracket(pattern: string, at: number, c: string): { length: number; matc
   return { length: end + 1 - at, match: match !== negated };
 }
 
-/** Does one path segment fit? A leading dot needs a dot in the pattern. */
+/** Whether one path segment matches. A leading dot needs a dot in the pattern. */
 export function fitsSegment(pattern: string, name: string): boolean {
   if (name.startsWith('.') && !pattern.startsWith('.')) return false;
   let p = 0;
@@ -49,7 +49,7 @@ export function fitsSegment(pattern: string, name: string): boolean {
   return p === pattern.length;
 }
 
-/** Does a whole path fit a whole pattern, segment by segment? */
+/** Whether a whole path matches a whole pattern, segment by segment. */
 export function fitsPath(pattern: string, path: string): boolean {
   const patterns = pattern.split('/');
   const names = path.split('/');

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import { INJECT_DEFAULTS, type InjectOptions, inject } from './inject.ts';
 
-/** `file`: what to read; `-` is stdin. */
+/** `file`: the input; `-` is stdin. */
 export interface InjectCommandOptions extends InjectOptions {
   file: string;
 }

@@ -3,7 +3,7 @@ import type { Container, PodSpec } from './pod-spec.ts';
 import { Refused } from './refused.ts';
 import { type Document, LineCounter, parseAllDocuments } from './yaml.ts';
 
-/** Where the pod template lies in each kind. */
+/** Path of the pod template in each kind. */
 const TEMPLATES: Record<string, readonly string[]> = {
   Pod: [],
   Deployment: ['spec', 'template'],
@@ -17,16 +17,16 @@ const TEMPLATES: Record<string, readonly string[]> = {
 export const KINDS = Object.keys(TEMPLATES);
 /** The API groups of these kinds. */
 const GROUPS = new Set(['', 'apps', 'batch', 'extensions']);
-/** How deep pods are looked for in kinds that are not known. */
+/** Depth of the search for pods in unknown kinds. */
 const MAX_LIST_DEPTH = 12;
 
 export interface Workload {
   document: Document.Parsed;
   /** `Kind name`, with the List around it. */
   label: string;
-  /** As the object names it. */
+  /** From the object's metadata. */
   namespace: string | undefined;
-  /** Of the pod spec, from the document's root. */
+  /** Path of the pod spec from the document's root. */
   path: readonly (string | number)[];
   spec: PodSpec;
 }
@@ -41,7 +41,7 @@ export interface Found {
   documents: Document.Parsed[];
   workloads: Workload[];
   strangers: Stranger[];
-  /** ConfigMaps called `realpod`. */
+  /** ConfigMaps with the name `realpod`. */
   options: number;
 }
 
@@ -52,7 +52,7 @@ interface Thing {
 const isThing = (value: unknown): value is Thing =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** Reads as kubectl does: YAML 1.1. Throws Refused, for what is no YAML with line and column. */
+/** Parses YAML 1.1, as kubectl does. Throws Refused; for invalid YAML with line and column. */
 export function read(text: string): Found {
   const documents = parse(text);
   const found: Found = { documents, workloads: [], strangers: [], options: 0 };
@@ -86,7 +86,7 @@ export function parse(text: string): Document.Parsed[] {
   return documents;
 }
 
-/** The cause that a person can act on; else the parser's own words. */
+/** The cause that a user can mend; else the parser's message. */
 function complaint(text: string, line: number, column: number, message: string): string {
   const lines = text.split('\n');
   const near = lines.slice(0, line + 1);
@@ -154,11 +154,11 @@ function collect(
 function maps(label: string, parent: Thing, key: string): void {
   const list = parent[key];
   if (list === undefined || list === null) return;
-  if (!Array.isArray(list)) throw new Refused(`${label}: ${key} is no list`);
+  if (!Array.isArray(list)) throw new Refused(`${label}: ${key} is not a list`);
   if (!list.every(isThing)) throw new Refused(`${label}: an entry of ${key} is not a map; write it out`);
 }
 
-/** Of every pod anywhere in the value: things with an image in a list called `containers`. */
+/** The containers of every pod anywhere in the value: objects with an image in a list named `containers`. */
 function containersIn(value: unknown, depth: number): Container[] {
   if (depth > MAX_LIST_DEPTH || typeof value !== 'object' || value === null) return [];
   if (Array.isArray(value)) return value.flatMap((item) => containersIn(item, depth + 1));
@@ -168,7 +168,7 @@ function containersIn(value: unknown, depth: number): Container[] {
   });
 }
 
-/** Of the strangers, those whose nginx stays without a sidecar. */
+/** The objects of unknown kinds whose nginx gets no sidecar. */
 export function withNginx(strangers: readonly Stranger[], wanted: string | undefined): Stranger[] {
   return strangers.filter(({ containers }) =>
     containers.some(({ name, image }) => (wanted === undefined ? isNginx(image) : name === wanted)),

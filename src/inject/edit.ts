@@ -1,4 +1,4 @@
-/** Insertions into a text: every byte of the input stays where it is. */
+/** Insertions into a text: all bytes of the input stay, in order. */
 
 import { Refused } from './refused.ts';
 import {
@@ -20,12 +20,12 @@ export interface Edit {
   text: string;
 }
 
-/** How the input is written. */
+/** The layout of the input. */
 export interface Layout {
   source: string;
   /** The end of each line: `\n` or `\r\n`. */
   eol: string;
-  /** Whether the dash of a sequence stands further right than its key. */
+  /** Whether the dash of a sequence is further right than its key. */
   indentSeq: boolean;
 }
 
@@ -37,7 +37,7 @@ export function layoutOf(source: string): Layout {
   };
 }
 
-/** Edits in any order, none over another; those at one place in their order. */
+/** Applies edits, which must not overlap, in any order; those at one place in the given order. */
 export function apply(source: string, edits: readonly Edit[]): string {
   const ordered = edits.map((edit, index) => ({ edit, index }));
   ordered.sort((a, b) => a.edit.from - b.edit.from || a.index - b.index);
@@ -83,7 +83,7 @@ export function append(
     value === undefined ||
     (isScalar(value) && value.value === null);
   if (!empty || value?.tag?.startsWith('!')) {
-    throw new Refused(`${label}: ${key} is no list`);
+    throw new Refused(`${label}: ${key} is not a list`);
   }
   return intoEmpty(parent, pair.key, value, items, layout);
 }
@@ -119,7 +119,7 @@ function intoEmpty(
 }
 
 /**
- * Behind the last item of a flow collection. Where items have lines of their own, what is added has too.
+ * Inserts after the last item of a flow collection. If the items have separate lines, the added ones have too.
  * `whole`: the items are one value.
  */
 function intoFlow(
@@ -151,14 +151,14 @@ function stepOf(source: string): string {
   return /\n([ \t]+)["{[]/.exec(source)?.[1] ?? '  ';
 }
 
-/** The items as lines of a block sequence whose dashes stand in column `indent`. */
+/** The items as lines of a block sequence with dashes in column `indent`. */
 function list(items: readonly object[], indent: number, { indentSeq }: Layout): string[] {
   const document = new Document(items, { aliasDuplicateObjects: false, version: '1.1' });
   const text = document.toString({ indentSeq, lineWidth: 0 }).trimEnd();
   return text.split('\n').map((line) => (line === '' ? '' : ' '.repeat(indent) + line));
 }
 
-/** Whole lines behind the line in which `end` lies. */
+/** Inserts whole lines after the line of `end`. */
 function blockLines(end: number, lines: readonly string[], { source, eol }: Layout): Edit {
   const text = lines.map((line) => line + eol).join('');
   if (end > 0 && source[end - 1] === '\n') return insert(end, text);
@@ -173,7 +173,7 @@ function startOf(node: Node): number {
   return node.range?.[0] ?? 0;
 }
 
-/** Of a block: the end of its last value; comments and blank lines behind it are not counted. */
+/** The end of a block's last value, without comments and blank lines after it. */
 function endOf(node: Node): number {
   if (isCollection(node) && !node.flow) {
     const last = node.items.at(-1);
@@ -190,7 +190,7 @@ function column({ source }: Layout, at: number): number {
   return at - (source.lastIndexOf('\n', at - 1) + 1);
 }
 
-/** Every map from `node` down `path`. Throws Refused where one is shared by an alias. */
+/** Every map from `node` down `path`. Throws Refused if an alias shares one. */
 export function mapAt(label: string, node: unknown, path: readonly (string | number)[]): YAMLMap {
   let at: unknown = node;
   for (const key of ['', ...path]) {

@@ -1,4 +1,4 @@
-/** Images whose program writes its access log elsewhere than to /var/log/nginx, by what their documentation says. */
+/** Images whose access log is not in /var/log/nginx, according to their documentation. */
 const LOG_PATHS: readonly (readonly [RegExp, string])[] = [
   [/(^|\/)bitnami[a-z]*\/nginx$/, '/opt/bitnami/nginx/logs/access.log'],
   [/(^|\/)bitnami[a-z]*\/openresty$/, '/opt/bitnami/openresty/nginx/logs/access.log'],
@@ -8,10 +8,10 @@ const LOG_PATHS: readonly (readonly [RegExp, string])[] = [
 ];
 const OFFICIAL_LOG_PATH = '/var/log/nginx/access.log';
 
-/** Controllers that put the addresses of pods, not of Services, into nginx's configuration. */
+/** Controllers that write the addresses of pods, not of Services, into nginx's configuration. */
 const CONTROLLER =
   /(^|\/)ingress-nginx\/(kube-webhook-certgen|controller(-chroot)?)$|(^|\/)nginx-ingress-controller$|(^|\/)(nginx|nginxinc|nginx-ic)\/nginx-(plus-)?ingress$/;
-/** Programs beside nginx whose images carry its name. */
+/** Other programs with nginx in the name of their images. */
 const OTHER_PROGRAM = /exporter|certgen|amplify|logrotate/;
 
 /** Without tag and digest: `localhost:5000/my-nginx:1@sha256:…` is `localhost:5000/my-nginx`. */
@@ -33,19 +33,19 @@ export function isNginx(image: unknown): boolean {
   );
 }
 
-/** Such a controller's `$upstream_addr` is a pod's address already. */
+/** Such a controller logs a pod's address as `$upstream_addr`. */
 export function isIngressController(image: unknown): boolean {
   return typeof image === 'string' && CONTROLLER.test(repositoryOf(image));
 }
 
-/** Where the image's own configuration logs; an absolute path. */
+/** Absolute path of the access log in the image's configuration. */
 export function logPathOf(image: unknown): string {
   if (typeof image !== 'string') return OFFICIAL_LOG_PATH;
   const repository = repositoryOf(image);
   return LOG_PATHS.find(([pattern]) => pattern.test(repository))?.[1] ?? OFFICIAL_LOG_PATH;
 }
 
-/** Whether `image` is known to log to `logPathOf(image)`: an official image, or one of the table. */
+/** Whether `logPathOf(image)` is certain: an official image, or one of the table. */
 export function isLogPathKnown(image: unknown): boolean {
   if (typeof image !== 'string') return false;
   const repository = repositoryOf(image);

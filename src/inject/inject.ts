@@ -10,16 +10,16 @@ import type { Document } from './yaml.ts';
 export { INJECT_DEFAULTS, type InjectOptions } from './plan.ts';
 
 /**
- * `injected`: `Kind name` of what got a sidecar. `notes`: lines for people about what to look after. `next`: the step that
- * is left, where one is: a sentence, then the YAML that it is about.
+ * `injected`: `Kind name` of the objects with a new sidecar. `notes`: lines about things to check. `next`: the next step, if
+ * there is one: a sentence, then its YAML.
  */
 export type Injection =
   | { ok: true; text: string; injected: string[]; notes: string[]; next: string | undefined }
   | { ok: false; message: string };
 
 /**
- * Adds the sidecar to the pods of Kubernetes objects given as YAML or JSON: one document or several, also inside a List.
- * Text is only inserted, so every byte of the input stays, the spelling of numbers too. Without `container` the nginx
+ * Adds the sidecar to the pods of Kubernetes objects in YAML or JSON: one document or several, also inside a List. Text is
+ * only inserted, so every byte of the input stays, including the spelling of numbers. Without `container` the nginx
  * container is the one whose image is an nginx, or, in an input with one object with pods, the only container.
  */
 export function inject(text: string, options: InjectOptions): Injection {
@@ -81,14 +81,14 @@ function editsFor({ document, label, path }: Workload, missing: Plan, layout: La
     missing.volumeMounts.length === 0
       ? []
       : append(label, mapAt(label, document.contents, nginx), 'volumeMounts', missing.volumeMounts, layout);
-  // At one place in the text what belongs to a list that is there comes before a new key.
+  // At one place in the text, items of an existing list come before a new key.
   const lists = (['initContainers', 'volumes'] as const).toSorted(
     (a, b) => Number(spec.has(b)) - Number(spec.has(a)),
   );
   return [...mounts, ...lists.flatMap((key) => append(label, spec, key, missing[key], layout))];
 }
 
-/** The output read again is the input plus the plans, or nothing is given out. */
+/** Parses the output again: if it is not the input plus the plans, there is no output. */
 function check(
   documents: readonly Document.Parsed[],
   output: string,
@@ -120,7 +120,7 @@ function extend(spec: PodSpec, missing: Plan): void {
 }
 
 const UNKNOWN_KIND =
-  'inject does not know this kind; add the sidecar by hand (k8s/sidecar/sidecar.yaml) or let the webhook do it (realpod.io/inject: enabled)';
+  'inject does not support this kind; add the sidecar by hand (k8s/sidecar/sidecar.yaml) or let the webhook do it (realpod.io/inject: enabled)';
 
 function noPods(strangers: readonly Stranger[]): string {
   if (strangers[0]) return `${strangers.map(({ label }) => label).join(', ')}: ${UNKNOWN_KIND}`;
@@ -138,7 +138,7 @@ function noNginx(found: Found, left: readonly Stranger[], wanted: string | undef
       `${label} has ${containers.map(({ name }) => name).join(', ') || 'no containers'}`,
   );
   const what =
-    wanted === undefined ? 'no nginx container found' : `no container is called ${JSON.stringify(wanted)}`;
+    wanted === undefined ? 'no nginx container found' : `no container has the name ${JSON.stringify(wanted)}`;
   return `${what}; name it with --container (${has.join('; ')})`;
 }
 

@@ -2,7 +2,7 @@ import { posix } from 'node:path';
 import type { Container, PodSpec, VolumeMount } from './pod-spec.ts';
 import { Refused } from './refused.ts';
 
-/** As the kubelet reads a mount path: `var/log//nginx/./` is `/var/log/nginx`. */
+/** The kubelet's form of a mount path: `var/log//nginx/./` is `/var/log/nginx`. */
 export function absolute(path: string): string {
   const normal = posix.normalize(`/${path}`);
   return normal.length > 1 && normal.endsWith('/') ? normal.slice(0, -1) : normal;
@@ -11,7 +11,7 @@ export function absolute(path: string): string {
 const holds = (directory: string, path: string): boolean =>
   path === directory || path.startsWith(directory === '/' ? '/' : `${directory}/`);
 
-/** What nginx has mounted where `logPath` lies: the innermost mount; undefined where the log is in the image. Throws Refused. */
+/** nginx's innermost mount that contains `logPath`; undefined if the log is in the image. Throws Refused. */
 export function logMount(label: string, nginx: Container, logPath: string): VolumeMount | undefined {
   let found: VolumeMount | undefined;
   for (const mount of nginx.volumeMounts ?? []) {
@@ -25,12 +25,12 @@ export function logMount(label: string, nginx: Container, logPath: string): Volu
   }
   if (found?.readOnly === true) {
     const path = absolute(found.mountPath);
-    throw new Refused(`${label}: ${path} is mounted read-only, nginx cannot log there; take readOnly away`);
+    throw new Refused(`${label}: ${path} is mounted read-only, nginx cannot log there; remove readOnly`);
   }
   return found;
 }
 
-/** Where images keep nginx.conf. */
+/** Paths of nginx.conf in images. */
 const CONFIGURATIONS = [
   '/etc/nginx/nginx.conf',
   '/opt/bitnami/nginx/conf/nginx.conf',
@@ -41,8 +41,8 @@ const CONFIGURATIONS = [
 ];
 
 /**
- * The main configuration and the mounts that hold it and its includes, where a ConfigMap brings it. A ConfigMap that
- * brings parts only is left out: the format may stand in the image's own nginx.conf.
+ * The main configuration and the mounts with it and its includes, if it comes from a ConfigMap. A ConfigMap with parts only
+ * is ignored: the format may be in the image's nginx.conf.
  */
 export function configuration(
   spec: PodSpec,
@@ -69,7 +69,7 @@ export function configuration(
   return undefined;
 }
 
-/** What a second container needs to see the same files at the same place. */
+/** The mount for a second container to have the same files at the same path. */
 export function copyOf({ name, mountPath, subPath, subPathExpr }: VolumeMount): VolumeMount {
   return {
     name,

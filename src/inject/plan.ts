@@ -16,17 +16,17 @@ import {
 } from './sidecar.ts';
 
 export interface InjectOptions {
-  /** Name of the nginx container; undefined: found by its image. */
+  /** Name of the nginx container; undefined: its image identifies it. */
   container?: string | undefined;
   image: string;
-  /** nginx's access log; undefined: where the image is known to log. */
+  /** nginx's access log; undefined: the known path of the image. */
   logPath?: string | undefined;
   /** Size limit of the log volume, a Kubernetes quantity. */
   logVolumeSize: string;
-  /** `cpu=100m,memory=128Mi`, over the defaults. */
+  /** `cpu=100m,memory=128Mi`; replaces defaults. */
   limits?: string | undefined;
   requests?: string | undefined;
-  /** Further variables of the sidecar. */
+  /** Additional variables of the sidecar. */
   env?: Readonly<Record<string, string>>;
 }
 
@@ -35,21 +35,21 @@ export const INJECT_DEFAULTS: InjectOptions = {
   logVolumeSize: '1Gi',
 };
 
-/** What a pod lacks, for a manifest and for an admission patch alike. */
+/** The missing parts of a pod, for a manifest and for an admission patch. */
 export interface Plan {
   /** Index of the nginx container. */
   nginx: number;
   initContainers: object[];
   volumes: object[];
-  /** For the nginx container. */
+  /** Mounts to add to the nginx container. */
   volumeMounts: VolumeMount[];
-  /** For people: what to look after. */
+  /** Lines about things to check. */
   notes: string[];
-  /** nginx's configuration as the sidecar sees it, where it does. */
+  /** Path of nginx's configuration in the sidecar, if it is mounted there. */
   configuration: string | undefined;
 }
 
-/** Index of the nginx container, or -1. `alone`: the only container counts whatever its image. Throws Refused. */
+/** Index of the nginx container, or -1. `alone`: an only container counts with any image. Throws Refused. */
 export function nginxIn(
   label: string,
   spec: PodSpec,
@@ -74,7 +74,7 @@ export function nginxIn(
   return alone && all.length === 1 ? 0 : -1;
 }
 
-/** What the pod needs for its sidecar; undefined where it has one. Throws Refused. */
+/** The parts that the pod needs for its sidecar; undefined if it has one. Throws Refused. */
 export function plan(label: string, spec: PodSpec, nginx: number, options: InjectOptions): Plan | undefined {
   if (hasSidecar(label, spec)) return undefined;
   const container = spec.containers?.[nginx];
@@ -99,7 +99,7 @@ export function plan(label: string, spec: PodSpec, nginx: number, options: Injec
   }
   if (options.logPath === undefined && !isLogPathKnown(container.image)) {
     notes.push(
-      `${label}: it is not known where ${container.image ?? container.name} logs; ${logPath} is assumed, --log-path names another file`,
+      `${label}: the access log of ${container.image ?? container.name} is unknown; ${logPath} is assumed, --log-path sets another file`,
     );
   }
   const sidecar = sidecarContainer({
@@ -129,15 +129,15 @@ function hasSidecar(label: string, spec: PodSpec): boolean {
   if (present) {
     if (Array.isArray(present.args) && present.args.includes('sidecar')) return true;
     throw new Refused(
-      `${label}: a container called ${SIDECAR_NAME} is there already, and it is not the sidecar`,
+      `${label}: a container named ${SIDECAR_NAME} exists, and it is not the sidecar; rename it`,
     );
   }
   const taken = (spec.volumes ?? []).find(({ name }) => name === LOG_VOLUME || name === TOKEN_VOLUME);
-  if (taken) throw new Refused(`${label}: a volume called ${taken.name} is there already; rename it`);
+  if (taken) throw new Refused(`${label}: a volume named ${taken.name} exists; rename it`);
   return false;
 }
 
-/** Whether nginx alone reads the volume, and it ends with the pod: only then may read lines be given back. */
+/** Whether only nginx reads the volume, and it ends with the pod: only then may the sidecar free the lines it has read. */
 function isPrivate(mount: VolumeMount, spec: PodSpec, nginx: Container): boolean {
   const volume = (spec.volumes ?? []).find(({ name }) => name === mount.name);
   if (!volume || !('emptyDir' in volume)) return false;
@@ -154,7 +154,7 @@ function ofGiven(label: string, mount: VolumeMount, spec: PodSpec, nginx: Contai
   return `${label}: uses volume ${mount.name}, which nginx has at ${mount.mountPath}${writable(mount, spec)}${kept}`;
 }
 
-/** What the sidecar's user needs to keep its checkpoint beside the log. The kubelet lets everyone write in an emptyDir. */
+/** The right that the sidecar's user needs to keep its checkpoint beside the log. Every user can write in an emptyDir. */
 function writable(mount: VolumeMount, spec: PodSpec): string {
   const volume = (spec.volumes ?? []).find(({ name }) => name === mount.name);
   if (volume !== undefined && 'emptyDir' in volume) return '';
@@ -165,10 +165,10 @@ function writable(mount: VolumeMount, spec: PodSpec): string {
   const group = spec.securityContext?.fsGroup;
   return group === undefined
     ? `${must} set securityContext.fsGroup of the pod, to 65532 say (an emptyDir needs none)`
-    : `${must} fsGroup ${group} of the pod sees to that where the volume's driver supports it`;
+    : `${must} fsGroup ${group} of the pod allows that if the volume's driver supports it`;
 }
 
-/** The variables that `subPathExpr` names: without them the kubelet does not start the container. */
+/** The variables in `subPathExpr`: without them the kubelet does not start the container. */
 function variablesOf(label: string, log: VolumeMount, nginx: Container): { name: string }[] {
   const names = new Set(
     [...String(log.subPathExpr ?? '').matchAll(/\$\(([^)]+)\)/g)].map(([, name]) => name),

@@ -1,4 +1,4 @@
-/** The part of Kubernetes' PodSpec that matters here; the rest passes through unread. */
+/** The part of Kubernetes' PodSpec that inject reads; the rest stays unchanged. */
 export interface PodSpec {
   containers?: Container[];
   initContainers?: Container[];

@@ -1,5 +1,5 @@
-/** Why an input cannot be changed safely; `message` is one line for people. */
+/** An input cannot be changed safely; `message` is one line with the reason. */
 export class Refused extends Error {}
 
-/** nginx's log names the pods already. */
+/** The pod needs no sidecar: nginx's log already has the pods. */
 export class Unneeded extends Refused {}

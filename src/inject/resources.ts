@@ -7,7 +7,7 @@ export type Quantities = Readonly<Record<string, string>>;
 const QUANTITY = /^\d+(\.\d+)?([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?$/;
 const NAMES = ['cpu', 'memory', 'ephemeral-storage'];
 
-/** `cpu=100m,memory=128Mi` over `defaults`. `option` names the text's origin in errors. Throws Refused. */
+/** Parses `cpu=100m,memory=128Mi`, with `defaults`. `option`: the text's origin, for errors. Throws Refused. */
 export function quantities(text: string | undefined, defaults: Quantities, option: string): Quantities {
   if (text === undefined) return defaults;
   const given: Record<string, string> = { ...defaults };
@@ -24,5 +24,5 @@ export function quantities(text: string | undefined, defaults: Quantities, optio
 }
 
 export function checkQuantity(text: string, option: string): void {
-  if (!QUANTITY.test(text)) throw new Refused(`${option}: ${text} is no quantity such as 1Gi`);
+  if (!QUANTITY.test(text)) throw new Refused(`${option}: ${text} is not a quantity such as 1Gi`);
 }

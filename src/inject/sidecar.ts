@@ -1,4 +1,4 @@
-/** What a pod gets: the same as the kustomize Component in k8s/sidecar (a test compares the two). */
+/** The parts that inject adds to a pod: the same as the kustomize Component in k8s/sidecar (a test compares the two). */
 import { posix } from 'node:path';
 import type { VolumeMount } from './pod-spec.ts';
 import type { Quantities } from './resources.ts';
@@ -16,11 +16,11 @@ export interface SidecarParts {
   image: string;
   /** nginx's access log, absolute. */
   logPath: string;
-  /** The mount that holds it. */
+  /** The mount with the log. */
   log: VolumeMount;
-  /** The log's volume was added for the sidecar. */
+  /** The log's volume is added for the sidecar. */
   ownVolume: boolean;
-  /** Bytes that were read may be given back. */
+  /** The sidecar may free the bytes it has read. */
   reclaim: boolean;
   configuration: { path: string; mounts: VolumeMount[] } | undefined;
   env: readonly { name: string }[];
@@ -29,9 +29,9 @@ export interface SidecarParts {
 }
 
 /**
- * Where the volume is the sidecar's own, creates the log so that the sidecar may give its consumed bytes back, and keeps
- * nginx's errors on its stderr. nginx starts when this has ended: when the feed is read, so that its first requests are
- * seen, or after 10 s. Where nginx has logged already only this container starts again.
+ * If the volume is added for the sidecar, creates the log with rights for the sidecar to free consumed bytes, and keeps
+ * nginx's errors on stderr. nginx starts after this script: when the sidecar reads the feed, so that the first requests are
+ * seen, or after 10 s. If the log has lines, only this container restarted, and the script does not wait.
  */
 function postStart(logPath: string, ownVolume: boolean): string {
   const file = posix.basename(logPath);
@@ -50,10 +50,10 @@ function postStart(logPath: string, ownVolume: boolean): string {
 }
 
 /**
- * A native sidecar (Kubernetes 1.29): starts before nginx, ends after it. It has no probes: a probe that fails, on a
- * sidecar too, takes the whole pod out of its Services. nginx's configuration is mounted where a ConfigMap brings it, but
- * the ConfigMap `realpod` decides whether it is used: a log that cannot be followed would end the sidecar. The log's path is a variable only where it is not the option's
- * default: a variable of the container is stronger than the ConfigMap.
+ * A native sidecar (Kubernetes 1.29): starts before nginx, ends after it. It has no probes: a failed probe, also of a
+ * sidecar, removes the whole pod from its Services. nginx's configuration is mounted if it comes from a ConfigMap, but
+ * only the ConfigMap `realpod` enables it: a log that cannot be followed would end the sidecar. The log's path is a
+ * variable only if it is not the option's default: a variable of the container has precedence over the ConfigMap.
  */
 export function sidecarContainer(parts: SidecarParts): Record<string, unknown> {
   const { image, logPath, log, ownVolume, reclaim, configuration, env, limits, requests } = parts;

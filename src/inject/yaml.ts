@@ -1,4 +1,4 @@
-/** What of the package yaml edits a manifest in place, with its comments and its layout. */
+/** The part of the package yaml that edits a manifest in place and keeps comments and layout. */
 export {
   Document,
   isAlias,

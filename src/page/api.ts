@@ -1,6 +1,6 @@
 import type { ErrorBody } from '../http/errors.ts';
 
-/** An error that the sidecar gave, for people. */
+/** An error of the sidecar, with its text and the next step. */
 export class Refusal extends Error {
   readonly next: string;
 
@@ -10,7 +10,7 @@ export class Refusal extends Error {
   }
 }
 
-/** Answers of one path; throws Refusal, or a TypeError where nobody answers. Paths are relative: the page may be proxied. */
+/** The answer of one path. Throws Refusal, or a TypeError without an answer. Paths are relative: the page may be proxied. */
 export async function get<T>(path: string): Promise<T> {
   const response = await fetch(path, { headers: { accept: 'application/json' } });
   const body = (await response.json()) as T & { error?: ErrorBody };

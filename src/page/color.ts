@@ -1,4 +1,4 @@
-/** Told apart in both themes and by colour-blind readers (after Okabe and Ito). */
+/** Colours that differ in both themes and for colour-blind readers (after Okabe and Ito). */
 const COLORS = ['#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#d55e00', '#8c7ae6', '#7f8c8d'];
 
 /** FNV-1a, 32 bits. */
@@ -10,12 +10,12 @@ function hash(text: string): number {
 
 /**
  * Colours for the pods of one Service. A pod's colour comes from its name, so it is the same in every page and after every
- * reload; where another pod of the Service has it, the next free one is taken, in the order of the names.
+ * reload; if another pod of the Service has it, the pod gets the next free one, in the order of the names.
  */
 export class PodColors {
   readonly #byPod = new Map<string, string>();
 
-  /** Gives each of these pods a colour; pods that are gone give theirs back. */
+  /** Gives each of these pods a colour; the colours of other pods are free again. */
   assign(keys: readonly string[]): void {
     for (const known of this.#byPod.keys()) if (!keys.includes(known)) this.#byPod.delete(known);
     for (const key of [...keys].sort()) {

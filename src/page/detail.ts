@@ -3,7 +3,7 @@ import { byId, element } from './dom.ts';
 import { EVIDENCE, REASON, UNPARSED } from './explain.ts';
 import { address, milliseconds, podLabel } from './format.ts';
 
-/** One line beside the list: its attempts, and what settled each. The focus goes there and, at its end, back. */
+/** One line beside the list: its attempts and their evidence. The focus moves there and, on closing, back. */
 export class LineDetail {
   readonly #node = byId('detail');
   readonly #onPort: (port: number) => void;
@@ -16,7 +16,7 @@ export class LineDetail {
     });
   }
 
-  /** `from`: what has been chosen in the list. */
+  /** `from`: the chosen element of the list. */
   show(line: ShownLine, from: HTMLElement): void {
     this.#from = from;
     const heading = element('h3', {}, 'How it was matched');
@@ -32,7 +32,7 @@ export class LineDetail {
 
   #close(): void {
     this.#node.hidden = true;
-    // The line may have left the list meanwhile.
+    // The list may have dropped the line meanwhile.
     (this.#from?.isConnected ? this.#from : byId('lines')).focus();
   }
 }
@@ -44,7 +44,9 @@ export function lineParts(line: ShownLine, onPort: (port: number) => void): HTML
       ? element(
           'p',
           {},
-          line.unparsed ? (UNPARSED[line.unparsed] ?? line.unparsed) : 'No upstream was asked.',
+          line.unparsed
+            ? (UNPARSED[line.unparsed] ?? line.unparsed)
+            : 'nginx sent no request to an upstream.',
         )
       : element('ol', {}, ...line.attempts.map((attempt) => attemptItem(attempt, onPort)));
   const parts: HTMLElement[] = [
@@ -94,7 +96,7 @@ function attemptItem(attempt: ShownAttempt, onPort: (port: number) => void): HTM
   return item;
 }
 
-/** The enriched line with what differs marked. */
+/** The enriched line, with its changes marked. */
 function marked({ enriched, attempts }: ShownLine): HTMLElement {
   const pre = element('pre');
   let rest = enriched;

@@ -1,7 +1,7 @@
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
 
-/** Text goes in as text nodes only: log lines are written by strangers. */
+/** Text becomes text nodes only: clients control parts of log lines. */
 export type Child = Node | string | undefined;
 
 interface Properties {
@@ -36,7 +36,7 @@ export function byId<E extends HTMLElement = HTMLElement>(id: string): E {
   return document.getElementById(id) as E;
 }
 
-/** Sets the text where it differs, so that nothing is announced or laid out again for nothing. */
+/** Sets the text if it differs, so that equal text causes no announcement and no layout. */
 export function setText(node: Node, text: string): void {
   if (node.textContent !== text) node.textContent = text;
 }

@@ -1,4 +1,4 @@
-/** What the evidence of an attempt means, in a sentence. */
+/** The meaning of an attempt's evidence, in a sentence. */
 export const EVIDENCE: Readonly<Record<string, string>> = {
   'source-port': 'The line has the local port of the connection, and only one connection used it then.',
   'request-id': "The request's id was seen on the wire, on its way to this pod.",
@@ -8,20 +8,20 @@ export const EVIDENCE: Readonly<Record<string, string>> = {
   timing: 'Only one assignment of connections to lines is possible. A deduction, not an observation.',
 };
 
-/** Why an attempt is not resolved, in a sentence. */
+/** The reason for which an attempt is unresolved, in a sentence. */
 export const REASON: Readonly<Record<string, string>> = {
   ambiguous:
-    'What was seen leads to more than one pod, so none is named. realpod doctor says what would tell them apart.',
-  'no-flow': 'No connection was seen that could have carried it.',
-  gap: 'The record of connections has a hole at that time, so nothing is claimed.',
-  late: 'What the helper saw did not arrive in time.',
+    'The records lead to more than one pod, so none is named. realpod doctor shows which fields would separate them.',
+  'no-flow': 'No connection was seen that this request could have used.',
+  gap: 'The records of that time are incomplete, so no pod is named.',
+  late: 'The records of the helper did not arrive in time.',
   direct: "The address is the pod's own already.",
   unconnected: 'nginx got no connection: the Service had no ready pod, or the connection was refused.',
-  'not-ip': 'nginx chose no address: a socket, the name of an upstream, or none.',
+  'not-ip': 'nginx logged no IP address: a socket, the name of an upstream, or nothing.',
 };
 
 export const UNPARSED: Readonly<Record<string, string>> = {
   empty: 'The line is empty.',
-  format: 'The line does not fit the log format that realpod was given (--log-format).',
-  'too-long': 'The line is longer than realpod reads.',
+  format: 'The line does not fit the log format of realpod (--log-format).',
+  'too-long': 'The line is longer than the limit of realpod.',
 };

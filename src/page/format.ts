@@ -32,7 +32,7 @@ export function dateTime(ms: number): string {
   return `${new Date(ms).toLocaleDateString()} ${clockTime(new Date(ms).toISOString())}`;
 }
 
-/** A pod as people call it: its name, or its address. */
+/** A pod's name, or its address if the name is unknown. */
 export function podLabel(pod: { pod?: string; ip?: string; port?: number }): string {
   return pod.pod || address(pod.ip ?? '', pod.port ?? 0);
 }
@@ -41,7 +41,7 @@ export function address(ip: string, port: number): string {
   return ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;
 }
 
-/** What the line filter takes for this pod and no other. */
+/** The text with which the line filter selects this pod and no other. */
 export function filterName(pod: { pod: string; namespace: string; ip: string; port: number }): string {
   return pod.pod ? `${pod.namespace}/${pod.pod}` : address(pod.ip, pod.port);
 }

@@ -5,7 +5,7 @@ import { byId, element, setText } from './dom.ts';
 import { clockTime, milliseconds, podLabel } from './format.ts';
 
 const MAX_ROWS = 300;
-/** Lines that are asked for when the list begins, or begins anew. */
+/** Lines that the page requests when the list starts or restarts. */
 const BEGIN_WITH = 100;
 const TYPING_MS = 250;
 
@@ -23,7 +23,7 @@ export class LineList {
   #paused = false;
   #frame = 0;
   #typing = 0;
-  /** A source port is to be looked up. */
+  /** Called to look up a source port. */
   onPort: (port: number, time?: string) => void = () => {};
 
   constructor() {
@@ -35,7 +35,7 @@ export class LineList {
       event.preventDefault();
       this.start();
     });
-    // The fields are emptied after this event.
+    // The browser clears the fields after this event.
     this.#filter.addEventListener('reset', () => setTimeout(() => this.start()));
     this.#pause.addEventListener('click', () => this.#setPaused(!this.#paused));
     this.#restore();
@@ -49,7 +49,7 @@ export class LineList {
     byId('lines').focus({ preventScroll: true });
   }
 
-  /** Begins anew with the filter as it stands. A filter that cannot be is left until it can. */
+  /** Restarts with the present filter. An invalid filter has no effect. */
   start(): void {
     if (!this.#filter.reportValidity()) return;
     const wanted = Object.fromEntries(
@@ -60,7 +60,7 @@ export class LineList {
     this.#clear();
     const source = new EventSource(`lines/stream?${search({ last: String(BEGIN_WITH), ...wanted })}`);
     this.#source = source;
-    // A stream that comes back begins with the youngest lines again.
+    // After a reconnect the stream starts with the latest lines again.
     source.addEventListener('open', () => this.#clear());
     source.addEventListener('message', ({ data }: MessageEvent<string>) => {
       this.#incoming.push(JSON.parse(data) as ShownLine);

@@ -5,7 +5,7 @@ import { lineParts } from './detail.ts';
 import { byId, element } from './dom.ts';
 import { address, dateTime, podLabel } from './format.ts';
 
-/** The two forms that ask `/lookup`. */
+/** The two forms that request `/lookup`. */
 export class Lookup {
   readonly #byPort = byId<HTMLFormElement>('by-port');
   readonly #answer = byId('answer');
@@ -19,7 +19,7 @@ export class Lookup {
     }
   }
 
-  /** Looks up a source port as if it had been typed. */
+  /** Looks up a source port in the form of the page. */
   port(port: number): void {
     this.#byPort.reset();
     (this.#byPort.elements.namedItem('port') as HTMLInputElement).value = String(port);
@@ -37,7 +37,7 @@ export class Lookup {
         ...('matches' in answer ? [table(answer.matches)] : lineParts(answer, (port) => this.port(port))),
       );
     } catch (error) {
-      const next = error instanceof Refusal ? error.next : 'is realpod still there?';
+      const next = error instanceof Refusal ? error.next : 'check that realpod is running';
       const message = error instanceof Refusal ? error.message : 'nobody answers';
       this.#answer.replaceChildren(
         element(

@@ -1,6 +1,6 @@
 import { element } from './dom.ts';
 
-/** The part of uPlot that is used; the page loads it as a script of its own. */
+/** The used part of uPlot, which the page loads as a separate script. */
 interface UPlot {
   setData(data: (number | null)[][]): void;
   setSize(size: { width: number; height: number }): void;
@@ -25,7 +25,7 @@ export interface Curve {
 const HEIGHT = 104;
 const MIN_WIDTH = 160;
 
-/** A small plot of the last 15 minutes. The table beside it has the numbers, so readers of a screen get a summary. */
+/** A small plot of the last 15 minutes. The table beside it has the numbers, so screen readers get a summary. */
 export class Plot {
   readonly node: HTMLElement;
   readonly #title: string;
@@ -59,7 +59,7 @@ export class Plot {
     this.#canvas.setAttribute('aria-label', `${this.#title}, last 15 minutes. Latest: ${last.join(', ')}`);
   }
 
-  /** Draws anew at the next call, as after a change of colours. */
+  /** Makes the next call draw the plot again, as after a change of colours. */
   reset(): void {
     this.#shape = '';
   }
@@ -119,7 +119,7 @@ export class Plot {
 }
 
 function latest(values: readonly (number | null)[]): string {
-  // The last step is under way.
+  // The last step is not complete.
   for (let i = values.length - 2; i >= 0; i--) {
     const value = values[i];
     if (value !== null && value !== undefined) return short(value);

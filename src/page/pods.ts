@@ -14,8 +14,8 @@ interface Group {
 }
 
 /**
- * Brings the table of pods and the plots up to date, and says how many attempts have a pod. `onPod`: a pod was chosen.
- * Throws where realpod does not answer.
+ * Updates the table of pods and the plots, and returns how many attempts have a pod. `onPod`: a pod was chosen. Throws if
+ * realpod does not answer.
  */
 export async function refreshPods(onPod: (pod: string) => void): Promise<Found> {
   const window = document.querySelector<HTMLInputElement>('#window input:checked')!.value;
@@ -47,7 +47,7 @@ export async function refreshPods(onPod: (pod: string) => void): Promise<Found> 
   };
 }
 
-/** By upstream; also those of which no pod is known. */
+/** By upstream, including those without a known pod. */
 function groupsOf({ pods, unresolved }: PodsAnswer): Map<string, Group> {
   const groups = new Map<string, Group>();
   const of = (upstream: string): Group => {
@@ -60,7 +60,7 @@ function groupsOf({ pods, unresolved }: PodsAnswer): Map<string, Group> {
   return groups;
 }
 
-/** After a change of colours. */
+/** Draws the plots again after a change of colours. */
 export function recolorPlots(): void {
   for (const card of cards.values()) card.recolor();
 }
@@ -68,7 +68,7 @@ export function recolorPlots(): void {
 function showOutliers({ pods, windowSeconds }: PodsAnswer, onPod: (pod: string) => void): void {
   const marked = pods.filter((pod) => pod.outlier.length > 0);
   const span = `last ${windowSeconds / 60} min`;
-  // Announced when it changes, not when its percentages do.
+  // Screen readers announce a change of the list, not of its percentages.
   const text = marked.map((pod) => podLabel(pod) + pod.outlier.map(({ kind }) => kind).join()).join();
   const list = byId('outliers');
   const items = marked.map((pod) =>

@@ -5,7 +5,7 @@ import { REASON } from './explain.ts';
 import { address, ago, filterName, milliseconds, percent, podLabel, rate } from './format.ts';
 import { type Curve, Plot } from './plot.ts';
 
-/** Curves in a plot: the busiest pods, and those that stand out. */
+/** Limit of curves in a plot: the busiest pods and the outliers. */
 const MAX_CURVES = 8;
 
 const COLUMNS = ['Pod', 'req/s', 'Share', 'Errors', 'p50 ms', 'p95 ms', 'p99 ms', 'Last seen'];
@@ -47,7 +47,7 @@ export class ServiceCard {
     );
   }
 
-  /** `unresolved`: the attempts that no pod is known for. */
+  /** `unresolved`: the attempts without a known pod. */
   show(pods: readonly PodAnswer[], unresolved: UnresolvedAnswer | undefined, answer: PodsAnswer): void {
     const known = pods[0] ?? unresolved;
     if (!known) return;
@@ -84,7 +84,7 @@ export class ServiceCard {
       row.node.remove();
       this.#byPod.delete(known);
     }
-    // In the order in which they were first seen: rows that change places cannot be read.
+    // In the order of their first request: rows that move are hard to read.
     for (const pod of pods) {
       let row = this.#byPod.get(key(pod));
       if (!row) {
@@ -96,7 +96,7 @@ export class ServiceCard {
     }
   }
 
-  /** Always the last row: without it, the shares would be shares of what was found. */
+  /** Always the last row: without it, the shares would be shares of the resolved attempts. */
   #showUnresolved(unresolved: UnresolvedAnswer | undefined): void {
     this.#unresolved?.remove();
     this.#unresolved = undefined;
@@ -133,7 +133,7 @@ export class ServiceCard {
         values: pod.series ? values(pod.series) : [],
       }));
     const [requests, errors, p95] = this.#plots;
-    // A step that is not whole would look like a drop: the one under way, and those before anything was counted.
+    // An incomplete step would look like a drop: the present one, and those before the first count.
     const first = Math.ceil(((since ?? Infinity) - seriesFrom) / seriesStepMs);
     requests.draw(
       times,
@@ -158,7 +158,7 @@ export class ServiceCard {
   }
 }
 
-/** A cell of the column `c`. Where there is no room for a head, it carries its own. */
+/** A cell of the column `c`. On a narrow page without column heads, it has its own label. */
 function numberCell(c: number, text = ''): HTMLTableCellElement {
   const cell = element('td', { class: 'number' }, text);
   cell.dataset.label = COLUMNS[c]!;

@@ -3,20 +3,20 @@ import { get } from './api.ts';
 import { byId, type Child, element } from './dom.ts';
 import { percent, rate } from './format.ts';
 
-/** Attempts within the window that the figures cover. */
+/** Attempts within the window of the figures. */
 export interface Found {
   resolved: number;
   unresolved: number;
   windowSeconds: number;
 }
 
-/** `none`: nothing is known yet, so no colour may say that all is well. */
+/** `none`: there is no data yet, so no colour may mean that all is well. */
 type Level = 'good' | 'warn' | 'bad' | 'none';
 
-/** Shares of attempts with a pod from which the light is green, and amber. */
+/** Minimum shares of attempts with a pod for a green and for an amber light. */
 const FOUND_GOOD = 0.99;
 const FOUND_FAIR = 0.9;
-/** Share of lines that do not fit from which the light is red. */
+/** Minimum share of lines that do not fit for a red light. */
 const MANY_UNFIT = 0.01;
 const LAG_WARN_MS = 2_000;
 const LAG_BAD_MS = 10_000;
@@ -24,11 +24,11 @@ const LAG_BAD_MS = 10_000;
 const total = (counts: Record<string, number>): number =>
   Object.values(counts).reduce((sum, count) => sum + count, 0);
 
-/** Lines that were counted lately, the oldest first: one refresh may fall between two bursts. */
+/** The last counts of lines, the oldest first: one refresh may fall between two bursts. */
 const counted: { at: number; lines: number }[] = [];
 const RATE_OVER_MS = 10_000;
 
-/** Lines per second; undefined until there are two counts. A sidecar that has begun anew counts from zero. */
+/** Lines per second; undefined until there are two counts. A restarted sidecar counts from zero. */
 function ratePerSecond(at: number, lines: number): number | undefined {
   if (lines < (counted.at(-1)?.lines ?? 0)) counted.length = 0;
   counted.push({ at, lines });
@@ -37,7 +37,7 @@ function ratePerSecond(at: number, lines: number): number | undefined {
   return first && at > first.at ? ((lines - first.lines) * 1000) / (at - first.at) : undefined;
 }
 
-/** Brings the header up to date. Throws where realpod does not answer. */
+/** Updates the header. Throws if realpod does not answer. */
 export async function refreshStatus(found: Found): Promise<void> {
   const status = await get<StatusAnswer>('status');
   const perSecond = ratePerSecond(Date.parse(status.time), total(status.lines));
@@ -63,7 +63,7 @@ function feedChip({ connected, lagMs }: StatusAnswer['feed']): HTMLElement {
 }
 
 function sourceChip({ source, gaps, since }: StatusAnswer['sources'][number]): HTMLElement {
-  // The time before a source began is its first gap.
+  // The first gap of a source is the time before its start.
   const holes = Math.max(0, gaps - 1);
   const complete =
     since === null ? '' : `complete since ${new Date(since).toLocaleTimeString([], { hour12: false })}`;
@@ -84,7 +84,7 @@ function foundChip({ resolved, unresolved, windowSeconds }: Found): HTMLElement 
   return chip(level, 'pods found', text, title);
 }
 
-/** Lines that do not fit the log format are passed on as they are: nothing is known of them. */
+/** Lines that do not fit the log format are written unchanged and have no attempts. */
 function formatChip(lines: StatusAnswer['lines']): HTMLElement {
   const unfit = (lines.format ?? 0) + (lines['too-long'] ?? 0);
   const all = total(lines) - (lines.empty ?? 0);

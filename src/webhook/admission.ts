@@ -3,11 +3,11 @@ import type { PodSpec } from '../inject/pod-spec.ts';
 import { Refused } from '../inject/refused.ts';
 import { optionsOf } from './annotations.ts';
 
-/** Kubernetes cuts longer warnings. */
+/** Kubernetes truncates longer warnings. */
 const WARNING_CHARACTERS = 250;
 
 export interface Decision {
-  /** An AdmissionReview of admission.k8s.io/v1. It always allows: a pod without a sidecar is better than none. */
+  /** An AdmissionReview of admission.k8s.io/v1. It always allows the pod: one without a sidecar is better than none. */
   review: object;
   outcome: 'injected' | 'unchanged' | 'refused';
 }
@@ -27,7 +27,7 @@ interface Pod {
   spec?: PodSpec;
 }
 
-/** Answers one AdmissionReview; undefined where it is none. */
+/** Answers one AdmissionReview; undefined for any other value. */
 export function review(body: unknown, defaults: InjectOptions): Decision | undefined {
   const { request } = (body ?? {}) as {
     request?: { uid?: unknown; object?: Pod | null; kind?: { kind?: string } };

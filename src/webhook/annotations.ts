@@ -4,12 +4,12 @@ import { readOptions } from '../config/read.ts';
 import type { InjectOptions } from '../inject/plan.ts';
 
 const PREFIX = 'realpod.io/';
-/** Options of `realpod inject` that a pod may set. The image is the cluster's choice. */
+/** Options of `realpod inject` that a pod may set. Only the webhook's options set the image. */
 const OF_INJECT = ['container', 'logPath', 'logVolumeSize', 'limits', 'requests'] as const;
-/** Set by what inject adds. */
+/** Variables that inject sets. */
 const FIXED = new Set(['accessLog', 'state', 'reclaim', 'tokenFile', 'readyFile']);
 
-/** What a pod's annotations `realpod.io/OPTION` ask for; undefined where `realpod.io/inject` refuses the sidecar. */
+/** The options in a pod's annotations `realpod.io/OPTION`; undefined if `realpod.io/inject` disables the sidecar. */
 export function optionsOf(
   annotations: Readonly<Record<string, string>>,
   defaults: InjectOptions,
@@ -28,7 +28,7 @@ export function optionsOf(
     }
     const option = Object.keys(COMMAND.sidecar.options).find((each) => optionName(each) === name);
     if (option === undefined || FIXED.has(option)) {
-      warnings.push(`realpod: ${key} is no option of a pod and is ignored`);
+      warnings.push(`realpod: ${key} is not an option of a pod and is ignored`);
       continue;
     }
     const wrong = complaint({ [environmentName(option)]: value });
@@ -38,7 +38,7 @@ export function optionsOf(
   return { options: { ...options, env: { ...defaults.env, ...env } }, warnings };
 }
 
-/** A sidecar that does not take its options would end, and nginx's pod would not be ready. */
+/** Checks the options: a sidecar with invalid options would end, and nginx's pod would not be ready. */
 function complaint(env: Record<string, string>): string | undefined {
   try {
     readOptions(COMMAND.sidecar, [], { HOST_IP: '127.0.0.1', ...env });

@@ -1,4 +1,4 @@
-/** X.509 certificates (RFC 5280) with P-256 keys: node:crypto reads them and cannot write them. */
+/** Makes X.509 certificates (RFC 5280) with P-256 keys, which node:crypto can only read. */
 import {
   createHash,
   createPublicKey,
@@ -29,10 +29,10 @@ const BASIC_CONSTRAINTS = oid('2.5.29.19');
 const AUTHORITY_KEY = oid('2.5.29.35');
 const EXTENDED_USAGE = oid('2.5.29.37');
 const SERVER_AUTH = oid('1.3.6.1.5.5.7.3.1');
-/** Clocks of nodes differ: certificates count from this long before they were made (ms). */
+/** Clocks of nodes differ: certificates are valid from this long before they were made (ms). */
 const BACKDATED_MS = 3_600_000;
 
-/** A root of its own. `name` distinguishes it from its successor. */
+/** A self-signed authority. `name` distinguishes it from its successor. */
 export function makeAuthority(name: string, now: number, lifeMs: number): Issued {
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const certificate = makeCertificate({
@@ -115,7 +115,7 @@ function extension(id: Buffer, value: Buffer, critical = false): Buffer {
   return sequence(id, ...(critical ? [boolean(true)] : []), octets(value));
 }
 
-/** RFC 5280, 4.2.1.2: any hash of the key does; it only has to be the same in both certificates. */
+/** Any hash of the key, the same in both certificates (RFC 5280, 4.2.1.2). */
 function identifier(key: KeyObject): Buffer {
   return createHash('sha256')
     .update(key.export({ type: 'spki', format: 'der' }))

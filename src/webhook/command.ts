@@ -8,7 +8,7 @@ import { createWebhookServer, type WebhookServer } from './server.ts';
 import { type Place, share } from './shared.ts';
 
 const NAMESPACE_FILE = '/var/run/secrets/kubernetes.io/serviceaccount/namespace';
-/** How often the shared certificate is compared with what is served (ms), and how long after a failure. */
+/** Interval of the comparisons of the shared certificate with the served one (ms), and the delay after a failure. */
 const CERTIFICATE_CHECK_MS = 60_000;
 const CERTIFICATE_RETRY_MS = 5_000;
 
@@ -38,7 +38,7 @@ export async function runWebhook(options: WebhookOptions): Promise<number> {
         log('info', `serving on port ${port}; injects ${options.image}`);
       } else if (certificate !== server.certificate) {
         served.use(server);
-        log('info', 'serving by a new certificate');
+        log('info', 'serving with a new certificate');
       }
       certificate = server.certificate;
     } catch (error) {

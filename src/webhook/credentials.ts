@@ -4,24 +4,24 @@ import { type Issued, makeAuthority, makeServer, type Pair } from './certificate
 const DAY_MS = 86_400_000;
 const AUTHORITY_LIFE_MS = 730 * DAY_MS;
 const SERVER_LIFE_MS = 90 * DAY_MS;
-/** A certificate is made anew when less than this is left (ms). */
+/** A certificate is renewed when less than this is left (ms). */
 const AUTHORITY_LEFT_MS = 180 * DAY_MS;
 const SERVER_LEFT_MS = 30 * DAY_MS;
 
-/** What all replicas share in one Secret, PEM each. */
+/** The contents of the Secret that all replicas share, in PEM. */
 export interface Credentials {
   authority: Pair;
-  /** The authority before this one, which a replica may still serve by; '' at first. */
+  /** The previous authority, whose certificate a replica may still serve; '' at first. */
   previous: string;
   server: Pair;
 }
 
-/** The certificates that the API server may meet. */
+/** The authorities of all certificates that a replica may serve. */
 export function bundleOf({ authority, previous }: Credentials): string {
   return authority.certificate + previous;
 }
 
-/** The same object while all is good for long enough; else new parts. `names`: of the server, the first is its own. */
+/** The same object while all parts are valid for long enough; else new parts. The first of `names` is the subject. */
 export function renewed(given: Credentials | undefined, names: readonly string[], now: number): Credentials {
   const root = given && authorityOf(given.authority, now);
   const previous = given && valid(given.authority.certificate, now, 0) ? given.authority.certificate : '';

@@ -1,4 +1,4 @@
-/** The parts of DER (ITU-T X.690) that a certificate needs; written only, never read. */
+/** Writes the parts of DER (ITU-T X.690) that a certificate needs. */
 
 const SEQUENCE = 0x30;
 const SET = 0x31;
@@ -8,7 +8,7 @@ export function element(tag: number, ...parts: readonly Buffer[]): Buffer {
   return Buffer.concat([Buffer.from([tag]), lengthOf(content.length), content]);
 }
 
-/** Short form below 128, else the fewest bytes that hold it. */
+/** Short form below 128, else as few bytes as possible. */
 function lengthOf(length: number): Buffer {
   if (length < 0x80) return Buffer.from([length]);
   const bytes: number[] = [];
@@ -31,7 +31,7 @@ export function integer(bytes: Buffer): Buffer {
   return element(0x02, ...sign, short);
 }
 
-/** Whole bytes, or one byte of named bits whose last `unused` ones are not there. */
+/** Whole bytes, or one byte of named bits, of which the last `unused` ones are absent. */
 export function bits(content: Buffer, unused = 0): Buffer {
   return element(0x03, Buffer.from([unused]), content);
 }
@@ -48,7 +48,7 @@ export function oid(dotted: string): Buffer {
   return element(0x06, Buffer.from(bytes));
 }
 
-/** UTCTime, which RFC 5280 asks for before 2050; later ones are GeneralizedTime. `ms` since the epoch. */
+/** UTCTime, which RFC 5280 requires before 2050; later times are GeneralizedTime. `ms` since the epoch. */
 export function time(ms: number): Buffer {
   const digits = new Date(ms)
     .toISOString()

@@ -15,7 +15,7 @@ export type ReviewResult = Decision['outcome'] | 'invalid' | 'failed';
 
 export interface WebhookServer {
   server: Server;
-  /** Serves by another certificate from the next connection on. */
+  /** Serves another certificate from the next connection on. */
   use(pair: Pair): void;
   counts: Record<ReviewResult, number>;
 }
@@ -42,7 +42,7 @@ export function createWebhookServer(pair: Pair, options: InjectOptions, log: Log
   );
   server.maxConnections = MAX_OPEN_CONNECTIONS;
   server.headersTimeout = REQUEST_MS;
-  // Port scans and probes end the handshake; there is nothing to do about it.
+  // Port scans and probes abort the handshake: no error of the webhook.
   server.on('tlsClientError', (_error, socket) => socket.destroy());
   return {
     server,
@@ -62,7 +62,7 @@ async function serve(
     response.writeHead(status, { 'content-type': type }).end(text);
   };
   if (!isOwnHost(request.headers.host ?? '', [])) {
-    answer(421, 'text/plain', 'ask by the address, or by the name of the Service\n');
+    answer(421, 'text/plain', 'use the address, or the name of the Service\n');
   } else if (request.method === 'POST' && path === '/inject') {
     const text = await bodyOf(request);
     const decision = text === undefined ? undefined : review(parsed(text), options);
@@ -75,7 +75,7 @@ async function serve(
   else answer(404, 'text/plain', 'not found\n');
 }
 
-/** Undefined where it is too large. */
+/** The body of a request; undefined if it is too large. */
 async function bodyOf(request: IncomingMessage): Promise<string | undefined> {
   const parts: Buffer[] = [];
   let bytes = 0;
@@ -98,10 +98,5 @@ function parsed(text: string): unknown {
 function metrics(counts: Record<ReviewResult, number>): string {
   const name = 'realpod_webhook_reviews_total';
   const lines = Object.entries(counts).map(([outcome, count]) => `${name}{outcome="${outcome}"} ${count}`);
-  return [
-    `# HELP ${name} Admission reviews by what became of them.`,
-    `# TYPE ${name} counter`,
-    ...lines,
-    '',
-  ].join('\n');
+  return [`# HELP ${name} Admission reviews by result.`, `# TYPE ${name} counter`, ...lines, ''].join('\n');
 }

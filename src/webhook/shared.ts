@@ -1,7 +1,7 @@
 import { ApiError, type ApiServer } from '../cluster/api.ts';
 import { bundleOf, type Credentials, renewed } from './credentials.ts';
 
-/** Where the webhook's objects are. */
+/** Names of the webhook's objects. */
 export interface Place {
   namespace: string;
   secret: string;
@@ -24,8 +24,8 @@ const CONFLICT = 409;
 const NOT_FOUND = 404;
 
 /**
- * The replicas' common certificate, made or renewed where it has to be, after the API server was given its authority: a
- * certificate that is served is always one that the bundle verifies. Throws ApiError.
+ * The replicas' common certificate, made or renewed if necessary. The bundle of the API server gets its authority first, so
+ * it verifies every certificate that is served. Throws ApiError.
  */
 export async function share(api: ApiServer, place: Place, now: number): Promise<Credentials> {
   const credentials = await withRetry(() => ensureSecret(api, place, now));
@@ -33,7 +33,7 @@ export async function share(api: ApiServer, place: Place, now: number): Promise<
   return credentials;
 }
 
-/** Another replica may write at the same time: the loser of a conflict reads what the winner wrote. */
+/** Another replica may write at the same time: after a conflict this one reads the other's certificate. */
 async function withRetry<T>(attempt: () => Promise<T>): Promise<T> {
   for (let left = ATTEMPTS - 1; ; left--) {
     try {
@@ -66,7 +66,7 @@ async function ensureSecret(api: ApiServer, place: Place, now: number): Promise<
   return wanted;
 }
 
-/** Whether the bundle had to be written. */
+/** Whether the bundle was written. */
 async function ensureBundle(api: ApiServer, place: Place, bundle: string): Promise<boolean> {
   const path = `/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/${place.configuration}`;
   const configuration = (await api.call('GET', path)) as Configuration;

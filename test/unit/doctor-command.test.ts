@@ -149,7 +149,7 @@ test('a file for conf.d is taken as a part of http, and an unknown format is sai
     'nginx.conf': 'server { access_log /l main; location / { proxy_pass http://x; } }',
   });
   assert.equal(code, 1);
-  assert.match(out, /unknown\n +log format "main" is not in what was read/);
+  assert.match(out, /unknown\n +log format "main" is not in the files read/);
 });
 
 test('a chosen id field is used as it is', async () => {
@@ -248,7 +248,7 @@ const NOTES: readonly (readonly [string, string, RegExp])[] = [
   [
     'several logs',
     'access_log /l main; access_log /m combined;',
-    /several access_logs hold at .* \/l \("main"\)/,
+    /several access_logs apply at .* \/l \("main"\)/,
   ],
   ['SSI', 'ssi on;', /ssi on: subrequests send the same id again/],
   [
@@ -257,7 +257,7 @@ const NOTES: readonly (readonly [string, string, RegExp])[] = [
     /put X-Request-ID first or raise --tap-snaplen/,
   ],
   ['long request lines', 'large_client_header_buffers 4 64k;', /--tap-snaplen 1024/],
-  ['logged subrequests', 'log_subrequest on;', /one id stands in several lines/],
+  ['logged subrequests', 'log_subrequest on;', /one id is in several lines/],
 ];
 
 for (const [what, directives, note] of NOTES) {

@@ -65,7 +65,7 @@ const EXPECTED: Record<string, readonly [code: number, ...has: RegExp[]]> = {
     1,
     /after that: 1 exact/,
     /if= leaves requests out of the log/,
-    /the one judged is \/var\/log\/nginx\/access\.log/,
+    /the judged one is \/var\/log\/nginx\/access\.log/,
   ],
   'canary.conf': [1, /\$canary_upstream {2}nothing/, /after that: 1 exact/],
   'service-in-path.conf': [

@@ -151,9 +151,9 @@ for (const [label, manifest] of [
   ['Service nginx', KNATIVE],
 ] as const) {
   test(`${label} is named, and no other object is taken in its place`, () => {
-    assert.ok(refusal(manifest).startsWith(`${label}: inject does not know this kind; `));
+    assert.ok(refusal(manifest).startsWith(`${label}: inject does not support this kind; `));
     for (const both of [`${manifest}---\n${API}`, `${API}---\n${manifest}`]) {
-      assert.ok(refusal(both).startsWith(`${label} has the nginx, but inject does not know this kind`));
+      assert.ok(refusal(both).startsWith(`${label} has the nginx, but inject does not support this kind`));
     }
     const web = `${WEB}      containers: [{name: web, image: nginx}]\n`;
     const { injected, notes } = run(`${manifest}---\n${web}`);
@@ -164,7 +164,7 @@ for (const [label, manifest] of [
 
 test('a kind of another API group is not taken for the one of Kubernetes', () => {
   const foreign = API.replace('apps/v1', 'example.com/v1').replace('registry.example/api:1', 'nginx');
-  assert.match(refusal(foreign), /^Deployment api: inject does not know this kind/);
+  assert.match(refusal(foreign), /^Deployment api: inject does not support this kind/);
 });
 
 const emptyDir = '      volumes:\n      - {name: logs, emptyDir: {}}\n';
@@ -192,7 +192,7 @@ for (const [image, directory] of [
 
 test('an image whose log is not known gets a note, and --log-path says where it is', () => {
   const input = `${WEB}      containers:\n      - {name: web, image: example/edge-nginx}\n`;
-  assert.match(run(input).notes.join(), /not known where example\/edge-nginx logs; .*--log-path/);
+  assert.match(run(input).notes.join(), /the access log of example\/edge-nginx is unknown; .*--log-path/);
   const named = run(input, { logPath: '/srv//logs/./web.log' });
   assert.deepEqual(named.notes, []);
   assert.equal(mounts(named.text)[0], 'realpod-log /srv/logs');
@@ -391,7 +391,7 @@ for (const [what, volume, security, said] of [
     'a claim in a pod with an fsGroup',
     'persistentVolumeClaim: {claimName: logs}',
     'securityContext: {fsGroup: 101}',
-    /must be able to write there: fsGroup 101 of the pod sees to that/,
+    /must be able to write there: fsGroup 101 of the pod allows that/,
   ],
   [
     'a hostPath',

@@ -301,7 +301,7 @@ test('annotations of the pod are options of inject and of the sidecar', () => {
   assert.deepEqual((sidecar!.resources as { limits: object }).limits, { memory: '128Mi' });
   assert.equal(response.warnings?.length, 2);
   assert.match(response.warnings!.join('\n'), /realpod\.io\/max-wait is ignored: .*soon is not a duration/);
-  assert.match(response.warnings!.join('\n'), /realpod\.io\/access-log is no option of a pod/);
+  assert.match(response.warnings!.join('\n'), /realpod\.io\/access-log is not an option of a pod/);
 });
 
 test('a pod that refuses, has no nginx, or cannot be helped comes through unchanged', () => {

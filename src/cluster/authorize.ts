@@ -16,10 +16,11 @@ export interface ReadRequest {
   src: readonly string[];
 }
 
-export type Verdict = { ok: true } | Refusal;
+export type Permission = { ok: true } | Refusal;
 
+/** Decides whether a reader may read the records of the requested addresses. */
 export interface Authorizer {
-  authorize(request: ReadRequest): Promise<Verdict>;
+  authorize(request: ReadRequest): Promise<Permission>;
 }
 
 export interface TokenMode {

@@ -17,7 +17,7 @@ export interface NamesOptions {
   pace?: Pace;
 }
 
-export interface Names {
+export interface ClusterNames {
   /** Starts the watches; does not wait for names. */
   start(): void;
   /** Ends the watches; resolves when none is left. */
@@ -57,7 +57,7 @@ export const realPace: Pace = {
  * A short loss of the API server changes no name. After a minute all names are withdrawn, because another pod may have
  * got an address unseen; they return with the next complete list.
  */
-export function createNames({ api, onName, log, pace = realPace }: NamesOptions): Names {
+export function createNames({ api, onName, log, pace = realPace }: NamesOptions): ClusterNames {
   const directory = new Directory(onName, pace.now);
   const stopping = new AbortController();
   const slices = newStats();

@@ -4,7 +4,7 @@ import { compileLogFormat, LogFormatError } from '../parse/log-format.ts';
 import type { Directive, Token } from './parse-conf.ts';
 import { own, type Scope } from './scope.ts';
 
-export interface LogFormat {
+export interface ConfFormat {
   name: string;
   text: string;
   escape: 'default' | 'json' | 'none';
@@ -21,7 +21,7 @@ export interface AccessLog {
   path: string;
   formatName: string;
   /** Undefined if the files read do not define the format. */
-  format: LogFormat | undefined;
+  format: ConfFormat | undefined;
   unfollowable: Unfollowable | undefined;
   buffer: string | undefined;
   flush: string | undefined;
@@ -43,9 +43,9 @@ export function onlyVariable(text: string): string | undefined {
 function format(
   name: string,
   text: string,
-  escaping: LogFormat['escape'],
+  escaping: ConfFormat['escape'],
   node: Directive | undefined,
-): LogFormat {
+): ConfFormat {
   return { name, text, escape: escaping, variables: variablesOf(text), node };
 }
 
@@ -54,7 +54,7 @@ export function formatTexts(node: Directive): readonly Token[] {
   return node.args.slice(node.args[1]?.text.startsWith('escape=') ? 2 : 1);
 }
 
-export function formatsOf(scope: Scope | undefined): Map<string, LogFormat> {
+export function formatsOf(scope: Scope | undefined): Map<string, ConfFormat> {
   const formats = new Map([['combined', format('combined', COMBINED, 'default', undefined)]]);
   for (const node of scope ? own(scope, 'log_format') : []) {
     const name = node.args[0]?.text ?? '';
@@ -82,7 +82,7 @@ function unfollowable(path: string, gzip: boolean): Unfollowable | undefined {
  */
 export function accessLog(
   node: Directive,
-  formats: ReadonlyMap<string, LogFormat>,
+  formats: ReadonlyMap<string, ConfFormat>,
   prefix?: string,
 ): AccessLog | undefined {
   const written = node.args[0]?.text ?? '';
@@ -119,7 +119,7 @@ export interface LoggedFields {
   duration: boolean;
 }
 
-export function loggedFields({ variables }: LogFormat): LoggedFields {
+export function loggedFields({ variables }: ConfFormat): LoggedFields {
   const has = (...names: string[]) => names.some((n) => variables.has(n));
   return {
     address: has('upstream_addr'),
@@ -130,7 +130,7 @@ export function loggedFields({ variables }: LogFormat): LoggedFields {
 }
 
 /** The value of `--log-format` for this format: `escape=`, then the text. */
-export function optionText(format: LogFormat): string {
+export function optionText(format: ConfFormat): string {
   if (!format.node) return format.name;
   return format.escape === 'default' ? format.text : `escape=${format.escape} ${format.text}`;
 }
@@ -141,7 +141,7 @@ export interface Readability {
   warnings: readonly string[];
 }
 
-export function readability(format: LogFormat, idField: string): Readability {
+export function readability(format: ConfFormat, idField: string): Readability {
   const quoted = format.text.replaceAll('\\', '\\\\').replaceAll('"', '\\"');
   const text = `log_format ${format.name} escape=${format.escape} "${quoted}";`;
   try {

@@ -4,7 +4,7 @@ import { examine, fix } from './fix.ts';
 import { disk, loadFile, loadText } from './load.ts';
 import { ConfError } from './parse-conf.ts';
 import { counts, report } from './report.ts';
-import type { Disk, Sources } from './sources.ts';
+import type { ConfFiles, Disk } from './sources.ts';
 
 export interface DoctorOptions {
   /** A file with `nginx -T` output or a configuration, or `-` for stdin. */
@@ -49,13 +49,13 @@ export const processIo: DoctorIo = {
   stderr: (bytes) => void process.stderr.write(bytes),
 };
 
-async function load(options: DoctorOptions, io: DoctorIo): Promise<Sources> {
+async function load(options: DoctorOptions, io: DoctorIo): Promise<ConfFiles> {
   if (options.input !== '-') return loadFile(options.input, io);
   return loadText(Buffer.from(await io.stdin()).toString('latin1'));
 }
 
 /** The command that applies the patch, as text that patch and git skip. */
-function preamble(sources: Sources): string {
+function preamble(sources: ConfFiles): string {
   return sources.main.startsWith('/')
     ? '# apply with: patch -p0 -d / < this-file   or: git -C / apply -p0 < this-file\n'
     : '# apply with: patch -p0 < this-file   or: git apply -p0 this-file\n';

@@ -2,8 +2,8 @@
 import {
   type AccessLog,
   accessLog,
+  type ConfFormat,
   formatsOf,
-  type LogFormat,
   loggedFields,
   readability,
 } from './access-log.ts';
@@ -21,7 +21,7 @@ interface Logs {
 
 function logsOf(
   chain: Chain,
-  formats: ReadonlyMap<string, LogFormat>,
+  formats: ReadonlyMap<string, ConfFormat>,
   http: boolean,
   prefix: string | undefined,
 ): Logs {
@@ -41,7 +41,7 @@ function logsOf(
   return { from, logs: [fallback] };
 }
 
-function completeness(format: LogFormat | undefined, names: IdNames): number {
+function completeness(format: ConfFormat | undefined, names: IdNames): number {
   if (!format) return 0;
   return (format.variables.has('upstream_addr') ? 2 : 1) + (format.variables.has(names.field) ? 2 : 0);
 }
@@ -54,14 +54,14 @@ function best(logs: readonly AccessLog[], names: IdNames): AccessLog | undefined
 }
 
 /** A sidecar reads one file in one format. If a file gets several, the best one is used, then the most frequent one. */
-function formatOfPath(logs: readonly AccessLog[], names: IdNames): Map<string, LogFormat> {
-  const uses = new Map<string, Map<LogFormat, number>>();
+function formatOfPath(logs: readonly AccessLog[], names: IdNames): Map<string, ConfFormat> {
+  const uses = new Map<string, Map<ConfFormat, number>>();
   for (const { path, format } of logs) {
-    const formats = uses.get(path) ?? new Map<LogFormat, number>();
+    const formats = uses.get(path) ?? new Map<ConfFormat, number>();
     if (format) formats.set(format, (formats.get(format) ?? 0) + 1);
     uses.set(path, formats);
   }
-  const chosen = new Map<string, LogFormat>();
+  const chosen = new Map<string, ConfFormat>();
   for (const [path, formats] of uses) {
     const [first] = [...formats].sort(
       ([a, m], [b, n]) => completeness(b, names) - completeness(a, names) || n - m,
@@ -74,7 +74,7 @@ function formatOfPath(logs: readonly AccessLog[], names: IdNames): Map<string, L
 /** If the tap cannot read the id on the wire, a log without the id is not a blocker. */
 function formatBlockers(
   log: AccessLog,
-  want: LogFormat | undefined,
+  want: ConfFormat | undefined,
   target: Target,
   names: IdNames,
 ): Blocker[] {

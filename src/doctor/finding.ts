@@ -1,5 +1,5 @@
 /** The result of a diagnosis: a verdict for each proxying location, and the causes if it is less than exact. */
-import type { AccessLog, LogFormat } from './access-log.ts';
+import type { AccessLog, ConfFormat } from './access-log.ts';
 import type { Directive } from './parse-conf.ts';
 import type { IdHeader, IdNames } from './request-id.ts';
 import { type Inherited, type Model, own, type Route, type Scope } from './scope.ts';
@@ -24,8 +24,8 @@ export type Blocker =
   | { kind: 'header-missing'; from: Inherited }
   | { kind: 'header-differs'; lines: readonly Directive[] }
   | { kind: 'client-id'; field: string }
-  | { kind: 'id-not-logged' | 'address-not-logged' | 'escape-none'; format: LogFormat }
-  | { kind: 'format-differs'; log: AccessLog; want: LogFormat }
+  | { kind: 'id-not-logged' | 'address-not-logged' | 'escape-none'; format: ConfFormat }
+  | { kind: 'format-differs'; log: AccessLog; want: ConfFormat }
   | { kind: 'not-followable'; logs: readonly AccessLog[] }
   | { kind: 'not-logged' }
   | { kind: 'repeated'; repeat: Repeat }
@@ -36,7 +36,7 @@ export type Blocker =
   | { kind: 'unread'; what: string }
   | { kind: 'script'; script: Directive }
   | { kind: 'format-unknown'; name: string }
-  | { kind: 'format-refused'; format: LogFormat; message: string };
+  | { kind: 'format-refused'; format: ConfFormat; message: string };
 
 /** Why there is no line to resolve. */
 export type Exempt = 'log-off' | 'local' | 'subrequest';
@@ -61,7 +61,7 @@ export interface Diagnosis {
   names: DoctorNames;
   /** The id field is another one than requested: the `map` or `set` variable that this nginx sends. */
   adopted: boolean;
-  formats: ReadonlyMap<string, LogFormat>;
+  formats: ReadonlyMap<string, ConfFormat>;
   findings: readonly Finding[];
 }
 
@@ -79,7 +79,7 @@ export function allExact(diagnosis: Diagnosis): boolean {
 }
 
 /** A format of this nginx that already has all needed fields. */
-export function completeFormat(diagnosis: Diagnosis): LogFormat | undefined {
+export function completeFormat(diagnosis: Diagnosis): ConfFormat | undefined {
   return [...diagnosis.formats.values()].find(
     (f) => f.variables.has('upstream_addr') && f.variables.has(diagnosis.names.field) && f.escape !== 'none',
   );

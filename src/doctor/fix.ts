@@ -5,7 +5,7 @@ import { ConfError } from './parse-conf.ts';
 import { type Change, PatchedFile } from './patch.ts';
 import { remedies } from './remedy.ts';
 import { modelOf } from './scope.ts';
-import { assemble, type Sources } from './sources.ts';
+import { assemble, type ConfFiles } from './sources.ts';
 
 /** Limit of rounds. A header added at one level can reach a mirror that then needs another id: edits can require more. */
 const MAX_ROUNDS = 8;
@@ -19,7 +19,7 @@ export interface Fix {
 }
 
 /** @throws ConfError without an http, stream or server block */
-export function examine(sources: Sources, names: DoctorNames, explicit: boolean): Diagnosis {
+export function examine(sources: ConfFiles, names: DoctorNames, explicit: boolean): Diagnosis {
   const model = modelOf(assemble(sources));
   if (!model) {
     throw new ConfError(
@@ -29,7 +29,7 @@ export function examine(sources: Sources, names: DoctorNames, explicit: boolean)
   return diagnose(model, names, explicit, sources.prefix);
 }
 
-export function fix(sources: Sources, names: DoctorNames, explicit: boolean): Fix {
+export function fix(sources: ConfFiles, names: DoctorNames, explicit: boolean): Fix {
   const files = new Map([...sources.texts].map(([path, text]) => [path, new PatchedFile(path, text)]));
   let after = examine(sources, names, explicit);
   for (let round = 0; round < MAX_ROUNDS; round++) {
@@ -50,7 +50,7 @@ export function fix(sources: Sources, names: DoctorNames, explicit: boolean): Fi
 
 /** Translates the changes of the blocks to changes of the YAML file around them. */
 function around(
-  { path, text, blocks }: NonNullable<Sources['manifest']>,
+  { path, text, blocks }: NonNullable<ConfFiles['manifest']>,
   files: ReadonlyMap<string, PatchedFile>,
 ): PatchedFile {
   const parts = [...blocks].flatMap(([name, block]) => {

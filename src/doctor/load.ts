@@ -1,7 +1,7 @@
 /** Reads a configuration: a file and its includes, or the output of `nginx -T`. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { ConfError } from './parse-conf.ts';
-import { type Disk, fromDisk, fromDump, fromText, isDump, type Sources } from './sources.ts';
+import { type ConfFiles, type Disk, fromDisk, fromDump, fromText, isDump } from './sources.ts';
 
 /** Bytes stay unchanged: files may have any encoding. */
 export const disk: Disk = {
@@ -23,7 +23,7 @@ export const disk: Disk = {
 };
 
 /** @throws ConfError */
-export function loadFile(path: string, from: Disk): Sources {
+export function loadFile(path: string, from: Disk): ConfFiles {
   if (from.list(path)) {
     throw new ConfError(`${path} is a directory; give the main nginx.conf or the output of "nginx -T"`);
   }
@@ -32,7 +32,7 @@ export function loadFile(path: string, from: Disk): Sources {
 }
 
 /** @throws ConfError */
-export function loadText(text: string): Sources {
+export function loadText(text: string): ConfFiles {
   if (text.trim() === '') throw new ConfError('stdin is empty; use: nginx -T | realpod doctor');
   return isDump(text) ? fromDump(text) : fromText(text, 'nginx.conf');
 }

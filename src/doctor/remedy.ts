@@ -1,5 +1,5 @@
 /** Finds the smallest edits that remove the blockers. Pure. */
-import { type AccessLog, formatTexts, isOption, type LogFormat } from './access-log.ts';
+import { type AccessLog, type ConfFormat, formatTexts, isOption } from './access-log.ts';
 import { type Blocker, completeFormat, type Diagnosis, type Finding, isExact } from './finding.ts';
 import type { Directive, SourceFile, Token } from './parse-conf.ts';
 import type { Edit } from './patch.ts';
@@ -126,7 +126,7 @@ function followable(logs: readonly AccessLog[], finding: Finding): Edit[] {
 }
 
 /** The new format of this log; the built-in `combined` cannot be extended, so another one replaces it. */
-function useFormat(log: AccessLog, want: LogFormat, diagnosis: Diagnosis): Edit[] {
+function useFormat(log: AccessLog, want: ConfFormat, diagnosis: Diagnosis): Edit[] {
   const ready = want.node ? want : completeFormat(diagnosis);
   const name = ready?.name ?? newName(diagnosis);
   const edits: Edit[] = [];
@@ -159,7 +159,7 @@ const TIMES: readonly { name: string; unless: readonly string[] }[] = [
   { name: 'upstream_status', unless: [] },
 ];
 
-function missing({ variables }: LogFormat, field: string): string[] {
+function missing({ variables }: ConfFormat, field: string): string[] {
   const needed = ['upstream_addr', field].filter((name) => !variables.has(name));
   if (needed.length === 0) return [];
   const times = TIMES.filter(({ name, unless }) => ![name, ...unless].some((each) => variables.has(each)));
@@ -170,18 +170,18 @@ function missing({ variables }: LogFormat, field: string): string[] {
 const BARE = ['request_id', 'msec', 'request_time'];
 
 /** For text formats. A value that can have blanks is quoted. */
-function addition(format: LogFormat, field: string): string {
+function addition(format: ConfFormat, field: string): string {
   return missing(format, field)
     .map((name) => (BARE.includes(name) ? ` $${name}` : ` "$${name}"`))
     .join('');
 }
 
-function isJson(format: LogFormat): boolean {
+function isJson(format: ConfFormat): boolean {
   const text = format.text.trim();
   return text.startsWith('{') && text.endsWith('}');
 }
 
-function extendFormat(format: LogFormat, node: Directive, field: string): Edit[] {
+function extendFormat(format: ConfFormat, node: Directive, field: string): Edit[] {
   const edits: Edit[] = [];
   const option = node.args[1];
   if (format.escape === 'none' && option) {

@@ -8,7 +8,7 @@ import { ConfError, type Directive, parseConf, type SourceFile } from './parse-c
 import { refuseTemplate } from './template.ts';
 import { fitsPath, fitsSegment, isPattern } from './wildcard.ts';
 
-export interface Sources {
+export interface ConfFiles {
   /** Path of the main file. */
   main: string;
   texts: ReadonlyMap<string, string>;
@@ -71,7 +71,7 @@ function markers(text: string): { at: number; path: string; body: number }[] {
 }
 
 /** nginx writes each file as a marker line, the file's bytes, and one additional newline. */
-export function fromDump(dump: string): Sources {
+export function fromDump(dump: string): ConfFiles {
   const found = markers(dump);
   const main = found[0];
   if (!main)
@@ -91,7 +91,7 @@ export function fromDump(dump: string): Sources {
 }
 
 /** A text without a place on disk: its includes cannot be read. */
-export function fromText(text: string, path: string): Sources {
+export function fromText(text: string, path: string): ConfFiles {
   if (isManifest(text)) return fromManifest(text, path === 'nginx.conf' ? 'configmap.yaml' : path);
   refuseTemplate(path, text);
   return collect(
@@ -103,7 +103,7 @@ export function fromText(text: string, path: string): Sources {
 }
 
 /** A ConfigMap: an include leads to the file of the ConfigMap with the same last part of the path. */
-function fromManifest(text: string, path: string): Sources {
+function fromManifest(text: string, path: string): ConfFiles {
   const blocks = new Map(filesOf(path, text).map((file) => [`${path}[${file.key}]`, file]));
   const main = mainOf(path, [...blocks.values()]);
   const nameOf = (file: EmbeddedFile): string => `${path}[${file.key}]`;
@@ -121,7 +121,7 @@ function fromManifest(text: string, path: string): Sources {
  * A file and its includes below the file's directory. Absolute paths to other directories are not read: a container's
  * /etc/nginx is not this machine's.
  */
-export function fromDisk(path: string, disk: Disk): Sources {
+export function fromDisk(path: string, disk: Disk): ConfFiles {
   const text = disk.read(path);
   if (text === null) throw new ConfError(`${path}: cannot be read; does it exist, and may you read it?`);
   if (isManifest(text)) return fromManifest(text, path);
@@ -156,7 +156,7 @@ function collect(
   find: (pattern: string) => string[] | null,
   read: (path: string) => string | null,
   check: (path: string, text: string) => void = () => {},
-): Sources {
+): ConfFiles {
   const texts = new Map<string, string>();
   const includes = new Map<string, readonly string[] | null>();
   const queue = [main];
@@ -183,7 +183,7 @@ function collect(
 }
 
 /** The tree of the whole configuration, each `include` with the directives of its files. */
-export function assemble(sources: Sources): Directive[] {
+export function assemble(sources: ConfFiles): Directive[] {
   const parsed = new Map<string, { file: SourceFile; directives: Directive[] }>();
   const load = (path: string): Directive[] | undefined => {
     const text = sources.texts.get(path);

@@ -5,7 +5,7 @@ import type { Finding } from './finding.ts';
 import { ConfError } from './parse-conf.ts';
 import { type IdNames, originOf } from './request-id.ts';
 import { inherited, type Model, modelOf } from './scope.ts';
-import { assemble, type Sources } from './sources.ts';
+import { assemble, type ConfFiles } from './sources.ts';
 
 /** Options that are given; they have precedence. */
 export interface GivenNames {
@@ -34,7 +34,7 @@ export interface Taken {
 const DEFAULT_ID: IdNames = { field: 'request_id', header: 'X-Request-ID' };
 
 /** @throws ConfError: one line with the option to give */
-export function takeFrom(sources: Sources, given: GivenNames): Taken {
+export function takeFrom(sources: ConfFiles, given: GivenNames): Taken {
   const model = modelOf(assemble(sources));
   if (!model) throw new ConfError(`${sources.main}: no http, stream or server block in it`);
   const id = idSent(model, given);

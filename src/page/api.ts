@@ -1,7 +1,7 @@
 import type { ErrorBody } from '../http/errors.ts';
 
 /** An error of the sidecar, with its text and the next step. */
-export class Refusal extends Error {
+export class SidecarError extends Error {
   readonly next: string;
 
   constructor({ message, next }: ErrorBody) {
@@ -10,12 +10,12 @@ export class Refusal extends Error {
   }
 }
 
-/** The answer of one path. Throws Refusal, or a TypeError without an answer. Paths are relative: the page may be proxied. */
+/** The answer of one path. Throws SidecarError, or TypeError without an answer. Paths are relative, as proxies may add one. */
 export async function get<T>(path: string): Promise<T> {
   const response = await fetch(path, { headers: { accept: 'application/json' } });
   const body = (await response.json()) as T & { error?: ErrorBody };
   if (response.ok) return body;
-  throw new Refusal(
+  throw new SidecarError(
     body.error ?? { code: '', message: `the answer was ${response.status}`, next: 'see the log of realpod' },
   );
 }

@@ -1,6 +1,6 @@
 import type { LookupMatch } from '../http/sidecar/lookup.ts';
 import type { ShownLine } from '../http/sidecar/recent.ts';
-import { get, Refusal, search } from './api.ts';
+import { get, SidecarError, search } from './api.ts';
 import { lineParts } from './detail.ts';
 import { byId, element } from './dom.ts';
 import { address, dateTime, podLabel } from './format.ts';
@@ -37,8 +37,8 @@ export class Lookup {
         ...('matches' in answer ? [table(answer.matches)] : lineParts(answer, (port) => this.port(port))),
       );
     } catch (error) {
-      const next = error instanceof Refusal ? error.next : 'check that realpod is running';
-      const message = error instanceof Refusal ? error.message : 'nobody answers';
+      const next = error instanceof SidecarError ? error.next : 'check that realpod is running';
+      const message = error instanceof SidecarError ? error.message : 'nobody answers';
       this.#answer.replaceChildren(
         element(
           'p',

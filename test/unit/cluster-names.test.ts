@@ -6,14 +6,14 @@ import { type TestContext, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { ApiError, type ApiServer, openApi } from '../../src/cluster/api.ts';
 import type { NameObservation } from '../../src/cluster/directory.ts';
-import { createNames, type Names } from '../../src/cluster/names.ts';
+import { type ClusterNames, createNames } from '../../src/cluster/names.ts';
 import { backoffMs } from '../../src/cluster/reflector.ts';
 import { ApiServerStandIn, service, slice } from './api-server.ts';
 
 interface Scene {
   server: ApiServerStandIn;
   api: ApiServer;
-  names: Names;
+  names: ClusterNames;
   records: NameObservation[];
   logs: string[];
   delays: number[];

@@ -12,7 +12,7 @@ import {
 } from '../../src/doctor/finding.ts';
 import { examine, fix } from '../../src/doctor/fix.ts';
 import { words } from '../../src/doctor/scope.ts';
-import { fromDisk, fromDump, type Sources } from '../../src/doctor/sources.ts';
+import { type ConfFiles, fromDisk, fromDump } from '../../src/doctor/sources.ts';
 
 const ROOT = new URL('../fixtures/nginx-conf/', import.meta.url).pathname;
 const NAMES = { field: 'request_id', header: 'X-Request-ID' };
@@ -205,12 +205,12 @@ function verdicts(diagnosis: Diagnosis): [string, Verdict][] {
   return diagnosis.findings.map((f) => [label(f), f.verdict]);
 }
 
-function withTexts(sources: Sources, changed: ReadonlyMap<string, string>): Sources {
+function withTexts(sources: ConfFiles, changed: ReadonlyMap<string, string>): ConfFiles {
   return { ...sources, texts: new Map([...sources.texts, ...changed]) };
 }
 
 /** A second, plain implementation of what `patch -p0` does. */
-function applied(sources: Sources, patch: string): Sources {
+function applied(sources: ConfFiles, patch: string): ConfFiles {
   const texts = new Map<string, string>();
   for (const part of patch.split(/^--- .*\n\+\+\+ /m).slice(1)) {
     const [name, ...rows] = part.split('\n');

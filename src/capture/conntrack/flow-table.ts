@@ -39,7 +39,7 @@ type CloseObservation = Extract<Observation, { kind: 'close' }>;
 type UnreadableObservation = Extract<Observation, { kind: 'unreadable' }>;
 
 /** What one entry of a dump changes: a known connection ended, a new one was found, or a flow table has taken it. */
-export interface Listed {
+export interface DumpChange {
   closed?: CloseObservation;
   opened?: OpenObservation;
   offloaded?: UnreadableObservation;
@@ -165,7 +165,7 @@ export class FlowTable {
   }
 
   /** An entry of the dump. `over`: listed, but in TIME_WAIT. */
-  listed(event: ConntrackEvent, over: boolean, t: number): Listed {
+  listed(event: ConntrackEvent, over: boolean, t: number): DumpChange {
     const known = this.#lookup(event);
     if (known !== undefined && known.id === event.id) {
       known.listedIn = this.#dump;
@@ -178,7 +178,7 @@ export class FlowTable {
     if (over || this.#ended?.has(keyOf(event))) return {};
     // From an event, so newer than this part of the dump.
     if (known !== undefined && !known.unsure) return {};
-    const listed: Listed = {};
+    const listed: DumpChange = {};
     if (known !== undefined) listed.closed = this.#end(known, t);
     const entry = this.#add(event, t, true);
     if (entry === undefined) return listed;

@@ -42,7 +42,7 @@ export interface Drained {
 }
 
 /** The kernel's answer to a request: what was wrong, and the sequence number of the message it is about. */
-export interface Refusal {
+export interface KernelError {
   errno: number;
   sequence: number;
 }
@@ -174,10 +174,10 @@ export class NetlinkSocket {
    * Sends one message or batch of which the last asks for an acknowledgement (NLM_F_ACK), and reads the answers. The
    * caller sends one at a time. Returns what the kernel refused, undefined if it did all.
    */
-  async request(bytes: Buffer): Promise<Refusal | undefined> {
+  async request(bytes: Buffer): Promise<KernelError | undefined> {
     const sent = this.#closed ? -EBADF : await this.#libc.sendAsync(this.#fd, bytes);
     if (sent < 0) return { errno: -sent, sequence: 0 };
-    let refusal: Refusal | undefined;
+    let refusal: KernelError | undefined;
     let acknowledged = false;
     // The kernel has done the work, and queued its answers, when the sending returns.
     this.drain(Number.POSITIVE_INFINITY, (data, start, end) => {

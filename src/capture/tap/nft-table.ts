@@ -2,7 +2,7 @@ import { constants } from 'node:os';
 import { CaptureError } from '../error.ts';
 import { callFailed, type Libc } from '../netlink/libc.ts';
 import { message } from '../netlink/message.ts';
-import { NetlinkSocket, type Refusal } from '../netlink/socket.ts';
+import { type KernelError, NetlinkSocket } from '../netlink/socket.ts';
 import { NLM_F_ACK, NLM_F_REQUEST } from '../netlink/wire.ts';
 import { deleteTable, type Message, SUBSYSTEM } from './nft-message.ts';
 import { elementMessages, type TableRules, tableMessages } from './nft-rules.ts';
@@ -78,7 +78,7 @@ export class TapTable {
 /** The sequence number of a refusal identifies the message of the batch; BATCH_BEGIN has 1. */
 const TABLE_SEQUENCE = 2;
 
-function installFailed(name: string, { errno, sequence }: Refusal): CaptureError {
+function installFailed(name: string, { errno, sequence }: KernelError): CaptureError {
   if (sequence === TABLE_SEQUENCE && (errno === EEXIST || errno === EPERM)) {
     return new CaptureError(
       'table-exists',

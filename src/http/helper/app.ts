@@ -1,11 +1,12 @@
 import type { Capture } from '../../capture/capture.ts';
-import type { Names } from '../../cluster/names.ts';
+import type { Authorizer } from '../../cluster/authorize.ts';
+import type { ClusterNames } from '../../cluster/names.ts';
 import type { Reviewer } from '../../cluster/token.ts';
 import type { Feed } from '../../feed/feed.ts';
 import type { Log } from '../../log.ts';
 import { canonicalIp } from '../../parse/address.ts';
 import { type App, createApp, HttpError, type HttpLimits } from '../app.ts';
-import { type Authorizer, addFeedRoutes } from './feed-routes.ts';
+import { addFeedRoutes } from './feed-routes.ts';
 import { helperMetrics } from './metrics.ts';
 
 /** A sidecar has two connections, and requests a watermark some hundred times a second at most. */
@@ -20,7 +21,7 @@ const READY_WITHIN_MS = 10_000;
 
 /** Names and tokens of the cluster; without a cluster there are addresses only. */
 export interface Cluster {
-  names: Names | undefined;
+  names: ClusterNames | undefined;
   reviewer: Reviewer | undefined;
   authorizer: Authorizer;
   close(): Promise<void>;

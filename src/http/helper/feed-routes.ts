@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import type { Capture } from '../../capture/capture.ts';
+import type { Authorizer } from '../../cluster/authorize.ts';
 import type { Feed, NameLookup } from '../../feed/feed.ts';
 import { INSTANCE_HEADER, type ResumePoint } from '../../model/resume-point.ts';
 import { type App, HttpError, type Request } from '../app.ts';
@@ -14,19 +15,6 @@ const MAX_UNREAD_IN_ALL = 128 * 1024 * 1024;
 const MAX_LOOKUPS = 2;
 /** Addresses one reader may name. */
 const MAX_READER_ADDRESSES = 64;
-
-export type Verdict =
-  | { ok: true }
-  | { ok: false; status: number; code: string; message: string; next: string };
-
-/** Decides whether a request may read the records of the addresses it names. */
-export interface Authorizer {
-  authorize(request: {
-    authorization?: string | undefined;
-    peer: string;
-    src: readonly string[];
-  }): Promise<Verdict>;
-}
 
 export interface FeedRoutes {
   feed: Feed;

@@ -15,7 +15,7 @@ export interface Outlier {
 }
 
 /** The result of comparing a pod with its siblings. */
-export interface Finding {
+export interface PodFinding {
   outlier: Outlier[];
   /** Not decidable: the pod, or all of its siblings, had too few requests, or too few bad ones. */
   tooFew: boolean;
@@ -43,7 +43,7 @@ const SLOW_MORE_MS = 10;
  * another. It must be higher by enough to matter and by more than chance explains (binomial). Slow is what takes more
  * than twice the siblings' median p95, and 10 ms more, or, for half of the requests, more than twice their median p50.
  */
-export function findOutliers(pods: readonly Tally[]): Finding[] {
+export function findOutliers(pods: readonly Tally[]): PodFinding[] {
   const counted = pods.filter((pod) => pod.requests >= MIN_REQUESTS);
   const active = pods.filter((pod) => pod.requests > 0).length;
   return pods.map((pod) => {
@@ -57,7 +57,7 @@ export function findOutliers(pods: readonly Tally[]): Finding[] {
   });
 }
 
-function byErrors(pod: Tally, siblings: readonly Tally[]): Outlier | Verdict {
+function byErrors(pod: Tally, siblings: readonly Tally[]): Outlier | StandsOut {
   const usual = median(siblings.map(({ errors, requests }) => errors / requests));
   const verdict = standsOut(pod.errors, pod.requests, usual, MIN_MORE, average(siblings));
   if (verdict !== 'yes') return verdict;
@@ -66,7 +66,7 @@ function byErrors(pod: Tally, siblings: readonly Tally[]): Outlier | Verdict {
   return { kind: 'errors', share, siblings: usual, text };
 }
 
-function byLatency(pod: Tally, siblings: readonly Tally[]): Outlier | Verdict {
+function byLatency(pod: Tally, siblings: readonly Tally[]): Outlier | StandsOut {
   const timed = siblings.filter(({ latency }) => total(latency) >= MIN_REQUESTS);
   const own = total(pod.latency);
   if (own < MIN_REQUESTS || timed.length === 0) return 'no';
@@ -111,7 +111,7 @@ function slower(pod: Tally, siblings: readonly Tally[]): string {
 }
 
 /** `too-few`: the share is far above the siblings', and chance can still explain it. */
-type Verdict = 'yes' | 'no' | 'too-few';
+type StandsOut = 'yes' | 'no' | 'too-few';
 
 /** Whether `marked` of `requests` is more than the siblings' share by enough to matter and not by chance. */
 function standsOut(
@@ -120,7 +120,7 @@ function standsOut(
   usual: number,
   more: number,
   siblingRequests: number,
-): Verdict {
+): StandsOut {
   const share = marked / requests;
   if (share < usual + more || share < usual * MIN_TIMES) return 'no';
   if (marked < MIN_MARKS) return 'too-few';

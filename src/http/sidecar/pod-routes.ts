@@ -1,7 +1,7 @@
 import type { App } from '../app.ts';
 import type { PodAnswer, PodsAnswer } from './answers.ts';
 import { quantile } from './latency.ts';
-import { type Finding, findOutliers } from './outlier.ts';
+import { findOutliers, type PodFinding } from './outlier.ts';
 import { SLOT_MS, SLOTS, type Tally } from './pod-window.ts';
 import type { PodFigures } from './pods.ts';
 import { PODS, query } from './schemas.ts';
@@ -87,7 +87,7 @@ function byUpstream(pods: Iterable<PodFigures>): PodFigures[][] {
 function figures(
   pod: PodFigures,
   tally: Tally,
-  { outlier, tooFew }: Finding,
+  { outlier, tooFew }: PodFinding,
   seconds: number,
   upstreamRequests: number,
 ): PodAnswer {

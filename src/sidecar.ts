@@ -47,7 +47,7 @@ export async function runSidecar(options: SidecarOptions, end?: AbortSignal): Pr
     accessLog: options.given.accessLog === undefined ? undefined : options.accessLog,
     requestIdHeader: options.given.requestIdHeader === undefined ? undefined : options.requestIdHeader,
   });
-  if (plan.said !== undefined) log('info', plan.said);
+  if (plan.notice !== undefined) log('info', plan.notice);
   const fields = { ...plan, localPortField: options.localPortField };
   const format = logFormatOf(fields);
   log('info', reachOf(format, fields, plan.requestIdHeader));

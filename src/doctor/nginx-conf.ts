@@ -22,7 +22,7 @@ export interface LogPlan {
   /** The origin of the format, for messages. */
   formatName: string;
   /** One line about the values taken; undefined without `--nginx-conf`. */
-  said: string | undefined;
+  notice: string | undefined;
   /** Undefined: nothing is known. */
   passedOn: PassedOnTo | undefined;
 }
@@ -39,7 +39,7 @@ export function planLog(
     requestIdHeader: given.requestIdHeader ?? 'X-Request-ID',
     formatName: nameOf(options, 'logFormat'),
   };
-  if (options.nginxConf === undefined) return { ...plain, said: undefined, passedOn: undefined };
+  if (options.nginxConf === undefined) return { ...plain, notice: undefined, passedOn: undefined };
   try {
     const taken = takeFrom(loadFile(options.nginxConf, disk), {
       accessLog: given.accessLog,
@@ -59,7 +59,7 @@ export function planLog(
       requestIdField: taken.requestIdField,
       requestIdHeader: taken.requestIdHeader,
       formatName: options.given.logFormat ?? `log_format ${taken.formatName} of ${options.nginxConf}`,
-      said: `${options.nginxConf}: ${saidOf(taken, given.accessLog)}`,
+      notice: `${options.nginxConf}: ${noticeOf(taken, given.accessLog)}`,
       passedOn: passedOnTo(taken.model, taken.accessLog),
     };
   } catch (error) {
@@ -68,7 +68,7 @@ export function planLog(
   }
 }
 
-function saidOf(taken: Taken, givenLog: string | undefined): string {
+function noticeOf(taken: Taken, givenLog: string | undefined): string {
   const format = taken.formatName === undefined ? 'the given format' : `log_format ${taken.formatName}`;
   const log = givenLog === undefined ? `log ${taken.accessLog}` : `log ${givenLog} as given`;
   const id = taken.idIsSent

@@ -34,7 +34,7 @@ export async function runEnrich(
   const plan = planLog(options, { accessLog: undefined, requestIdHeader: undefined });
   const format = logFormatOf({ ...plan, localPortField: options.localPortField });
   const say = (text: string): void => void stderr.write(`realpod: ${text}\n`);
-  if (plan.said !== undefined) say(plan.said);
+  if (plan.notice !== undefined) say(plan.notice);
   for (const warning of format.warnings) say(warning);
   const index = new FlowIndex(OFFLINE_LIMITS);
   const progress = newProgress();

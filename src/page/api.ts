@@ -10,7 +10,7 @@ export class SidecarError extends Error {
   }
 }
 
-/** The answer of one path. Throws SidecarError, or TypeError without an answer. Paths are relative, as proxies may add one. */
+/** The answer of one path. Throws SidecarError, or TypeError without an answer. A relative path works behind any proxy. */
 export async function get<T>(path: string): Promise<T> {
   const response = await fetch(path, { headers: { accept: 'application/json' } });
   const body = (await response.json()) as T & { error?: ErrorBody };

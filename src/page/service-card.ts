@@ -218,7 +218,7 @@ class PodRow {
     for (const cell of [this.#p50, this.#p95]) cell.classList.toggle('bad-value', kinds.includes('latency'));
     this.node.classList.toggle('outlier', kinds.length > 0);
     const badges = kinds.map((kind) => (kind === 'errors' ? 'failing' : 'slow'));
-    const texts = tooFew ? ['too few to tell'] : badges;
+    const texts = tooFew ? ['too few requests'] : badges;
     if (this.#badges.textContent !== texts.join('')) {
       this.#badges.replaceChildren(
         ...texts.map((text) => element('span', { class: tooFew ? 'badge few' : 'badge' }, text)),

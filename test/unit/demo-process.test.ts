@@ -27,8 +27,10 @@ interface Ended {
 /** Starts `command` with a temporary folder of its own, which must be empty again when the test ends. */
 function start(context: { after(done: () => void): void }, command: string, args: string[]) {
   const folder = mkdtempSync(join(tmpdir(), 'realpod-demo-test-'));
+  // The suite's own variables would be options, and unknown ones.
+  const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('REALPOD_'));
   const child = spawn(command, args, {
-    env: { ...process.env, TMPDIR: folder, TERM: 'xterm', NO_COLOR: '' },
+    env: { ...Object.fromEntries(inherited), TMPDIR: folder, TERM: 'xterm', NO_COLOR: '' },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let out = '';

@@ -104,8 +104,16 @@ const RAISED: Record<string, { series: Record<string, string>; labels: Record<st
     series: { 'realpod_output_stalled{pod="a"}': '1x40', 'realpod_output_stalled{pod="b"}': '0x40' },
     labels: [{ pod: 'a' }],
   },
+  RealpodOptionsBad: {
+    series: { 'realpod_options_bad{pod="a"}': '1x40', 'realpod_options_bad{pod="b"}': '0x40' },
+    labels: [{ pod: 'a' }],
+  },
   RealpodFeedDown: {
-    series: { 'realpod_feed_connected{pod="a"}': '0x40', 'realpod_feed_connected{pod="b"}': '1x40' },
+    series: {
+      'realpod_feed_connected{pod="a"}': '0x40',
+      'realpod_options_bad{pod="a"}': '0x40',
+      'realpod_feed_connected{pod="b"}': '1x40',
+    },
     labels: [{ pod: 'a' }],
   },
   RealpodUnresolved: {

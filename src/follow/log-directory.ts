@@ -38,8 +38,9 @@ export class LogDirectory {
 
   /** The readable rotated files whose last write was at `since` (ms) or later, oldest first. */
   rotatedSince(since: number): Listed[] {
-    const live = statFile(this.path);
     const { files, unreadable } = listRotated(this.path);
+    // After the listing: the live file of before may have been rotated meanwhile, with a younger one behind it.
+    const live = statFile(this.path);
     for (const path of unreadable) {
       const file = statFile(path);
       if (!file || file.mtime < since || this.skips(file)) continue;

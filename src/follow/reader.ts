@@ -307,8 +307,9 @@ export class LogReader {
 
   #openNext(): boolean {
     for (;;) {
-      const next = this.#younger()[0];
-      const listed = next ?? this.#directory.live();
+      // In this order: a file that is rotated between the two looks is found among the rotated ones.
+      const live = this.#directory.live();
+      const listed = this.#younger()[0] ?? live;
       if (!listed) return false;
       this.#current =
         this.#older.reclaim(listed) ??

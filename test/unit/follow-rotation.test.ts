@@ -21,6 +21,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { FollowError, type LogBlock, openFollower } from '../../src/follow/follower.ts';
+import { LogDirectory } from '../../src/follow/log-directory.ts';
+import type { LogFile } from '../../src/follow/log-file.ts';
 import type { LogPosition } from '../../src/follow/position.ts';
 import { LogReader } from '../../src/follow/reader.ts';
 import { rotatedKind } from '../../src/follow/rotation.ts';
@@ -103,6 +105,27 @@ test('several rotations between two looks, some already compressed, are read in 
   assert.equal((await read(reader)).text, 'file 1\nfile 2\nfile 3\n');
   assert.equal(reader.stats.recoveredFiles, 1);
 });
+
+for (const at of [1, 2, 3, 4, 5])
+  test(`a file that is rotated just before the reader looks for the live one, the ${at}. time, is read`, async (context) => {
+    const reader = open();
+    writeFileSync(log, 'one\n');
+    assert.equal((await reader.look())?.bytes.toString(), 'one\n');
+    renameSync(log, `${log}.1`);
+    writeFileSync(log, 'two\n');
+    let looks = 0;
+    const live = LogDirectory.prototype.live;
+    context.mock.method(LogDirectory.prototype, 'live', function (this: LogDirectory, current?: LogFile) {
+      if (++looks === at) {
+        renameSync(log, `${log}.2`);
+        writeFileSync(log, 'three\n');
+      }
+      return live.call(this, current);
+    });
+    const { text } = await read(reader);
+    assert.ok(looks >= at, `only ${looks} looks`);
+    assert.equal(text, 'two\nthree\n');
+  });
 
 test('after a restart reading goes on in the renamed file, in the compressed one, and in those that came after', async () => {
   for (const compress of [false, true]) {

@@ -5,9 +5,9 @@ const CLUSTER_NAME = /^[a-z0-9_.-]+\.svc(?:\.cluster\.local)?$/;
 
 /**
  * Whether a server of ours may be asked by the name in a `Host` header: an IP address, `localhost`, a Service's name
- * (`*.svc`, `*.svc.cluster.local`), or one of `allowed` (lower case, without a port); any port. By another name comes a web
- * page whose owner points that name at this address, so that the reader's browser takes our answers for the page's own (DNS
- * rebinding). A single label is no better: the network that the browser is in chooses what it resolves to.
+ * (`*.svc`, `*.svc.cluster.local`), or one of `allowed` (lower case, without a port); any port. Any other name can be
+ * that of a web page whose owner points it at this address: the browser then gives our answers to the page (DNS rebinding).
+ * A single label is no better: the browser's network chooses what it resolves to.
  */
 export function isOwnHost(host: string, allowed: readonly string[]): boolean {
   const [, bracketed, plain] = /^(?:\[([^\]]*)\]|([^:]*))(?::\d*)?$/.exec(host) ?? [];

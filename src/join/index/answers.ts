@@ -27,15 +27,16 @@ interface OfPod<C> {
 }
 
 /**
- * The answers that have come back through one Service and that no line is known to have had. Two facts hold in any
- * traffic: each line of an answered request had one answer, which had begun when the line was read, and no two lines had
- * the same.
+ * The answers that have come back through one Service, less those that lines have had. Two facts hold in any traffic: the
+ * line of an answered request had one answer, which began before the line was read; and no two lines had the same answer.
  *
- * So what a line can have had are the answers up to its reading, less those that earlier lines had. Where all of them are of
- * one pod, that pod answered, and one of its answers is spent. Where they are not, one of all is spent. Which one it is, is
- * never known: only when as many are spent as there are, of a pod or of all, they are gone. An answer too many, such as of a request that writes no
- * line, leaves lines unnamed. One too few could name a wrong pod. So every doubt ends in `void`: from then on nothing is
- * concluded until a quiet moment shows that all that came before is over.
+ * So a line can have had any answer that began before its reading and that no earlier line had. If all of these are of one
+ * pod, that pod answered, and one of the pod's answers is spent. If not, one of all of them is spent. Which one is never
+ * known: the answers of a pod go when as many are spent as there are of that pod, and all go when as many are spent as
+ * there are in all.
+ *
+ * An answer too many, such as of a request that writes no line, leaves lines unnamed. An answer too few could name a wrong
+ * pod. So every doubt ends in `void`: nothing is concluded until a quiet moment shows that all earlier requests are over.
  */
 export class Answers<C extends Answering> {
   readonly trust = new Trust(true);

@@ -146,6 +146,7 @@ export class SourceMerge {
     const conntrackEmpty = conntrack === undefined || this.#drainConntrack(conntrack);
     // Record a connection's end only after reading the tap until it is empty: its requests came before.
     const endings = flows.endings;
+    const later = this.#later.length;
     const tapEmpty = tap === undefined || this.#drainTap(tap);
     const complete = conntrackEmpty && tapEmpty;
     const readConntrack = conntrack && (() => void this.#drainConntrack(conntrack));
@@ -154,8 +155,16 @@ export class SourceMerge {
     const stepped = this.#checkClock();
     const end = clock.wall();
     if (complete) {
-      flows.release(endings, end, this.#out);
-      if (this.#applyLater(end)) requests = this.#placement.place(requests, undefined, this.#out);
+      const readBehind = flows.endings - endings;
+      flows.release(0, endings, end, this.#out);
+      // A port may be used again several times within one reading; each round applies one use of each port.
+      for (let left = later; left > 0; ) {
+        const blocked = this.#applyLater(left, end);
+        requests = this.#placement.place(requests, undefined, this.#out);
+        if (blocked === left) break;
+        left = blocked;
+        flows.release(readBehind, flows.endings - readBehind, end, this.#out);
+      }
     }
     for (const each of requests) this.#placement.emit(each, this.#out);
     this.#lastReading.requests = stats.tapRequests - before;
@@ -228,14 +237,21 @@ export class SourceMerge {
     }
   }
 
-  /** Applies the delayed events after ends were recorded. Those that meet another end wait for the next reading. */
-  #applyLater(readAt: number): boolean {
-    if (this.#later.length === 0) return false;
+  /**
+   * Applies the first `count` delayed events after ends were recorded. Returns how many of them met another end: those
+   * are the first again.
+   */
+  #applyLater(count: number, readAt: number): number {
     const events = this.#later;
     this.#later = [];
     this.#laterPorts.clear();
-    for (const event of events) this.#take(event, readAt);
-    return true;
+    for (let i = 0; i < count; i++) this.#take(events[i]!, readAt);
+    const blocked = this.#later.length;
+    for (let i = count; i < events.length; i++) {
+      this.#later.push(events[i]!);
+      this.#laterPorts.add(portOf(events[i]!));
+    }
+    return blocked;
   }
 
   #drainTap(source: NetlinkSource): boolean {

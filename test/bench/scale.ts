@@ -38,7 +38,7 @@ function connectionTable(count: number, pods: number, rounds: number): number[] 
     for (let n = count; n < count + EVENTS; n++) {
       table.opened(event('new', n, pods), T0, out);
       table.ended(event('destroy', n, pods));
-      table.release(table.endings, T0, out);
+      table.release(0, table.endings, T0, out);
     }
   });
 }

@@ -45,7 +45,7 @@ test('a connection is kept until its end is released', () => {
   assert.ok(flows.opened(event(), 5, out));
   flows.ended(event());
   assert.notEqual(flows.find(SRC, 33454, '10.77.0.101', 8080), undefined);
-  flows.release(flows.endings, 9, out);
+  flows.release(0, flows.endings, 9, out);
   assert.deepEqual(told(out), ['open 33454 10.77.0.101', 'close 33454 10.77.0.101']);
   assert.equal(flows.find(SRC, 33454, '10.77.0.101', 8080), undefined);
   assert.equal(flows.size, 0);
@@ -57,9 +57,9 @@ test('an end that was read later than the tap waits for the next release', () =>
   flows.ended(event());
   const before = flows.endings;
   flows.ended(event({ sport: 2, id: 2 }));
-  flows.release(before, 9, out);
+  flows.release(0, before, 9, out);
   assert.deepEqual(told(out), ['close 33454 10.77.0.101']);
-  flows.release(flows.endings, 9, out);
+  flows.release(0, flows.endings, 9, out);
   assert.equal(out.length, 2);
 });
 
@@ -78,7 +78,7 @@ test('a port used again before the end was released gives one close, not two', (
   const out: Observation[] = [];
   flows.ended(event());
   flows.opened(event({ id: 2, ip: '10.77.0.102' }), 7, out);
-  flows.release(flows.endings, 9, out);
+  flows.release(0, flows.endings, 9, out);
   assert.deepEqual(told(out), ['close 33454 10.77.0.101', 'open 33454 10.77.0.102']);
   assert.equal(flows.size, 1);
 });
@@ -116,7 +116,7 @@ test('a part of a dump older than an end does not bring the connection back', ()
   const flows = tableOf(event());
   flows.beginDump();
   flows.ended(event());
-  flows.release(1, 2, []);
+  flows.release(0, 1, 2, []);
   assert.deepEqual(flows.listed(event(), false, 3), {});
   assert.equal(flows.size, 0);
 });
@@ -207,7 +207,7 @@ test('an address that is no longer watched is forgotten without a record', () =>
   flows.ended(event());
   flows.removeSource(SRC);
   const out: Observation[] = [];
-  flows.release(flows.endings, 5, out);
+  flows.release(0, flows.endings, 5, out);
   assert.deepEqual([out.length, flows.size], [0, 0]);
 });
 

@@ -163,6 +163,62 @@ test('a source port used again at once is told after the connection that had it,
   assert.ok(observations.every((o) => o.kind === 'gap' || !('sport' in o) || o.vip === '10.78.0.1'));
 });
 
+test('a source port used three times within one reading: each request with its own connection', () => {
+  const { conntrack, tap, read, flows } = scene();
+  const lastByte = request()[135]!;
+  const pod = Buffer.of(10, 77, 0, lastByte);
+  /** The `n`th use of the port: another connection, to another pod. */
+  const use = (message: Buffer, n: number): Buffer => {
+    if (n > 0) message[message.indexOf(pod) + 3] = lastByte + n;
+    const id = message.indexOf(Buffer.of(8, 0, 12, 0));
+    message.writeUInt32BE(message.readUInt32BE(id + 4) + n, id + 4);
+    return message;
+  };
+  for (let n = 0; n < 3; n++) {
+    conntrack.messages.push(use(conn('NEW SYN_SENT'), n), use(conn('UPDATE TIME_WAIT'), n));
+    tap.messages.push(numbered(use(request(), n), n));
+  }
+  const { observations } = read();
+  assert.deepEqual(
+    observations.map((o) => ('ip' in o ? `${o.kind} ${Number(o.ip.split('.')[3]) - lastByte}` : o.kind)),
+    [0, 1, 2].flatMap((n) => [`open ${n}`, `request ${n}`, `close ${n}`]),
+  );
+  assert.ok(
+    observations.every((o) => (o.kind === 'request' && o.vip === '10.78.0.1') || o.kind !== 'request'),
+  );
+  assert.equal(flows.size, 0);
+});
+
+test('an end read behind the tap waits, also where another port is used again and again', () => {
+  const { conntrack, tap, read } = scene();
+  const otherPort = (message: Buffer): Buffer => {
+    // CTA_TUPLE_ORIG's source port; the reply tuple's destination port is not read.
+    message[message.indexOf(Buffer.of(6, 0, 2, 0)) + 5]! ^= 1;
+    return message;
+  };
+  const use = (message: Buffer, n: number): Buffer => {
+    const id = message.indexOf(Buffer.of(8, 0, 12, 0));
+    message.writeUInt32BE(message.readUInt32BE(id + 4) + n, id + 4);
+    return message;
+  };
+  conntrack.messages.push(conn('NEW SYN_SENT'));
+  for (let n = 0; n < 3; n++) {
+    conntrack.messages.push(
+      otherPort(use(conn('NEW SYN_SENT'), n)),
+      otherPort(use(conn('UPDATE TIME_WAIT'), n)),
+    );
+  }
+  // Its connection is not known, so conntrack is read once more behind the tap, and has an end.
+  const unknown = request();
+  unknown[unknown.indexOf(Buffer.of(10, 77, 0, unknown[135]!)) + 3] = 99;
+  tap.messages.push(unknown);
+  tap.reading = () => conntrack.messages.push(conn('UPDATE TIME_WAIT'));
+  assert.deepEqual(kinds(read().observations).filter((kind) => kind === 'close').length, 3);
+  tap.reading = () => {};
+  tap.messages.push(numbered(request(), 1));
+  assert.deepEqual(kinds(read().observations), ['request', 'close']);
+});
+
 test('a request of no known connection is told without what nginx dialled', () => {
   const { tap, read } = scene();
   tap.messages.push(request());

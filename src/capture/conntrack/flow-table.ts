@@ -150,9 +150,9 @@ export class FlowTable {
     return this.#ending.length;
   }
 
-  /** Records the ends of the first `count` connections whose end was read. */
-  release(count: number, t: number, out: Observation[]): void {
-    for (const entry of this.#ending.splice(0, count)) {
+  /** Records the ends of `count` connections whose end was read, from number `first` in the order of reading on. */
+  release(first: number, count: number, t: number, out: Observation[]): void {
+    for (const entry of this.#ending.splice(first, count)) {
       // A NEW event may have ended it in the meantime.
       if (entry.ending) out.push(this.#end(entry, t));
     }

@@ -118,6 +118,38 @@ export interface CaptureStats {
   cycles: number;
 }
 
+export function newCaptureStats(): CaptureStats {
+  return {
+    conntrackEvents: 0,
+    conntrackRelevant: 0,
+    conntrackMalformed: 0,
+    conntrackOverruns: 0,
+    conntrackDumps: 0,
+    tapPackets: 0,
+    tapRequests: 0,
+    tapWithin: 0,
+    tapRepeated: 0,
+    tapNotHttp: 0,
+    unreadable: 0,
+    tapMalformed: 0,
+    tapWithoutId: 0,
+    tapLost: 0,
+    tapOverruns: 0,
+    tapAnswers: 0,
+    tableRestarts: 0,
+    flowTables: 0,
+    gaps: 0,
+    clockSteps: 0,
+    flows: 0,
+    addresses: 0,
+    flowsRefused: 0,
+    accounting: false,
+    counted: 0,
+    uncounted: 0,
+    cycles: 0,
+  };
+}
+
 /** Counters since the start. One of the first five counts each message; one of the next each record of a subscriber. */
 export interface KernelLogStats {
   messages: number;

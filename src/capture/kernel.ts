@@ -1,30 +1,31 @@
 /** Capture on this machine's kernel: conntrack events and dumps, and the tap. */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Source } from '../model/feed.ts';
-import type {
-  Capture,
-  CaptureOptions,
-  CaptureSink,
-  CaptureStats,
-  KnownFlow,
-  Subscription,
+import {
+  type Capture,
+  type CaptureOptions,
+  type CaptureSink,
+  type CaptureStats,
+  type KnownFlow,
+  newCaptureStats,
+  type Subscription,
 } from './capture.ts';
 import { Accounting } from './conntrack/counters.ts';
 import { conntrackEventFilter } from './conntrack/event-filter.ts';
 import { countsFlows, openConntrackEvents, openConntrackRequests } from './conntrack/events.ts';
-import { FlowTable, snapshotOf } from './conntrack/flow-table.ts';
-import { listPort, type ResyncTarget, resync } from './conntrack/resync.ts';
+import { snapshotOf } from './conntrack/flow-entry.ts';
+import { FlowTable } from './conntrack/flow-table.ts';
+import { listPort, type ResyncTarget } from './conntrack/resync.ts';
+import { Resyncs } from './conntrack/resyncs.ts';
 import { CaptureError } from './error.ts';
 import { AddressSet, AddressTexts, addressBytes, addressText } from './ip-bytes.ts';
 import { SourceMerge } from './merge.ts';
 import { type Libc, loadLibc } from './netlink/libc.ts';
 import type { NetlinkSocket } from './netlink/socket.ts';
 import { FlowTables } from './tap/flow-tables.ts';
-import { openTapGroup, QUEUE_THRESHOLD } from './tap/group.ts';
 import { HeaderPackets } from './tap/header-tap.ts';
-import { ELEMENT_TIMEOUT_MS, HEADER_BYTES } from './tap/nft-message.ts';
-import type { TapRule } from './tap/nft-rules.ts';
-import { TapTable } from './tap/nft-table.ts';
+import { ELEMENT_TIMEOUT_MS } from './tap/nft-message.ts';
+import type { TapTable } from './tap/nft-table.ts';
+import { openTap } from './tap/open-tap.ts';
 import { headerName } from './tap/request-head.ts';
 import { TapPackets } from './tap/request-tap.ts';
 import { TakenPast } from './tap/taken-past.ts';
@@ -35,15 +36,6 @@ const TICK_MS = 1_000;
 const REFRESH_MS = 10_000;
 /** Without a refresh for this long (ms) they may have expired. */
 const LAPSE_MS = ELEMENT_TIMEOUT_MS - 5_000;
-/** Interval of resyncs for connections whose end may produce no event (ms); shorter after a resync that missed one. */
-const RESYNC_MS = 30_000;
-const RESYNC_SOON_MS = 1_000;
-const RETRY_MS = 1_000;
-const RESYNC_TRIES = 5;
-
-/** The table, and the one of a helper that starts while another one is about to end. */
-const TABLE = 'realpod';
-const SECOND_TABLE = 'realpod_2';
 
 /** One subscribed address. */
 interface Watched extends ResyncTarget {
@@ -52,7 +44,7 @@ interface Watched extends ResyncTarget {
 }
 
 export class KernelCapture implements Capture {
-  readonly stats: CaptureStats = newStats();
+  readonly stats: CaptureStats = newCaptureStats();
   readonly #options: CaptureOptions;
   readonly #sink: CaptureSink;
   readonly #watched = new Map<string, Watched>();
@@ -62,6 +54,7 @@ export class KernelCapture implements Capture {
   readonly #flows: FlowTable;
   #libc!: Libc;
   #reader!: SourceMerge;
+  #resyncs!: Resyncs;
   #conntrack: NetlinkSocket | undefined;
   #requests: NetlinkSocket | undefined;
   #tap: NetlinkSocket | undefined;
@@ -72,15 +65,6 @@ export class KernelCapture implements Capture {
   #refreshFails = false;
   #refreshDue = 0;
   #refreshedAt = 0;
-  #resyncing = false;
-  #resyncDue = 0;
-  /** Resyncs run one after the other; all requests during one share the next. */
-  #resyncs: Promise<unknown> = Promise.resolve();
-  #nextTargets: Map<string, Watched> | undefined;
-  #nextResync: Promise<void> | undefined;
-  /** Counts losses of conntrack events; a recovery is complete if none happened during it. */
-  #losses = 0;
-  #recovering = false;
   #closed = false;
 
   constructor(options: CaptureOptions, sink: CaptureSink) {
@@ -100,7 +84,9 @@ export class KernelCapture implements Capture {
         this.stats.accounting = countsFlows();
       }
       if (sources.includes('tap')) this.#flowTables = FlowTables.open(libc);
-      await this.#openTap(libc);
+      const { group, table } = await openTap(libc, this.#options);
+      this.#tap = group;
+      this.#table = table;
     } catch (error) {
       await this.close();
       throw error;
@@ -122,43 +108,21 @@ export class KernelCapture implements Capture {
       clock: { wall: libc.wallClock, monotonic: () => performance.now() },
       sink: this.#sink,
       stats: this.stats,
-      onConntrackLoss: () => this.#recover(),
+      onConntrackLoss: () => this.#resyncs.recover(),
+      log,
+    });
+    this.#resyncs = new Resyncs({
+      libc,
+      flows: this.#flows,
+      reader: this.#reader,
+      watched: this.#watched,
+      stats: this.stats,
+      maxFlows: this.#options.maxFlows,
       log,
     });
     this.#addressesChanged();
     this.#reader.start();
     this.#ticker = setInterval(() => this.#tick(), TICK_MS);
-  }
-
-  async #openTap(libc: Libc): Promise<void> {
-    const { tapGroup, besideAnother } = this.#options;
-    try {
-      await this.#openTapAs(libc, TABLE, tapGroup);
-    } catch (error) {
-      const taken =
-        error instanceof CaptureError && (error.code === 'table-exists' || error.code === 'group-in-use');
-      if (!taken || !besideAnother) throw error;
-      await this.#openTapAs(libc, SECOND_TABLE, tapGroup < 65_535 ? tapGroup + 1 : tapGroup - 1);
-    }
-  }
-
-  async #openTapAs(libc: Libc, name: string, group: number): Promise<void> {
-    const { sources, snaplen, receiveBufferBytes, logRule } = this.#options;
-    const headersOnly = this.#options.tap === 'headers';
-    let rule: TapRule | undefined;
-    let tap: NetlinkSocket | undefined;
-    if (sources.includes('tap')) {
-      rule = { group, snaplen, queueThreshold: QUEUE_THRESHOLD, headersOnly };
-      const copied = headersOnly ? HEADER_BYTES[6] : snaplen;
-      tap = await openTapGroup(libc, { group, snaplen: copied, receiveBufferBytes });
-    }
-    try {
-      if (rule || logRule) this.#table = await TapTable.open(libc, name, { tap: rule, logOpenings: logRule });
-    } catch (error) {
-      tap?.close();
-      throw error;
-    }
-    this.#tap = tap;
   }
 
   async subscribe(addresses: readonly string[], answers = false): Promise<Subscription> {
@@ -211,7 +175,7 @@ export class KernelCapture implements Capture {
       if (this.#tap) for (const watched of fresh.values()) watched.completeSince.tap = now;
     }
     if (this.#conntrack) {
-      await this.#resync(fresh);
+      await this.#resyncs.of(fresh);
       const now = this.#libc.wallClock();
       for (const watched of fresh.values()) watched.completeSince.conntrack = now;
     }
@@ -257,6 +221,7 @@ export class KernelCapture implements Capture {
     if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#ticker);
+    this.#resyncs?.close();
     this.#reader?.close();
     await this.#table?.close();
     this.#tap?.close();
@@ -271,8 +236,10 @@ export class KernelCapture implements Capture {
     if (this.#table && !this.#refreshing && now >= this.#refreshDue) {
       void this.#refresh().catch(() => {});
     }
-    if (this.#conntrack) this.stats.accounting = countsFlows();
-    if (this.#conntrack && !this.#resyncing && now >= this.#resyncDue) void this.#resyncUnsure();
+    if (this.#conntrack) {
+      this.stats.accounting = countsFlows();
+      this.#resyncs.tick(now);
+    }
   }
 
   /** Sets all addresses of the tap. While this fails the tap is incomplete. */
@@ -309,139 +276,10 @@ export class KernelCapture implements Capture {
       this.#refreshing = false;
     }
   }
-
-  async #resyncUnsure(): Promise<void> {
-    const { sources } = this.#flows.unsure();
-    this.#resyncDue = performance.now() + RESYNC_MS;
-    if (sources.length === 0) return;
-    this.#resyncing = true;
-    try {
-      await this.#resync(this.#targets(sources));
-      if (this.#flows.unsure().missing) this.#resyncDue = performance.now() + RESYNC_SOON_MS;
-    } catch (error) {
-      this.#options.log('warn', `${(error as Error).message}; closed connections may be kept for longer`);
-    } finally {
-      this.#resyncing = false;
-    }
-  }
-
-  /** Lists the connections again after a loss of events, until no event is lost meanwhile. */
-  #recover(): void {
-    this.#losses++;
-    if (this.#recovering) return;
-    this.#recovering = true;
-    void this.#recoverUntilDone().finally(() => {
-      this.#recovering = false;
-    });
-  }
-
-  async #recoverUntilDone(): Promise<void> {
-    const { log, maxFlows } = this.#options;
-    const refused = this.#flows.refused;
-    for (let done = false; !done; ) {
-      const losses = this.#losses;
-      this.#flows.markUnsure();
-      try {
-        await this.#resync(this.#targets(this.#watched.keys()));
-        done = losses === this.#losses && !this.#flows.full;
-      } catch (error) {
-        if (!this.#closed) log('error', (error as Error).message);
-      }
-      if (this.#closed) return;
-      // A flood of events, or too many connections: try again later.
-      while (!done && !this.#closed) {
-        await delay(RETRY_MS, undefined, { ref: false });
-        if (!this.#flows.full) break;
-      }
-    }
-    this.#reader.completeness.mend('conntrack');
-    this.#resyncDue = performance.now() + RESYNC_SOON_MS;
-    const cause =
-      this.#flows.refused > refused
-        ? `there were more than ${maxFlows} connections at a time`
-        : 'conntrack events were lost: the receive buffer was full';
-    log('error', `${cause}. The connections were listed again; lines of that time stay unchanged`);
-  }
-
-  #targets(sources: Iterable<string>): Map<string, Watched> {
-    const targets = new Map<string, Watched>();
-    for (const src of sources) {
-      const watched = this.#watched.get(src);
-      if (watched) targets.set(src, watched);
-    }
-    return targets;
-  }
-
-  /** Resolves after a resync that begins after this call. */
-  #resync(targets: ReadonlyMap<string, Watched>): Promise<void> {
-    this.#nextTargets ??= new Map();
-    for (const [src, watched] of targets) this.#nextTargets.set(src, watched);
-    this.#nextResync ??= this.#resyncs.then(() => {
-      const batch = this.#nextTargets!;
-      this.#nextTargets = undefined;
-      this.#nextResync = undefined;
-      return this.#resyncWithRetries(batch);
-    });
-    this.#resyncs = this.#nextResync.catch(() => {});
-    return this.#nextResync;
-  }
-
-  async #resyncWithRetries(targets: ReadonlyMap<string, Watched>): Promise<void> {
-    if (targets.size === 0) return;
-    for (let attempt = 1; ; attempt++) {
-      if (this.#closed) throw new CaptureError('closed', 'capturing has ended');
-      this.stats.conntrackDumps++;
-      try {
-        const isCurrent = (src: string, target: Watched) => this.#watched.get(src) === target;
-        const refused = this.#flows.refused;
-        await resync(this.#libc, this.#flows, this.#reader, targets, isCurrent);
-        if (this.#flows.refused > refused) {
-          this.#reader.completeness.impair('conntrack');
-          this.#recover();
-        }
-        return;
-      } catch (error) {
-        if (attempt >= RESYNC_TRIES || this.#closed) throw error;
-        await delay(RETRY_MS, undefined, { ref: false });
-      }
-    }
-  }
 }
 
 function canonical(address: string): string {
   const bytes = addressBytes(address);
   if (bytes === undefined) throw new CaptureError('address', `not an IP address: ${JSON.stringify(address)}`);
   return addressText(bytes, 0, bytes.length as 4 | 16);
-}
-
-function newStats(): CaptureStats {
-  return {
-    conntrackEvents: 0,
-    conntrackRelevant: 0,
-    conntrackMalformed: 0,
-    conntrackOverruns: 0,
-    conntrackDumps: 0,
-    tapPackets: 0,
-    tapRequests: 0,
-    tapWithin: 0,
-    tapRepeated: 0,
-    tapNotHttp: 0,
-    unreadable: 0,
-    tapMalformed: 0,
-    tapWithoutId: 0,
-    tapLost: 0,
-    tapOverruns: 0,
-    tapAnswers: 0,
-    tableRestarts: 0,
-    flowTables: 0,
-    gaps: 0,
-    clockSteps: 0,
-    flows: 0,
-    addresses: 0,
-    flowsRefused: 0,
-    accounting: false,
-    counted: 0,
-    uncounted: 0,
-    cycles: 0,
-  };
 }

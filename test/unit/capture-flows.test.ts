@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FlowTable, snapshotOf } from '../../src/capture/conntrack/flow-table.ts';
+import { snapshotOf } from '../../src/capture/conntrack/flow-entry.ts';
+import { FlowTable } from '../../src/capture/conntrack/flow-table.ts';
 import type { ConntrackEvent } from '../../src/capture/conntrack/message.ts';
 import type { Observation } from '../../src/model/feed.ts';
 

@@ -1,42 +1,20 @@
 /** The connections of the subscribed addresses, from conntrack events and dumps. */
 
-import type { CloseRecord, Flow, Observation, UnreadableProtocol } from '../../model/feed.ts';
-import type { SnapshotObservation } from '../capture.ts';
-import type { RequestOrder } from '../tap/request-order.ts';
+import type { Observation } from '../../model/feed.ts';
+import {
+  type CloseObservation,
+  closeOf,
+  type FlowEntry,
+  newEntry,
+  type OpenObservation,
+  openOf,
+  type UnreadableObservation,
+  unreadableOf,
+} from './flow-entry.ts';
 import { type ConntrackEvent, TCP_TIME_WAIT } from './message.ts';
 
 /** A connection that this many dumps in a row do not list has ended: one dump may miss an entry. */
 const MISSES = 2;
-
-export interface FlowEntry extends Required<Flow>, RequestOrder {
-  id: number;
-  zone: number;
-  /** When it was opened; with `preexisting`, when it was first seen. */
-  t: number;
-  preexisting: boolean;
-  /** `t` is the kernel's own time. */
-  kernelTime: boolean;
-  /** Lower bound of its opening; undefined where no reader needs it. */
-  openedAfter: number | undefined;
-  /** How it ended, as far as known. */
-  endKind: CloseRecord['end'];
-  /** Upper bound of its end; undefined where no reader needs it. */
-  endedAt: number | undefined;
-  /** Its end may produce no event (it is older than the subscription, or events were lost): resyncs check it. */
-  unsure: boolean;
-  /** Dumps in a row that did not list it. */
-  missed: number;
-  /** Number of the last dump that listed it. */
-  listedIn: number;
-  /** Its end was read; it stays in the table for requests that are read later. */
-  ending: boolean;
-  /** Next connection of the same source and source port. */
-  next: FlowEntry | undefined;
-}
-
-type OpenObservation = Extract<Observation, { kind: 'open' }>;
-type CloseObservation = Extract<Observation, { kind: 'close' }>;
-type UnreadableObservation = Extract<Observation, { kind: 'unreadable' }>;
 
 /** What one entry of a dump changes: a known connection ended, a new one was found, or a flow table has taken it. */
 export interface DumpChange {
@@ -262,33 +240,7 @@ export class FlowTable {
       this.refused++;
       return undefined;
     }
-    const entry: FlowEntry = {
-      src: event.src,
-      sport: event.sport,
-      vip: event.vip,
-      vport: event.vport,
-      ip: event.ip,
-      port: event.port,
-      id: event.id,
-      zone: event.zone,
-      t,
-      preexisting,
-      kernelTime: !preexisting && event.eventMs === t,
-      openedAfter,
-      endKind: undefined,
-      endedAt: undefined,
-      unsure: preexisting,
-      missed: 0,
-      listedIn: 0,
-      ending: false,
-      lastAck: undefined,
-      lastSeq: undefined,
-      last: undefined,
-      upgraded: false,
-      chunked: false,
-      unreadable: undefined,
-      next: bySport.get(event.sport),
-    };
+    const entry = newEntry(event, t, preexisting, openedAfter, bySport.get(event.sport));
     bySport.set(event.sport, entry);
     this.#size++;
     return entry;
@@ -307,13 +259,7 @@ export class FlowTable {
       before.next = entry.next;
     }
     this.#size--;
-    const close = { kind: 'close', t: Math.max(t, entry.t), ...flowOf(entry), via: 'conntrack' } as const;
-    const { endKind, endedAt } = entry;
-    return {
-      ...close,
-      ...(endKind === undefined ? {} : { end: endKind }),
-      ...(endedAt === undefined ? {} : { endedBefore: endedAt }),
-    };
+    return closeOf(entry, t);
   }
 }
 
@@ -335,29 +281,6 @@ function takenByFlowTable(
   if (!event.offloaded || entry.unreadable !== undefined) return undefined;
   entry.unreadable = 'offloaded';
   return unreadableOf(entry, t, 'offloaded');
-}
-
-export function openOf(entry: FlowEntry): OpenObservation {
-  const open = { kind: 'open', t: entry.t, ...flowOf(entry), via: 'conntrack' } as const;
-  if (entry.preexisting) return { ...open, preexisting: true };
-  if (entry.kernelTime) return { ...open, kernelTime: true };
-  return entry.openedAfter === undefined ? open : { ...open, openedAfter: entry.openedAfter };
-}
-
-/** The records of an open connection for a new reader: that it is open, and whether its requests can be read. */
-export function snapshotOf(entry: FlowEntry): SnapshotObservation[] {
-  const { unreadable, t } = entry;
-  if (unreadable === undefined) return [openOf(entry)];
-  return [openOf(entry), unreadableOf(entry, t, unreadable)];
-}
-
-function unreadableOf(entry: FlowEntry, t: number, protocol: UnreadableProtocol): UnreadableObservation {
-  const via = protocol === 'offloaded' ? 'conntrack' : 'tap';
-  return { kind: 'unreadable', t, ...flowOf(entry), via, protocol };
-}
-
-function flowOf({ src, sport, vip, vport, ip, port }: FlowEntry): Required<Flow> {
-  return { src, sport, vip, vport, ip, port };
 }
 
 function keyOf({ src, sport, vip, vport, zone, id }: ConntrackEvent): string {

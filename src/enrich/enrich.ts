@@ -1,7 +1,8 @@
 import { LineBuffer } from '../follow/line-buffer.ts';
 import { excerpt } from '../format-reach.ts';
 import { TIMING_LIMITS, type Timing, type TimingLimits } from '../inferred/timing.ts';
-import { DEFAULT_LIMITS, type FlowIndex, type IndexLimits } from '../join/index/flow-index.ts';
+import type { FlowIndex } from '../join/index/flow-index.ts';
+import { DEFAULT_LIMITS, type IndexLimits } from '../join/index/limits.ts';
 import { type BlockLine, type PendingBlock, PendingBlocks } from '../join/pending.ts';
 import { type Evidence, isResolved, NOTHING_TO_NAME, type Reason } from '../model/outcome.ts';
 import { type LogFormat, MAX_LINE_BYTES } from '../parse/log-format.ts';

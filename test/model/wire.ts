@@ -1,4 +1,5 @@
-import { FlowIndex, type IndexLimits } from '../../src/join/index/flow-index.ts';
+import { FlowIndex } from '../../src/join/index/flow-index.ts';
+import type { IndexLimits } from '../../src/join/index/limits.ts';
 import { matchLine } from '../../src/join/match.ts';
 import type {
   FeedRecord,

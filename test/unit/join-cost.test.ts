@@ -1,7 +1,8 @@
 /** No input makes a line cost more than a bounded number of visits: 10,000 lines of the worst kind for each evidence. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DEFAULT_LIMITS, FlowIndex } from '../../src/join/index/flow-index.ts';
+import { FlowIndex } from '../../src/join/index/flow-index.ts';
+import { DEFAULT_LIMITS } from '../../src/join/index/limits.ts';
 import { PendingBlocks } from '../../src/join/pending.ts';
 import type { ParsedLine } from '../../src/model/line.ts';
 import { lineOf, T0, Wire } from '../model/wire.ts';

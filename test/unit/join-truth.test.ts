@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DEFAULT_LIMITS, FlowIndex, type IndexLimits } from '../../src/join/index/flow-index.ts';
+import { FlowIndex } from '../../src/join/index/flow-index.ts';
+import { DEFAULT_LIMITS, type IndexLimits } from '../../src/join/index/limits.ts';
 import { matchLine } from '../../src/join/match.ts';
 import { lineEnd } from '../../src/join/window.ts';
 import { isResolved } from '../../src/model/outcome.ts';

@@ -1,12 +1,10 @@
-import {
-  type CloseRecord,
-  type FeedRecord,
-  NO_CURSOR,
-  type OpenRecord,
-  type RequestRecord,
-  type ResponseRecord,
-  type Source,
-  type UnreadableRecord,
+import type {
+  CloseRecord,
+  FeedRecord,
+  OpenRecord,
+  RequestRecord,
+  ResponseRecord,
+  UnreadableRecord,
 } from '../../model/feed.ts';
 import { Coverage } from '../coverage.ts';
 import { FeedClock } from '../feed-clock.ts';
@@ -15,7 +13,6 @@ import { BlindSpots } from './blind-spots.ts';
 import {
   type Backend,
   type Connection,
-  clampTimesTo,
   endsUnanswered,
   newTappedRequest,
   type Service,
@@ -24,6 +21,8 @@ import {
 } from './connection.ts';
 import { ConnectionTable } from './connection-table.ts';
 import { CountedRequests } from './counted-requests.ts';
+import { FeedBeginning } from './feed-beginning.ts';
+import { DEFAULT_LIMITS, type IndexLimits } from './limits.ts';
 import { LoggedOpens } from './logged-opens.ts';
 import { Names } from './names.ts';
 import { QuietMoments } from './quiet-moments.ts';
@@ -32,25 +31,6 @@ import { Services } from './services.ts';
 
 /** How long an unreadable connection stays in the index after it can have served its last request (ms). */
 const UNREADABLE_KEPT_MS = 60_000;
-
-/** Limits of the index. At each the oldest entry goes, and lines that need it get `gap`. */
-export interface IndexLimits {
-  /** Open and closed connections together. About 500 bytes each. */
-  connections: number;
-  /** Finished requests whose line has not been read. About 500 bytes each. */
-  requests: number;
-  /** Finished requests whose line has been resolved. They stay a moment longer, for lines with the same id. */
-  matchedRequests: number;
-  /** Upstream addresses. */
-  services: number;
-}
-
-export const DEFAULT_LIMITS: IndexLimits = {
-  connections: 40_000,
-  requests: 30_000,
-  matchedRequests: 500,
-  services: 5_000,
-};
 
 /**
  * The records of the feed, indexed for the rules of the join.
@@ -76,8 +56,7 @@ export class FlowIndex {
     forgottenAnswers: 0,
     visited: 0,
   };
-  /** The sources that a feed which begins has named so far; undefined once it goes on. */
-  #beginning: Set<Source> | undefined;
+  readonly #beginning = new FeedBeginning();
   readonly #services: Services;
   readonly #connections: ConnectionTable;
   readonly #requests: RequestTable;
@@ -100,7 +79,8 @@ export class FlowIndex {
   /** Applies one record. Records must come in the order of the feed. */
   apply(record: FeedRecord): void {
     this.counters.records++;
-    this.#noteBeginning(record);
+    const sources = this.#beginning.after(record);
+    if (sources) this.coverage.endAllBut(sources);
     switch (record.kind) {
       case 'request':
         this.#request(record);
@@ -131,22 +111,6 @@ export class FlowIndex {
       case 'name':
         this.names.set(record);
         break;
-    }
-  }
-
-  /**
-   * A feed begins with a gap, out of the sequence, for each source that the helper has. A source of the helper before that is
-   * not among them is not read any more: what it would have seen must not count as absent.
-   */
-  #noteBeginning(record: FeedRecord): void {
-    if (record.kind === 'gap' && record.from === undefined && record.seq === NO_CURSOR) {
-      // A source that is named again is the beginning of the next feed.
-      if (this.#beginning?.has(record.source)) this.#beginning.clear();
-      this.#beginning ??= new Set();
-      this.#beginning.add(record.source);
-    } else if (this.#beginning) {
-      this.coverage.endAllBut(this.#beginning);
-      this.#beginning = undefined;
     }
   }
 
@@ -194,17 +158,7 @@ export class FlowIndex {
     this.names.onClockRollback(t);
     this.logged.onClockRollback(t);
     this.quiet.onClockRollback(t);
-    for (const { open, closed, requests, trust, answers } of this.#services) {
-      trust.onClockRollback(t);
-      answers.onClockRollback(t);
-      for (const connection of open) clampTimesTo(connection, t);
-      for (const connection of closed) clampTimesTo(connection, t);
-      for (const tapped of requests) {
-        tapped.from = -Infinity;
-        tapped.to = t;
-        if (tapped.endedBy !== Infinity) tapped.endedBy = t;
-      }
-    }
+    this.#services.onClockRollback(t);
   }
 
   #opened(record: OpenRecord): void {
@@ -237,13 +191,7 @@ export class FlowIndex {
   /** The conntrack record begins anew: connections that are still open follow as `preexisting`. */
   #closeAll(t: number): void {
     this.#connections.endAll(t);
-    for (const service of this.#services) {
-      if (service.connectionsKnownSince > t) service.forgottenBackend = undefined;
-      service.connectionsKnownSince = Math.min(service.connectionsKnownSince, t);
-      service.withoutRequestKnownSince = Math.min(service.withoutRequestKnownSince, t);
-      service.requestsKnownSince = Math.min(service.requestsKnownSince, t);
-      service.unreadableKnownSince = Math.min(service.unreadableKnownSince, t);
-    }
+    this.#services.knowAllFrom(t);
   }
 
   #request(record: RequestRecord): void {

@@ -1,4 +1,4 @@
-import { newService, type Service } from './connection.ts';
+import { clampTimesTo, newService, type Service } from './connection.ts';
 
 /** Services examined for one that can be forgotten, when another one is added. */
 const MAX_UNUSED_LOOKED_AT = 16;
@@ -43,6 +43,32 @@ export class Services {
   *[Symbol.iterator](): Generator<Service> {
     yield* this.#all;
     yield this.unknown;
+  }
+
+  /** The clock was set back to `t`: all that remains certain about the times in here is that they were before it. */
+  onClockRollback(t: number): void {
+    for (const { open, closed, requests, trust, answers } of this) {
+      trust.onClockRollback(t);
+      answers.onClockRollback(t);
+      for (const connection of open) clampTimesTo(connection, t);
+      for (const connection of closed) clampTimesTo(connection, t);
+      for (const tapped of requests) {
+        tapped.from = -Infinity;
+        tapped.to = t;
+        if (tapped.endedBy !== Infinity) tapped.endedBy = t;
+      }
+    }
+  }
+
+  /** The record begins anew at `t` (ms since the epoch): what was forgotten was over by then. */
+  knowAllFrom(t: number): void {
+    for (const service of this) {
+      if (service.connectionsKnownSince > t) service.forgottenBackend = undefined;
+      service.connectionsKnownSince = Math.min(service.connectionsKnownSince, t);
+      service.withoutRequestKnownSince = Math.min(service.withoutRequestKnownSince, t);
+      service.requestsKnownSince = Math.min(service.requestsKnownSince, t);
+      service.unreadableKnownSince = Math.min(service.unreadableKnownSince, t);
+    }
   }
 
   #add(vip: string, vport: number): Service {

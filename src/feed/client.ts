@@ -1,29 +1,21 @@
-import { readFile } from 'node:fs/promises';
-import http from 'node:http';
-import https from 'node:https';
+import type { ClientRequest, IncomingMessage } from 'node:http';
 import type { FeedRecord } from '../model/feed.ts';
 import { INSTANCE_HEADER, type ResumePoint } from '../model/resume-point.ts';
 import { RecordDecoder } from './codec.ts';
+import { HelperRequests } from './helper-requests.ts';
+import { Reconnect } from './reconnect.ts';
 import { ResumePoints } from './resume-points.ts';
 import type { FeedHandlers, FeedSource, ReaderStats } from './source.ts';
 
 /** A helper sends at least one watermark a second. A connection without a byte for this long (ms) is closed. */
 const SILENCE_MS = 5_000;
 const HELPER_CONNECT_MS = 3_000;
-const MIN_BACKOFF_MS = 100;
-const MAX_BACKOFF_MS = 2_000;
 /**
  * A record may be dated this much (ms) after this machine's clock. Helper and sidecar share the node's clock, so more
  * means that the clock was set back, or that the helper's is wrong. With a watermark from the future every line would
  * seem to have all its evidence.
  */
 const MAX_AHEAD_MS = 10;
-/** A feed that has brought records for this long (ms) resets the back-off. */
-const STEADY_MS = 2_000;
-/** How long after its loss a feed is expected back (ms): the restart or replacement of a helper takes seconds. */
-const RETURN_MS = 10_000;
-/** Upper limit of the back-off while the feed is expected back (ms). */
-const RETURN_BACKOFF_MS = 200;
 /** Where the helper serves only one address: first and longest interval between requests for all of them (ms). */
 const ASK_FOR_ALL_MS = 15_000;
 const ASK_FOR_ALL_AT_MOST_MS = 600_000;
@@ -66,7 +58,8 @@ class Puller implements FeedSource {
     lastAt: 0,
   };
   readonly #options: ReaderOptions;
-  readonly #agent: http.Agent;
+  readonly #helper: HelperRequests;
+  readonly #reconnect = new Reconnect();
   /** All of nginx's addresses, or, where the helper refuses them, the one that this process connects from. */
   #addresses: readonly string[];
   /** All of nginx's addresses. */
@@ -75,14 +68,7 @@ class Puller implements FeedSource {
   #cursor: number | undefined;
   #instance: string | undefined;
   readonly #points = new ResumePoints();
-  /** Since when there is no feed, ms of the monotonic clock. */
-  #lostAt: number | undefined;
-  /** Until when the feed is expected back, ms of the monotonic clock. */
-  #returnsBy = -Infinity;
-  #backoff = MIN_BACKOFF_MS;
-  /** The current feed has brought records for STEADY_MS. */
-  #steady = false;
-  #request: http.ClientRequest | undefined;
+  #request: ClientRequest | undefined;
   #retry: NodeJS.Timeout | undefined;
   #watchdog: NodeJS.Timeout | undefined;
   #ticking = false;
@@ -95,15 +81,17 @@ class Puller implements FeedSource {
     this.#options = options;
     this.#all = options.addresses;
     this.#addresses = this.#all;
-    // An earlier process read this helper's feed a moment ago.
-    if (options.resume) this.#returnsBy = performance.now() + RETURN_MS;
-    const { Agent } = options.url.protocol === 'https:' ? https : http;
-    this.#agent = new Agent({ keepAlive: true, maxSockets: 2, timeout: 60_000 });
+    if (options.resume) this.#reconnect.expect(performance.now());
+    this.#helper = new HelperRequests({
+      url: options.url,
+      tokenFile: options.tokenFile,
+      onNotice: (level, text) => this.#notice(level, text),
+    });
     void this.#connect();
   }
 
   get returning(): boolean {
-    return !this.stats.connected && performance.now() < this.#returnsBy;
+    return !this.stats.connected && this.#reconnect.isExpected(performance.now());
   }
 
   get resumePoint(): ResumePoint | undefined {
@@ -124,18 +112,20 @@ class Puller implements FeedSource {
   requestTick(): void {
     if (this.#ticking || !this.stats.connected) return;
     this.#ticking = true;
-    void this.#send('/v1/watermark', this.#addresses, (response) => {
-      response.resume();
-      response.once('close', () => {
-        this.#ticking = false;
+    void this.#helper
+      .send('/v1/watermark', this.#addresses, (response) => {
+        response.resume();
+        response.once('close', () => {
+          this.#ticking = false;
+        });
+      })
+      .then((request) => {
+        request.setTimeout(HELPER_CONNECT_MS, () => request.destroy());
+        request.once('close', () => {
+          this.#ticking = false;
+        });
+        request.once('error', () => {});
       });
-    }).then((request) => {
-      request.setTimeout(HELPER_CONNECT_MS, () => request.destroy());
-      request.once('close', () => {
-        this.#ticking = false;
-      });
-      request.once('error', () => {});
-    });
   }
 
   stop(): void {
@@ -145,32 +135,7 @@ class Puller implements FeedSource {
     clearTimeout(this.#watchdog);
     clearTimeout(this.#askAgain);
     this.#request?.destroy();
-    this.#agent.destroy();
-  }
-
-  async #send(
-    path: string,
-    addresses: readonly string[],
-    onResponse: (response: http.IncomingMessage) => void,
-  ): Promise<http.ClientRequest> {
-    const { url, tokenFile } = this.#options;
-    const query = addresses.map((address) => `src=${encodeURIComponent(address)}`).join('&');
-    const target = new URL(
-      `${url.pathname.replace(/\/$/, '')}${path}${path.includes('?') ? '&' : '?'}${query}`,
-      url,
-    );
-    const headers: Record<string, string> = {};
-    if (tokenFile !== undefined) {
-      const token = await readFile(tokenFile, 'utf8').catch(() => {
-        this.#notice('warn', `the token file ${tokenFile} cannot be read; mount the projected token there`);
-        return '';
-      });
-      if (token !== '') headers.authorization = `Bearer ${token.trim()}`;
-    }
-    const { request } = target.protocol === 'https:' ? https : http;
-    const sent = request(target, { agent: this.#agent, headers }, onResponse);
-    sent.end();
-    return sent;
+    this.#helper.close();
   }
 
   async #connect(): Promise<void> {
@@ -178,7 +143,7 @@ class Puller implements FeedSource {
     const prompt = this.#options.prompt ? '&prompt=true' : '';
     const answers = this.#options.answers ? '&answers=true' : '';
     const query = `${this.#start()}${prompt}${answers}`.replace('&', '?');
-    const request = await this.#send(`/v1/feed${query}`, this.#addresses, (response) =>
+    const request = await this.#helper.send(`/v1/feed${query}`, this.#addresses, (response) =>
       this.#receive(response),
     );
     this.#request = request;
@@ -202,7 +167,7 @@ class Puller implements FeedSource {
     return `&after=${resume.after}&instance=${encodeURIComponent(resume.instance)}&since=${resume.since}`;
   }
 
-  #receive(response: http.IncomingMessage): void {
+  #receive(response: IncomingMessage): void {
     if (response.statusCode !== 200) {
       this.#refused(response);
       return;
@@ -214,12 +179,9 @@ class Puller implements FeedSource {
     if (this.#instance !== undefined && instance !== this.#instance) this.#cursor = undefined;
     this.#instance = typeof instance === 'string' ? instance : undefined;
     this.#points.connected(this.#instance);
-    const away =
-      this.#lostAt === undefined
-        ? ''
-        : ` again after ${((performance.now() - this.#lostAt) / 1000).toFixed(1)} s`;
-    this.#lostAt = undefined;
-    this.#notice('info', `reading the feed of ${this.#options.url.origin}${away}`);
+    const awayMs = this.#reconnect.connected(performance.now());
+    const again = awayMs === undefined ? '' : ` again after ${(awayMs / 1000).toFixed(1)} s`;
+    this.#notice('info', `reading the feed of ${this.#options.url.origin}${again}`);
     const decoder = new RecordDecoder();
     const begunAt = this.#options.clock();
     this.#watch(response);
@@ -237,10 +199,7 @@ class Puller implements FeedSource {
         return;
       }
       if (records.length > 0) {
-        if (this.stats.lastAt - begunAt >= STEADY_MS) {
-          this.#backoff = MIN_BACKOFF_MS;
-          this.#steady = true;
-        }
+        this.#reconnect.broughtRecords(this.stats.lastAt - begunAt);
         this.stats.records += records.length;
         this.#cursor = youngest(records, this.#cursor);
         this.#options.onRecords(records);
@@ -260,17 +219,19 @@ class Puller implements FeedSource {
     clearTimeout(this.#askAgain);
     this.#askAgain = setTimeout(() => {
       const all = this.#all;
-      void this.#send('/v1/watermark', all, (response) => {
-        response.resume();
-        if (response.statusCode !== 200) return;
-        clearTimeout(this.#askAgain);
-        this.#addresses = all;
-        this.#forgetCursor();
-        this.#giveUp('the helper now serves all addresses; restarting the feed');
-      }).then((request) => {
-        request.setTimeout(HELPER_CONNECT_MS, () => request.destroy());
-        request.once('error', () => {});
-      });
+      void this.#helper
+        .send('/v1/watermark', all, (response) => {
+          response.resume();
+          if (response.statusCode !== 200) return;
+          clearTimeout(this.#askAgain);
+          this.#addresses = all;
+          this.#forgetCursor();
+          this.#giveUp('the helper now serves all addresses; restarting the feed');
+        })
+        .then((request) => {
+          request.setTimeout(HELPER_CONNECT_MS, () => request.destroy());
+          request.once('error', () => {});
+        });
       this.#askForAll(Math.min(afterMs * 2, ASK_FOR_ALL_AT_MOST_MS));
     }, afterMs);
     this.#askAgain.unref();
@@ -287,7 +248,7 @@ class Puller implements FeedSource {
   }
 
   /** Reads the reason in the body. If the helper serves each reader its own address only, requests that one. */
-  #refused(response: http.IncomingMessage): void {
+  #refused(response: IncomingMessage): void {
     const own = response.socket.localAddress?.replace(/^::ffff:/, '');
     const chunks: Buffer[] = [];
     let length = 0;
@@ -303,8 +264,7 @@ class Puller implements FeedSource {
       } catch {
         // The answer is not from a helper: its text is shown unchanged.
       }
-      // The helper runs and refuses, so lines do not wait for it.
-      if (response.statusCode! < 500) this.#returnsBy = -Infinity;
+      if (response.statusCode! < 500) this.#reconnect.expectNot();
       const alone = response.statusCode === 403 && own !== undefined && this.#addresses.length > 1;
       if (alone) {
         this.#options.onNotice(
@@ -318,7 +278,7 @@ class Puller implements FeedSource {
     });
   }
 
-  #watch(response: http.IncomingMessage): void {
+  #watch(response: IncomingMessage): void {
     clearTimeout(this.#watchdog);
     const quiet = this.stats.bytes;
     this.#watchdog = setTimeout(() => {
@@ -329,9 +289,8 @@ class Puller implements FeedSource {
   }
 
   #ended(why: string): void {
-    if (this.#steady) this.#returnsBy = performance.now() + RETURN_MS;
-    this.#steady = false;
-    if (this.stats.connected) this.#lostAt = performance.now();
+    const now = performance.now();
+    this.#reconnect.ended(now, this.stats.connected);
     this.stats.connected = false;
     clearTimeout(this.#watchdog);
     if (this.#stopped) return;
@@ -340,10 +299,7 @@ class Puller implements FeedSource {
       'warn',
       `no feed from ${this.#options.url.origin} (${why}); until it is back, no new connection is known`,
     );
-    // Half fixed, half random: the sidecars of a node must not all reconnect at the same moment.
-    const delay = this.#backoff * (0.5 + Math.random() / 2);
-    this.#backoff = Math.min(this.#backoff * 2, this.returning ? RETURN_BACKOFF_MS : MAX_BACKOFF_MS);
-    this.#retry = setTimeout(() => void this.#connect(), delay);
+    this.#retry = setTimeout(() => void this.#connect(), this.#reconnect.nextDelay(now, Math.random()));
   }
 
   #notice(level: 'info' | 'warn', text: string): void {

@@ -103,6 +103,7 @@ class Puller implements FeedSource {
   }
 
   subscribe(addresses: readonly string[]): void {
+    clearTimeout(this.#askAgain);
     this.#all = addresses;
     this.#addresses = addresses;
     this.#cursor = undefined;
@@ -115,9 +116,6 @@ class Puller implements FeedSource {
     void this.#helper
       .send('/v1/watermark', this.#addresses, (response) => {
         response.resume();
-        response.once('close', () => {
-          this.#ticking = false;
-        });
       })
       .then((request) => {
         request.setTimeout(HELPER_CONNECT_MS, () => request.destroy());
@@ -216,25 +214,31 @@ class Puller implements FeedSource {
 
   /** A pod that has just started may be in no EndpointSlice yet, so the helper does not serve its second address. */
   #askForAll(afterMs = ASK_FOR_ALL_MS): void {
-    clearTimeout(this.#askAgain);
-    this.#askAgain = setTimeout(() => {
-      const all = this.#all;
-      void this.#helper
-        .send('/v1/watermark', all, (response) => {
-          response.resume();
-          if (response.statusCode !== 200) return;
-          clearTimeout(this.#askAgain);
-          this.#addresses = all;
-          this.#forgetCursor();
-          this.#giveUp('the helper now serves all addresses; restarting the feed');
-        })
-        .then((request) => {
-          request.setTimeout(HELPER_CONNECT_MS, () => request.destroy());
-          request.once('error', () => {});
-        });
-      this.#askForAll(Math.min(afterMs * 2, ASK_FOR_ALL_AT_MOST_MS));
-    }, afterMs);
+    this.#askAgain = setTimeout(() => void this.#areAllServed(afterMs), afterMs);
     this.#askAgain.unref();
+  }
+
+  /** Restarts the feed if the helper serves all addresses now; else asks again after twice `askedAfterMs` (ms). */
+  async #areAllServed(askedAfterMs: number): Promise<void> {
+    const all = this.#all;
+    let served = false;
+    const request = await this.#helper.send('/v1/watermark', all, (response) => {
+      response.resume();
+      served = response.statusCode === 200;
+    });
+    request.setTimeout(HELPER_CONNECT_MS, () => request.destroy());
+    request.once('error', () => {});
+    request.once('close', () => {
+      // nginx has other addresses since, and those were asked for from the beginning.
+      if (this.#stopped || all !== this.#all) return;
+      if (!served) {
+        this.#askForAll(Math.min(askedAfterMs * 2, ASK_FOR_ALL_AT_MOST_MS));
+        return;
+      }
+      this.#addresses = all;
+      this.#forgetCursor();
+      this.#giveUp('the helper now serves all addresses; restarting the feed');
+    });
   }
 
   #forgetCursor(): void {

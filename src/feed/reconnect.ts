@@ -33,9 +33,7 @@ export class Reconnect {
 
   /** The helper answers. Returns for how long there was no feed; undefined at the first connection. */
   connected(now: number): number | undefined {
-    const away = this.#lostAt === undefined ? undefined : now - this.#lostAt;
-    this.#lostAt = undefined;
-    return away;
+    return this.#lostAt === undefined ? undefined : now - this.#lostAt;
   }
 
   /** Records came, this long (ms) after the feed began. */

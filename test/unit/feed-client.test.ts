@@ -1,74 +1,10 @@
 /** The sidecar's side of the feed: what it asks for, when it gives up, and what it says. */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
-import { setImmediate as turn } from 'node:timers/promises';
-import { type ReaderOptions, readFeed } from '../../src/feed/client.ts';
-
-const T0 = 1_764_837_843_000;
-const limit = { timeout: 30_000 };
-
-/** A helper whose answers the test writes; timers stand still until the test moves them. */
-async function helper(context: TestContext, more: Partial<ReaderOptions> = {}) {
-  context.mock.timers.enable({ apis: ['setTimeout'] });
-  const state = { now: T0, status: 200, body: '', instance: 'a' };
-  const asked: IncomingMessage[] = [];
-  const answers: ServerResponse[] = [];
-  const server = createServer((request, response) => {
-    asked.push(request);
-    answers.push(response);
-    if (state.status === 0) return;
-    response.writeHead(state.status, { 'realpod-instance': state.instance });
-    if (state.status === 200) response.flushHeaders();
-    else response.end(state.body);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const notices: string[] = [];
-  const records: number[] = [];
-  const feed = readFeed({
-    url: new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/base/`),
-    addresses: ['10.244.0.70'],
-    tokenFile: undefined,
-    clock: () => state.now,
-    onRecords: (some) => records.push(...some.map(({ seq }) => seq)),
-    onNotice: (level, text) => notices.push(`${level}: ${text.replace(/:\d{5}/, '')}`),
-    ...more,
-  });
-  context.after(() => {
-    feed.stop();
-    server.closeAllConnections();
-    server.close();
-  });
-  const until = async (condition: () => boolean): Promise<void> => {
-    while (!condition()) {
-      await turn();
-      context.signal.throwIfAborted();
-    }
-  };
-  /** Lets everything happen that needs no timer. */
-  const settle = async (): Promise<void> => {
-    for (let n = 0; n < 300; n++) await turn();
-  };
-  /** Ends the pause after a failure, whatever its length. */
-  const retry = async (): Promise<void> => {
-    const before = asked.length;
-    while (asked.length === before) {
-      context.mock.timers.tick(100);
-      await settle();
-      context.signal.throwIfAborted();
-    }
-  };
-  const connected = (): Promise<void> => until(() => feed.stats.connected);
-  const failed = (times: number): Promise<void> => until(() => feed.stats.failures === times);
-  const tick = (seq: number, t = T0): string => `{"kind":"tick","seq":${seq},"t":${t}}\n`;
-  return { feed, state, asked, answers, notices, records, until, settle, retry, connected, failed, tick };
-}
+import { test } from 'node:test';
+import { helper, limit, T0 } from './feed-helper.ts';
 
 test(
   'the feed is asked for under the path of the URL, for each address, with the token of the moment',
@@ -383,18 +319,12 @@ test(
   limit,
   async (context) => {
     context.mock.method(Math, 'random', () => 0);
-    const { feed, asked, state, settle, failed } = await helper(context);
+    const { feed, asked, state, settle, waited, failed } = await helper(context);
     state.status = 503;
     const waits: number[] = [];
     for (let n = 1; n <= 7; n++) {
       await failed(n);
-      let ms = 0;
-      while (asked.length === n) {
-        context.mock.timers.tick(50);
-        ms += 50;
-        await settle();
-      }
-      waits.push(ms);
+      waits.push(await waited());
     }
     assert.deepEqual(waits, [50, 100, 200, 400, 800, 1_000, 1_000]);
     await failed(8);
@@ -408,7 +338,7 @@ test(
 test('while it is expected back the pause is 200 ms at most', limit, async (context) => {
   context.mock.method(Math, 'random', () => 0);
   context.mock.method(performance, 'now', () => 0);
-  const { asked, answers, state, records, settle, connected, failed, until, tick } = await helper(context);
+  const { answers, state, records, waited, connected, failed, until, tick } = await helper(context);
   await connected();
   answers[0]!.write(tick(1));
   await until(() => records.length === 1);
@@ -420,13 +350,7 @@ test('while it is expected back the pause is 200 ms at most', limit, async (cont
   const waits: number[] = [];
   for (let n = 1; n <= 4; n++) {
     await failed(n);
-    let ms = 0;
-    while (asked.length === n) {
-      context.mock.timers.tick(50);
-      ms += 50;
-      await settle();
-    }
-    waits.push(ms);
+    waits.push(await waited());
   }
   assert.deepEqual(waits, [50, 100, 100, 100]);
 });

@@ -1,157 +1,146 @@
+/** The sidecar's side of the feed against helpers that refuse an address, run ahead, or send noise. */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { test } from 'node:test';
-import { setImmediate as turn } from 'node:timers/promises';
-import { readFeed } from '../../src/feed/client.ts';
+import { type TestContext, test } from 'node:test';
+import { helper, limit, T0 } from './feed-helper.ts';
 
-test('a pod with two addresses gets one of them until the helper knows that the other is its own too', {
-  timeout: 20_000,
-}, async (context) => {
-  context.mock.timers.enable({ apis: ['setTimeout'] });
-  const asked: string[] = [];
-  let known = false;
-  const server = createServer((request, response) => {
-    const { pathname, searchParams } = new URL(request.url ?? '/', 'http://helper');
-    const src = searchParams.getAll('src');
-    asked.push(`${pathname} ${src.join(' ')}`);
-    if (src.length > 1 && !known) {
-      response.writeHead(403, { 'content-type': 'application/json' });
-      response.end('{"error":{"code":"address-not-yours","message":"no","next":"ask for your own"}}');
-      return;
-    }
-    response.writeHead(200);
-    if (pathname === '/v1/watermark') response.end('{"t":1}');
-    else response.write('{"kind":"tick","seq":1,"t":1}\n');
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  const feed = readFeed({
-    url: new URL(`http://127.0.0.1:${port}`),
+const REFUSAL = '{"error":{"code":"address-not-yours","message":"no","next":"ask for your own"}}';
+const BOTH = 'src=127.0.0.1&src=fd00%3A%3A1';
+
+/** A pod with two addresses, of which the helper serves the first; `knows` says whether it serves the other one, too. */
+async function twoAddresses(context: TestContext, knows: () => boolean) {
+  const notices: string[] = [];
+  const parts = await helper(context, {
     addresses: ['127.0.0.1', 'fd00::1'],
-    tokenFile: undefined,
-    clock: () => 0,
-    onRecords: () => {},
-    onNotice: () => {},
+    onNotice: (level, text) => notices.push(`${level}: ${text}`),
   });
-  context.after(() => {
-    feed.stop();
-    server.closeAllConnections();
-    server.close();
-  });
-  /** Waits for the next request; `ms` is how long the reader has to wait for it. */
-  const next = async (ms: number): Promise<string | undefined> => {
-    const before = asked.length;
-    while (asked.length === before) {
-      await turn();
-      context.mock.timers.tick(ms);
-      ms = 0;
-      context.signal.throwIfAborted();
+  parts.state.body = REFUSAL;
+  parts.state.status = (addresses) => (addresses.length > 1 && !knows() ? 403 : 200);
+  const urls = (): string[] => parts.asked.map(({ url }) => url!.replace('/base/v1', ''));
+  const { feed, answers, asked, records, until, settle, tick } = parts;
+  /** Lets seconds pass, in each of which the feed brings a record. Ends where the feed does. */
+  const pass = async (seconds: number): Promise<void> => {
+    for (let n = 0; n < seconds && feed.stats.connected; n++) {
+      const { length } = records;
+      answers[asked.findLastIndex(({ url }) => url!.includes('/feed'))]!.write(tick(length + 1));
+      await until(() => records.length > length);
+      context.mock.timers.tick(1_000);
+      await settle();
     }
-    return asked.at(-1);
   };
-  const connected = async (): Promise<void> => {
-    while (!feed.stats.connected) await turn();
-  };
-  const disconnected = async (): Promise<void> => {
-    while (feed.stats.connected) await turn();
-  };
-  assert.equal(await next(0), '/v1/feed 127.0.0.1 fd00::1');
-  while (feed.stats.failures === 0) await turn();
-  assert.equal(await next(200), '/v1/feed 127.0.0.1');
-  await connected();
-  assert.equal(await next(15_000), '/v1/watermark 127.0.0.1 fd00::1');
-  known = true;
-  assert.equal(await next(30_000), '/v1/watermark 127.0.0.1 fd00::1');
-  await disconnected();
-  assert.equal(await next(200), '/v1/feed 127.0.0.1 fd00::1');
-  await connected();
-});
-
-/** A helper whose feed sends `text` to each reader; `seen` gets the paths that were asked for. */
-async function helperOf(text: () => string, seen: string[]) {
-  const server = createServer((request, response) => {
-    seen.push(request.url ?? '');
-    response.writeHead(200);
-    response.write(text());
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return { server, url: new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}`) };
+  return { ...parts, notices, urls, pass };
 }
 
-test('no record from the future reaches the join, and the feed is begun anew until the clocks agree', {
-  timeout: 20_000,
-}, async (context) => {
-  const now = 1_764_837_843_000;
-  let ahead = 3_600_000;
-  const seen: string[] = [];
-  const { server, url } = await helperOf(
-    () =>
-      `{"kind":"gap","seq":7,"t":${now - 5},"source":"tap"}\n{"kind":"tick","seq":8,"t":${now + ahead}}\n`,
-    seen,
+test(
+  'a pod with two addresses gets one of them until the helper knows that the other is its own too',
+  limit,
+  async (context) => {
+    let known = false;
+    const { feed, urls, notices, pass, retry, connected, failed } = await twoAddresses(context, () => known);
+    await failed(1);
+    await retry();
+    await connected();
+    assert.deepEqual(urls(), [`/feed?${BOTH}`, '/feed?src=127.0.0.1']);
+    assert.match(notices[0]!, /asking for 127.0.0.1 instead of 127.0.0.1, fd00::1$/);
+    await pass(16);
+    assert.deepEqual(urls().slice(2), [`/watermark?${BOTH}`]);
+    assert.equal(feed.stats.failures, 1, 'the feed of one address goes on');
+    await pass(28);
+    assert.equal(urls().length, 3, 'thirty seconds until the next');
+    known = true;
+    await pass(2);
+    assert.deepEqual(urls().slice(3), [`/watermark?${BOTH}`]);
+    await failed(2);
+    await retry();
+    await connected();
+    assert.equal(urls()[4], `/feed?${BOTH}`);
+    await pass(70);
+    assert.equal(urls().length, 5, 'that is all that there is to ask for');
+    assert.equal(feed.stats.failures, 2);
+  },
+);
+
+test('other addresses of nginx end the asking for those before', limit, async (context) => {
+  let known = false;
+  const { feed, answers, state, urls, settle, retry, connected, failed, pass } = await twoAddresses(
+    context,
+    () => known,
   );
-  const times: number[] = [];
-  const notices: string[] = [];
-  const feed = readFeed({
-    url,
-    addresses: ['127.0.0.1'],
-    tokenFile: undefined,
-    clock: () => now,
-    onRecords: (records) => times.push(...records.map(({ t }) => t)),
-    onNotice: (_, text) => notices.push(text),
-  });
-  context.after(() => {
-    feed.stop();
-    server.closeAllConnections();
-    server.close();
-  });
-  while (feed.stats.failures < 2) await turn();
-  assert.deepEqual(times, []);
-  assert.match(notices.join('\n'), /its clock is 3600000 ms ahead of this one; synchronise/);
-  assert.ok(seen.every((path) => !path.includes('after=')));
-  ahead = 9;
-  while (times.length === 0) await turn();
-  assert.deepEqual(times, [now - 5, now + 9]);
+  await failed(1);
+  await retry();
+  await connected();
+  // The helper takes its time over the question, and nginx loses an address meanwhile.
+  state.status = 0;
+  await pass(15);
+  assert.deepEqual(urls().slice(2), [`/watermark?${BOTH}`]);
+  state.status = 200;
+  feed.subscribe(['fd00::1']);
+  known = true;
+  answers[2]!.writeHead(200).end();
+  await settle();
+  await retry();
+  await connected();
+  assert.deepEqual(feed.addresses, ['fd00::1']);
+  assert.equal(urls()[3], '/feed?src=fd00%3A%3A1');
+  await pass(70);
+  assert.equal(urls().length, 4);
 });
 
-test('a feed that is good for a few records and then damaged is tried again ever more rarely', {
-  timeout: 20_000,
-}, async (context) => {
-  const { server, url } = await helperOf(
-    () =>
-      '{"kind":"tick","seq":1,"t":1}\n{"kind":"tick","seq":2,"t":2}\n{"kind":"tick","seq":3,"t":3}\nnoise\n',
-    [],
-  );
-  context.mock.timers.enable({ apis: ['setTimeout'] });
-  const feed = readFeed({
-    url,
-    addresses: ['127.0.0.1'],
-    tokenFile: undefined,
-    clock: () => 10,
-    onRecords: () => {},
-    onNotice: () => {},
-  });
-  context.after(() => {
-    feed.stop();
-    server.closeAllConnections();
-    server.close();
-  });
-  /** How long the reader waits after its latest failure, in steps of 50 ms. */
-  const waited = async (): Promise<number> => {
-    const { connects } = feed.stats;
-    let ms = 0;
-    for (; feed.stats.connects === connects; ms += 50) {
-      context.mock.timers.tick(50);
-      for (let i = 0; i < 200 && feed.stats.connects === connects; i++) await turn();
-    }
-    return ms;
-  };
-  for (let failures = 1; failures <= 5; failures++) {
-    while (feed.stats.failures < failures) await turn();
-    if (failures === 5) assert.ok((await waited()) >= 750, 'after five failures it waits 800 to 1,600 ms');
-    else await waited();
-  }
+test('other addresses of nginx end the waiting, too', limit, async (context) => {
+  const { feed, urls, retry, connected, failed, pass } = await twoAddresses(context, () => false);
+  await failed(1);
+  await retry();
+  await connected();
+  feed.subscribe(['fd00::1']);
+  await failed(2);
+  await retry();
+  await connected();
+  await pass(20);
+  assert.deepEqual(urls().slice(2), ['/feed?src=fd00%3A%3A1']);
 });
+
+test('another refusal than of the address takes no address away', limit, async (context) => {
+  const { state, urls, retry, failed } = await twoAddresses(context, () => false);
+  for (const [n, status] of [401, 429, 503].entries()) {
+    state.status = status;
+    if (n > 0) await retry();
+    await failed(n + 1);
+  }
+  await retry();
+  assert.deepEqual(new Set(urls()), new Set([`/feed?${BOTH}`]));
+});
+
+test(
+  'no record from the future reaches the join, and the feed is begun anew until the clocks agree',
+  limit,
+  async (context) => {
+    const { state, asked, records, notices, retry, failed, until, tick } = await helper(context);
+    const text = (ahead: number): string =>
+      `{"kind":"gap","seq":7,"t":${T0 - 5},"source":"tap"}\n${tick(8, T0 + ahead)}`;
+    state.text = text(3_600_000);
+    await failed(1);
+    await retry();
+    await failed(2);
+    assert.deepEqual(records, []);
+    assert.match(notices.join('\n'), /its clock is 3600000 ms ahead of this one; synchronise/);
+    assert.ok(asked.every(({ url }) => !url!.includes('after=')));
+    state.text = text(9);
+    await retry();
+    await until(() => records.length > 0);
+    assert.deepEqual(records, [7, 8]);
+  },
+);
+
+test(
+  'a feed that is good for a few records and then damaged is tried again ever more rarely',
+  limit,
+  async (context) => {
+    const { state, waited, failed, tick } = await helper(context);
+    state.text = `${tick(1) + tick(2) + tick(3)}noise\n`;
+    for (let failures = 1; failures <= 4; failures++) {
+      await failed(failures);
+      await waited();
+    }
+    await failed(5);
+    assert.ok((await waited()) >= 750, 'after five failures it waits 800 to 1,600 ms');
+  },
+);

@@ -21,8 +21,10 @@ test('the file of an earlier process is removed at the start, and the new one co
   const ready = new ReadyFile(path, () => assert.fail('nothing to say'));
   assert.equal(existsSync(path), false);
   ready.write();
-  ready.write();
   assert.equal(existsSync(path), true);
+  rmSync(path);
+  ready.write();
+  assert.equal(existsSync(path), false, 'it is written once, also if somebody has removed it');
 });
 
 test('a link that somebody put there is not written through', (context) => {
@@ -46,4 +48,14 @@ test('where it cannot be written that is said once', () => {
   ready.write();
   assert.equal(said.length, 1);
   assert.match(said[0]!, /^warn: --ready-file .*nothing else depends on it$/);
+});
+
+test('a path that is a directory is said once, at the start', (context) => {
+  const dir = mkdtempSync(join(tmpdir(), 'realpod-ready-'));
+  context.after(() => rmSync(dir, { recursive: true }));
+  const said: string[] = [];
+  const ready = new ReadyFile(dir, (level, text) => said.push(`${level}: ${text}`));
+  assert.equal(said.length, 1);
+  ready.write();
+  assert.equal(said.length, 1);
 });

@@ -6,6 +6,16 @@ import { parseResumePoint } from '../../src/model/resume-point.ts';
 
 const T0 = 1_764_837_843_000;
 const tick = (seq: number, t: number): FeedRecord => ({ kind: 'tick', seq, t });
+const name = (seq: number, t: number): FeedRecord => ({
+  kind: 'name',
+  seq,
+  t,
+  ip: '',
+  pod: '',
+  namespace: '',
+  node: '',
+  service: '',
+});
 
 test('there is no point before a helper has said which it is and a record has come', () => {
   const points = new ResumePoints();
@@ -29,18 +39,15 @@ test('the point lies behind the latest time of all records before it, not behind
   points.connected('a');
   // A record may be a little later than the watermark after it; a name is no event.
   const gap: FeedRecord = { kind: 'gap', seq: 0, t: T0 + 4, source: 'tap' };
-  const name: FeedRecord = {
-    kind: 'name',
-    seq: 0,
-    t: T0 + 99,
-    ip: '',
-    pod: '',
-    namespace: '',
-    node: '',
-    service: '',
-  };
-  points.read([gap, name, tick(5, T0)], 5, T0);
+  points.read([gap, name(0, T0 + 99), tick(5, T0)], 5, T0);
   assert.deepEqual(points.oldest, { instance: 'a', after: 5, since: T0 + 4.001 });
+});
+
+test('names alone make no point: they say nothing of time', () => {
+  const points = new ResumePoints();
+  points.connected('a');
+  points.read([name(5, T0)], 5, T0);
+  assert.equal(points.oldest, undefined);
 });
 
 test('another helper has points of its own', () => {

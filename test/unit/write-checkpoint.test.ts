@@ -4,53 +4,39 @@ import {
   appendFileSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, mock, type TestContext, test } from 'node:test';
-import { beginning, type LogPosition } from '../../src/follow/position.ts';
-import { openSink } from '../../src/write/open-sink.ts';
-import type { Output } from '../../src/write/output.ts';
-import { ReadyFile } from '../../src/write/ready-file.ts';
-import { Sink, type SinkOptions, type SinkStats } from '../../src/write/sink.ts';
+import type { LogPosition } from '../../src/follow/position.ts';
+import type { Sink, SinkOptions } from '../../src/write/sink.ts';
+import { sinkPlace } from './sink-place.ts';
 
+let now: number;
+let place: ReturnType<typeof sinkPlace>;
 let dir: string;
 let log: string;
 let out: string;
 let state: string;
-let now: number;
 let notices: string[];
 
 beforeEach(() => {
   // Checkpoints take no time, however busy the machine is: what they take decides how often they come.
   mock.method(performance, 'now', () => 0);
-  dir = mkdtempSync(join(tmpdir(), 'realpod-checkpoint-'));
-  log = join(dir, 'access.log');
-  out = join(dir, 'out.log');
-  state = join(dir, 'state');
   now = 1_764_837_843_000;
-  notices = [];
+  place = sinkPlace(() => now);
+  ({ dir, log, out, state, notices } = place);
 });
 
 afterEach(() => {
   mock.restoreAll();
-  rmSync(dir, { recursive: true });
+  place.remove();
 });
 
-const open = (options: Partial<SinkOptions> = {}): Promise<Sink> =>
-  openSink({
-    outputs: [out],
-    state,
-    log,
-    clock: () => now,
-    onNotice: (level, text) => notices.push(`${level}: ${text}`),
-    ...options,
-  });
+const open = (options?: Partial<SinkOptions>): Promise<Sink> => place.open(options);
 /** The reader hands out the same list as long as no file was finished. */
 const NONE: LogPosition['older'] = [];
 const at = (offset: number, more: Partial<LogPosition> = {}): LogPosition => ({
@@ -287,121 +273,6 @@ test('a reopening that is still wanted at the end is over with it', async () => 
   await assert.rejects(block(sink), { code: 'CLOSED' });
 });
 
-/** An output that fails with these codes, one after another, before it takes what it is given in pieces of 3 bytes. */
-class Failing {
-  readonly name: string;
-  readonly taken: string[] = [];
-  readonly #codes: string[];
-  closed = false;
-
-  constructor(name: string, ...codes: string[]) {
-    this.name = name;
-    this.#codes = codes;
-  }
-
-  async put(chunks: readonly Buffer[]): Promise<number> {
-    const code = this.#codes.shift();
-    if (code !== undefined) throw Object.assign(new Error(code), { code });
-    const piece = Buffer.concat(chunks).subarray(0, 3);
-    this.taken.push(piece.toString());
-    return piece.length;
-  }
-
-  mark(): undefined {}
-
-  close(): void {
-    this.closed = true;
-  }
-}
-
-function failing(outputs: Failing[]) {
-  const waits: number[] = [];
-  const stats = { bytes: 0, writes: 0, retries: 0, stalled: 0 } as SinkStats;
-  const sink = new Sink(
-    {
-      outputs: [],
-      log,
-      clock: () => now,
-      onNotice: (level, text) => notices.push(`${level}: ${text}`),
-      delay: async (ms) => void waits.push(ms),
-    },
-    outputs as unknown as Output[],
-    { source: beginning(now), feed: undefined },
-    stats,
-  );
-  return { sink, waits, stats };
-}
-
-test('what an output takes in part is given to it from there, to the byte', async () => {
-  const output = new Failing('a');
-  const { sink } = failing([output]);
-  await sink.write([Buffer.from('ab'), Buffer.from('cdef'), Buffer.from('g')]);
-  assert.deepEqual(output.taken, ['abc', 'def', 'g']);
-  await sink.close();
-  assert.equal(output.closed, true);
-});
-
-test('a write that fails is tried again after 100 ms, twice as long each time, and from 100 ms after one that went', async () => {
-  const { sink, waits, stats } = failing([new Failing('a', ...'EIO EIO ENOSPC'.split(' '))]);
-  await sink.write([Buffer.from('abcd')]);
-  assert.deepEqual(waits, [100, 200, 400]);
-  assert.deepEqual([stats.retries, stats.stalled], [3, 0]);
-  assert.match(notices[0]!, /^warn: a: .*\(EIO\).*nothing is lost/);
-  assert.match(notices[1]!, /^info: a: /);
-  assert.equal(notices.length, 2, 'each once');
-});
-
-test('what helps is named by the error', async () => {
-  for (const [code, remedy] of [
-    ['ENOSPC', /free space/i],
-    ['EDQUOT', /free space/i],
-    ['EROFS', /mount/i],
-    ['EIO', /^(?!.*(?:free space|mount)).*volume/i],
-  ] as const) {
-    notices = [];
-    await failing([new Failing('a', code)]).sink.write([Buffer.from('x')]);
-    assert.match(notices[0]!.slice(notices[0]!.indexOf(`(${code})`)), remedy, code);
-  }
-});
-
-test('a full pipe is no failure: it is given the rest every 5 ms', async () => {
-  const { sink, waits, stats } = failing([new Failing('a', 'EAGAIN', 'EAGAIN')]);
-  await sink.write([Buffer.from('x')]);
-  assert.deepEqual([waits, stats.retries, stats.stalled, notices], [[5, 5], 0, 0, []]);
-});
-
-test('an output without a reader is given up, the others go on, and the last one is missed', async () => {
-  const outputs = [new Failing('a', 'EPIPE'), new Failing('b'), new Failing('c')];
-  const { sink } = failing(outputs);
-  await sink.write([Buffer.from('x')]);
-  assert.deepEqual(notices, ['error: a: its reader is gone; going on with b, c']);
-  await sink.write([Buffer.from('y')]);
-  assert.deepEqual(
-    outputs.map(({ taken }) => taken.join('')),
-    ['', 'xy', 'xy'],
-  );
-  const alone = failing([new Failing('a', 'EPIPE')]);
-  await assert.rejects(alone.sink.write([Buffer.from('x')]), {
-    code: 'EPIPE',
-    message: 'a: its reader is gone, and there is no other output',
-  });
-});
-
-test('an output that hangs in the kernel delays the end by two seconds, and that is said', async (context) => {
-  context.mock.timers.enable({ apis: ['setTimeout'] });
-  const output = new Failing('a');
-  output.put = () => new Promise(() => {});
-  const { sink } = failing([output]);
-  void sink.write([Buffer.from('x')]);
-  const closed = sink.close();
-  context.mock.timers.tick(1_999);
-  assert.deepEqual(notices, []);
-  context.mock.timers.tick(1);
-  await closed;
-  assert.deepEqual(notices, ['warn: an output is blocked; closing without flushing it']);
-  assert.equal(output.closed, false);
-});
-
 test('an output that ends in the middle of a line gets a newline, unless the source stands in one too', async () => {
   writeFileSync(out, 'half');
   await (await open()).close();
@@ -441,17 +312,29 @@ test('a checkpoint that may not be set aside leaves the state file alone, and li
   context.after(() => assert.equal(existsSync(path), true));
 });
 
-test('the ready file is written once, and not again when somebody has removed it', () => {
-  const path = join(dir, 'ready');
-  const ready = new ReadyFile(path, (level, text) => notices.push(`${level}: ${text}`));
-  ready.write();
-  rmSync(path);
-  ready.write();
-  assert.equal(existsSync(path), false);
-  const impossible = new ReadyFile(join(dir, 'none', 'ready'), (level, text) =>
-    notices.push(`${level}: ${text}`),
-  );
-  impossible.write();
-  impossible.write();
-  assert.equal(notices.length, 1);
+test('a state file that may not be written is tried once, and nothing waits for its checkpoint', async () => {
+  const sink = await open({ state: '/sys/kernel/realpod-state' });
+  await block(sink, at(5));
+  now += 60_000;
+  await block(sink, at(10));
+  assert.deepEqual([sink.stats.checkpoints, sink.stats.checkpointFailures, notices.length], [0, 1, 2]);
+  await block(sink);
+  await sink.reopen();
+  assert.equal(sink.stats.reopens, 1, 'a reopening waits for no end of a block');
+  await sink.close();
+});
+
+test('a checkpoint that is given up is not written later either', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  const sink = await begun();
+  await block(sink, at(15));
+  await block(sink);
+  sink.dropCheckpoint();
+  await sink.reopen();
+  assert.equal(sink.stats.reopens, 1, 'it waits for no end of a block');
+  const { checkpoints } = sink.stats;
+  context.mock.timers.tick(10_000);
+  await block(sink, at(20));
+  assert.deepEqual([sink.stats.checkpoints, saved().source.offset], [checkpoints, 10]);
+  await sink.close();
 });

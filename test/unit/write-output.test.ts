@@ -28,6 +28,7 @@ import {
 import { cutBack } from '../../src/write/cut-back.ts';
 import { Output, readTail, TAIL_BYTES } from '../../src/write/output.ts';
 import { checkPaths } from '../../src/write/sink-options.ts';
+import { descriptorsIn } from './descriptors.ts';
 
 let dir: string;
 let out: string;
@@ -115,34 +116,16 @@ test('the tail of a file is read from any place in it', async () => {
 test('a file opened anew is another one at the same path, and the old one is closed', async () => {
   const output = await Output.open(out);
   await output.put([Buffer.from('one\n')]);
-  const open = readdirFds();
+  const open = descriptorsIn(dir);
   renameSync(out, `${out}.1`);
   await output.reopen();
   await output.put([Buffer.from('two\n')]);
   assert.equal(readFileSync(out, 'utf8'), 'two\n');
   assert.equal(output.mark()!.length, 4);
-  assert.equal(readdirFds(), open, 'no descriptor more than before');
+  assert.equal(descriptorsIn(dir), open, 'no descriptor more than before');
   output.close();
-  assert.equal(readdirFds(), open - 1);
+  assert.equal(descriptorsIn(dir), open - 1);
 });
-
-/** Descriptors of this process that lead into the test's directory. */
-function readdirFds(): number {
-  let count = 0;
-  for (let fd = 3; fd < 200; fd++) {
-    try {
-      const stat = fstatSync(fd);
-      if (
-        stat.isFile() &&
-        [out, `${out}.1`].some((path) => statSync(path, { throwIfNoEntry: false })?.ino === stat.ino)
-      )
-        count++;
-    } catch {
-      // Not open.
-    }
-  }
-  return count;
-}
 
 test('a device is no file: it has no mark, and is not opened anew', async () => {
   const output = await Output.open('/dev/null');
@@ -185,10 +168,10 @@ test('a renamed file beside it is cut instead, if it is the one of the mark', as
   symlinkSync('nowhere', join(dir, 'dangling'));
   const other = await Output.open(out);
   await other.put([Buffer.from('new\n')]);
-  const before = readdirFds();
+  const before = descriptorsIn(dir);
   assert.deepEqual(cutBack(other, known), { cut: 4 });
   assert.deepEqual([readFileSync(`${out}.1`, 'utf8'), readFileSync(out, 'utf8')], ['one\n', 'new\n']);
-  assert.equal(readdirFds(), before, 'it is closed');
+  assert.equal(descriptorsIn(dir), before, 'it is closed');
   for (const content of ['on', 'ONE\ntwo\n']) {
     writeFileSync(`${out}.1`, content);
     assert.deepEqual(cutBack(other, known), { cut: 0 });

@@ -17,6 +17,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { LogPosition } from '../../src/follow/position.ts';
 import { openReclaimer } from '../../src/write/reclaim.ts';
 import { skipBecause } from '../required.ts';
+import { descriptorsIn } from './descriptors.ts';
 
 const MIB = 1024 * 1024;
 let dir: string;
@@ -115,6 +116,7 @@ test('a file that may not be written is tried again a minute later, and the file
   reclaimer.advance(at(12 * MIB));
   await settled();
   assert.equal(reclaimer.stats.failures, 1);
+  assert.equal(descriptorsIn(dir), 0, 'a file that was refused is not kept open');
   now += 59_000;
   reclaimer.advance(at(12 * MIB));
   now += 2_000;
@@ -232,9 +234,11 @@ test('an offset that went back in the same content is not punched, and the file 
   writeFileSync(log, '');
   const it = recording(() => 0);
   await it.advance(20);
+  assert.equal(descriptorsIn(dir), 1);
   await it.advance(9);
   assert.deepEqual(it.holes(), [[1, 19]]);
   await it.reclaimer.close();
+  assert.equal(descriptorsIn(dir), 0);
 });
 
 test('why a command failed is said by its last line, or by its exit code', async () => {
@@ -252,6 +256,7 @@ test('why a command failed is said by its last line, or by its exit code', async
     reclaimer.advance(at(9 * MIB));
     await reclaimer.close();
     assert.match(notices.join(), said);
+    assert.equal(descriptorsIn(dir), 0);
     assert.deepEqual(reclaimer.stats, { punchedBytes: 0, punches: 0, failures: 1 });
   }
 });

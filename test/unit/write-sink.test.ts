@@ -5,7 +5,6 @@ import {
   copyFileSync,
   existsSync,
   lstatSync,
-  mkdtempSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -14,42 +13,29 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import type { LogPosition } from '../../src/follow/position.ts';
 import { LogReader } from '../../src/follow/reader.ts';
-import { openSink } from '../../src/write/open-sink.ts';
 import type { Sink, SinkError, SinkOptions } from '../../src/write/sink.ts';
+import { sinkPlace } from './sink-place.ts';
 
+let now: number;
+let place: ReturnType<typeof sinkPlace>;
 let dir: string;
 let log: string;
 let out: string;
 let state: string;
-let now: number;
-let notices: string[];
 
 beforeEach(() => {
-  dir = mkdtempSync(join(tmpdir(), 'realpod-write-'));
-  log = join(dir, 'access.log');
-  out = join(dir, 'enriched.log');
-  state = join(dir, 'state');
   now = Date.now();
-  notices = [];
+  place = sinkPlace(() => now);
+  ({ dir, log, out, state } = place);
 });
 
-afterEach(() => rmSync(dir, { recursive: true }));
+afterEach(() => place.remove());
 
-function open(options: Partial<SinkOptions> = {}): Promise<Sink> {
-  return openSink({
-    outputs: [out],
-    state,
-    log,
-    clock: () => now,
-    onNotice: (level, text) => notices.push(`${level}: ${text}`),
-    ...options,
-  });
-}
+const open = (options?: Partial<SinkOptions>): Promise<Sink> => place.open(options);
 
 /** Appends `lines` to the log and takes them through reader and sink, a block at a time. */
 async function pass(sink: Sink, lines: string, from: LogPosition = sink.resume): Promise<LogPosition> {
@@ -81,7 +67,7 @@ test('what was written after the last checkpoint is cut off at the restart and w
   await pass(sink, 'three\n');
   await sink.close();
   assert.equal(readFileSync(out, 'utf8'), 'one\ntwo\nthree\n');
-  assert.deepEqual(notices, []);
+  assert.deepEqual(place.notices, []);
 });
 
 test('a crash before anything was written leaves an older output as it was', async () => {
@@ -150,7 +136,7 @@ test('an output that somebody else changed is not cut, and it is said', async ()
   ];
   for (const [name, change, said] of cases) {
     for (const path of [out, log, state]) rmSync(path, { force: true });
-    notices = [];
+    place.notices.length = 0;
     const sink = await open();
     await pass(sink, 'one\ntwo\n');
     await sink.close();
@@ -158,7 +144,7 @@ test('an output that somebody else changed is not cut, and it is said', async ()
     const before = readFileSync(out, 'utf8');
     await (await open()).close();
     assert.ok(readFileSync(out, 'utf8').startsWith(before), name);
-    assert.match(notices.join('\n'), said, name);
+    assert.match(place.notices.join('\n'), said, name);
   }
 });
 
@@ -189,12 +175,12 @@ test('a checkpoint that cannot be used is set aside with a clear line, and the s
     [good.replace(/"length":\d+/, '"length":"x"'), /is damaged \(a field is missing or wrong\)/],
   ];
   for (const [text, said] of cases) {
-    notices = [];
+    place.notices.length = 0;
     writeFileSync(state, text);
     const again = await open();
     assert.equal(again.resume.ino, '');
     await again.close();
-    assert.match(notices.join('\n'), said);
+    assert.match(place.notices.join('\n'), said);
     assert.equal(readFileSync(`${state}.unusable`, 'utf8'), text);
   }
 });
@@ -216,9 +202,9 @@ test('a full device: the write is tried again until it is taken, and said once a
   assert.equal(sink.stats.stalled, 1);
   assert.equal(sink.stats.retries, 40);
   assert.deepEqual([waits[0], waits[1], waits.at(-1)], [100, 200, 5000]);
-  assert.equal(notices.length, Math.ceil(waits.slice(0, 39).reduce((sum, ms) => sum + ms) / 60_000));
+  assert.equal(place.notices.length, Math.ceil(waits.slice(0, 39).reduce((sum, ms) => sum + ms) / 60_000));
   assert.match(
-    notices[0]!,
+    place.notices[0]!,
     /^warn: \/dev\/full: cannot be written \(ENOSPC\); nothing is lost, trying again. Free space/,
   );
   await sink.close();
@@ -304,7 +290,10 @@ test('paths that cannot be an output or a state file are refused with a clear li
 test('a state file where this process may not write: it is said, lines are written, and no checkpoint is', async () => {
   // Nobody may create files there, root included: a log volume that belongs to another user.
   const sink = await open({ state: '/sys/kernel/realpod-state' });
-  assert.match(notices.join('\n'), /cannot be written \(E(ACCES|PERM|ROFS)\); going on without a checkpoint/);
+  assert.match(
+    place.notices.join('\n'),
+    /cannot be written \(E(ACCES|PERM|ROFS)\); going on without a checkpoint/,
+  );
   await pass(sink, 'one\ntwo\n');
   await sink.close();
   assert.equal(readFileSync(out, 'utf8'), 'one\ntwo\n');

@@ -72,7 +72,7 @@ export function adviceFor(reason: Reason, format: LogFormat, fields: ReachFields
     case 'no-flow':
       return 'no-flow: no connection was seen that could have served them; is --source-address the address that nginx connects from, and is the helper on this node?';
     case 'gap':
-      return 'gap: the record of connections has a hole over their time; the helper says why in its log';
+      return 'gap: the record of connections is incomplete over their time; the helper says why in its log';
     case 'late':
       return 'late: the evidence did not come within --max-wait; is the helper reachable, and do the clocks agree?';
     case 'direct':

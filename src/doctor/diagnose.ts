@@ -7,7 +7,7 @@ import {
   loggedFields,
   readability,
 } from './access-log.ts';
-import type { Blocker, Diagnosis, DoctorNames, Exempt, Finding, Verdict } from './finding.ts';
+import type { Blocker, Diagnosis, DoctorNames, Exempt, Finding, Grade } from './finding.ts';
 import { type IdHeader, type IdNames, idHeader, originOf, sentVariable } from './request-id.ts';
 import { type Chain, type Inherited, inherited, type Model, type Route, value } from './scope.ts';
 import { repeatsOf, scriptThatMayReach, subrequestOnly } from './subrequest.ts';
@@ -108,7 +108,7 @@ function rank(
   log: AccessLog | undefined,
   target: Target,
   names: DoctorNames,
-): Verdict {
+): Grade {
   const has = (...kinds: Blocker['kind'][]) => blockers.some((b) => kinds.includes(b.kind));
   if (blockers.length === 0) return 'exact';
   if (has('format-unknown', 'script')) return 'unknown';
@@ -177,7 +177,7 @@ export function diagnose(model: Model, wanted: DoctorNames, explicit: boolean, p
 
   const findings = prepared.map(({ route, logs, target, exempt, log, header }): Finding => {
     const base = { route, target, exempt, log, header };
-    if (exempt) return { ...base, verdict: 'not-applicable', blockers: [] };
+    if (exempt) return { ...base, grade: 'not-applicable', blockers: [] };
     const blockers: Blocker[] = [];
     if (logs.from.unsure) blockers.push({ kind: 'unread', what: logs.from.unsure });
     const script = route.http ? scriptThatMayReach(route) : undefined;
@@ -204,7 +204,7 @@ export function diagnose(model: Model, wanted: DoctorNames, explicit: boolean, p
         }
       }
     }
-    return { ...base, verdict: rank(blockers, log, target, names), blockers };
+    return { ...base, grade: rank(blockers, log, target, names), blockers };
   });
   return { model, names, adopted: names.field !== wanted.field, formats, findings };
 }

@@ -1,4 +1,4 @@
-/** The result of a diagnosis: a verdict for each proxying location, and the causes if it is less than exact. */
+/** The result of a diagnosis: a grade for each proxying location, and the causes if it is less than exact. */
 import type { AccessLog, ConfFormat } from './access-log.ts';
 import type { Directive } from './parse-conf.ts';
 import type { IdHeader, IdNames } from './request-id.ts';
@@ -10,7 +10,7 @@ import type { Target, Unreadable } from './target.ts';
  * Best evidence for the lines of a location (docs/evidence.md).
  * `exact` is request-id. `unknown`: a part that decides it was not read. `not-applicable`: no line to resolve.
  */
-export type Verdict =
+export type Grade =
   | 'exact'
   | 'source-port'
   | 'request-window'
@@ -44,7 +44,7 @@ export type Exempt = 'log-off' | 'local' | 'subrequest';
 export interface Finding {
   route: Route;
   target: Target;
-  verdict: Verdict;
+  grade: Grade;
   blockers: readonly Blocker[];
   exempt: Exempt | undefined;
   /** The log for the sidecar to follow. */
@@ -65,16 +65,16 @@ export interface Diagnosis {
   findings: readonly Finding[];
 }
 
-/** Verdicts with which every normal line gets its pod. */
-export function isExact(verdict: Verdict): boolean {
-  return verdict === 'exact' || verdict === 'source-port';
+/** Grades with which every normal line gets its pod. */
+export function isExact(grade: Grade): boolean {
+  return grade === 'exact' || grade === 'source-port';
 }
 
 /** Whether every location is exact and everything was read. */
 export function allExact(diagnosis: Diagnosis): boolean {
   return (
     diagnosis.model.unread.length === 0 &&
-    diagnosis.findings.every((f) => isExact(f.verdict) || f.verdict === 'not-applicable')
+    diagnosis.findings.every((f) => isExact(f.grade) || f.grade === 'not-applicable')
   );
 }
 

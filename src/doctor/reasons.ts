@@ -102,8 +102,8 @@ export function blockerReason(blocker: Blocker, names: DoctorNames): string {
 
 /** The evidence that is left, or the fields that are missing, if there is no request id. */
 export function fallbackReason(finding: Finding): string | undefined {
-  const { verdict, route, target, log, blockers } = finding;
-  if (verdict !== 'request-window' && verdict !== 'sole-backend') return undefined;
+  const { grade, route, target, log, blockers } = finding;
+  if (grade !== 'request-window' && grade !== 'sole-backend') return undefined;
   if (!log?.format) return undefined;
   const fields = loggedFields(log.format);
   const connection = keepalive(route, target, headerValue(route.chain, 'Connection'));
@@ -122,7 +122,7 @@ export function fallbackReason(finding: Finding): string | undefined {
   if (!fields.duration) {
     return `no $request_time in the log: any request still open may be the one${kept}${answers}; add $msec $request_time${quiet}`;
   }
-  return `resolved only where all ${verdict === 'request-window' ? 'requests' : 'connections'} of its time went to one pod${answers}${quiet}`;
+  return `resolved only where all ${grade === 'request-window' ? 'requests' : 'connections'} of its time went to one pod${answers}${quiet}`;
 }
 
 function logNotes(log: AccessLog, names: DoctorNames): string[] {
@@ -144,7 +144,7 @@ function logNotes(log: AccessLog, names: DoctorNames): string[] {
   return notes;
 }
 
-/** Notes that change no verdict. */
+/** Notes that change no grade. */
 export function notesOf(finding: Finding, names: DoctorNames): string[] {
   if (finding.exempt) return [];
   const { route, target, log, header } = finding;
@@ -156,7 +156,7 @@ export function notesOf(finding: Finding, names: DoctorNames): string[] {
   }
   if (!route.http) return notes;
 
-  if (finding.verdict === 'exact') {
+  if (finding.grade === 'exact') {
     const origin = originOf(chain, names.field);
     if (origin === 'client-or-nginx') {
       notes.push(

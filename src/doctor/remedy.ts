@@ -33,7 +33,7 @@ function isFixable(blocker: Blocker): boolean {
 export function remedies(diagnosis: Diagnosis): Edit[] {
   const edits: Edit[] = [];
   for (const finding of diagnosis.findings) {
-    if (isExact(finding.verdict) || !finding.blockers.every(isFixable)) continue;
+    if (isExact(finding.grade) || !finding.blockers.every(isFixable)) continue;
     for (const blocker of finding.blockers) edits.push(...remedy(blocker, finding, diagnosis));
   }
   return edits;

@@ -1,13 +1,13 @@
 /** A diagnosis as text: ASCII, one line for each location, reasons below it. */
 import { type AccessLog, optionText } from './access-log.ts';
-import { type Diagnosis, type Finding, isExact, serverNames, type Verdict } from './finding.ts';
+import { type Diagnosis, type Finding, type Grade, isExact, serverNames } from './finding.ts';
 import type { Fix } from './fix.ts';
 import { placeOf } from './parse-conf.ts';
 import { blockerReason, exemptReason, fallbackReason, notesOf } from './reasons.ts';
 import { LOG_PATH } from './remedy.ts';
 import { own, type Scope, words } from './scope.ts';
 
-const LABEL: Readonly<Record<Verdict, string>> = {
+const LABEL: Readonly<Record<Grade, string>> = {
   exact: 'exact (request-id)',
   'source-port': 'exact (source-port)',
   'request-window': 'request-window',
@@ -16,7 +16,7 @@ const LABEL: Readonly<Record<Verdict, string>> = {
   unknown: 'unknown',
   'not-applicable': 'not applicable',
 };
-const ORDER: readonly Verdict[] = [
+const ORDER: readonly Grade[] = [
   'exact',
   'source-port',
   'request-window',
@@ -35,10 +35,10 @@ function paint(text: string, code: number, color: boolean): string {
   return color ? `\x1b[${code}m${text}\x1b[0m` : text;
 }
 
-function codeOf(verdict: Verdict): number {
-  if (isExact(verdict)) return GREEN;
-  if (verdict === 'not-applicable') return DIM;
-  return verdict === 'nothing' || verdict === 'unknown' ? RED : YELLOW;
+function codeOf(grade: Grade): number {
+  if (isExact(grade)) return GREEN;
+  if (grade === 'not-applicable') return DIM;
+  return grade === 'nothing' || grade === 'unknown' ? RED : YELLOW;
 }
 
 /** `/api/`, `= /auth`, `/x > if ($y)`; a stream server has no location. */
@@ -57,7 +57,7 @@ function serverLine(server: Scope): string {
 }
 
 export function counts(diagnosis: Diagnosis): string {
-  const parts = ORDER.map((v) => [v, diagnosis.findings.filter((f) => f.verdict === v).length] as const)
+  const parts = ORDER.map((v) => [v, diagnosis.findings.filter((f) => f.grade === v).length] as const)
     .filter(([, n]) => n > 0)
     .map(([v, n]) => `${n} ${LABEL[v]}`);
   return parts.join(', ');
@@ -73,7 +73,7 @@ function findingLines(
   widths: [number, number],
   color: boolean,
 ): string[] {
-  const { verdict, target, blockers, exempt } = finding;
+  const { grade, target, blockers, exempt } = finding;
   const members = target.members?.filter((m) => m !== target.authority).join(', ');
   const leads = `-> ${target.text}${members ? ` (${members})` : ''}`;
   const head = `  ${locationLabel(finding).padEnd(widths[0])}  ${leads.padEnd(widths[1])}  `;
@@ -82,8 +82,8 @@ function findingLines(
     : [...blockers.map((b) => blockerReason(b, diagnosis.names)), fallbackReason(finding)].filter(
         (r) => r !== undefined,
       );
-  if (verdict === 'source-port') reasons.unshift(`$${diagnosis.names.localPortField} is logged`);
-  const lines = [(head + paint(LABEL[verdict], codeOf(verdict), color)).trimEnd()];
+  if (grade === 'source-port') reasons.unshift(`$${diagnosis.names.localPortField} is logged`);
+  const lines = [(head + paint(LABEL[grade], codeOf(grade), color)).trimEnd()];
   for (const reason of new Set(reasons)) lines.push(`      ${paint(reason, DIM, color)}`);
   return lines;
 }
@@ -95,8 +95,8 @@ const fullPath = ({ path }: AccessLog): string => (isRelative(path) ? `PREFIX/${
 /** The logs that a sidecar can follow after the changes, those of exact locations first. */
 function logsToFollow({ findings }: Diagnosis): AccessLog[] {
   const logs = new Map<string, AccessLog>();
-  const exact = findings.filter(({ verdict }) => isExact(verdict));
-  const others = findings.filter(({ verdict }) => verdict === 'request-window' || verdict === 'sole-backend');
+  const exact = findings.filter(({ grade }) => isExact(grade));
+  const others = findings.filter(({ grade }) => grade === 'request-window' || grade === 'sole-backend');
   for (const { log } of [...exact, ...others]) {
     if (log?.format && !logs.has(log.path)) logs.set(log.path, log);
   }

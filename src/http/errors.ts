@@ -72,7 +72,7 @@ export const ERRORS = {
   },
   gap: {
     status: 404,
-    when: 'The record of connections has a hole at the time that was asked for.',
+    when: 'The record of connections is incomplete at the time that was asked for.',
     next: 'see /status for the gaps',
   },
   'no-flow': {

@@ -21,7 +21,7 @@ export const EVIDENCE: readonly Evidence[] = [
  * Why an attempt stays as nginx wrote it.
  * - `ambiguous`: what remains leads to more than one pod.
  * - `no-flow`: nothing that was seen could have served it.
- * - `gap`: the record has a hole over that time.
+ * - `gap`: the record is incomplete over that time.
  * - `late`: the evidence did not arrive within `--max-wait`.
  * - `direct`: the address is already the backend's own, nothing to resolve.
  * - `not-ip`: no peer's address to resolve (`unix:`, an upstream's name, `-`).

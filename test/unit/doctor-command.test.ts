@@ -1,31 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type DoctorIo, type DoctorOptions, run } from '../../src/doctor/command.ts';
+import type { DoctorOptions } from '../../src/doctor/command.ts';
+import { runDoctor } from './run-doctor.ts';
 
-interface Result {
-  code: number;
-  out: string;
-  err: string;
-}
-
-/** Runs doctor on files in memory; `-` is stdin. */
-async function doctor(
-  files: Readonly<Record<string, string>>,
-  options: Partial<DoctorOptions> = {},
-): Promise<Result> {
-  const out: Uint8Array[] = [];
-  const err: Uint8Array[] = [];
-  const io: DoctorIo = {
-    read: (path) => files[path] ?? null,
-    list: (path) => (path === 'somewhere' ? ['nginx.conf'] : null),
-    stdin: async () => Buffer.from(files['-'] ?? '', 'latin1'),
-    stdout: (b) => void out.push(b),
-    stderr: (b) => void err.push(b),
-  };
-  const code = await run({ input: 'nginx.conf', fix: false, color: false, ...options }, io);
-  const text = (chunks: Uint8Array[]) => Buffer.concat(chunks).toString('latin1');
-  return { code, out: text(out), err: text(err) };
-}
+const doctor = (files: Readonly<Record<string, string>>, options: Partial<DoctorOptions> = {}) =>
+  runDoctor(files, { input: 'nginx.conf', ...options }, { somewhere: ['nginx.conf'] });
 
 const LOG = `log_format main '$time_iso8601 "$request" $upstream_addr $request_time $request_id';
 access_log /logs/a.log main;
@@ -216,13 +195,13 @@ const REASONS: readonly (readonly [string, string, string, RegExp])[] = [
   ['no access log', 'proxy_pass http://x;', 'nothing', /no access log/],
 ];
 
-for (const [what, body, verdict, reason] of REASONS) {
+for (const [what, body, grade, reason] of REASONS) {
   test(`${what} makes it less than exact`, async () => {
     const log = what === 'no access log' ? 'access_log off;' : '';
     const files = http(`server { ${log} proxy_set_header X-Request-ID $request_id; location / { ${body} } }`);
     const { code, out } = await doctor(files);
     assert.equal(code, 1);
-    assert.match(out, new RegExp(`-> .*  ${verdict}\n`));
+    assert.match(out, new RegExp(`-> .*  ${grade}\n`));
     assert.match(out, reason);
   });
 }
@@ -261,7 +240,7 @@ const NOTES: readonly (readonly [string, string, RegExp])[] = [
 ];
 
 for (const [what, directives, note] of NOTES) {
-  test(`noted without changing the verdict: ${what}`, async () => {
+  test(`noted without changing the grade: ${what}`, async () => {
     const id = directives.includes('X-Request-ID') ? '' : 'proxy_set_header X-Request-ID $request_id;';
     const { code, out } = await doctor(
       http(`server { ${id} ${directives} location / { proxy_pass http://x; } }`),

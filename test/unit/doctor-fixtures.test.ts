@@ -6,9 +6,9 @@ import {
   allExact,
   type Diagnosis,
   type Finding,
+  type Grade,
   isExact,
   serverNames,
-  type Verdict,
 } from '../../src/doctor/finding.ts';
 import { examine, fix } from '../../src/doctor/fix.ts';
 import { words } from '../../src/doctor/scope.ts';
@@ -19,10 +19,10 @@ const NAMES = { field: 'request_id', header: 'X-Request-ID' };
 
 interface Case {
   about: string;
-  /** `server location` → verdict, in the order of the file. */
-  before: readonly (readonly [string, Verdict])[];
+  /** `server location` → grade, in the order of the file. */
+  before: readonly (readonly [string, Grade])[];
   /** Those that stay less than exact with the patch. */
-  stays?: Readonly<Record<string, Verdict>>;
+  stays?: Readonly<Record<string, Grade>>;
   field?: string;
   localPortField?: string;
 }
@@ -201,8 +201,8 @@ function label(finding: Finding): string {
   return `${serverNames(finding.route.server)} ${inner.join(' > ')}`.trim();
 }
 
-function verdicts(diagnosis: Diagnosis): [string, Verdict][] {
-  return diagnosis.findings.map((f) => [label(f), f.verdict]);
+function grades(diagnosis: Diagnosis): [string, Grade][] {
+  return diagnosis.findings.map((f) => [label(f), f.grade]);
 }
 
 function withTexts(sources: ConfFiles, changed: ReadonlyMap<string, string>): ConfFiles {
@@ -236,7 +236,7 @@ function applied(sources: ConfFiles, patch: string): ConfFiles {
   return withTexts(sources, texts);
 }
 
-test('every configuration among the fixtures has its expected verdicts', () => {
+test('every configuration among the fixtures has its expected grades', () => {
   const directories = readdirSync(ROOT, { withFileTypes: true }).filter((d) => d.isDirectory());
   assert.deepEqual(directories.map((d) => d.name).sort(), Object.keys(CASES).sort());
 });
@@ -247,7 +247,7 @@ for (const [name, expected] of Object.entries(CASES)) {
 
   test(`${name}: ${expected.about}`, () => {
     const diagnosis = examine(sources, names, false);
-    assert.deepEqual(verdicts(diagnosis), expected.before);
+    assert.deepEqual(grades(diagnosis), expected.before);
     assert.deepEqual(diagnosis.model.unread, []);
     assert.equal(diagnosis.names.field, expected.field ?? 'request_id');
   });
@@ -256,12 +256,12 @@ for (const [name, expected] of Object.entries(CASES)) {
     const proposed = fix(sources, names, false);
     const patched = applied(sources, proposed.patch);
     const after = examine(patched, names, false);
-    assert.deepEqual(verdicts(after), verdicts(proposed.after));
+    assert.deepEqual(grades(after), grades(proposed.after));
     for (const f of after.findings) {
       const stays = expected.stays?.[label(f)];
-      if (stays === undefined) assert.ok(isExact(f.verdict) || f.verdict === NA, `${label(f)}: ${f.verdict}`);
+      if (stays === undefined) assert.ok(isExact(f.grade) || f.grade === NA, `${label(f)}: ${f.grade}`);
     }
-    const less = after.findings.filter((f) => !isExact(f.verdict) && f.verdict !== NA).map(label);
+    const less = after.findings.filter((f) => !isExact(f.grade) && f.grade !== NA).map(label);
     assert.deepEqual([...new Set(less)], Object.keys(expected.stays ?? {}));
     assert.equal(allExact(after), expected.stays === undefined);
     assert.equal(fix(patched, names, false).patch, '');
@@ -276,7 +276,7 @@ for (const [name, expected] of Object.entries(CASES)) {
 
 test('a dump of nginx -T is read as its files are', () => {
   const sources = fromDump(readFileSync(`${ROOT}includes.dump`, 'latin1'));
-  assert.deepEqual(verdicts(examine(sources, NAMES, false)), CASES.includes!.before);
+  assert.deepEqual(grades(examine(sources, NAMES, false)), CASES.includes!.before);
   const { patch } = fix(sources, NAMES, false);
   assert.match(
     patch,

@@ -2,25 +2,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseAllDocuments } from 'yaml';
-import { type DoctorIo, type DoctorOptions, run } from '../../src/doctor/command.ts';
+import type { DoctorOptions } from '../../src/doctor/command.ts';
+import { runDoctor } from './run-doctor.ts';
 
-async function doctor(text: string, options: Partial<DoctorOptions> = {}) {
-  let out = '';
-  let err = '';
-  const io: DoctorIo = {
-    read: (path) => (path === 'given' ? text : null),
-    list: () => null,
-    stdin: async () => Buffer.from(text),
-    stdout: (bytes) => {
-      out += Buffer.from(bytes).toString();
-    },
-    stderr: (bytes) => {
-      err += Buffer.from(bytes).toString();
-    },
-  };
-  const code = await run({ input: '-', fix: false, color: false, ...options }, io);
-  return { code, out, err };
-}
+const doctor = (text: string, options: Partial<DoctorOptions> = {}) =>
+  runDoctor({ '-': text, given: text }, { input: '-', ...options });
 
 /** What `patch` makes of a unified diff of one file without fuzz. */
 function patched(text: string, diff: string): string {

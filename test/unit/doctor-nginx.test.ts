@@ -120,7 +120,7 @@ for (const entry of readdirSync(ROOT, { withFileTypes: true })) {
 
     const dump = nginx(base, '-T');
     const view = (sources: Parameters<typeof examine>[0]) =>
-      examine(sources, NAMES, false).findings.map((f) => [f.target.text, f.verdict]);
+      examine(sources, NAMES, false).findings.map((f) => [f.target.text, f.grade]);
     assert.deepEqual(
       view(fromDump(dump.out)),
       view(fromDisk(conf, processIo)),

@@ -5,27 +5,12 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { type DoctorIo, run } from '../../src/doctor/command.ts';
+import { runDoctor } from './run-doctor.ts';
 
 const FOLDER = new URL('../fixtures/public-confs/', import.meta.url);
 
-async function doctor(text: string, options: { fix?: boolean } = {}) {
-  let out = '';
-  let err = '';
-  const io: DoctorIo = {
-    read: (path) => (path === 'given' ? text : null),
-    list: () => null,
-    stdin: async () => Buffer.from(text),
-    stdout: (bytes) => {
-      out += Buffer.from(bytes).toString();
-    },
-    stderr: (bytes) => {
-      err += Buffer.from(bytes).toString();
-    },
-  };
-  const code = await run({ input: 'given', fix: false, color: false, ...options }, io);
-  return { code, out, err };
-}
+const doctor = (text: string, options: { fix?: boolean } = {}) =>
+  runDoctor({ given: text }, { input: 'given', ...options });
 
 /** Exit code, and what the report or the refusal has to contain. */
 const EXPECTED: Record<string, readonly [code: number, ...has: RegExp[]]> = {

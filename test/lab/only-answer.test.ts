@@ -52,4 +52,14 @@ describe('lines that say nothing', { skip: !labCanRun(), concurrency: false, tim
         assert.ok(named(row) >= share, `${name}: ${JSON.stringify(row)}`);
       });
     }
+
+  test('one kept connection, as fast as it goes: every answer is seen', async () => {
+    const name = 'one connection, as fast as it goes, keepalive';
+    const row = await scenario(
+      name,
+      { format: 'article', keepalive: true, services: ['a', 'solo'] },
+      ({ sentTo }) => sentTo({ total: 4000, connections: 1, requests: [{ path: '/a/same' }] }),
+    );
+    assert.equal(row.reasons.gap ?? 0, 0, JSON.stringify(row));
+  });
 });

@@ -158,16 +158,16 @@ export const beginsRequest = [
 /** A packet with payload. */
 export const hasPayload = byteInRange(0, 0, 0xff);
 
-/** Connection and one of its ports (byte `portAt` of the TCP header) in registers 1 and 9: a key of eight bytes. */
-export function connectionKey(portAt: number): Buffer[] {
-  const port = expression(
+/** Connection and a number of its TCP header (four bytes from byte `at` on) in registers 1 and 9: a key of eight bytes. */
+export function exchangeKey(at: number): Buffer[] {
+  const number = expression(
     'payload',
     number32(1, NFT_REG32_01),
     number32(2, NFT_PAYLOAD_TRANSPORT_HEADER),
-    number32(3, portAt),
-    number32(4, 2),
+    number32(3, at),
+    number32(4, 4),
   );
-  return [ct(NFT_CT_ID), port];
+  return [ct(NFT_CT_ID), number];
 }
 
 /** Deletes register 1 from the set. */

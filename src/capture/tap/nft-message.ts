@@ -23,7 +23,7 @@ const PRIORITY = 90;
 /** nft's numbers for key types, so that `nft list` shows addresses. */
 export const TYPE_IPADDR = 7;
 export const TYPE_IP6ADDR = 8;
-export const TYPE_INET_SERVICE = 13;
+export const TYPE_INTEGER = 4;
 export const TYPE_MARK = 19;
 /** The kernel removes an address that is not set again within this time. */
 export const ELEMENT_TIMEOUT_MS = 30_000;

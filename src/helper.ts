@@ -7,6 +7,7 @@ import { createReviewer } from './cluster/token.ts';
 import type { HelperOptions } from './config/commands.ts';
 import { nameOf, UsageError } from './config/option.ts';
 import type { Feed } from './feed/feed.ts';
+import { Takeover } from './feed/takeover.ts';
 import { type App, listen, stopListening, untilFree, untilTaken } from './http/app.ts';
 import { type Cluster, createHelperApp } from './http/helper/app.ts';
 import { type Log, stderrLog } from './log.ts';
@@ -21,6 +22,7 @@ export async function runHelper(options: HelperOptions): Promise<number> {
   let captured: Captured | undefined;
   let cluster: Cluster | undefined;
   let app: App | undefined;
+  let takeover: Takeover | undefined;
   try {
     // In a cluster the new helper of a node starts while the old one still runs.
     const rolls = inCluster();
@@ -36,13 +38,18 @@ export async function runHelper(options: HelperOptions): Promise<number> {
     feed.connect(capture, cluster.names);
     // All that can be done before is done when the old one ends: what passes meanwhile nobody sees.
     await Promise.race([untilNamed(cluster.names), stopped, found.then(never)]);
-    if (rolls) await rehearse(app, capture);
+    if (rolls) {
+      takeover = new Takeover(feed, capture);
+      await rehearse(app, capture);
+      await takeOver(takeover, log);
+    }
     ready.write();
     const ended = rolls
       ? await Promise.race([untilFree(host, port, log), stopped, found.then(never)])
       : undefined;
     if (ended !== undefined) return 0;
     log('info', `serving the feed on port ${await listen(app, host, port)}`);
+    takeover?.served();
     log('info', `received ${await Promise.race([stopped, found.then(never)])}: ending`);
     if (rolls) {
       stopListening(app);
@@ -58,6 +65,7 @@ export async function runHelper(options: HelperOptions): Promise<number> {
     log('error', whyNot(error, options));
     return 1;
   } finally {
+    takeover?.end();
     await captured?.close();
     await cluster?.close();
     await app?.close();
@@ -81,6 +89,14 @@ async function rehearse(
   await app.inject({ url: '/v1/watermark', query: { src: NOBODY }, headers: { host: 'localhost' } });
   await capture.subscribe([NOBODY]);
   capture.unsubscribe([NOBODY]);
+}
+
+/** Resolves when the addresses of the helper before are read here, too; without them its readers begin anew. */
+async function takeOver(takeover: Takeover, log: Log): Promise<void> {
+  const failed = (error: Error): void =>
+    log('warn', `${error.message}; the readers of the previous helper begin anew`);
+  await takeover.begin().catch(failed);
+  void takeover.run().catch(failed);
 }
 
 async function untilNamed(names: Cluster['names']): Promise<void> {

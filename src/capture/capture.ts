@@ -193,6 +193,11 @@ export interface Capture {
   flush(): Promise<void>;
   /** Connections from `src:sport` that conntrack lists now; requests those that are not kept from the kernel. */
   lookup(src: string, sport: number): Promise<KnownFlow[]>;
+  /**
+   * The addresses that another helper of this node, which is about to end, has subscribed; empty where there is none.
+   * `answered`: those of them whose answers are reported, too.
+   */
+  addressesBeside(): Promise<{ addresses: string[]; answered: string[] }>;
   /** Removes the table and closes the sockets. Delivers nothing more. */
   close(): Promise<void>;
   readonly stats: CaptureStats;

@@ -23,9 +23,10 @@ import { type Libc, loadLibc } from './netlink/libc.ts';
 import type { NetlinkSocket } from './netlink/socket.ts';
 import { FlowTables } from './tap/flow-tables.ts';
 import { HeaderPackets } from './tap/header-tap.ts';
+import { type ListedAddresses, listAddresses } from './tap/listed-addresses.ts';
 import { ELEMENT_TIMEOUT_MS } from './tap/nft-message.ts';
 import type { TapTable } from './tap/nft-table.ts';
-import { openTap } from './tap/open-tap.ts';
+import { openTap, SECOND_TABLE, TABLE } from './tap/open-tap.ts';
 import { headerName } from './tap/request-head.ts';
 import { TapPackets } from './tap/request-tap.ts';
 import { TakenPast } from './tap/taken-past.ts';
@@ -215,6 +216,14 @@ export class KernelCapture implements Capture {
     return known.map(({ vip, vport, ip, port, t, preexisting, ending }) => {
       return { src: text, sport, vip, vport, ip, port, from: t, preexisting, ended: ending };
     });
+  }
+
+  async addressesBeside(): Promise<ListedAddresses> {
+    const none = { addresses: [], answered: [] };
+    if (this.#closed || !this.#table) return none;
+    const other = this.#table.name === TABLE ? SECOND_TABLE : TABLE;
+    // Where no other helper is there is no such table.
+    return listAddresses(this.#libc, other).catch(() => none);
   }
 
   async close(): Promise<void> {

@@ -1,9 +1,9 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
-import type { FeedRecord } from '../model/feed.ts';
 import { INSTANCE_HEADER, type ResumePoint } from '../model/resume-point.ts';
 import { RecordDecoder } from './codec.ts';
 import { HelperRequests } from './helper-requests.ts';
 import { Reconnect } from './reconnect.ts';
+import { aheadOf, lastWatermark, youngest } from './record-times.ts';
 import { ResumePoints } from './resume-points.ts';
 import type { FeedHandlers, FeedSource, ReaderStats } from './source.ts';
 
@@ -41,13 +41,6 @@ export function readFeed(options: ReaderOptions): FeedSource {
   return new Puller(options);
 }
 
-/** The latest time of the records minus `now` (ms); negative if none is later. */
-function aheadOf(records: readonly FeedRecord[], now: number): number {
-  let latest = -Infinity;
-  for (const { t } of records) if (t > latest) latest = t;
-  return latest - now;
-}
-
 class Puller implements FeedSource {
   readonly stats: ReaderStats = {
     connected: false,
@@ -66,6 +59,8 @@ class Puller implements FeedSource {
   #all: readonly string[];
   #askAgain: NodeJS.Timeout | undefined;
   #cursor: number | undefined;
+  /** The latest watermark that was read (ms since the epoch). */
+  #watermark = 0;
   #instance: string | undefined;
   readonly #points = new ResumePoints();
   #request: ClientRequest | undefined;
@@ -159,7 +154,8 @@ class Puller implements FeedSource {
   /** Parameters that say where the feed begins. */
   #start(): string {
     const instance = this.#instance === undefined ? '' : `&instance=${encodeURIComponent(this.#instance)}`;
-    if (this.#cursor !== undefined) return `&after=${this.#cursor}${instance}`;
+    // A helper that has taken over goes on where the record of the one before ends.
+    if (this.#cursor !== undefined) return `&after=${this.#cursor}${instance}&watermark=${this.#watermark}`;
     const { resume } = this.#options;
     if (!resume || this.#addresses !== this.#options.addresses) return '';
     return `&after=${resume.after}&instance=${encodeURIComponent(resume.instance)}&since=${resume.since}`;
@@ -200,6 +196,7 @@ class Puller implements FeedSource {
         this.#reconnect.broughtRecords(this.stats.lastAt - begunAt);
         this.stats.records += records.length;
         this.#cursor = youngest(records, this.#cursor);
+        this.#watermark = lastWatermark(records) ?? this.#watermark;
         this.#options.onRecords(records);
         this.#points.read(records, this.#cursor ?? 0, this.#options.clock());
       }
@@ -311,11 +308,4 @@ class Puller implements FeedSource {
     this.#lastNotice = text;
     this.#options.onNotice(level, text);
   }
-}
-
-/** The cursor after these records. Records outside the sequence have `seq` 0. */
-function youngest(records: readonly FeedRecord[], before: number | undefined): number | undefined {
-  let cursor = before ?? 0;
-  for (const { seq } of records) if (seq > cursor) cursor = seq;
-  return cursor === 0 ? undefined : cursor;
 }

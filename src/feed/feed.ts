@@ -1,77 +1,30 @@
 import { randomUUID } from 'node:crypto';
 import type { Capture, CaptureSink, SnapshotObservation, Subscription } from '../capture/capture.ts';
 import { type NameRecord, NO_CURSOR, type Observation, type Source } from '../model/feed.ts';
-import type { PodName } from '../model/outcome.ts';
 import type { ResumePoint } from '../model/resume-point.ts';
 import { encodeRecord } from './codec.ts';
+import { Handover } from './handover.ts';
+import { FEED_LIMITS, type FeedLimits } from './limits.ts';
+import {
+  type NameLookup,
+  newWatched,
+  type OpenReader,
+  type Reader,
+  type ReaderWishes,
+  type Successor,
+  type Watched,
+  type Write,
+} from './readers.ts';
 import { isLasting, openedBefore } from './replay.ts';
 import { Ring } from './ring.ts';
 
-export interface FeedLimits {
-  /** Bytes of records kept for readers that reconnect. */
-  ringBytes: number;
-  /** How long addresses stay subscribed after their last reader disconnects, so that it can resume without a gap (ms). */
-  lingerMs: number;
-  /** Interval of watermarks for a reader without records (ms). */
-  quietTickMs: number;
-  readers: number;
-  /** Readers of one address: a pod's sidecars, and those whose connections are about to end. */
-  readersPerAddress: number;
-  /** Addresses whose names one reader gets. */
-  namesPerReader: number;
-}
-
-export const FEED_LIMITS: FeedLimits = {
-  ringBytes: 32 * 1024 * 1024,
-  lingerMs: 30_000,
-  quietTickMs: 1_000,
-  readers: 500,
-  readersPerAddress: 16,
-  namesPerReader: 20_000,
-};
-
-/** Receives a reader's text. The transport closes a reader that is too slow. */
-export type Write = (text: string) => void;
-
-export interface Reader {
-  readonly addresses: ReadonlySet<string>;
-  close(): void;
-}
-
-/** What a reader gets beside the records that every reader gets. */
-export interface ReaderWishes {
-  /** Exact times of openings and ends, for deductions from them. */
-  prompt?: boolean | undefined;
-  /** The beginnings of answers. */
-  answers?: boolean | undefined;
-}
-
-interface OpenReader extends Reader {
-  prompt: boolean;
-  answers: boolean;
-  write: Write;
-  pending: string;
-  named: Set<string>;
-  lastTick: number;
-  wantsTick: boolean;
-}
-
-interface Watched {
-  readers: Set<OpenReader>;
-  /** After this `seq` the records of the address are complete. */
-  sinceSeq: number;
-  /** The same for a reader that gets answers. */
-  answersSinceSeq: number;
-  lapse: NodeJS.Timeout | undefined;
-}
-
-export interface NameLookup {
-  lookup(ip: string): PodName | undefined;
-  /** The current name of `ip` and the past ones in memory, oldest first. */
-  history(ip: string): Iterable<Omit<NameRecord, 'seq'>>;
-}
+export { FEED_LIMITS, type FeedLimits } from './limits.ts';
+export type { NameLookup, Reader, ReaderWishes, Successor, Write } from './readers.ts';
 
 export type FeedCapture = Pick<Capture, 'subscribe' | 'unsubscribe' | 'flush' | 'readPromptly'>;
+
+/** The records after `after` contain every event after `since`. */
+type Place = Omit<ResumePoint, 'instance'> & { watermark?: number };
 
 /** The result of a request for the feed. */
 export type Opened = { reader: Reader } | { refused: 'readers' };
@@ -91,6 +44,7 @@ export class Feed implements CaptureSink {
   readonly #readers = new Set<OpenReader>();
   #capture: FeedCapture | undefined;
   #names: NameLookup | undefined;
+  readonly #handover = new Handover();
   #seq: number;
   #watermark = -Infinity;
 
@@ -122,6 +76,7 @@ export class Feed implements CaptureSink {
   batch(observations: Observation[], watermark: number): void {
     for (const observation of observations) this.#publish(observation);
     this.#watermark = watermark;
+    this.#handover.batch(observations, this.#seq, watermark);
     const now = this.#clock();
     for (const reader of this.#readers) {
       if (reader.pending === '' && !reader.wantsTick && now - reader.lastTick < this.#limits.quietTickMs)
@@ -141,13 +96,43 @@ export class Feed implements CaptureSink {
   }
 
   /**
+   * Subscribes addresses whose readers are about to come from the helper before, for `lingerMs` from now on. Resolves when
+   * their record has begun. `answered`: those of them whose readers want answers.
+   */
+  async expect(addresses: readonly string[], answered: readonly string[]): Promise<void> {
+    const wanted = new Set(answered);
+    const fresh = addresses.filter((address) => !this.#watched.has(address));
+    for (const answers of [true, false]) {
+      const some = fresh.filter((address) => wanted.has(address) === answers);
+      if (some.length === 0) continue;
+      const { completeSince } = await this.#capture!.subscribe(some, answers);
+      for (const address of some) {
+        const answersSinceSeq = answers ? this.#seq : Infinity;
+        if (!this.#watched.has(address))
+          this.#watched.set(address, { ...newWatched(this.#seq), answersSinceSeq });
+      }
+      this.#handover.expect(Math.max(...Object.values(completeSince)));
+    }
+    for (const address of addresses) {
+      const watched = this.#watched.get(address);
+      if (watched?.readers.size === 0) this.#lapse(address, watched);
+    }
+  }
+
+  /** Readers of the helper before are here by now, or begin anew. */
+  expectNoMore(): void {
+    this.#handover.end();
+  }
+
+  /**
    * Starts a reader of these addresses. If the ring still has every record after the cursor, the reader gets those; else a
    * `gap` for each source, the open connections, and then new records. A reader with a ResumePoint has an empty index:
-   * it first gets a `gap` up to that point for each source, and the connections that were open there.
+   * it first gets a `gap` up to that point for each source, and the connections that were open there. So does a reader that
+   * comes from the helper before, if its addresses were expected.
    */
   async open(
     addresses: readonly string[],
-    from: number | ResumePoint | undefined,
+    from: number | ResumePoint | Successor | undefined,
     write: Write,
     { prompt = false, answers = false }: ReaderWishes = {},
   ): Promise<Opened> {
@@ -172,14 +157,15 @@ export class Feed implements CaptureSink {
       for (const address of reader.addresses) this.#join(address, reader);
       this.#replay(reader, from);
     } else {
-      const point = typeof from === 'object' && from.instance === this.instance ? from : undefined;
+      const places = typeof from === 'object' ? this.#placesFor(from, prompt) : [];
+      const point = places[0];
       // Before `#watched` is changed: the ring has no records of addresses that are subscribed only from now on.
       const held = point !== undefined && this.#holds(reader, point.after);
       // In `#watched` during the subscription, so that the end of another reader does not unsubscribe them.
       for (const address of reader.addresses) this.#join(address, reader);
       const subscription = await this.#subscribe(reader);
       // The ring may have dropped records meanwhile.
-      if (held && this.#holds(reader, point.after)) this.#resume(reader, point, subscription);
+      if (held && this.#holds(reader, point.after)) this.#resume(reader, places, subscription);
       else this.#begin(reader, subscription);
     }
     this.#readers.add(reader);
@@ -198,8 +184,15 @@ export class Feed implements CaptureSink {
     for (const flow of flows) this.#introduceFlow(reader, flow);
   }
 
-  #resume(reader: OpenReader, { after, since }: ResumePoint, { flows, completeSince }: Subscription): void {
+  /** Where a reader of an earlier process, of this helper or of the one before, can begin, and what follows. */
+  #placesFor(from: ResumePoint | Successor, prompt: boolean): readonly Place[] {
+    if ('watermark' in from) return prompt ? [] : this.#handover.placesFrom(from.watermark);
+    return from.instance === this.instance ? [from] : [];
+  }
+
+  #resume(reader: OpenReader, places: readonly Place[], { flows, completeSince }: Subscription): void {
     this.stats.resumed++;
+    const { after, since } = places[0]!;
     for (const source of Object.keys(completeSince) as Source[]) {
       reader.pending += encodeRecord({ kind: 'gap', t: since, source }, NO_CURSOR);
     }
@@ -209,7 +202,7 @@ export class Feed implements CaptureSink {
     // Earlier `unreadable` records of those connections are still valid.
     for (const { seq, text } of this.#ring.after(NO_CURSOR, reader.addresses))
       if (seq <= after && isLasting(text)) reader.pending += text;
-    this.#replay(reader, after);
+    this.#replay(reader, after, places);
   }
 
   #introduceFlow(reader: OpenReader, flow: SnapshotObservation): void {
@@ -218,8 +211,14 @@ export class Feed implements CaptureSink {
     reader.pending += encodeRecord(flow, NO_CURSOR);
   }
 
-  #replay(reader: OpenReader, after: number): void {
-    for (const { ip, t, text } of this.#ring.after(after, reader.addresses)) {
+  /** `places`: from `after` on, each with a watermark that bounds the records behind it. */
+  #replay(reader: OpenReader, after: number, places: readonly Place[] = []): void {
+    let passed = 0;
+    for (const { seq, ip, t, text } of this.#ring.after(after, reader.addresses)) {
+      for (; passed < places.length && places[passed]!.after < seq; passed++) {
+        const { watermark, after: tickSeq } = places[passed]!;
+        if (watermark !== undefined) reader.pending += encodeRecord({ kind: 'tick', t: watermark }, tickSeq);
+      }
       if (ip !== '') this.#introduce(reader, ip, t);
       reader.pending += text;
     }
@@ -303,7 +302,7 @@ export class Feed implements CaptureSink {
   #join(address: string, reader: OpenReader): void {
     let watched = this.#watched.get(address);
     if (!watched) {
-      watched = { readers: new Set(), sinceSeq: this.#seq, answersSinceSeq: Infinity, lapse: undefined };
+      watched = newWatched(this.#seq);
       this.#watched.set(address, watched);
     }
     clearTimeout(watched.lapse);
@@ -333,11 +332,16 @@ export class Feed implements CaptureSink {
     for (const address of reader.addresses) {
       const watched = this.#watched.get(address);
       if (!watched?.readers.delete(reader) || watched.readers.size > 0) continue;
-      watched.lapse = setTimeout(() => {
-        this.#watched.delete(address);
-        this.#capture?.unsubscribe([address]);
-      }, this.#limits.lingerMs);
-      watched.lapse.unref();
+      this.#lapse(address, watched);
     }
+  }
+
+  #lapse(address: string, watched: Watched): void {
+    clearTimeout(watched.lapse);
+    watched.lapse = setTimeout(() => {
+      this.#watched.delete(address);
+      this.#capture?.unsubscribe([address]);
+    }, this.#limits.lingerMs);
+    watched.lapse.unref();
   }
 }

@@ -242,7 +242,7 @@ test(
     answers[1]!.destroy();
     await failed(2);
     await retry();
-    assert.match(asked[2]!.url!, /after=12&instance=a&src/);
+    assert.match(asked[2]!.url!, /after=12&instance=a&watermark=\d+&src/);
   },
 );
 

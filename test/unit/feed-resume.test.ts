@@ -70,7 +70,7 @@ test(
     await until(() => count() === 3);
     answers[1]!.destroy();
     await until(() => answers.length === 3);
-    assert.equal(asked[2], '?after=9&instance=a&src=10.244.0.70');
+    assert.equal(asked[2], '?after=9&instance=a&watermark=600&src=10.244.0.70');
   },
 );
 
@@ -91,5 +91,5 @@ test('the cursor of one helper is not taken to another', limit, async (context) 
   assert.deepEqual(feed.resumePoint, { instance: 'b', after: 5, since: 700.001 });
   answers[1]!.destroy();
   await until(() => answers.length === 3);
-  assert.equal(asked[2], '?after=5&instance=b&src=10.244.0.70');
+  assert.equal(asked[2], '?after=5&instance=b&watermark=700&src=10.244.0.70');
 });

@@ -35,6 +35,7 @@ async function helper() {
     unsubscribe() {},
     readPromptly() {},
     flush: async () => feed.batch([], Date.now()),
+    addressesBeside: async () => ({ addresses: [], answered: [] }),
     lookup: () => new Promise<KnownFlow[]>((resolve) => waiting.push(() => resolve([]))),
     start: async () => {},
     close: async () => {},

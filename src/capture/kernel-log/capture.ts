@@ -119,6 +119,10 @@ export class LoggedCapture implements Capture {
     return this.#capture.lookup(src, sport);
   }
 
+  addressesBeside(): Promise<{ addresses: string[]; answered: string[] }> {
+    return this.#capture.addressesBeside();
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     this.#kernel?.source.close();

@@ -2,7 +2,7 @@
 import { message, nested, number32, number64, text } from '../netlink/message.ts';
 import { NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST } from '../netlink/wire.ts';
 
-const NFPROTO_INET = 1;
+export const NFPROTO_INET = 1;
 export const NFPROTO_IPV4 = 2;
 export const NFPROTO_IPV6 = 10;
 export const SUBSYSTEM = 10;

@@ -9,8 +9,8 @@ import type { TapRule } from './nft-rules.ts';
 import { TapTable } from './nft-table.ts';
 
 /** The table, and the one of a helper that starts while another one is about to end. */
-const TABLE = 'realpod';
-const SECOND_TABLE = 'realpod_2';
+export const TABLE = 'realpod';
+export const SECOND_TABLE = 'realpod_2';
 
 /** `group`: undefined without the source `tap`. `table`: undefined where no rule is needed. */
 export interface Tap {

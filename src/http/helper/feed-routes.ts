@@ -1,7 +1,7 @@
 import { isIP } from 'node:net';
 import type { Capture } from '../../capture/capture.ts';
 import type { Authorizer } from '../../cluster/authorize.ts';
-import type { Feed, NameLookup } from '../../feed/feed.ts';
+import type { Feed, NameLookup, Successor } from '../../feed/feed.ts';
 import { INSTANCE_HEADER, type ResumePoint } from '../../model/resume-point.ts';
 import { type App, HttpError, type Request } from '../app.ts';
 
@@ -32,6 +32,8 @@ interface FeedQuery {
   /** With `since`: the reader's index is empty up to `after` (`ResumePoint`). */
   instance?: string;
   since?: number;
+  /** The last watermark that the reader has, where `instance` is the helper before. */
+  watermark?: number;
   prompt?: boolean;
   answers?: boolean;
 }
@@ -45,14 +47,17 @@ interface LookupQuery {
 const srcSchema = { type: 'array', items: { type: 'string' }, minItems: 1, maxItems: MAX_READER_ADDRESSES };
 
 /** The reader's cursor or resume point; undefined for a fresh start. */
-function startOf({ after, instance, since }: FeedQuery, own: string): number | ResumePoint | undefined {
+function startOf(
+  { after, instance, since, watermark }: FeedQuery,
+  own: string,
+): number | ResumePoint | Successor | undefined {
   if (after === undefined) return undefined;
   // The schema accepts infinity.
-  if (!Number.isSafeInteger(after) || (since !== undefined && !Number.isFinite(since))) {
+  if (!Number.isSafeInteger(after) || !Number.isFinite(since ?? 0) || !Number.isFinite(watermark ?? 0)) {
     throw new HttpError(400, 'bad-parameter', 'after: is no cursor', 'give the seq of a record');
   }
   // After the clock was set back a new process can use the `seq` of an earlier one.
-  if (instance !== undefined && instance !== own) return undefined;
+  if (instance !== undefined && instance !== own) return watermark === undefined ? undefined : { watermark };
   return since === undefined ? after : { instance: own, after, since };
 }
 
@@ -99,6 +104,7 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
             after: { type: 'integer', minimum: 0 },
             instance: { type: 'string', maxLength: 64 },
             since: { type: 'number' },
+            watermark: { type: 'number' },
             prompt: { type: 'boolean' },
             answers: { type: 'boolean' },
           },

@@ -1,0 +1,22 @@
+export interface FeedLimits {
+  /** Bytes of records kept for readers that reconnect. */
+  ringBytes: number;
+  /** How long addresses stay subscribed after their last reader disconnects, so that it can resume without a gap (ms). */
+  lingerMs: number;
+  /** Interval of watermarks for a reader without records (ms). */
+  quietTickMs: number;
+  readers: number;
+  /** Readers of one address: a pod's sidecars, and those whose connections are about to end. */
+  readersPerAddress: number;
+  /** Addresses whose names one reader gets. */
+  namesPerReader: number;
+}
+
+export const FEED_LIMITS: FeedLimits = {
+  ringBytes: 32 * 1024 * 1024,
+  lingerMs: 30_000,
+  quietTickMs: 1_000,
+  readers: 500,
+  readersPerAddress: 16,
+  namesPerReader: 20_000,
+};

@@ -74,6 +74,16 @@ test('of the connections to a sole backend one that fits stands for all, whichev
   assert.equal(pod(connectionsOf(query(wire), wire.index)), '1');
 });
 
+test('no more connections are examined than it takes to know', () => {
+  const examined = (...pods: number[]): number => {
+    const wire = new Wire();
+    for (const [sport, each] of pods.entries()) wire.open(sport, each, -500_000);
+    connectionsOf(query(wire.tick(90_000)), wire.index);
+    return wire.index.counters.visited;
+  };
+  assert.deepEqual([examined(1, 1, 1), examined(1, 1, 2, 1), examined(1, 2, 1, 2)], [1, 3, 2]);
+});
+
 test('an attempt that never connected was on a connection of its own', () => {
   const wire = new Wire().open(1, 1, -500_000).tick(-1).open(2, 2, 5).tick(90_000);
   const refused = lineOf(

@@ -75,6 +75,7 @@ test('after the clock was set back all that is known is that it was before', () 
     [first!.latest!.from, first!.latest!.to, first!.latest!.endedBy],
     [-Infinity, T0 + 5, Infinity],
   );
+  assert.deepEqual([first!.overBy, second!.overBy], [Infinity, Infinity], 'no other one had their ports');
 });
 
 test('a request that the line of another claimed is out, and one that a line with its own id claimed is not', () => {

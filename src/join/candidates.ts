@@ -22,6 +22,7 @@ const DISORDER_MS = 5_000;
 /** The backends that remain possible: none, one, or more than one. */
 export class Candidates {
   backend: Backend | undefined;
+  /** More than one backend, or more candidates than are examined: any backend is possible then. */
   several = false;
   /** The last one added. */
   connection: Connection | undefined;
@@ -85,13 +86,13 @@ export function connectionsOf(query: Query, index: FlowIndex): Candidates {
     if (++visited > MAX_VISITED_CONNECTIONS) candidates.several = true;
     return candidates.several || (oneBackend && candidates.backend !== undefined);
   };
-  for (const group of servicesOf(query, index)) {
-    for (const connection of group.open) {
+  for (const each of servicesOf(query, index)) {
+    for (const connection of each.open) {
       add(connection);
       if (isEnough()) return candidates;
     }
-    for (let i = group.closed.length - 1; i >= group.closedHead; i--) {
-      const connection = group.closed[i]!;
+    for (let i = each.closed.length - 1; i >= each.closedHead; i--) {
+      const connection = each.closed[i]!;
       if (connection.closeTo < closedAfter) break;
       add(connection);
       if (isEnough()) return candidates;
@@ -103,11 +104,11 @@ export function connectionsOf(query: Query, index: FlowIndex): Candidates {
 /** Adds the connections whose requests cannot be read: each may have carried the attempt. */
 export function addUnreadable(query: Query, index: FlowIndex, candidates: Candidates): void {
   const { answeredAfter } = query.window;
-  for (const group of servicesOf(query, index)) {
-    if (group.unreadableKnownSince > answeredAfter && group.unreadableKnownSince !== -Infinity)
+  for (const each of servicesOf(query, index)) {
+    if (each.unreadableKnownSince > answeredAfter && each.unreadableKnownSince !== -Infinity)
       candidates.several = true;
     let visited = 0;
-    for (const connection of group.unreadable) {
+    for (const connection of each.unreadable) {
       index.counters.visited++;
       if (++visited > MAX_LOOKED_AT) candidates.several = true;
       if (candidates.several) return;
@@ -130,9 +131,9 @@ export function addUnusedConnections(
 ): boolean {
   const { window } = query;
   let young = false;
-  for (const group of servicesOf(query, index)) {
+  for (const each of servicesOf(query, index)) {
     let visited = 0;
-    for (const connection of group.connectionsWithoutRequest) {
+    for (const connection of each.connectionsWithoutRequest) {
       index.counters.visited++;
       if (++visited > MAX_LOOKED_AT) candidates.several = true;
       // Its requests may be from before the record, so it is no candidate for a line without times.

@@ -31,12 +31,12 @@ export interface PendingBlock<Tag> {
   tag: Tag;
   /** All evidence of all lines has arrived once the watermark is not before this. */
   needs: number;
-  /** At this watermark not all lines could be matched: wait for a later one. */
-  after: number;
+  /** The watermark at which not all lines could be matched: the block waits for a later one. */
+  triedAt: number;
   /** The block leaves at this time with or without its evidence. */
   deadline: number;
   /** The first lines of the block that are matched; the next one waits for the next watermark. */
-  begun: (Match | undefined)[];
+  matchedSoFar: (Match | undefined)[];
   /** The matches without timing, in step with `lines`, while the block waits for the lines beside it. */
   matches: readonly (Match | undefined)[] | undefined;
 }
@@ -97,11 +97,11 @@ export class PendingBlocks<Tag> {
     const oldest = this.#blocks[0];
     if (!oldest) return false;
     const { watermark } = this.#index.coverage;
-    return this.#needs(oldest) > watermark || oldest.after >= watermark;
+    return this.#waitsFor(oldest) > watermark || oldest.triedAt >= watermark;
   }
 
-  /** The block can be settled once the watermark is not before this. */
-  #needs({ needs, matches }: PendingBlock<Tag>): number {
+  /** The block can be settled once the watermark is not before this, ms since the epoch: `needs`, and what timing waits for. */
+  #waitsFor({ needs, matches }: PendingBlock<Tag>): number {
     return matches === undefined ? needs : needs + (this.#timing?.waitMs ?? 0);
   }
 
@@ -121,9 +121,9 @@ export class PendingBlocks<Tag> {
       outcomes: [],
       tag,
       needs,
-      after: -Infinity,
+      triedAt: -Infinity,
       deadline: readAt + this.#limits.maxWaitMs,
-      begun: [],
+      matchedSoFar: [],
       matches: undefined,
     });
     this.#bytes += bytes.length;
@@ -147,12 +147,12 @@ export class PendingBlocks<Tag> {
     this.#visitsUntil = this.#index.counters.visited + VISITS_AT_ONCE;
     this.#unfinished = false;
     for (const block of this.#blocks) {
-      const early = this.#needs(block) > watermark || block.after >= watermark;
+      const incomplete = this.#waitsFor(block) > watermark || block.triedAt >= watermark;
       const full = this.#bytes > this.#limits.maxBytes;
-      if (early && !full && now < block.deadline) break;
+      if (incomplete && !full && now < block.deadline) break;
       if (!this.#settle(block, now)) break;
-      if (early && full) this.counters.pushedOut++;
-      else if (early) this.counters.timedOut++;
+      if (incomplete && full) this.counters.pushedOut++;
+      else if (incomplete) this.counters.timedOut++;
       this.#bytes -= block.bytes.length;
       settled.push(block);
     }
@@ -163,16 +163,16 @@ export class PendingBlocks<Tag> {
   /** Whether all lines of the block are settled; if not, it needs a later watermark. */
   #settle(block: PendingBlock<Tag>, now: number): boolean {
     const { watermark } = this.#index.coverage;
-    const patient = now < block.deadline && this.#bytes <= this.#limits.maxBytes;
+    const mayWait = now < block.deadline && this.#bytes <= this.#limits.maxBytes;
     if (!block.matches) {
-      const matches = this.#match(block, patient && watermark < block.needs + NEW_CONNECTION_WAIT_MS);
+      const matches = this.#match(block, mayWait && watermark < block.needs + NEW_CONNECTION_WAIT_MS);
       if (!matches) {
-        if (!this.#unfinished) block.after = watermark;
+        if (!this.#unfinished) block.triedAt = watermark;
         return false;
       }
       block.matches = matches;
-      const open = this.#timing !== undefined && this.#learnBackends(block, this.#timing);
-      if (open && patient && watermark < this.#needs(block)) return false;
+      const anyAmbiguous = this.#timing !== undefined && this.#learnBackends(block, this.#timing);
+      if (anyAmbiguous && mayWait && watermark < this.#waitsFor(block)) return false;
     }
     block.lines.forEach(({ parsed }, i) => {
       const match = block.matches![i];
@@ -183,38 +183,38 @@ export class PendingBlocks<Tag> {
     return true;
   }
 
-  /** In step with the block's lines. Undefined if a line has to wait, as `patient` allows, or others have their turn: matching then goes on there. */
-  #match(block: PendingBlock<Tag>, patient: boolean): (Match | undefined)[] | undefined {
-    const { begun, lines } = block;
-    for (let i = begun.length; i < lines.length; i++) {
+  /** In step with the block's lines. Undefined if a line has to wait, as `mayWait` allows, or others have their turn: matching then goes on there. */
+  #match(block: PendingBlock<Tag>, mayWait: boolean): (Match | undefined)[] | undefined {
+    const { matchedSoFar, lines } = block;
+    for (let i = matchedSoFar.length; i < lines.length; i++) {
       if (this.#index.counters.visited >= this.#visitsUntil) {
         this.#unfinished = true;
         return undefined;
       }
       const { parsed } = lines[i]!;
       if (typeof parsed === 'string' || parsed.attempts.length === 0) {
-        begun.push(undefined);
+        matchedSoFar.push(undefined);
         continue;
       }
       const match = matchLine(parsed, block.readAt, this.#index);
-      if (match.retryAtNextWatermark && patient) return undefined;
+      if (match.retryAtNextWatermark && mayWait) return undefined;
       settleLine(match, this.#index);
-      begun.push(match);
+      matchedSoFar.push(match);
     }
-    return begun;
+    return matchedSoFar;
   }
 
   /** Passes resolved attempts to `timing`. Returns whether any attempt is `ambiguous`. */
   #learnBackends(block: PendingBlock<Tag>, timing: Timing): boolean {
-    let open = false;
+    let anyAmbiguous = false;
     block.lines.forEach(({ parsed }, i) => {
       if (typeof parsed === 'string') return;
       block.matches![i]?.outcomes.forEach((outcome, k) => {
         if (isResolved(outcome)) timing.know(parsed, k, outcome.ip, outcome.port);
-        else if (outcome.reason === 'ambiguous') open = true;
+        else if (outcome.reason === 'ambiguous') anyAmbiguous = true;
       });
     });
-    return open;
+    return anyAmbiguous;
   }
 
   #infer(line: ParsedLine, outcomes: Outcome[]): void {

@@ -45,13 +45,13 @@ function knownSince(service: Service): number {
 }
 
 /**
- * Whether every connection without a request that existed in the window was seen and is in the index. `earliest`: the
- * beginning of that time for a line without a duration, ms since the epoch.
+ * Whether every connection without a request that existed in the window was seen and is in the index. `untimedFrom`:
+ * the beginning of that time for a line without times, ms since the epoch.
  */
 export function sawAllUnusedConnections(
   { service, window, attempt }: Query,
   index: FlowIndex,
-  earliest: number,
+  untimedFrom: number,
 ): boolean {
   const { answeredAfter, end } = window;
   const timed = answeredAfter !== -Infinity;
@@ -61,8 +61,8 @@ export function sawAllUnusedConnections(
   );
   return (
     since < (timed ? answeredAfter : end - UNTIMED_MS) &&
-    index.blindSpots.isServed(attempt.ip, timed ? answeredAfter : earliest) &&
-    index.coverage.isComplete('conntrack', timed ? answeredAfter : earliest, end)
+    index.blindSpots.isServed(attempt.ip, timed ? answeredAfter : untimedFrom) &&
+    index.coverage.isComplete('conntrack', timed ? answeredAfter : untimedFrom, end)
   );
 }
 

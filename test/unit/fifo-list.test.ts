@@ -6,7 +6,7 @@ interface Entry extends FifoEntry<Entry> {
   n: number;
 }
 
-const entry = (n: number): Entry => ({ n, order: undefined, before: undefined, after: undefined });
+const entry = (n: number): Entry => ({ n, list: undefined, before: undefined, after: undefined });
 const numbers = (order: FifoList<Entry>) => [...order].map(({ n }) => n);
 
 test('entries come oldest first, whichever were taken out', () => {

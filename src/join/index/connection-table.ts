@@ -93,7 +93,7 @@ export class ConnectionTable {
     const connection = this.#closed.oldest ?? this.#open.oldest;
     if (!connection) return;
     const { service, latest, midStream } = connection;
-    if (connection.order === this.#closed) {
+    if (connection.list === this.#closed) {
       this.#closed.delete(connection);
       service.closedHead++;
       if (service.closedHead > 64 && service.closedHead * 2 > service.closed.length) {

@@ -3,7 +3,7 @@ import { Trust } from '../trust.ts';
 import { Answers } from './answers.ts';
 import type { FifoEntry } from './fifo-list.ts';
 
-/** The objects of the index: connections, the requests on them, and their Services. */
+/** The objects of the index: connections, the requests on them, and their Services. In one file, as each refers to the others. */
 
 /** One backend address. Interned by the index, so that equal backends are the same object. */
 export interface Backend {
@@ -54,7 +54,7 @@ export function newConnection(
     latest: undefined,
     midStream: undefined,
     flow: undefined,
-    order: undefined,
+    list: undefined,
     before: undefined,
     after: undefined,
   };
@@ -144,7 +144,7 @@ export function newTappedRequest(
     answered: false,
     matched: false,
     forgotten: false,
-    order: undefined,
+    list: undefined,
     before: undefined,
     after: undefined,
   };

@@ -58,14 +58,14 @@ export class CountedRequests {
     const counts = this.#connections.get(request.connection);
     if (counts) counts.previous = previous;
     else this.#connections.set(request.connection, { previous, hiding: undefined });
-    if (!request.singleSegment) this.#mayHold(request, previous, watermark);
+    if (!request.singleSegment) this.#mayHide(request, previous, watermark);
   }
 
   /** The request turned out to have more than one segment. */
   grew(request: TappedRequest, watermark: number): void {
     if (!request.singleSegment) return;
     request.singleSegment = false;
-    this.#mayHold(request, this.#connections.get(request.connection)?.previous, watermark);
+    this.#mayHide(request, this.#connections.get(request.connection)?.previous, watermark);
   }
 
   forget(connection: Connection): void {
@@ -73,7 +73,7 @@ export class CountedRequests {
   }
 
   /** The request may hide another one, or be the rest of the previous one. */
-  #mayHold(request: TappedRequest, previous: TappedRequest | undefined, watermark: number): void {
+  #mayHide(request: TappedRequest, previous: TappedRequest | undefined, watermark: number): void {
     const { connection } = request;
     if (previous) previous.singleSegment = false;
     if (request.first) return;

@@ -1,6 +1,6 @@
 /** An entry's links. An entry is in one list at a time at most. */
 export interface FifoEntry<T extends FifoEntry<T>> {
-  order: FifoList<T> | undefined;
+  list: FifoList<T> | undefined;
   /** The next older and the next younger entry. */
   before: T | undefined;
   after: T | undefined;
@@ -25,7 +25,7 @@ export class FifoList<T extends FifoEntry<T>> {
 
   /** `entry` must be in no list. */
   add(entry: T): void {
-    entry.order = this;
+    entry.list = this;
     entry.before = this.#youngest;
     if (this.#youngest) this.#youngest.after = entry;
     else this.#oldest = entry;
@@ -35,13 +35,13 @@ export class FifoList<T extends FifoEntry<T>> {
 
   /** False if the entry was not in here. */
   delete(entry: T): boolean {
-    if (entry.order !== this) return false;
+    if (entry.list !== this) return false;
     const { before, after } = entry;
     if (before) before.after = after;
     else this.#oldest = after;
     if (after) after.before = before;
     else this.#youngest = before;
-    entry.order = undefined;
+    entry.list = undefined;
     entry.before = undefined;
     entry.after = undefined;
     this.#size--;

@@ -144,8 +144,8 @@ export class FlowIndex {
   }
 
   /** A line has been resolved by each of these requests: they are forgotten earlier than others. */
-  markMatched(used: readonly TappedRequest[]): void {
-    this.#requests.markMatched(used);
+  markMatched(requests: readonly TappedRequest[]): void {
+    this.#requests.markMatched(requests);
   }
 
   /**
@@ -179,11 +179,11 @@ export class FlowIndex {
     const service = this.#services.of(record.vip, record.vport);
     const { unknown } = this.#services;
     // Looking for one of an unknown Service visits all connections of the port.
-    const groups = service === unknown || unknown.open.size === 0 ? [service] : [service, unknown];
-    for (const group of groups) {
-      const connection = this.#connections.youngest(record, group, unknown);
+    const services = service === unknown || unknown.open.size === 0 ? [service] : [service, unknown];
+    for (const each of services) {
+      const connection = this.#connections.youngest(record, each, unknown);
       if (!connection || connection.closeTo !== Infinity) continue;
-      if (endsUnanswered(connection)) group.answers.endedWithout(record.t);
+      if (endsUnanswered(connection)) each.answers.endedWithout(record.t);
       this.#connections.end(connection, record.t);
     }
   }

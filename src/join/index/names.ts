@@ -109,9 +109,9 @@ export class Names {
   forget(now: number): void {
     const { rememberMs, past } = this.#limits;
     for (const oldest of this.#past) {
-      const crowded = this.#past.size > past;
-      if (oldest.ended > now - rememberMs && !crowded) return;
-      if (crowded) this.counters.dropped++;
+      const tooMany = this.#past.size > past;
+      if (oldest.ended > now - rememberMs && !tooMany) return;
+      if (tooMany) this.counters.dropped++;
       this.#past.delete(oldest);
       const history = this.#byIp.get(oldest.ip);
       if (!history) continue;

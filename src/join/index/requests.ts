@@ -14,7 +14,7 @@ export class RequestTable {
   readonly #counters: { forgottenRequests: number };
   readonly #byId = new Map<string, TappedRequest>();
   readonly #ended = new FifoList<TappedRequest>();
-  readonly #used = new FifoList<TappedRequest>();
+  readonly #matched = new FifoList<TappedRequest>();
 
   constructor(
     limits: { requests: number; matchedRequests: number },
@@ -25,7 +25,7 @@ export class RequestTable {
   }
 
   get size(): number {
-    return this.#ended.size + this.#used.size;
+    return this.#ended.size + this.#matched.size;
   }
 
   /** The youngest with this id; older ones are linked by `older`. */
@@ -54,10 +54,10 @@ export class RequestTable {
   }
 
   /** A line has been resolved by each of these. */
-  markMatched(used: readonly TappedRequest[]): void {
-    for (const tapped of used) {
+  markMatched(requests: readonly TappedRequest[]): void {
+    for (const tapped of requests) {
       tapped.matched = true;
-      if (this.#ended.delete(tapped)) this.#endUsed(tapped);
+      if (this.#ended.delete(tapped)) this.#endMatched(tapped);
     }
   }
 
@@ -66,7 +66,7 @@ export class RequestTable {
     if (tapped.ended) return;
     tapped.ended = true;
     if (tapped.matched) {
-      this.#endUsed(tapped);
+      this.#endMatched(tapped);
       return;
     }
     this.#ended.add(tapped);
@@ -81,7 +81,7 @@ export class RequestTable {
 
   forget(tapped: TappedRequest): void {
     tapped.forgotten = true;
-    tapped.order?.delete(tapped);
+    tapped.list?.delete(tapped);
     const { service } = tapped.connection;
     service.forgottenRequests++;
     if (service.forgottenRequests > 64 && service.forgottenRequests * 2 > service.requests.length) {
@@ -109,8 +109,8 @@ export class RequestTable {
     }
   }
 
-  #endUsed(tapped: TappedRequest): void {
-    this.#used.add(tapped);
-    if (this.#used.size > this.#limits.matchedRequests) this.forget(this.#used.oldest!);
+  #endMatched(tapped: TappedRequest): void {
+    this.#matched.add(tapped);
+    if (this.#matched.size > this.#limits.matchedRequests) this.forget(this.#matched.oldest!);
   }
 }

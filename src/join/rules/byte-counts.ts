@@ -17,8 +17,8 @@ export const COUNTED_SLACK_MS = 100;
 
 /**
  * By the bytes sent and received, where the tap copies TCP headers only: the requests in the window with the line's counts.
- * Each line must have such a request in the record; after one that has none, counts are no evidence for a while (`Trust`,
- * which learns here from each line).
+ * Its evidence is `request-window`. Each line must have such a request in the record; after one that has none, counts are
+ * no evidence for a while (`Trust`, which learns here from each line).
  */
 export function matchByByteCounts(given: Query, index: FlowIndex): Verdict | undefined {
   const { service, attempt, readAt, carried } = given;
@@ -34,10 +34,10 @@ export function matchByByteCounts(given: Query, index: FlowIndex): Verdict | und
   let visited = 0;
   let agreed = false;
   let reset = false;
-  for (const group of servicesOf(query, index)) {
+  for (const each of servicesOf(query, index)) {
     // More of them change nothing once one has the line's counts and they lead to several pods.
-    for (let i = group.requests.length - 1; i >= 0 && !(agreed && remaining.several); i--) {
-      const request = group.requests[i]!;
+    for (let i = each.requests.length - 1; i >= 0 && !(agreed && remaining.several); i--) {
+      const request = each.requests[i]!;
       if (request.to < window.begin) break;
       if (++visited > MAX_COUNTED) return undefined;
       index.counters.visited++;
@@ -65,9 +65,9 @@ function addHidden(query: Query, index: FlowIndex, remaining: Candidates): void 
   const { counted, coverage } = index;
   // The index does not keep such requests for longer.
   if (window.begin < coverage.watermark - HIDDEN_KEPT_MS) remaining.several = true;
-  for (const group of servicesOf(query, index)) {
+  for (const each of servicesOf(query, index)) {
     let visited = 0;
-    for (const connection of counted.withHidden(group)) {
+    for (const connection of counted.withHidden(each)) {
       index.counters.visited++;
       if (++visited > MAX_COUNTED) remaining.several = true;
       if (remaining.several) return;

@@ -7,14 +7,15 @@ import { resolve } from '../resolve.ts';
 const UNTIMED_OPEN_MS = 2_000;
 
 /**
- * By LOG records, which show how a connection begins and never how it ends, and may be missing for some pods. So only a
- * connection that opened for this request counts: an older one may be closed, and its port reused by one without a
- * record. A connection without a VIP resolves nothing, but contradicts another pod.
+ * By the local port, with LOG records, which show how a connection begins and never how it ends, and may be missing for
+ * some pods. Its evidence is `source-port`. Only a connection that opened for this request counts: an older one may be
+ * closed, and its port reused by one without a record. A connection without a VIP resolves nothing, but contradicts
+ * another pod.
  */
 export function matchByLogRecord(query: Query, index: FlowIndex): Verdict | undefined {
   const { attempt, window } = query;
   if (typeof attempt.localPort !== 'number' || !index.coverage.hasOnlyLogRecords) return undefined;
-  const alive = connectionsOf(query, index);
+  const remaining = connectionsOf(query, index);
   const { logged, coverage } = index;
   const begin = window.begin === -Infinity ? window.end - UNTIMED_OPEN_MS : window.begin;
   let sameVip = false;
@@ -23,7 +24,7 @@ export function matchByLogRecord(query: Query, index: FlowIndex): Verdict | unde
     const { vip, vport } = connection.service;
     if (vip !== undefined && (vip !== attempt.ip || vport !== attempt.port)) continue;
     sameVip ||= vip !== undefined;
-    alive.add(connection);
+    remaining.add(connection);
   }
   const complete =
     begin > logged.knownSince &&
@@ -31,5 +32,5 @@ export function matchByLogRecord(query: Query, index: FlowIndex): Verdict | unde
     !logged.cycledAround(window.end) &&
     coverage.isComplete('kernel-log', begin, window.end);
   if (complete && !sameVip) return { outcome: { reason: 'no-flow' }, final: true };
-  return { outcome: resolve(query, index, alive, complete, 'source-port'), final: true };
+  return { outcome: resolve(query, index, remaining, complete, 'source-port'), final: true };
 }

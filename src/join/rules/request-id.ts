@@ -38,11 +38,11 @@ export function matchByRequestId(query: Query, index: FlowIndex): Verdict | unde
   const remaining = new Candidates();
   for (const request of requests) remaining.add(request.connection);
   addWithoutReadableId(line.id, query, index, remaining);
-  if (mayBeClients(requests, service, window)) {
+  if (idMayBeFromClient(requests, service, window)) {
     for (const each of servicesOf(query, index)) addFitting(each.requests, query, index, remaining, line);
   }
   const certain = carried === 'yes';
-  const earliest = seen[0]!.from - BEFORE_SEEN_MS;
+  const untimedFrom = seen[0]!.from - BEFORE_SEEN_MS;
   let retryAtNextWatermark = false;
   if (!certain && !remaining.several) {
     // If the attempt was not sent, its connection opened for it and carried nothing. The request with its id then belongs
@@ -51,7 +51,7 @@ export function matchByRequestId(query: Query, index: FlowIndex): Verdict | unde
     const dialedAfter = Math.max(window.begin, seen[0]!.from - LONGEST_CONNECT_MS * group.queries.length);
     retryAtNextWatermark = addUnusedConnections(query, dialedAfter, index, remaining);
   }
-  const sawAll = complete && (certain || sawAllUnusedConnections(query, index, earliest));
+  const sawAll = complete && (certain || sawAllUnusedConnections(query, index, untimedFrom));
   const outcome = resolve(query, index, remaining, sawAll, 'request-id');
   const resolved = 'evidence' in outcome;
   return {
@@ -86,9 +86,10 @@ function requestsOf(id: string, queries: readonly Query[], index: FlowIndex): Gr
   seen.reverse();
   // One missed request would shift all others of an assignment. For a line without times the record must be complete
   // from shortly before the first request with its id.
-  const earliest = seen[0]!.from - BEFORE_SEEN_MS;
+  const untimedFrom = seen[0]!.from - BEFORE_SEEN_MS;
   let complete = true;
-  for (const query of queries) complete &&= sawAllRequests(query, index, earliest, query.window.endedAfter);
+  for (const query of queries)
+    complete &&= sawAllRequests(query, index, untimedFrom, query.window.endedAfter);
   if (queries.length === 1) return { seen, complete, possible: undefined };
   // A request without a readable id may belong to any attempt of the group, and would shift the others too.
   const unreadable = new Candidates();
@@ -106,9 +107,9 @@ function requestsOf(id: string, queries: readonly Query[], index: FlowIndex): Gr
  */
 function addWithoutReadableId(id: string, query: Query, index: FlowIndex, remaining: Candidates): void {
   addUnreadable(query, index, remaining);
-  for (const group of servicesOf(query, index)) {
-    addFitting(group.requestsWithoutId, query, index, remaining);
-    addFitting(group.requestsWithRepeatedId.get(id) ?? NONE, query, index, remaining);
+  for (const each of servicesOf(query, index)) {
+    addFitting(each.requestsWithoutId, query, index, remaining);
+    addFitting(each.requestsWithRepeatedId.get(id) ?? NONE, query, index, remaining);
   }
 }
 
@@ -127,13 +128,13 @@ function addFitting(
     index.counters.visited++;
     if (++visited > MAX_LOOKED_AT) remaining.several = true;
     if (remaining.several) return;
-    if (other.forgotten || (line && !mayHaveClientsId(other, line))) continue;
+    if (other.forgotten || (line && !mayHaveIdFromClient(other, line))) continue;
     if (mayBe(other, query)) remaining.add(other.connection);
   }
 }
 
 /** Whether a client may have written the id: passed on by a location that sets none, or in a body in chunks. */
-function mayBeClients(
+function idMayBeFromClient(
   requests: readonly TappedRequest[],
   service: Service | undefined,
   window: Window,
@@ -150,6 +151,6 @@ function mayBeClients(
  * If a client wrote the id, the request with it can be another one's. The attempt's request then has an id from a client
  * too, or none, and no other line was resolved by it.
  */
-function mayHaveClientsId({ idBeforeHost, matched, id }: TappedRequest, line: ParsedLine): boolean {
+function mayHaveIdFromClient({ idBeforeHost, matched, id }: TappedRequest, line: ParsedLine): boolean {
   return !idBeforeHost && (!matched || id === line.id);
 }

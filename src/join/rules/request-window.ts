@@ -22,9 +22,9 @@ export function matchByRequestWindow(query: Query, index: FlowIndex): Verdict | 
   if (!sawAllRequests(query, index, window.end - UNTIMED_MS, window.answeredAfter)) return undefined;
   const remaining = new Candidates();
   let visited = 0;
-  for (const group of servicesOf(query, index)) {
-    for (let i = group.requests.length - 1; i >= 0; i--) {
-      const request = group.requests[i]!;
+  for (const each of servicesOf(query, index)) {
+    for (let i = each.requests.length - 1; i >= 0; i--) {
+      const request = each.requests[i]!;
       if (request.to < window.begin) break;
       index.counters.visited++;
       if (++visited > MAX_LOOKED_AT || remaining.several) return undefined;

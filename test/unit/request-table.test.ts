@@ -1,4 +1,4 @@
-/** The requests that the index remembers, by their ids (`index/requests.ts`). */
+/** The requests that the index remembers, by their ids (`index/request-table.ts`). */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Connection, newConnection, newService } from '../../src/join/index/connection.ts';

@@ -9,7 +9,7 @@ import { type Backend, type Connection, newConnection, type Service, servedUntil
 import { ConnectionsByPort } from './connections-by-port.ts';
 import type { CountedRequests } from './counted-requests.ts';
 import { FifoList } from './fifo-list.ts';
-import type { RequestTable } from './requests.ts';
+import type { RequestTable } from './request-table.ts';
 
 /**
  * The connections remembered, at most `limit` of them. At the limit the one closed longest ago is forgotten, or else the

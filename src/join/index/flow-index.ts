@@ -26,7 +26,7 @@ import { DEFAULT_LIMITS, type IndexLimits } from './limits.ts';
 import { LoggedOpens } from './logged-opens.ts';
 import { Names } from './names.ts';
 import { QuietMoments } from './quiet-moments.ts';
-import { RequestTable } from './requests.ts';
+import { RequestTable } from './request-table.ts';
 import { Services } from './services.ts';
 
 /** How long an unreadable connection stays in the index after it can have served its last request (ms). */

@@ -335,26 +335,6 @@ test(
   },
 );
 
-test('while it is expected back the pause is 200 ms at most', limit, async (context) => {
-  context.mock.method(Math, 'random', () => 0);
-  context.mock.method(performance, 'now', () => 0);
-  const { answers, state, records, waited, connected, failed, until, tick } = await helper(context);
-  await connected();
-  answers[0]!.write(tick(1));
-  await until(() => records.length === 1);
-  state.now += 2_000;
-  answers[0]!.write(tick(2));
-  await until(() => records.length === 2);
-  state.status = 503;
-  answers[0]!.destroy();
-  const waits: number[] = [];
-  for (let n = 1; n <= 4; n++) {
-    await failed(n);
-    waits.push(await waited());
-  }
-  assert.deepEqual(waits, [50, 100, 100, 100]);
-});
-
 test('stopped, nothing more is asked for or told', limit, async (context) => {
   const { feed, asked, notices, settle, connected } = await helper(context);
   await connected();

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Subscription } from '../../src/capture/capture.ts';
-import { decodeRecord, encodeRecord, RecordDecoder } from '../../src/feed/codec.ts';
+import { RecordDecoder } from '../../src/feed/codec.ts';
 import { FEED_LIMITS, Feed } from '../../src/feed/feed.ts';
 import { Names } from '../../src/join/index/names.ts';
 import type { FeedRecord, Flow, Observation } from '../../src/model/feed.ts';
@@ -256,81 +256,6 @@ test('one reader more than the limit is refused', async () => {
   assert.deepEqual(await feed.open([OTHER], undefined, () => {}), { refused: 'readers' });
 });
 
-test('every kind of record survives the way over the wire', () => {
-  const records: Observation[] = [
-    request(NGINX, T0 + 0.123, 'x'),
-    { ...request(NGINX, T0, 'x'), cut: true, singleSegment: true } as Observation,
-    open(NGINX, 1),
-    { ...open('fd00::46', 65_535), kind: 'close' } as Observation,
-    { kind: 'gap', t: T0, source: 'kernel-log', from: T0 - 1, lost: 7 },
-    { kind: 'gap', t: T0, source: 'tap' },
-    { kind: 'tick', t: T0 },
-    { kind: 'name', t: T0, ip: '10.244.0.64', pod: 'a"b', namespace: '', node: '', service: '' },
-  ];
-  for (const record of records) {
-    const { preexisting, ...expected } = { preexisting: undefined, ...record, seq: 7 };
-    const decoded = decodeRecord(encodeRecord(record, 7));
-    assert.deepEqual(
-      decoded,
-      record.kind === 'close' || preexisting === undefined ? expected : { ...expected, preexisting },
-    );
-  }
-});
-
-test('an address or a name that could break a line is no record', () => {
-  const flow = {
-    kind: 'open',
-    seq: 1,
-    t: T0,
-    via: 'conntrack',
-    src: NGINX,
-    sport: 1,
-    ip: '10.244.0.64',
-    port: 80,
-  };
-  assert.equal(typeof decodeRecord(JSON.stringify(flow)), 'object');
-  for (const ip of ['10.244.0.64\n10.0.0.1', '', 'pod-7', '10.244.0.64 x', '1'.repeat(46)])
-    assert.match(String(decodeRecord(JSON.stringify({ ...flow, ip }))), /^incomplete open/);
-  const name = { kind: 'name', seq: 1, t: T0, ip: NGINX, pod: 'a', namespace: 'b', node: 'c', service: '' };
-  assert.equal(typeof decodeRecord(JSON.stringify(name)), 'object');
-  for (const pod of ['a\nb', 'a b', '\u0000'])
-    assert.match(String(decodeRecord(JSON.stringify({ ...name, pod }))), /^incomplete name/);
-});
-
-test('a feed cut anywhere decodes to the same records', () => {
-  const text = Buffer.from([1, 2, 3].map((n) => encodeRecord(request(NGINX, T0 + n, `é-${n}`), n)).join(''));
-  const whole = new RecordDecoder().push(text).records;
-  assert.equal(whole.length, 3);
-  for (let size = 1; size < text.length; size++) {
-    const decoder = new RecordDecoder();
-    const records: FeedRecord[] = [];
-    for (let i = 0; i < text.length; i += size)
-      records.push(...decoder.push(text.subarray(i, i + size)).records);
-    assert.deepEqual(records, whole, `in pieces of ${size}`);
-  }
-});
-
-test('text that is no record stops the feed with one line, and unknown kinds are passed over', () => {
-  assert.deepEqual(new RecordDecoder().push(Buffer.from('{"kind":"later","seq":1,"t":2}\n')).records, []);
-  for (const bad of [
-    'nonsense',
-    '[]',
-    '{"kind":"open","seq":1,"t":2}',
-    '{"kind":"tick"}',
-    '{"kind":"gap","seq":1,"t":2,"source":"x"}',
-  ]) {
-    const { records, error } = new RecordDecoder().push(
-      Buffer.from(`${encodeRecord({ kind: 'tick', t: 1 }, 1)}${bad}\n`),
-    );
-    assert.equal(records.length, 1);
-    assert.equal(typeof error, 'string', bad);
-  }
-  const endless = new RecordDecoder();
-  let error: string | undefined;
-  for (let i = 0; i < 40 && error === undefined; i++) ({ error } = endless.push(Buffer.alloc(65_536, 0x61)));
-  assert.match(error ?? '', /more than/);
-});
-
 test('what was recorded while a reader was away comes with the names of then and of now', async () => {
   let now: { pod: string; since: number }[] = [{ pod: 'cart-0', since: T0 - 1000 }];
   const feed = new Feed(() => T0);
@@ -372,25 +297,6 @@ test('what was recorded while a reader was away comes with the names of then and
   assert.equal(names.of(BACKEND, old, old, T0 + 100)?.pod, 'cart-0');
   assert.equal(names.of(BACKEND, T0 + 60, T0 + 60, T0 + 100)?.pod, 'cart-9');
   feed.close();
-});
-
-test('how a connection ended and whose time its opening has travel with the record', () => {
-  const seen = open(NGINX, 40_001);
-  assert.ok(seen.kind === 'open');
-  const { preexisting: _, ...flow } = seen;
-  const opened: Observation = { ...flow, kernelTime: true };
-  const closed: Observation[] = (['fin', 'refused'] as const).map((end) => ({
-    ...flow,
-    kind: 'close',
-    end,
-    endedBefore: T0 + 0.25,
-  }));
-  const unreadable: Observation[] = (['http2', 'tls', 'other', 'offloaded'] as const).map((protocol) => {
-    return { ...flow, kind: 'unreadable', via: 'tap', protocol };
-  });
-  for (const observation of [opened, ...closed, ...unreadable]) {
-    assert.deepEqual(decodeRecord(encodeRecord(observation, 7)), { ...observation, seq: 7 });
-  }
 });
 
 test('conntrack is read promptly as long as a reader wants event times', async () => {

@@ -80,8 +80,10 @@ test('one call takes 1,024 pieces, and says how many bytes these were', async ()
   output.close();
 });
 
-test('a mark sees what somebody else has done to the file', async () => {
+test('a mark has the file of the moment, and sees what somebody else has done to it', async () => {
   const output = await Output.open(out);
+  const { dev, ino } = statSync(out);
+  assert.deepEqual([output.mark()!.dev, output.mark()!.ino], [`${dev}`, `${ino}`]);
   await output.put([Buffer.from('one\ntwo\n')]);
   appendFileSync(out, 'three');
   assert.deepEqual(

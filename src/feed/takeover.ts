@@ -16,12 +16,19 @@ const READERS_MS = 10_000;
 export class Takeover {
   readonly #feed: Feed;
   readonly #capture: Pick<Capture, 'addressesBeside' | 'flush'>;
+  readonly #wait: (ms: number) => Promise<void>;
   #servedAt = Infinity;
   #ended = false;
 
-  constructor(feed: Feed, capture: Pick<Capture, 'addressesBeside' | 'flush'>) {
+  /** `wait`: between two readings. */
+  constructor(
+    feed: Feed,
+    capture: Pick<Capture, 'addressesBeside' | 'flush'>,
+    wait = (ms: number) => delay(ms, undefined, { ref: false }),
+  ) {
     this.#feed = feed;
     this.#capture = capture;
+    this.#wait = wait;
   }
 
   /** Resolves when the addresses that the helper before has now are read here. Rejects with `CaptureError`. */
@@ -40,7 +47,7 @@ export class Takeover {
           listedAt = performance.now();
         }
         if (this.#feed.addresses.length > 0) await this.#capture.flush();
-        await delay(READ_EVERY_MS, undefined, { ref: false });
+        await this.#wait(READ_EVERY_MS);
       }
     } finally {
       this.#feed.expectNoMore();

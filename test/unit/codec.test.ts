@@ -114,3 +114,12 @@ test('how a connection ended and whose time its opening has travel with the reco
     assert.deepEqual(decodeRecord(encodeRecord(observation, 7)), { ...observation, seq: 7 });
   }
 });
+
+test('empty lines are passed over, and a line of more than a MiB ends the feed, not one of a MiB', () => {
+  const tick = encodeRecord({ kind: 'tick', t: T0 }, 1);
+  const { records, error } = new RecordDecoder().push(Buffer.from(`\n\n${tick}\n${tick}`));
+  assert.deepEqual([records.length, error], [2, undefined]);
+  const decoder = new RecordDecoder();
+  assert.equal(decoder.push(Buffer.alloc(1024 * 1024, 0x20)).error, undefined);
+  assert.match(decoder.push(Buffer.from(' ')).error ?? '', /a line of more than 1048576 bytes/);
+});

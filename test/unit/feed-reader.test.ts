@@ -1,6 +1,7 @@
 /** The sidecar's side of the feed against helpers that refuse an address, run ahead, or send noise. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import { helper, limit, T0 } from './feed-helper.ts';
 
 const REFUSAL = '{"error":{"code":"address-not-yours","message":"no","next":"ask for your own"}}';
@@ -24,8 +25,9 @@ async function twoAddresses(context: TestContext, knows: () => boolean) {
       answers[asked.findLastIndex(({ url }) => url!.includes('/feed'))]!.write(tick(length + 1));
       await until(() => records.length > length);
       context.mock.timers.tick(1_000);
-      await settle();
+      for (let turns = 0; turns < 10; turns++) await turn();
     }
+    await settle();
   };
   return { ...parts, notices, urls, pass };
 }
@@ -98,6 +100,35 @@ test('other addresses of nginx end the waiting, too', limit, async (context) => 
   assert.deepEqual(urls().slice(2), ['/feed?src=fd00%3A%3A1']);
 });
 
+test(
+  'a question that is cut off before its answer ends nothing, and is asked again',
+  limit,
+  async (context) => {
+    const { feed, answers, state, settle, retry, urls, connected, failed, pass, until } = await twoAddresses(
+      context,
+      () => false,
+    );
+    await failed(1);
+    await retry();
+    await connected();
+    state.status = 0;
+    feed.requestTick();
+    await until(() => urls().length === 3);
+    answers[2]!.destroy();
+    await settle();
+    feed.requestTick();
+    await until(() => urls().length === 4);
+    answers[3]!.destroy();
+    await settle();
+    await pass(16);
+    assert.equal(urls()[4], `/watermark?${BOTH}`);
+    answers[4]!.destroy();
+    await pass(31);
+    assert.equal(urls()[5], `/watermark?${BOTH}`);
+    assert.equal(feed.stats.failures, 1);
+  },
+);
+
 test('another refusal than of the address takes no address away', limit, async (context) => {
   const { state, urls, retry, failed } = await twoAddresses(context, () => false);
   for (const [n, status] of [401, 429, 503].entries()) {
@@ -144,3 +175,16 @@ test(
     assert.ok((await waited()) >= 750, 'after five failures it waits 800 to 1,600 ms');
   },
 );
+
+test('stopped, nothing more is asked for or told', limit, async (context) => {
+  const { feed, asked, notices, settle, connected } = await helper(context);
+  await connected();
+  feed.stop();
+  await settle();
+  context.mock.timers.tick(60_000);
+  await settle();
+  assert.deepEqual(
+    [feed.stats.connected, feed.stats.failures, asked.length, notices.length],
+    [false, 0, 1, 1],
+  );
+});

@@ -26,15 +26,23 @@ const nameOf = (ip: string, pod: string) =>
   ({ kind: 'name', t: T0, ip, pod, namespace: '', node: '', service: '' }) as const;
 
 function start(limits: Partial<FeedLimits> = {}, names = true) {
-  const state = { now: T0, asked: [] as string[], left: [] as string[], flushes: 0, prompt: [] as boolean[] };
+  const state = {
+    now: T0,
+    asked: [] as string[],
+    answered: [] as boolean[],
+    left: [] as string[],
+    flushes: 0,
+    prompt: [] as boolean[],
+  };
   let answer: Promise<Subscription> = Promise.resolve({
     flows: [],
     completeSince: { conntrack: T0, tap: T0 },
   });
   const feed = new Feed(() => state.now, { ...FEED_LIMITS, ...limits });
   const capture = {
-    subscribe(addresses: readonly string[]) {
+    subscribe(addresses: readonly string[], answers = false) {
       state.asked.push(addresses.join());
+      state.answered.push(answers);
       return answer;
     },
     unsubscribe: (addresses: readonly string[]) => void state.left.push(addresses.join()),
@@ -183,6 +191,27 @@ test('addresses stay watched for half a minute after their last reader, and as l
   again.close();
   context.mock.timers.tick(30_000);
   assert.deepEqual([state.left, feed.addresses], [[B, A], []]);
+});
+
+test('addresses that are expected stay watched for half a minute after they were listed last', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  const { feed, state } = start();
+  await feed.expect([A], []);
+  context.mock.timers.tick(29_999);
+  await feed.expect([A], []);
+  context.mock.timers.tick(29_999);
+  assert.deepEqual(state.left, []);
+  context.mock.timers.tick(1);
+  assert.deepEqual([state.asked, state.left], [[A], [A]]);
+  feed.close();
+});
+
+test('the kernel is asked for answers where a reader wishes for them', async () => {
+  const { feed, state } = start();
+  await feed.open([A], undefined, () => {});
+  await feed.open([B], undefined, () => {}, { answers: true });
+  assert.deepEqual(state.answered, [false, true]);
+  feed.close();
 });
 
 test('a cursor of before an address was unwatched is not good for it any more', async (context) => {

@@ -24,6 +24,7 @@ const RECORDS: Observation[] = [
   { kind: 'response', t: T0 + 0.125, ...FLOW, via: 'tap' },
   { kind: 'response', t: T0, ...UNDIALLED, via: 'tap' },
   { kind: 'request', t: T0 + 0.25, ...UNDIALLED, via: 'tap' },
+  { kind: 'request', t: T0, ...FLOW, path: '/long', cut: true, bytes: 1_024, via: 'tap' },
   {
     kind: 'request',
     t: T0 + 0.07,
@@ -32,7 +33,7 @@ const RECORDS: Observation[] = [
     idBeforeHost: true,
     afterChunks: true,
     method: 'GET',
-    path: '/a?b=c',
+    path: '/a?b=c d~',
     bytes: 312,
     singleSegment: true,
     via: 'tap',

@@ -280,7 +280,6 @@ class Puller implements FeedSource {
   }
 
   #watch(response: IncomingMessage): void {
-    clearTimeout(this.#watchdog);
     const quiet = this.stats.bytes;
     this.#watchdog = setTimeout(() => {
       if (this.stats.bytes === quiet) this.#giveUp(`silent for ${SILENCE_MS} ms`);

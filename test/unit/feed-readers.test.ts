@@ -5,6 +5,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { Subscription } from '../../src/capture/capture.ts';
 import { RecordDecoder } from '../../src/feed/codec.ts';
 import { FEED_LIMITS, Feed, type FeedLimits } from '../../src/feed/feed.ts';
+import type { ReaderWishes } from '../../src/feed/readers.ts';
 import type { FeedRecord, Observation } from '../../src/model/feed.ts';
 import type { ResumePoint } from '../../src/model/resume-point.ts';
 
@@ -58,14 +59,15 @@ function start(limits: Partial<FeedLimits> = {}, names = true) {
         }
       : undefined,
   );
-  const read = async (addresses: string[], from?: number | ResumePoint) => {
+  const read = async (addresses: string[], from?: number | ResumePoint, wishes: ReaderWishes = {}) => {
     const records: FeedRecord[] = [];
     const decoder = new RecordDecoder();
     let writes = 0;
-    const opened = await feed.open(addresses, from, (text) => {
+    const write = (text: string): void => {
       writes++;
       records.push(...decoder.push(Buffer.from(text)).records);
-    });
+    };
+    const opened = await feed.open(addresses, from, write, wishes);
     if (!('reader' in opened))
       return { refused: opened.refused, take: () => '', close() {}, writes: () => 0, last: 0 };
     return {
@@ -298,6 +300,19 @@ test('a cursor of the future, or of an address that is not watched, is answered 
   assert.match((await read([A], one.last + 1)).take(), /^gap/);
   assert.match((await read([A, B], one.last)).take(), /^gap/);
   assert.match((await read([A], { instance: feed.instance, after: one.last + 1, since: T0 })).take(), /^gap/);
+  feed.close();
+});
+
+test('a cursor of before its address was watched for answers is not good for a reader that wishes for them', async () => {
+  const { feed, read } = start({}, false);
+  const one = await read([A]);
+  feed.batch([request(A, 1)], T0 + 1);
+  const { last } = one;
+  const answers = { answers: true };
+  const two = await read([A], last, answers);
+  assert.match(two.take(), /^gap/);
+  feed.batch([request(A, 2)], T0 + 2);
+  assert.equal((await read([A], last, answers)).take(), 'request, tick', 'they are read since then');
   feed.close();
 });
 

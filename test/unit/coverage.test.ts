@@ -103,3 +103,24 @@ test('the kernel log is the only source of connections where conntrack never beg
   coverage.addGap('conntrack', undefined, 0);
   assert.equal(coverage.hasOnlyLogRecords, false);
 });
+
+test('a source that a later helper does not have is complete up to the change of helpers, until it begins anew', () => {
+  const coverage = new Coverage();
+  for (const source of ['conntrack', 'tap'] as const) coverage.addGap(source, undefined, 0);
+  coverage.watermark = 100;
+  coverage.endAllBut(new Set(['conntrack']));
+  coverage.watermark = 200;
+  assert.deepEqual(coverage.sources(), ['conntrack']);
+  assert.deepEqual([coverage.has('conntrack'), coverage.has('tap')], [true, false]);
+  assert.equal(coverage.isComplete('conntrack', 50, 200), true);
+  assert.deepEqual([coverage.isComplete('tap', 50, 100), coverage.isComplete('tap', 50, 101)], [true, false]);
+  coverage.addGap('tap', 150, 160);
+  assert.equal(coverage.has('tap'), false, 'a loss is no beginning');
+  coverage.addGap('tap', undefined, 180);
+  assert.equal(coverage.has('tap'), true);
+  assert.deepEqual(
+    [coverage.isComplete('tap', 181, 200), coverage.isComplete('tap', 170, 200)],
+    [true, false],
+  );
+  assert.equal(coverage.isComplete('tap', 50, 99), true, 'the record of before stands');
+});

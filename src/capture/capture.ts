@@ -3,6 +3,17 @@ import type { Flow, Observation, Source } from '../model/feed.ts';
 /** The records of the open connections, for a new reader. */
 export type SnapshotObservation = Extract<Observation, { kind: 'open' | 'unreadable' }>;
 
+/** The records of the connections of clients, for a new reader. */
+export type ClientObservation = Extract<Observation, { kind: 'client' | 'clients' }>;
+
+/** What is captured of an address beside its connections and requests, until it is unsubscribed. */
+export interface Wishes {
+  /** The beginnings of answers. */
+  readonly answers?: boolean;
+  /** The connections of clients to the address. */
+  readonly clients?: boolean;
+}
+
 export interface CaptureOptions {
   sources: readonly Source[];
   /** The tap copies the first packet of each request, or TCP headers and nothing else. */
@@ -60,6 +71,8 @@ export interface Subscription {
    * those of batches since the call. No batch is delivered before the awaiting code continues.
    */
   flows: SnapshotObservation[];
+  /** If requested and conntrack is in use: for each address a `clients` record and the connections that are open, as `flows`. */
+  clients?: ClientObservation[];
   /** Since when each source in use is complete for all of these addresses, ms since the epoch. */
   completeSince: Partial<Record<Source, number>>;
 }
@@ -108,6 +121,8 @@ export interface CaptureStats {
   clockSteps: number;
   /** Gauges: connections kept, addresses subscribed, connections not kept because the flow table was full. */
   flows: number;
+  /** Gauge: connections of clients kept. */
+  clients: number;
   addresses: number;
   flowsRefused: number;
   /** Whether the kernel counts packets and bytes (`nf_conntrack_acct`); connections with and without delivered counts. */
@@ -141,6 +156,7 @@ export function newCaptureStats(): CaptureStats {
     gaps: 0,
     clockSteps: 0,
     flows: 0,
+    clients: 0,
     addresses: 0,
     flowsRefused: 0,
     accounting: false,
@@ -182,10 +198,9 @@ export interface Capture {
   start(): Promise<void>;
   /**
    * Subscribes these addresses (canonical text; the caller counts the readers of an address). Resolves when the kernel has
-   * applied it and the open connections are known. Subscribed ones cost nothing. `answers`: the beginnings of answers are
-   * reported, too, until the address is unsubscribed.
+   * applied it and the open connections are known. Subscribed ones cost nothing.
    */
-  subscribe(addresses: readonly string[], answers?: boolean): Promise<Subscription>;
+  subscribe(addresses: readonly string[], wishes?: Wishes): Promise<Subscription>;
   unsubscribe(addresses: readonly string[]): void;
   /** Whether openings get the most exact times possible, at some cost (`OpenRecord.from`). */
   readPromptly(prompt: boolean): void;

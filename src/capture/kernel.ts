@@ -8,12 +8,15 @@ import {
   type KnownFlow,
   newCaptureStats,
   type Subscription,
+  type Wishes,
 } from './capture.ts';
+import { Clients } from './conntrack/clients.ts';
 import { Accounting } from './conntrack/counters.ts';
 import { conntrackEventFilter } from './conntrack/event-filter.ts';
 import { countsFlows, openConntrackEvents, openConntrackRequests } from './conntrack/events.ts';
 import { snapshotOf } from './conntrack/flow-entry.ts';
 import { FlowTable } from './conntrack/flow-table.ts';
+import { otherNodes } from './conntrack/other-nodes.ts';
 import { listPort, type ResyncTarget } from './conntrack/resync.ts';
 import { Resyncs } from './conntrack/resyncs.ts';
 import { CaptureError } from './error.ts';
@@ -57,6 +60,7 @@ export class KernelCapture implements Capture {
   #reader!: SourceMerge;
   #resyncs!: Resyncs;
   #conntrack: NetlinkSocket | undefined;
+  #clients: Clients | undefined;
   #requests: NetlinkSocket | undefined;
   #tap: NetlinkSocket | undefined;
   #table: TapTable | undefined;
@@ -105,11 +109,15 @@ export class KernelCapture implements Capture {
       addresses: this.#addresses,
       texts,
       flows: this.#flows,
+      clients: () => this.#clients,
       accounting: this.#requests && new Accounting(this.#requests, this.stats),
       clock: { wall: libc.wallClock, monotonic: () => performance.now() },
       sink: this.#sink,
       stats: this.stats,
-      onConntrackLoss: () => this.#resyncs.recover(),
+      onConntrackLoss: () => {
+        this.#resyncs.recover();
+        this.#clients?.lost();
+      },
       log,
     });
     this.#resyncs = new Resyncs({
@@ -121,14 +129,28 @@ export class KernelCapture implements Capture {
       maxFlows: this.#options.maxFlows,
       log,
     });
+    if (this.#conntrack)
+      this.#clients = new Clients({
+        libc,
+        limit: this.#options.maxFlows,
+        reader: this.#reader,
+        texts,
+        onChange: () => this.#addressesChanged(),
+        otherNodes,
+        log,
+      });
     this.#addressesChanged();
     this.#reader.start();
     this.#ticker = setInterval(() => this.#tick(), TICK_MS);
   }
 
-  async subscribe(addresses: readonly string[], answers = false): Promise<Subscription> {
+  async subscribe(
+    addresses: readonly string[],
+    { answers = false, clients = false }: Wishes = {},
+  ): Promise<Subscription> {
     if (this.#closed) throw new CaptureError('closed', 'capturing has ended');
     const texts = addresses.map(canonical);
+    if (clients) await this.#clients?.watch(texts);
     const fresh = new Map<string, Watched>();
     let answersSince: number | undefined;
     const unanswered = answers && this.#tap ? texts.filter((text) => !this.#answered.has(text)) : [];
@@ -165,6 +187,8 @@ export class KernelCapture implements Capture {
         subscription.completeSince[source] = Math.max(since, subscription.completeSince[source] ?? 0);
       }
     }
+    if (clients && this.#clients)
+      subscription.clients = texts.flatMap((text) => this.#clients!.snapshot(text));
     if (answersSince !== undefined) subscription.completeSince.tap = answersSince;
     return subscription;
   }
@@ -191,13 +215,14 @@ export class KernelCapture implements Capture {
       this.#addresses.delete(text);
       this.#flows.removeSource(text);
     }
+    this.#clients?.unwatch(addresses.map(canonical));
     this.#addressesChanged();
     this.#refreshDue = 0;
   }
 
   #addressesChanged(): void {
     this.stats.addresses = this.#watched.size;
-    this.#conntrack?.filter(conntrackEventFilter([...this.#watched.keys()]));
+    this.#conntrack?.filter(conntrackEventFilter([...this.#watched.keys()], this.#clients?.incoming));
   }
 
   readPromptly(prompt: boolean): void {
@@ -231,6 +256,7 @@ export class KernelCapture implements Capture {
     this.#closed = true;
     clearInterval(this.#ticker);
     this.#resyncs?.close();
+    this.#clients?.close();
     this.#reader?.close();
     await this.#table?.close();
     this.#tap?.close();
@@ -248,6 +274,7 @@ export class KernelCapture implements Capture {
     if (this.#conntrack) {
       this.stats.accounting = countsFlows();
       this.#resyncs.tick(now);
+      this.#clients?.check(now);
     }
   }
 

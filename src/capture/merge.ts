@@ -4,10 +4,11 @@ import type { Observation, Source } from '../model/feed.ts';
 import type { CaptureSink, CaptureStats } from './capture.ts';
 import { type Clock, ClockSteps } from './clock-steps.ts';
 import { Completeness } from './completeness.ts';
+import type { Clients } from './conntrack/clients.ts';
 import type { Accounting } from './conntrack/counters.ts';
 import { snapshotOf } from './conntrack/flow-entry.ts';
 import type { FlowTable } from './conntrack/flow-table.ts';
-import { type ConntrackEvent, parseConntrack, TCP_CLOSE, TCP_TIME_WAIT } from './conntrack/message.ts';
+import { type ConntrackEvent, isOver, parseConntrack, TCP_TIME_WAIT } from './conntrack/message.ts';
 import type { AddressSet, AddressTexts } from './ip-bytes.ts';
 import type { MessageVisitor } from './netlink/socket.ts';
 import type { NetlinkSource } from './netlink-source.ts';
@@ -28,6 +29,8 @@ export interface SourceMergeOptions {
   addresses: AddressSet;
   texts: AddressTexts;
   flows: FlowTable;
+  /** The connections of clients; undefined without conntrack. Set before the first reading. */
+  clients?: () => Pick<Clients, 'active' | 'captures' | 'connections' | 'visit' | 'onClockStep'> | undefined;
   /** Requests the byte counts of ended connections from the kernel, for readers that need them. */
   accounting?: Accounting | undefined;
   clock: Clock;
@@ -171,6 +174,7 @@ export class SourceMerge {
     this.#lastReading.requests = stats.tapRequests - before;
     if (this.#options.takenPast?.check()) this.completeness.lose('tap', 0);
     stats.flows = flows.size;
+    stats.clients = this.#options.clients?.()?.connections ?? 0;
     stats.flowsRefused = flows.refused;
     for (const gap of this.completeness.gaps(this.#watermark, end)) {
       stats.gaps++;
@@ -209,6 +213,10 @@ export class SourceMerge {
   readonly #visitEvent: MessageVisitor = (bytes, start, end) => {
     const { addresses, texts, stats } = this.#options;
     const event = parseConntrack(bytes, start, end, addresses, texts);
+    const clients = this.#options.clients?.();
+    // Also one from an address to another one, of nginx before nginx.
+    const isIncoming = typeof event === 'string' ? event === 'other-source' : clients?.captures(event.ip);
+    if (clients?.active && isIncoming) clients.visit(bytes, start, end, this.#arrivedAt, this.#watermark);
     if (typeof event === 'string') {
       if (event === 'malformed') stats.conntrackMalformed++;
       return;
@@ -305,13 +313,9 @@ export class SourceMerge {
         this.#out.push(...snapshotOf(entry));
       }
     }
+    this.#out.push(...(this.#options.clients?.()?.onClockStep(wall) ?? []));
     return true;
   }
-}
-
-/** Both sides closed the connection, or it was reset before it was established: no exchange can begin or continue. */
-function isOver({ tcpState, assured }: ConntrackEvent): boolean {
-  return tcpState === TCP_TIME_WAIT || (tcpState === TCP_CLOSE && assured === false);
 }
 
 function portOf({ src, sport }: ConntrackEvent): string {

@@ -31,6 +31,8 @@ export interface ReaderOptions extends FeedHandlers {
   prompt?: boolean;
   /** Request the beginnings of answers. */
   answers?: boolean;
+  /** Request the connections of clients. */
+  clients?: boolean;
   /** The resume point of an earlier process of this sidecar. */
   resume?: ResumePoint | undefined;
   clock: () => number;
@@ -135,7 +137,8 @@ class Puller implements FeedSource {
     if (this.#stopped) return;
     const prompt = this.#options.prompt ? '&prompt=true' : '';
     const answers = this.#options.answers ? '&answers=true' : '';
-    const query = `${this.#start()}${prompt}${answers}`.replace('&', '?');
+    const clients = this.#options.clients ? '&clients=true' : '';
+    const query = `${this.#start()}${prompt}${answers}${clients}`.replace('&', '?');
     const request = await this.#helper.send(`/v1/feed${query}`, this.#addresses, (response) =>
       this.#receive(response),
     );

@@ -1,4 +1,11 @@
-import type { FeedRecord, Observation, Source, UnreadableProtocol } from '../model/feed.ts';
+import type { ClientObservation } from '../capture/capture.ts';
+import {
+  type FeedRecord,
+  NO_CURSOR,
+  type Observation,
+  type Source,
+  type UnreadableProtocol,
+} from '../model/feed.ts';
 import { RecordScanner } from './scanner.ts';
 
 /** Longest line of the feed in bytes: an id, a method, a path of up to a snap length, escaped, and addresses. */
@@ -17,6 +24,15 @@ export function encodeRecord(record: Observation, seq: number): string {
     }
     case 'name':
       return `${head},"ip":"${record.ip}","pod":${JSON.stringify(record.pod)},"namespace":${JSON.stringify(record.namespace)},"node":${JSON.stringify(record.node)},"service":${JSON.stringify(record.service)}}\n`;
+    case 'client': {
+      const { dst, dport, peer, peerPort, client, clientPort, via, preexisting, kernelTime, end } = record;
+      const opened = `${preexisting ? ',"preexisting":true' : ''}${kernelTime ? ',"kernelTime":true' : ''}`;
+      return `${head},"dst":"${dst}","dport":${dport},"peer":"${peer}","peerPort":${peerPort},"client":"${client}","clientPort":${clientPort},"via":"${via}"${opened}${end === undefined ? '' : `,"end":"${end}"`}}\n`;
+    }
+    case 'clients': {
+      const complete = record.complete === undefined ? '' : `,"complete":${record.complete}`;
+      return `${head},"dst":"${record.dst}"${complete},"nodes":${JSON.stringify(record.nodes)}}\n`;
+    }
     default: {
       const vip = record.vip === undefined ? '' : `,"vip":"${record.vip}","vport":${record.vport}`;
       const flow = `${head},"src":"${record.src}","sport":${record.sport}${vip},"ip":"${record.ip}","port":${record.port}`;
@@ -40,6 +56,16 @@ export function encodeRecord(record: Observation, seq: number): string {
       return `${flow}${id}${method}${path}${cut}${bytes}${singleSegment}${within}${counts},"via":"${record.via}"}\n`;
     }
   }
+}
+
+/** The first records of clients for a new reader, which begin at `watermark` at the earliest (ms since the epoch). */
+export function encodeClients(clients: readonly ClientObservation[], watermark: number): string {
+  return clients
+    .map((record) => {
+      const t = record.kind === 'clients' ? Math.max(record.t, watermark) : record.t;
+      return encodeRecord({ ...record, t }, NO_CURSOR);
+    })
+    .join('');
 }
 
 function countsOf({ sent, received, reset, update }: Extract<Observation, { kind: 'request' }>): string {
@@ -120,6 +146,15 @@ export function decodeRecord(line: string): FeedRecord | undefined | string {
       return isFlow(record) && isProtocol(record.protocol)
         ? (value as FeedRecord)
         : `incomplete unreadable: ${line.slice(0, 120)}`;
+    case 'client':
+      return isClient(record) ? (value as FeedRecord) : `incomplete client: ${line.slice(0, 120)}`;
+    case 'clients':
+      return isAddress(record.dst) &&
+        (record.complete === undefined || typeof record.complete === 'boolean') &&
+        Array.isArray(record.nodes) &&
+        record.nodes.every(isAddress)
+        ? (value as FeedRecord)
+        : `incomplete clients: ${line.slice(0, 120)}`;
     case 'tick':
       return value as FeedRecord;
     case 'gap':
@@ -154,6 +189,24 @@ function isFlow(record: Record<string, unknown>): boolean {
     (record.received === undefined || isNumber(record.received)) &&
     (record.counts === undefined || isCounts(record.counts)) &&
     isSource(record.via)
+  );
+}
+
+function isClient({
+  dst,
+  dport,
+  peer,
+  peerPort,
+  client,
+  clientPort,
+  via,
+  end,
+}: Record<string, unknown>): boolean {
+  return (
+    [dst, peer, client].every(isAddress) &&
+    [dport, peerPort, clientPort].every(isPort) &&
+    (end === undefined || end === 'fin' || end === 'gone') &&
+    isSource(via)
   );
 }
 

@@ -7,6 +7,7 @@ export interface EmbeddedOptions extends FeedHandlers {
   addresses: readonly string[];
   prompt?: boolean;
   answers?: boolean;
+  clients?: boolean;
   clock: () => number;
 }
 

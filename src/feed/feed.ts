@@ -2,11 +2,14 @@ import { randomUUID } from 'node:crypto';
 import type { Capture, CaptureSink, SnapshotObservation, Subscription } from '../capture/capture.ts';
 import { type NameRecord, NO_CURSOR, type Observation, type Source } from '../model/feed.ts';
 import type { ResumePoint } from '../model/resume-point.ts';
-import { encodeRecord } from './codec.ts';
+import { encodeClients, encodeRecord } from './codec.ts';
 import { Handover } from './handover.ts';
 import { FEED_LIMITS, type FeedLimits } from './limits.ts';
 import {
+  areRecorded,
+  haveClients,
   type NameLookup,
+  newReader,
   newWatched,
   type OpenReader,
   type Reader,
@@ -105,7 +108,7 @@ export class Feed implements CaptureSink {
     for (const answers of [true, false]) {
       const some = fresh.filter((address) => wanted.has(address) === answers);
       if (some.length === 0) continue;
-      const { completeSince } = await this.#capture!.subscribe(some, answers);
+      const { completeSince } = await this.#capture!.subscribe(some, { answers });
       for (const address of some) {
         const answersSinceSeq = answers ? this.#seq : Infinity;
         if (!this.#watched.has(address))
@@ -134,30 +137,20 @@ export class Feed implements CaptureSink {
     addresses: readonly string[],
     from: number | ResumePoint | Successor | undefined,
     write: Write,
-    { prompt = false, answers = false }: ReaderWishes = {},
+    wishes: ReaderWishes = {},
   ): Promise<Opened> {
     const { readers, readersPerAddress } = this.#limits;
     const crowded = addresses.some(
       (address) => (this.#watched.get(address)?.readers.size ?? 0) >= readersPerAddress,
     );
     if (this.#readers.size >= readers || crowded) return { refused: 'readers' };
-    const reader: OpenReader = {
-      addresses: new Set(addresses),
-      write,
-      prompt,
-      answers,
-      pending: '',
-      named: new Set(),
-      lastTick: 0,
-      wantsTick: false,
-      close: () => this.#close(reader),
-    };
-    if (typeof from === 'number' && this.#holds(reader, from)) {
+    const reader = newReader(addresses, wishes, write, (closed) => this.#close(closed));
+    if (typeof from === 'number' && this.#holds(reader, from) && haveClients(reader, this.#watched, from)) {
       this.stats.resumed++;
       for (const address of reader.addresses) this.#join(address, reader);
       this.#replay(reader, from);
     } else {
-      const places = typeof from === 'object' ? this.#placesFor(from, prompt) : [];
+      const places = typeof from === 'object' ? this.#placesFor(from, reader.prompt) : [];
       const point = places[0];
       // Before `#watched` is changed: the ring has no records of addresses that are subscribed only from now on.
       const held = point !== undefined && this.#holds(reader, point.after);
@@ -174,7 +167,7 @@ export class Feed implements CaptureSink {
     return { reader };
   }
 
-  #begin(reader: OpenReader, { flows, completeSince }: Subscription): void {
+  #begin(reader: OpenReader, { flows, completeSince, clients = [] }: Subscription): void {
     this.stats.freshStarts++;
     for (const [source, since] of Object.entries(completeSince) as [Source, number][]) {
       // The address was subscribed already: earlier records are not for this reader.
@@ -182,6 +175,7 @@ export class Feed implements CaptureSink {
       reader.pending += encodeRecord({ kind: 'gap', t, source }, NO_CURSOR);
     }
     for (const flow of flows) this.#introduceFlow(reader, flow);
+    reader.pending += encodeClients(clients, this.#watermark);
   }
 
   /** Where a reader of an earlier process, of this helper or of the one before, can begin, and what follows. */
@@ -190,7 +184,11 @@ export class Feed implements CaptureSink {
     return from.instance === this.instance ? [from] : [];
   }
 
-  #resume(reader: OpenReader, places: readonly Place[], { flows, completeSince }: Subscription): void {
+  #resume(
+    reader: OpenReader,
+    places: readonly Place[],
+    { flows, completeSince, clients = [] }: Subscription,
+  ): void {
     this.stats.resumed++;
     const { after, since } = places[0]!;
     for (const source of Object.keys(completeSince) as Source[]) {
@@ -203,6 +201,8 @@ export class Feed implements CaptureSink {
     for (const { seq, text } of this.#ring.after(NO_CURSOR, reader.addresses))
       if (seq <= after && isLasting(text)) reader.pending += text;
     this.#replay(reader, after, places);
+    // Which clients were connected at that place is not known: their record begins now.
+    reader.pending += encodeClients(clients, this.#watermark);
   }
 
   #introduceFlow(reader: OpenReader, flow: SnapshotObservation): void {
@@ -256,6 +256,13 @@ export class Feed implements CaptureSink {
       }
       return;
     }
+    if (observation.kind === 'client' || observation.kind === 'clients') {
+      const { dst, t } = observation;
+      this.#ring.push({ seq, src: dst, ip: '', t, text });
+      for (const reader of this.#watched.get(dst)?.readers ?? [])
+        if (reader.clients && this.#readers.has(reader)) reader.pending += text;
+      return;
+    }
     if (observation.kind === 'gap') this.stats.gaps++;
     this.#ring.push({ seq, src: '', ip: '', t: observation.t, text });
     for (const reader of this.#readers) reader.pending += text;
@@ -290,13 +297,8 @@ export class Feed implements CaptureSink {
     this.#capture?.readPromptly(prompt);
   }
 
-  #holds({ addresses, answers }: OpenReader, after: number): boolean {
-    if (!this.#ring.holdsAfter(after) || after > this.#seq) return false;
-    for (const address of addresses) {
-      const watched = this.#watched.get(address);
-      if (!watched || (answers ? watched.answersSinceSeq : watched.sinceSeq) > after) return false;
-    }
-    return true;
+  #holds(reader: OpenReader, after: number): boolean {
+    return this.#ring.holdsAfter(after) && after <= this.#seq && areRecorded(reader, this.#watched, after);
   }
 
   #join(address: string, reader: OpenReader): void {
@@ -312,12 +314,12 @@ export class Feed implements CaptureSink {
 
   async #subscribe(reader: OpenReader): Promise<Subscription> {
     try {
-      const subscription = await this.#capture!.subscribe([...reader.addresses], reader.answers);
-      if (reader.answers) {
-        for (const address of reader.addresses) {
-          const watched = this.#watched.get(address);
-          if (watched) watched.answersSinceSeq = Math.min(watched.answersSinceSeq, this.#seq);
-        }
+      const subscription = await this.#capture!.subscribe([...reader.addresses], reader);
+      for (const address of reader.addresses) {
+        const watched = this.#watched.get(address);
+        if (!watched) continue;
+        if (reader.answers) watched.answersSinceSeq = Math.min(watched.answersSinceSeq, this.#seq);
+        if (reader.clients) watched.clientsSinceSeq = Math.min(watched.clientsSinceSeq, this.#seq);
       }
       return subscription;
     } catch (error) {

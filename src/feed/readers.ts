@@ -15,6 +15,8 @@ export interface ReaderWishes {
   prompt?: boolean | undefined;
   /** The beginnings of answers. */
   answers?: boolean | undefined;
+  /** The connections of clients to these addresses. */
+  clients?: boolean | undefined;
 }
 
 /** A reader that comes from the helper before, and has its record up to this time (ms since the epoch). */
@@ -25,6 +27,7 @@ export interface Successor {
 export interface OpenReader extends Reader {
   prompt: boolean;
   answers: boolean;
+  clients: boolean;
   write: Write;
   pending: string;
   named: Set<string>;
@@ -37,8 +40,9 @@ export interface Watched {
   readers: Set<OpenReader>;
   /** After this `seq` the records of the address are complete. */
   sinceSeq: number;
-  /** The same for a reader that gets answers. */
+  /** The same for a reader that gets answers, and for one that gets clients. */
   answersSinceSeq: number;
+  clientsSinceSeq: number;
   lapse: NodeJS.Timeout | undefined;
 }
 
@@ -49,5 +53,55 @@ export interface NameLookup {
 }
 
 export function newWatched(sinceSeq: number): Watched {
-  return { readers: new Set(), sinceSeq, answersSinceSeq: Infinity, lapse: undefined };
+  return {
+    readers: new Set(),
+    sinceSeq,
+    answersSinceSeq: Infinity,
+    clientsSinceSeq: Infinity,
+    lapse: undefined,
+  };
+}
+
+export function newReader(
+  addresses: readonly string[],
+  { prompt = false, answers = false, clients = false }: ReaderWishes,
+  write: Write,
+  onClose: (reader: OpenReader) => void,
+): OpenReader {
+  const reader: OpenReader = {
+    addresses: new Set(addresses),
+    write,
+    prompt,
+    answers,
+    clients,
+    pending: '',
+    named: new Set(),
+    lastTick: 0,
+    wantsTick: false,
+    close: () => onClose(reader),
+  };
+  return reader;
+}
+
+/** Whether the records of the reader's addresses go back to `after`, but for clients. */
+export function areRecorded(
+  { addresses, answers }: OpenReader,
+  all: ReadonlyMap<string, Watched>,
+  after: number,
+): boolean {
+  return [...addresses].every((address) => {
+    const watched = all.get(address);
+    return watched !== undefined && (answers ? watched.answersSinceSeq : watched.sinceSeq) <= after;
+  });
+}
+
+/** Whether the record of clients goes back to `after`, where the reader wants it. */
+export function haveClients(
+  { addresses, clients }: OpenReader,
+  all: ReadonlyMap<string, Watched>,
+  after: number,
+): boolean {
+  return (
+    !clients || [...addresses].every((address) => (all.get(address)?.clientsSinceSeq ?? Infinity) <= after)
+  );
 }

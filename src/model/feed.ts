@@ -142,6 +142,51 @@ export interface ResponseRecord extends Flow {
   kernelTime?: true;
 }
 
+/**
+ * A connection of a client to nginx came into being, at `t` at the latest, or ended (`end`). Only for readers that request
+ * clients; which connections are reported, a `clients` record says.
+ */
+export interface ClientRecord extends ClientConnection {
+  kind: 'client';
+  seq: number;
+  t: number;
+  via: 'conntrack';
+  /** As in `OpenRecord`. */
+  preexisting?: true;
+  kernelTime?: true;
+  /** `fin`: both sides' FINs have passed. `gone`: its conntrack entry was deleted, as after a reset. Absent: it opened. */
+  end?: 'fin' | 'gone';
+}
+
+/** A connection to nginx, as nginx sees it and as the client sent it. */
+export interface ClientConnection {
+  /** nginx's own address and port: the source of the reply tuple. */
+  dst: string;
+  dport: number;
+  /** What nginx knows as `$remote_addr` and `$remote_port`: the destination of the reply tuple. */
+  peer: string;
+  peerPort: number;
+  /** Who connected: the source of the original tuple. Equal to `peer` where the node did not translate it (SNAT). */
+  client: string;
+  clientPort: number;
+}
+
+/**
+ * Which connections to nginx's address `dst` have `client` records. With `complete`: every one from `t` on, and the records
+ * of those open at `t` follow; what a reader had of earlier ones is void. With `complete: false`: only those that the node
+ * translates, until a later record says otherwise.
+ */
+export interface ClientsRecord {
+  kind: 'clients';
+  seq: number;
+  t: number;
+  dst: string;
+  /** Absent: as before. */
+  complete?: boolean;
+  /** Addresses of other nodes. A connection that another node translated comes from one of these. */
+  nodes: string[];
+}
+
 /** Every event up to `t` has been sent. The event of a record lies between the preceding tick and the record's `t`. */
 export interface TickRecord {
   kind: 'tick';
@@ -180,6 +225,8 @@ export type FeedRecord =
   | RequestRecord
   | ResponseRecord
   | UnreadableRecord
+  | ClientRecord
+  | ClientsRecord
   | TickRecord
   | GapRecord
   | NameRecord;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { conntrackEventFilter } from '../../src/capture/conntrack/event-filter.ts';
+import { conntrackEventFilter, type Incoming } from '../../src/capture/conntrack/event-filter.ts';
 import { align4, attributeEnd, attributeType } from '../../src/capture/netlink/wire.ts';
 
 const { messages } = JSON.parse(
@@ -38,6 +38,7 @@ function passes(program: Buffer, packet: Buffer): boolean {
     else if (code === 0x07) x = a;
     else if (code === 0x05) at += k * 8;
     else if (code === 0x15) at += (a === k ? yes : no) * 8;
+    else if (code === 0x1d) at += (a === x ? yes : no) * 8;
     else if (code === 0x45) at += ((a & k) !== 0 ? yes : no) * 8;
     else if (code === 0x06) return k !== 0;
     else assert.fail(`instruction ${code}`);
@@ -45,9 +46,9 @@ function passes(program: Buffer, packet: Buffer): boolean {
   assert.fail('ran over the end');
 }
 
-const passing = (addresses: string[], list = events) =>
+const passing = (addresses: string[], list = events, incoming?: Incoming) =>
   list
-    .filter(({ hex }) => passes(conntrackEventFilter(addresses), Buffer.from(hex, 'hex')))
+    .filter(({ hex }) => passes(conntrackEventFilter(addresses, incoming), Buffer.from(hex, 'hex')))
     .map(({ what }) => what);
 
 const OF_USE = / NEW | DESTROY | (?:UPDATE|GET) (TIME_WAIT|CLOSE\b)/;
@@ -70,6 +71,33 @@ test('the last of many addresses is found, and more than can be compared are all
   assert.equal(passing(many(240)).length, 0);
   assert.equal(passing(many(300)).length, passing(['10.77.0.70', 'fd77::70']).length);
   assert.ok(conntrackEventFilter(v6.concat(v6)).length / 8 <= 4096);
+});
+
+const { messages: toNginx } = JSON.parse(
+  readFileSync(new URL('../fixtures/conntrack/incoming.json', import.meta.url), 'utf8'),
+) as { messages: { what: string; hex: string }[] };
+
+test('of connections to an address all pass, or those that the node translates', () => {
+  const whats = toNginx.map(({ what }) => what).filter((what) => OF_USE.test(what));
+  const of = (kind: RegExp) => whats.filter((what) => kind.test(what));
+  const both = ['10.77.0.70', 'fd77::70'];
+  assert.deepEqual(passing([], toNginx), []);
+  assert.deepEqual(passing([], toNginx, { all: both, translated: [] }), whats);
+  assert.deepEqual(passing([], toNginx, { all: [], translated: both }), of(/masquerade/));
+  assert.deepEqual(passing([], toNginx, { all: ['fd77::70'], translated: [] }), of(/IPv6/));
+  assert.deepEqual(passing([], toNginx, { all: ['10.77.0.71'], translated: ['10.77.0.7'] }), []);
+  assert.ok(of(/masquerade/).length === 4 && of(/from the node/).length === 2);
+  // Both at once, and the last of many.
+  const many = Array.from({ length: 120 }, (_, i) => `10.1.0.${i}`);
+  assert.deepEqual(passing(many, toNginx, { all: many, translated: ['10.77.0.70'] }), of(/IPv4.*masquerade/));
+  assert.deepEqual(passing(['10.77.1.9'], toNginx, { all: [], translated: [] }), of(/IPv4 (DNAT|direct)/));
+  assert.equal(
+    passing(['10.77.0.70'], events, { all: both, translated: [] }).length,
+    passing(['10.77.0.70']).length,
+  );
+  assert.deepEqual(passing(many, toNginx, { all: many, translated: many }), []);
+  const v6 = Array.from({ length: 150 }, (_, i) => `fd01::${i.toString(16)}`);
+  assert.deepEqual(passing(many, toNginx, { all: [], translated: v6 }), whats, 'a program that is too long');
 });
 
 test('a message laid out in an unknown way passes', () => {

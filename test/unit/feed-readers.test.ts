@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
-import type { Subscription } from '../../src/capture/capture.ts';
+import type { Subscription, Wishes } from '../../src/capture/capture.ts';
 import { RecordDecoder } from '../../src/feed/codec.ts';
 import { FEED_LIMITS, Feed, type FeedLimits } from '../../src/feed/feed.ts';
 import type { ReaderWishes } from '../../src/feed/readers.ts';
@@ -41,7 +41,7 @@ function start(limits: Partial<FeedLimits> = {}, names = true) {
   });
   const feed = new Feed(() => state.now, { ...FEED_LIMITS, ...limits });
   const capture = {
-    subscribe(addresses: readonly string[], answers = false) {
+    subscribe(addresses: readonly string[], { answers = false }: Wishes = {}) {
       state.asked.push(addresses.join());
       state.answered.push(answers);
       return answer;

@@ -14,8 +14,9 @@ import {
   TCP_TIME_WAIT,
 } from './message.ts';
 
-/** With more addresses than this the filter passes all: a program's length is bounded. */
+/** With more addresses than this, or a longer program (BPF_MAXINSNS), the filter passes all. */
 const MOST_ADDRESSES = 250;
+const MOST_INSTRUCTIONS = 4_096;
 
 const LOAD_WORD = 0x20;
 const LOAD_BYTE = 0x30;
@@ -25,6 +26,8 @@ const LOADX_IMMEDIATE = 0x01;
 const COPY_TO_X = 0x07;
 const JUMP = 0x05;
 const JUMP_EQUAL = 0x15;
+/** Compares with X. */
+const JUMP_EQUAL_X = 0x1d;
 const JUMP_SET = 0x45;
 const RETURN = 0x06;
 
@@ -45,8 +48,22 @@ const SOURCE_HEAD_AT = 28;
 const SOURCE_AT = 32;
 /** By address length: family, head of the source's attribute (length and type, little-endian), place of the number. */
 const LAYOUT = {
-  4: { family: 2, head: 0x08000100, protocolAt: 52 },
-  16: { family: 10, head: 0x14000300, protocolAt: 76 },
+  4: {
+    family: 2,
+    head: 0x08000100,
+    protocolAt: 52,
+    replyHeadAt: 80,
+    replySourceAt: 84,
+    replyDestinationAt: 92,
+  },
+  16: {
+    family: 10,
+    head: 0x14000300,
+    protocolAt: 76,
+    replyHeadAt: 104,
+    replySourceAt: 108,
+    replyDestinationAt: 128,
+  },
 } as const;
 const IPCTNL_MSG_CT_DELETE = 2;
 /** NLM_F_CREATE and NLM_F_EXCL, which only NEW events have, in the flags' high byte. */
@@ -61,10 +78,38 @@ interface Instruction {
   label?: string;
 }
 
-/** Struct sock_filter array that passes NEW, DESTROY and changes to TIME_WAIT or CLOSE of TCP connections from these. */
-export function conntrackEventFilter(addresses: readonly string[]): Buffer {
-  const keys = addresses.map(addressBytes).filter((bytes) => bytes !== undefined);
-  const compare = keys.length <= MOST_ADDRESSES;
+/** Addresses whose incoming connections pass, too: all of them, or those whose source the node translates. */
+export interface Incoming {
+  readonly all: readonly string[];
+  readonly translated: readonly string[];
+}
+
+const NO_INCOMING: Incoming = { all: [], translated: [] };
+
+/**
+ * Struct sock_filter array that passes NEW, DESTROY and changes to TIME_WAIT or CLOSE of TCP connections from these
+ * addresses, and to those of `incoming`.
+ */
+export function conntrackEventFilter(addresses: readonly string[], incoming = NO_INCOMING): Buffer {
+  const bytesOf = (texts: readonly string[]) =>
+    texts.map(addressBytes).filter((bytes) => bytes !== undefined);
+  const keys = bytesOf(addresses);
+  const targets = [
+    ...bytesOf(incoming.all).map((key) => ({ key, translated: false })),
+    ...bytesOf(incoming.translated).map((key) => ({ key, translated: true })),
+  ];
+  if (keys.length > MOST_ADDRESSES) return assemble(filter(keys, targets, false));
+  const program = filter(keys, targets, true);
+  return assemble(program.length > MOST_INSTRUCTIONS ? filter(keys, targets, false) : program);
+}
+
+interface Towards {
+  key: Buffer;
+  translated: boolean;
+}
+
+/** `compare`: false passes every address. */
+function filter(keys: readonly Buffer[], targets: readonly Towards[], compare: boolean): Instruction[] {
   const program: Instruction[] = [
     { code: LOAD_BYTE, value: FAMILY_AT },
     { code: JUMP_EQUAL, value: LAYOUT[4].family, no: 'not4' },
@@ -98,6 +143,8 @@ export function conntrackEventFilter(addresses: readonly string[]): Buffer {
       const next = { label: other, code: LOAD_IMMEDIATE, value: 0 };
       program.push(next);
     });
+    const toFamily = compare ? targets.filter(({ key }) => key.length === length) : [];
+    if (toFamily.length > 0) program.push(...towards(length, toFamily));
     program.push(compare ? { code: RETURN, value: 0 } : { code: JUMP, value: 0, yes: 'ours' });
     program[first]!.label ??= `tcp${length}`;
   }
@@ -123,7 +170,43 @@ export function conntrackEventFilter(addresses: readonly string[]): Buffer {
     { label: 'leave', code: RETURN, value: 0 },
     { label: 'take', code: RETURN, value: 0xffffffff },
   );
-  return assemble(program);
+  return program;
+}
+
+/** Compares the source of the reply tuple, which is fixed like that of the original one: the two differ in nothing but values. */
+function towards(length: 4 | 16, targets: readonly Towards[]): Instruction[] {
+  const { head, replyHeadAt, replySourceAt, replyDestinationAt } = LAYOUT[length];
+  const program: Instruction[] = [
+    { code: LOAD_WORD, value: replyHeadAt },
+    { code: JUMP_EQUAL, value: head, yes: `reply${length}` },
+    { code: RETURN, value: 0xffffffff },
+  ];
+  targets.forEach(({ key, translated }, k) => {
+    const other = `incoming${length}.${k + 1}`;
+    for (let at = 0; at < length; at += 4) {
+      program.push(
+        {
+          ...(at === 0 && k === 0 ? { label: `reply${length}` } : {}),
+          code: LOAD_WORD,
+          value: replySourceAt + at,
+        },
+        { code: JUMP_EQUAL, value: key.readUInt32BE(at), no: other },
+      );
+    }
+    // The client's address is the one that nginx sees: not translated.
+    for (let at = 0; translated && at < length; at += 4) {
+      program.push(
+        { code: LOAD_WORD, value: SOURCE_AT + at },
+        { code: COPY_TO_X, value: 0 },
+        { code: LOAD_WORD, value: replyDestinationAt + at },
+        { code: JUMP_EQUAL_X, value: 0, no: `differs${length}.${k}` },
+      );
+    }
+    if (translated) program.push({ code: JUMP, value: 0, yes: other });
+    program.push({ label: `differs${length}.${k}`, code: JUMP, value: 0, yes: 'ours' });
+    program.push({ label: other, code: LOAD_IMMEDIATE, value: 0 });
+  });
+  return program;
 }
 
 function assemble(program: readonly Instruction[]): Buffer {

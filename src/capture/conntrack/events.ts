@@ -19,6 +19,7 @@ import {
   CTA_TUPLE_IP,
   CTA_TUPLE_ORIG,
   CTA_TUPLE_PROTO,
+  CTA_TUPLE_REPLY,
 } from './message.ts';
 
 /** Multicast groups NFNLGRP_CONNTRACK_NEW, _UPDATE and _DESTROY (1, 2 and 3) as bits. */
@@ -30,8 +31,9 @@ const ANSWERS = 33;
 /** Beyond this many addresses one dump of all is cheaper than one each: the kernel walks its table for each. */
 const FILTERED_DUMPS = 8;
 
-/** CTA_FILTER_ORIG_FLAGS and its bits: which parts of CTA_TUPLE_ORIG an entry must have. */
+/** CTA_FILTER_ORIG_FLAGS, likewise for CTA_TUPLE_REPLY, and their bits: which parts of the tuple an entry must have. */
 const CTA_FILTER_ORIG_FLAGS = 1;
+const CTA_FILTER_REPLY_FLAGS = 2;
 const FILTER_IP_SRC = 1 << 0;
 const FILTER_PROTO_NUM = 1 << 3;
 const FILTER_PROTO_SRC_PORT = 1 << 4;
@@ -77,16 +79,30 @@ function readSetting(path: string): string | undefined {
  * not match (`!ipv6_addr_cmp` in ctnetlink_filter_match_tuple, seen on 6.18), so it is not used.
  */
 export function dumpRequests(addresses: readonly string[], sport?: number): Buffer[] {
+  return requestsFor(addresses, (key) => filteredDump(key, sport));
+}
+
+/** Requests that list at least the TCP connections to these addresses, as `dumpRequests`. */
+export function incomingDumpRequests(addresses: readonly string[]): Buffer[] {
+  return requestsFor(addresses, (key) => dumpOf(CTA_TUPLE_REPLY, CTA_FILTER_REPLY_FLAGS, key, undefined));
+}
+
+function requestsFor(addresses: readonly string[], filtered: (key: Buffer) => Buffer): Buffer[] {
   const keys = addresses.map(addressBytes).filter((bytes) => bytes !== undefined);
   const v4 = keys.filter((key) => key.length === 4);
   const requests: Buffer[] = [];
   if (v4.length > FILTERED_DUMPS) requests.push(dumpRequest(AF_INET));
-  else requests.push(...v4.map((key) => filteredDump(key, sport)));
+  else requests.push(...v4.map(filtered));
   if (v4.length < keys.length) requests.push(dumpRequest(AF_INET6));
   return requests;
 }
 
 function filteredDump(address: Buffer, sport: number | undefined): Buffer {
+  return dumpOf(CTA_TUPLE_ORIG, CTA_FILTER_ORIG_FLAGS, address, sport);
+}
+
+/** Lists the connections whose `tuple` has this source. */
+function dumpOf(tuple: number, filter: number, address: Buffer, sport: number | undefined): Buffer {
   const protocol = [number8(CTA_PROTO_NUM, IPPROTO_TCP)];
   let flags = FILTER_IP_SRC | FILTER_PROTO_NUM;
   if (sport !== undefined) {
@@ -99,11 +115,11 @@ function filteredDump(address: Buffer, sport: number | undefined): Buffer {
   return dumpRequest(
     AF_INET,
     nested(
-      CTA_TUPLE_ORIG,
+      tuple,
       nested(CTA_TUPLE_IP, attribute(CTA_IP_V4_SRC, address)),
       nested(CTA_TUPLE_PROTO, ...protocol),
     ),
-    nested(CTA_FILTER, attribute(CTA_FILTER_ORIG_FLAGS, flagBytes)),
+    nested(CTA_FILTER, attribute(filter, flagBytes)),
   );
 }
 

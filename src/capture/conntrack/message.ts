@@ -26,12 +26,12 @@ export const CT_DELETE = 0x102;
 /** enum ctattr_type */
 export const CTA_TUPLE_ORIG = 1;
 export const CTA_TUPLE_REPLY = 2;
-const CTA_STATUS = 3;
+export const CTA_STATUS = 3;
 export const CTA_PROTOINFO = 4;
-const CTA_ID = 12;
-const CTA_ZONE = 18;
+export const CTA_ID = 12;
+export const CTA_ZONE = 18;
 export const CTA_FILTER = 25;
-const CTA_TIMESTAMP_EVENT = 27;
+export const CTA_TIMESTAMP_EVENT = 27;
 
 /** enum ctattr_tuple, ctattr_ip, ctattr_l4proto */
 export const CTA_TUPLE_IP = 1;
@@ -59,7 +59,7 @@ export const TCP_TIME_WAIT = 7;
 /** A reset has passed. */
 export const TCP_CLOSE = 8;
 /** enum ip_conntrack_status: the handshake was completed. */
-const IPS_ASSURED = 1 << 2;
+export const IPS_ASSURED = 1 << 2;
 /** IPS_OFFLOAD and IPS_HW_OFFLOAD: a flow table has it, or the hardware. */
 const IPS_OFFLOADED = (1 << 14) | (1 << 15);
 
@@ -87,11 +87,16 @@ export interface ConntrackEvent {
   eventMs: number | undefined;
 }
 
+/** Both sides closed the connection, or it was reset before it was established: no exchange can begin or continue. */
+export function isOver({ tcpState, assured }: ConntrackEvent): boolean {
+  return tcpState === TCP_TIME_WAIT || (tcpState === TCP_CLOSE && assured === false);
+}
+
 /** Why a message is not an event. `other-source`: not from an address in the set. */
 export type ConntrackSkip = 'other-source' | 'not-tcp' | 'not-an-event' | 'malformed';
 
 /** Where the parts of a tuple lie. One is reused for all messages; `parseTuple` sets every field each time. */
-interface Tuple {
+export interface Tuple {
   length: 0 | 4 | 16;
   srcAt: number;
   dstAt: number;
@@ -101,7 +106,7 @@ interface Tuple {
   zone: number;
 }
 
-const tuple: Tuple = { length: 0, srcAt: 0, dstAt: 0, protocol: -1, sport: -1, dport: -1, zone: 0 };
+export const tuple: Tuple = { length: 0, srcAt: 0, dstAt: 0, protocol: -1, sport: -1, dport: -1, zone: 0 };
 
 /**
  * Parses the message at `start`..`end` (nlmsghdr included). Without `sources`, every source is accepted. A message without
@@ -241,7 +246,8 @@ function number64(bytes: Buffer, start: number, end: number, type: number): numb
   return be32(bytes, value) * 2 ** 32 + be32(bytes, value + 4);
 }
 
-function parseTuple(bytes: Buffer, start: number, end: number): boolean {
+/** Sets `tuple`. False where it is malformed. */
+export function parseTuple(bytes: Buffer, start: number, end: number): boolean {
   tuple.length = 0;
   tuple.protocol = -1;
   tuple.sport = -1;
@@ -315,7 +321,7 @@ function parseTupleProtocol(bytes: Buffer, start: number, end: number): boolean 
 }
 
 /** CTA_PROTOINFO → CTA_PROTOINFO_TCP → CTA_PROTOINFO_TCP_STATE. */
-function parseTcpState(bytes: Buffer, start: number, end: number): number | undefined {
+export function parseTcpState(bytes: Buffer, start: number, end: number): number | undefined {
   const tcp = findAttribute(bytes, start, end, CTA_PROTOINFO_TCP);
   if (tcp < 0) return undefined;
   const tcpEnd = tcp + u16(bytes, tcp);

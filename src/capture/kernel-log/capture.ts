@@ -20,6 +20,7 @@ import type {
   KernelLogStats,
   KnownFlow,
   Subscription,
+  Wishes,
 } from '../capture.ts';
 import type { KernelMessage, KernelMessageSource, MessageReading } from './messages.ts';
 import type { LogRecord } from './record.ts';
@@ -94,9 +95,9 @@ export class LoggedCapture implements Capture {
     this.#watch();
   }
 
-  async subscribe(addresses: readonly string[], answers?: boolean): Promise<Subscription> {
+  async subscribe(addresses: readonly string[], wishes?: Wishes): Promise<Subscription> {
     for (const address of addresses) this.#addresses.add(address);
-    const subscription = await this.#capture.subscribe(addresses, answers);
+    const subscription = await this.#capture.subscribe(addresses, wishes);
     subscription.completeSince['kernel-log'] = this.#options.clock.wall() + SUBSCRIBED_MS;
     return subscription;
   }

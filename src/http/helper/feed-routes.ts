@@ -36,6 +36,7 @@ interface FeedQuery {
   watermark?: number;
   prompt?: boolean;
   answers?: boolean;
+  clients?: boolean;
 }
 
 interface LookupQuery {
@@ -107,13 +108,14 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
             watermark: { type: 'number' },
             prompt: { type: 'boolean' },
             answers: { type: 'boolean' },
+            clients: { type: 'boolean' },
           },
         },
       },
     },
     async (request, reply) => {
       const addresses = await admit(request, request.query.src);
-      const { prompt, answers } = request.query;
+      const { prompt, answers, clients } = request.query;
       const from = startOf(request.query, feed.instance);
       const { raw } = reply;
       let gone = raw.destroyed;
@@ -137,7 +139,7 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
           raw.destroy();
         }
       };
-      const opened = await feed.open(addresses, from, write, { prompt, answers });
+      const opened = await feed.open(addresses, from, write, { prompt, answers, clients });
       if ('refused' in opened) {
         throw new HttpError(
           503,

@@ -127,6 +127,11 @@ export function helperMetrics({
     ],
   );
   metrics.gauge('realpod_helper_flows', 'Connections of subscribed addresses.', () => capture.flows);
+  metrics.gauge(
+    'realpod_helper_clients',
+    'Connections of clients to subscribed addresses, where the node translates some.',
+    () => capture.clients,
+  );
   metrics.gauge('realpod_helper_addresses', 'Subscribed addresses.', () => capture.addresses);
   metrics.counter('realpod_helper_feed_bytes_total', 'Bytes of records published.', () => feed.stats.bytes);
   metrics.counters(

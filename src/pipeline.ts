@@ -2,6 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Follower, LogBlock } from './follow/follower.ts';
 import type { LogPosition } from './follow/position.ts';
 import type { Timing } from './inferred/timing.ts';
+import type { ClientFinder } from './join/clients/client-finder.ts';
 import type { FlowIndex } from './join/index/flow-index.ts';
 import { type BlockLine, type PendingBlock, PendingBlocks, type PendingLimits } from './join/pending.ts';
 import type { ParsedLine, UnparsedReason } from './model/line.ts';
@@ -27,6 +28,8 @@ export interface PipelineParts {
   /** With `--evidence inferred`. */
   timing?: Timing | undefined;
   style: Style;
+  /** Finds the real clients; undefined where the output does not show them. */
+  clients?: Pick<ClientFinder, 'find' | 'counters' | 'table' | 'onClockRollback'> | undefined;
   /** `end`: the position behind them; undefined if they are the beginning of a block. */
   write(chunks: readonly Buffer[], end: LogPosition | undefined): Promise<void>;
   /** Requests a watermark of this moment from the feed. */
@@ -85,6 +88,10 @@ export class Pipeline {
 
   get timing(): Timing | undefined {
     return this.#parts.timing;
+  }
+
+  get clients(): PipelineParts['clients'] {
+    return this.#parts.clients;
   }
 
   get unwrittenBytes(): number {
@@ -171,12 +178,13 @@ export class Pipeline {
    * from the first time that the clock showed its values.
    */
   #checkClock(now: number): void {
-    const { index, timing } = this.#parts;
+    const { index, timing, clients } = this.#parts;
     const latest = Math.max(this.#now, index.coverage.watermark);
     this.#now = now;
     if (latest <= now + ROLLBACK_MS) return;
     this.counters.clockSetBack++;
     index.onClockRollback(now);
+    clients?.onClockRollback(now);
     timing?.apply({ kind: 'gap', source: 'conntrack', t: now, seq: 0 });
     this.pending.expire();
   }
@@ -204,7 +212,9 @@ export class Pipeline {
   #emit(block: PendingBlock<LogPosition | undefined>): void {
     this.#count(block);
     this.#parts.onSettled(block);
-    const chunks = this.#parts.style.render(block.bytes, block.lines, block.outcomes);
+    const { style, clients } = this.#parts;
+    const found = clients && block.lines.map((line) => clients.find(block.bytes, line, block.readAt));
+    const chunks = style.render(block.bytes, block.lines, block.outcomes, found);
     // Keep only the bytes until they are written: parsed lines are many times their size.
     const end = block.tag;
     const size = block.bytes.length;

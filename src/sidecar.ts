@@ -18,12 +18,14 @@ import { listen } from './http/app.ts';
 import { createSidecarApp } from './http/sidecar/app.ts';
 import { View } from './http/sidecar/view.ts';
 import { Timing } from './inferred/timing.ts';
+import { ClientFinder, missingForClients } from './join/clients/client-finder.ts';
+import { ClientTable } from './join/clients/client-table.ts';
 import { FlowIndex } from './join/index/flow-index.ts';
 import { type Log, stderrLog } from './log.ts';
 import { NamespaceWatch } from './namespace-watch.ts';
 import { DEFAULT_LOG_FORMAT, type LogFormat } from './parse/log-format.ts';
 import { type Parse, Pipeline } from './pipeline.ts';
-import { createStyle } from './rewrite/create.ts';
+import { createStyle, showsClient } from './rewrite/create.ts';
 import { untilSignal } from './signals.ts';
 import type { Captured } from './start-capture.ts';
 import { openSink } from './write/open-sink.ts';
@@ -119,6 +121,9 @@ async function run(
     ? (await import('./write/reclaim.ts')).openReclaimer(accessLog, { onNotice: log })
     : undefined;
   const answers = needsAnswers(format, { ...plan, localPortField: options.localPortField });
+  const clientTable = wantsClients(options, format, plan, log) ? new ClientTable() : undefined;
+  const clients =
+    clientTable && new ClientFinder({ format, table: clientTable, index, unchanged: plan.leavesClient });
   const ready = new ReadyFile(options.readyFile, log);
   let feed: FeedSource | undefined;
   const sink = await openSink({
@@ -136,7 +141,8 @@ async function run(
     parse,
     index,
     timing,
-    style: createStyle(options.style, format),
+    style: createStyle(options.style, format, options.client),
+    clients,
     write: (chunks, end) => sink.write(chunks, end),
     requestTick: () => feed?.requestTick(),
     feedState: () => (feed?.stats.connected ? 'read' : feed?.returning ? 'returning' : 'away'),
@@ -167,6 +173,7 @@ async function run(
   const handlers: FeedHandlers = {
     onRecords(records) {
       for (const record of records) {
+        clientTable?.apply(record, index.coverage.watermark);
         index.apply(record);
         if (record.kind === 'gap') watch.recordBegins();
         timing?.apply(record);
@@ -226,6 +233,7 @@ async function run(
         addresses,
         prompt: timing !== undefined,
         answers,
+        clients: clientTable !== undefined,
         clock,
         ...handlers,
       });
@@ -235,6 +243,7 @@ async function run(
         addresses,
         prompt: timing !== undefined,
         answers,
+        clients: clientTable !== undefined,
         tokenFile: options.tokenFile,
         resume: sink.resumeFeed,
         clock,
@@ -268,6 +277,27 @@ async function run(
     process.off('SIGUSR1', reopen);
     process.off('SIGHUP', reopen);
   }
+}
+
+/** Whether the output shows real clients, and the format has what finding them needs. */
+function wantsClients(
+  { client, style, helper }: Pick<SidecarOptions, 'client' | 'style'> & { helper: unknown },
+  format: LogFormat,
+  { leavesClient }: LogPlan,
+  log: Log,
+): boolean {
+  if (helper === undefined || !showsClient(style, client)) return false;
+  const missing = missingForClients(format);
+  if (missing !== undefined) {
+    log('info', `real clients are not looked for: the log format has no ${missing}`);
+    return false;
+  }
+  if (!leavesClient && !format.variables.includes('realip_remote_addr'))
+    log(
+      'info',
+      'real clients are named only while nginx has one client: its realip module may change $remote_addr; give --nginx-conf, or add $realip_remote_addr $realip_remote_port to log_format',
+    );
+  return true;
 }
 
 /** The settings from `--nginx-conf` beside the format. */

@@ -75,6 +75,10 @@ const SIDECAR = {
     accessLog: text.or('/var/log/nginx/access.log', 'the log to follow; may not exist yet', 'PATH'),
     output: text.list('-', 'where enriched lines go; - is stdout', 'PATH'),
     ...LINES,
+    client: oneOf('replace', 'annotate', 'off').or(
+      'annotate',
+      'the real client where $remote_addr is a node’s address: annotate: client=… with --style annotate, client.address with json; replace: in its place',
+    ),
     helper: helperAt.or(
       'http://$HOST_IP:9797',
       'where the feed is pulled from; embedded: read the kernel in this process',

@@ -4,6 +4,7 @@ import { nameOf, UsageError } from '../config/option.ts';
 import { disk, loadFile } from './load.ts';
 import { ConfError } from './parse-conf.ts';
 import { type PassedOnTo, passedOnTo } from './passed-on.ts';
+import { leavesClient } from './real-ip.ts';
 import { type Taken, takeFrom } from './taken.ts';
 
 interface LogOptions {
@@ -25,6 +26,8 @@ export interface LogPlan {
   notice: string | undefined;
   /** Undefined: nothing is known. */
   passedOn: PassedOnTo | undefined;
+  /** It is certain that nginx leaves `$remote_addr` and `$remote_port` as the connection has them. */
+  leavesClient: boolean;
 }
 
 /** Throws UsageError. `given`: the command's options beside `LogOptions`; a default is undefined. */
@@ -39,7 +42,8 @@ export function planLog(
     requestIdHeader: given.requestIdHeader ?? 'X-Request-ID',
     formatName: nameOf(options, 'logFormat'),
   };
-  if (options.nginxConf === undefined) return { ...plain, notice: undefined, passedOn: undefined };
+  if (options.nginxConf === undefined)
+    return { ...plain, notice: undefined, passedOn: undefined, leavesClient: false };
   try {
     const taken = takeFrom(loadFile(options.nginxConf, disk), {
       accessLog: given.accessLog,
@@ -61,6 +65,7 @@ export function planLog(
       formatName: options.given.logFormat ?? `log_format ${taken.formatName} of ${options.nginxConf}`,
       notice: `${options.nginxConf}: ${noticeOf(taken, given.accessLog)}`,
       passedOn: passedOnTo(taken.model, taken.accessLog),
+      leavesClient: leavesClient(taken.model),
     };
   } catch (error) {
     if (!(error instanceof ConfError)) throw error;

@@ -1,5 +1,7 @@
+import type { Client } from '../model/client.ts';
 import { isResolved, type Outcome, type PodName } from '../model/outcome.ts';
 import { formatHostPort } from '../parse/address.ts';
+import { type ClientMode, clientNote, replaceClient } from './client.ts';
 import type { Edits } from './edits.ts';
 import { addReplacements } from './replace.ts';
 import type { LineEditor, LogLine } from './style.ts';
@@ -10,12 +12,29 @@ import type { LineEditor, LogLine } from './style.ts';
  * With several attempts both are lists in step with them, joined by `,`. Resolved without a name: the address, `ip:port`.
  * Not resolved: `-` for the pod, or its name where the address was the pod's own, and `-:REASON` for the evidence. So, after
  * one attempt that failed and one that answered: `pod=-,shop/cart-0 evidence=-:no-flow,request-id`
+ *
+ * Then, where `$remote_addr` is a node's address and `--client` is `annotate`, ` client=ADDRESS`: the real client. Not known:
+ * `client=-:REASON`.
  */
 export class AnnotateStyle implements LineEditor {
-  edit(edits: Edits, line: LogLine, outcomes: readonly Outcome[] | undefined): void {
+  readonly #clientMode: ClientMode;
+
+  constructor(clientMode: ClientMode = 'off') {
+    this.#clientMode = clientMode;
+  }
+
+  edit(
+    edits: Edits,
+    line: LogLine,
+    outcomes: readonly Outcome[] | undefined,
+    _block: Buffer,
+    client: Client | undefined,
+  ): void {
     if (typeof line.parsed === 'string' || outcomes === undefined) return;
     addReplacements(edits, line, outcomes);
-    edits.add(line.end, line.end, note(outcomes));
+    if (this.#clientMode === 'replace') replaceClient(edits, client);
+    const noted = client && this.#clientMode === 'annotate' ? clientNote(client) : '';
+    edits.add(line.end, line.end, note(outcomes) + noted);
   }
 }
 

@@ -78,6 +78,8 @@ export const OWN_ATTRIBUTES: Readonly<Record<string, string>> = {
   'service.peer.name': 'its Service',
   'realpod.attempts':
     'what each entry of $upstream_addr led to: upstream, ip, port, pod, namespace, node, service, status, seconds (of $upstream_response_time), evidence or reason',
+  'realpod.client.reason':
+    'why the client behind an address of a node is not known, in the place of client.address: ambiguous, gap, no-flow, realip or other-node',
   'realpod.unparsed': 'why the line was not parsed: empty, format or too-long',
 };
 

@@ -22,6 +22,19 @@ export class Edits {
     this.#growth += text.length - (end - start);
   }
 
+  /** As `add`, but the span may be before others; it overlaps none. */
+  insert(start: number, end: number, text: string): void {
+    this.add(start, end, text);
+    for (let at = this.#count - 1; at > 0 && this.#starts[at - 1]! > start; at--) {
+      this.#starts[at] = this.#starts[at - 1]!;
+      this.#ends[at] = this.#ends[at - 1]!;
+      this.#texts[at] = this.#texts[at - 1]!;
+      this.#starts[at - 1] = start;
+      this.#ends[at - 1] = end;
+      this.#texts[at - 1] = text;
+    }
+  }
+
   clear(): void {
     this.#count = 0;
     this.#growth = 0;

@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer';
+import { type Client, isKnown } from '../model/client.ts';
 import type { Attempt, ParsedLine } from '../model/line.ts';
 import { isResolved, type Outcome, type PodName } from '../model/outcome.ts';
 import { unescapeValue } from '../parse/log-escape.ts';
@@ -20,6 +21,11 @@ type Write = (value: string) => string;
 export class JsonStyle implements LineEditor {
   readonly #format: LogFormat;
   readonly #writes: readonly Write[];
+  /** Where `$remote_addr` and `$remote_port` stand among the variables first; -1: not logged. */
+  readonly #address: number;
+  readonly #port: number;
+  /** `$realip_remote_addr` is logged: the address that nginx saw has its attribute. */
+  readonly #showsPeer: boolean;
   #second = Number.NaN;
   #secondText = '';
 
@@ -27,16 +33,30 @@ export class JsonStyle implements LineEditor {
     this.#format = format;
     const taken = new Set<string>();
     this.#writes = format.variables.map((variable) => writeOf(variable, taken));
+    this.#address = format.variables.indexOf('remote_addr');
+    this.#port = format.variables.indexOf('remote_port');
+    this.#showsPeer = taken.has('network.peer.address');
   }
 
-  edit(edits: Edits, line: LogLine, outcomes: readonly Outcome[] | undefined, block: Buffer): void {
-    const text = `{${this.#members(block, line, outcomes).slice(1)}}`;
+  edit(
+    edits: Edits,
+    line: LogLine,
+    outcomes: readonly Outcome[] | undefined,
+    block: Buffer,
+    client: Client | undefined,
+  ): void {
+    const text = `{${this.#members(block, line, outcomes, client).slice(1)}}`;
     // Edits take one character a byte.
     edits.add(line.start, line.end, ASCII.test(text) ? text : Buffer.from(text).toString('latin1'));
   }
 
   /** `,"name":value` for each attribute of the line. */
-  #members(block: Buffer, line: LogLine, outcomes: readonly Outcome[] | undefined): string {
+  #members(
+    block: Buffer,
+    line: LogLine,
+    outcomes: readonly Outcome[] | undefined,
+    client: Client | undefined,
+  ): string {
     const { start, end, parsed } = line;
     const spans = typeof parsed === 'string' ? undefined : this.#format.split(block, start, end);
     if (typeof parsed === 'string' || !spans) {
@@ -51,7 +71,10 @@ export class JsonStyle implements LineEditor {
       if (from < 0) uncertain = true;
       else if (to > from && !(to === from + 1 && block[from] === 0x2d)) {
         const value = unescapeValue(block.toString('latin1', from, to), this.#format.escaping);
-        members += this.#writes[k]!(textOf(value));
+        if (client === undefined || (k !== this.#address && k !== this.#port))
+          members += this.#writes[k]!(textOf(value));
+        else if (k === this.#address) members += clientMembers(client, this.#showsPeer);
+        else if (!this.#showsPeer) members += `,"network.peer.port":${Number(value)}`;
       }
     }
     if (uncertain) {
@@ -102,6 +125,14 @@ export class JsonStyle implements LineEditor {
 function peerOf(attempt: Attempt, outcome: Outcome): { ip: string; port: number } | undefined {
   if (isResolved(outcome)) return outcome;
   return outcome.reason === 'direct' ? attempt : undefined;
+}
+
+/** In the place of what `$remote_addr` and `$remote_port` say. */
+function clientMembers(client: Client, showsPeer: boolean): string {
+  const peer = showsPeer ? '' : member('network.peer.address', client.peer);
+  if (!isKnown(client)) return `${peer}${member('realpod.client.reason', client.reason)}`;
+  const port = client.port === undefined ? '' : `,"client.port":${client.port}`;
+  return `${member('client.address', client.address)}${port}${peer}`;
 }
 
 type NameFields = Readonly<Record<'pod' | 'namespace' | 'node' | 'service', string>>;

@@ -1,13 +1,28 @@
+import type { Client } from '../model/client.ts';
 import type { AddressSpan, ParsedLine } from '../model/line.ts';
 import { isResolved, type Outcome } from '../model/outcome.ts';
 import { formatHostPort } from '../parse/address.ts';
+import { type ClientMode, replaceClient } from './client.ts';
 import type { Edits } from './edits.ts';
 import type { LineEditor, LogLine } from './style.ts';
 
 /** The same bytes but for the resolved addresses. */
 export class ReplaceStyle implements LineEditor {
-  edit(edits: Edits, line: LogLine, outcomes: readonly Outcome[] | undefined): void {
+  readonly #clientMode: ClientMode;
+
+  constructor(clientMode: ClientMode = 'off') {
+    this.#clientMode = clientMode;
+  }
+
+  edit(
+    edits: Edits,
+    line: LogLine,
+    outcomes: readonly Outcome[] | undefined,
+    _block: Buffer,
+    client: Client | undefined,
+  ): void {
     addReplacements(edits, line, outcomes);
+    if (this.#clientMode === 'replace') replaceClient(edits, client);
   }
 }
 

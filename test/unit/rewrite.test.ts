@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import type { Client } from '../../src/model/client.ts';
 import type { Outcome, PodName } from '../../src/model/outcome.ts';
 import { compileLogFormat, type LogFormat } from '../../src/parse/log-format.ts';
+import type { ClientMode } from '../../src/rewrite/client.ts';
 import { createStyle, type StyleName } from '../../src/rewrite/create.ts';
 import type { LogLine } from '../../src/rewrite/style.ts';
 import { CAPTURED_LINES } from '../fixtures/access-lines/cases.ts';
@@ -197,5 +199,62 @@ describe('style annotate', () => {
         '200 "10.244.0.64:8080" "x" pod=10.244.0.64:8080 evidence=request-id\n',
       );
     }
+  });
+});
+
+describe('the real client', () => {
+  const line = '10.244.0.1 - "10.105.148.194:10000" 4711 10.244.0.1';
+  const text = '$remote_addr - "$upstream_addr" $remote_port $remote_addr';
+  const spans = [
+    { start: 0, end: 10 },
+    { start: 41, end: 51 },
+  ];
+  const known: Client = { evidence: 'port', address: 'fd00::9', port: 5050, peer: '10.244.0.1', spans };
+  const unknown: Client = { reason: 'ambiguous', peer: '10.244.0.1', spans };
+  const shown = (style: StyleName, mode: ClientMode, client: Client | undefined, form = text, of = line) => {
+    const format = compileLogFormat(form);
+    const block = Buffer.from(`${of}\n`);
+    const lines = linesOf(block, format);
+    const chunks = createStyle(style, format, mode).render(block, lines, [[found('10.244.0.64')]], [client]);
+    return Buffer.concat(chunks).toString().trimEnd();
+  };
+  const resolved = line.replace('10.105.148.194:10000', '10.244.0.64:8080');
+
+  it('stands at the end of an annotated line, or why it is not known', () => {
+    const noted = `${resolved} pod=shop/cart-0 evidence=request-id`;
+    assert.equal(shown('annotate', 'annotate', known), `${noted} client=fd00::9`);
+    assert.equal(shown('annotate', 'annotate', unknown), `${noted} client=-:ambiguous`);
+    assert.equal(shown('annotate', 'annotate', undefined), noted);
+    assert.equal(shown('annotate', 'off', known), noted);
+    assert.equal(shown('replace', 'annotate', known), resolved);
+  });
+
+  it('takes the place of each $remote_addr and changes nothing else', () => {
+    const replaced = resolved.replaceAll('10.244.0.1 ', 'fd00::9 ').replace(/10\.244\.0\.1$/, 'fd00::9');
+    assert.equal(shown('replace', 'replace', known), replaced);
+    assert.equal(shown('annotate', 'replace', known), `${replaced} pod=shop/cart-0 evidence=request-id`);
+    assert.equal(shown('replace', 'replace', unknown), resolved);
+    assert.equal(shown('replace', 'replace', undefined), resolved);
+  });
+
+  it('is client.address in JSON, and what nginx saw is the peer', () => {
+    const json = (client: Client | undefined, form?: string, of?: string) => {
+      const fields = JSON.parse(shown('json', 'annotate', client, form, of)) as Record<string, unknown>;
+      return Object.fromEntries(
+        Object.entries(fields).filter(([name]) => /client|peer\.(address|port)|remote/.test(name)),
+      );
+    };
+    const peer = { 'network.peer.address': '10.244.0.1', 'network.peer.port': 4711 };
+    const fields = { 'client.address': 'fd00::9', 'client.port': 5050, ...peer };
+    assert.deepEqual(json(known), fields);
+    assert.deepEqual(json({ ...known, port: undefined }), {
+      'client.address': 'fd00::9',
+      ...peer,
+    });
+    assert.deepEqual(json(unknown), { ...peer, 'realpod.client.reason': 'ambiguous' });
+    assert.deepEqual(json(undefined), { 'client.address': '10.244.0.1', 'client.port': 4711 });
+    const realip = json(known, `${text} $realip_remote_addr`, `${line} 10.244.0.1`);
+    const { 'network.peer.port': _, ...seen } = fields;
+    assert.deepEqual(realip, seen, 'nginx says the peer itself');
   });
 });

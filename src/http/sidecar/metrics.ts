@@ -2,6 +2,7 @@ import type { ReaderStats } from '../../feed/source.ts';
 import type { FollowerStats } from '../../follow/follower.ts';
 import type { Timing } from '../../inferred/timing.ts';
 import type { FlowIndex } from '../../join/index/flow-index.ts';
+import { CLIENT_EVIDENCE, CLIENT_REASONS } from '../../model/client.ts';
 import { EVIDENCE, REASONS } from '../../model/outcome.ts';
 import { formatHostPort } from '../../parse/address.ts';
 import type { Pipeline } from '../../pipeline.ts';
@@ -96,6 +97,7 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
   );
 
   if (pipeline.timing) addTimingMetrics(metrics, pipeline.timing);
+  if (pipeline.clients) addClientMetrics(metrics, pipeline.clients);
 
   metrics.counter(
     'realpod_clock_set_back_total',
@@ -244,4 +246,29 @@ function labelsOf({ upstream, service, namespace, name, ip, port }: PodFigures):
     destination_node: name?.node ?? '',
     destination_address: formatHostPort(ip, port),
   };
+}
+
+function addClientMetrics(metrics: Metrics, { counters, table }: NonNullable<Pipeline['clients']>): void {
+  metrics.counters(
+    'realpod_clients_resolved_total',
+    'Lines with a node’s address as $remote_addr whose real client is known, by what showed it.',
+    'by',
+    () => CLIENT_EVIDENCE.map((evidence) => [evidence, counters.evidence[evidence]]),
+  );
+  metrics.counters(
+    'realpod_clients_unresolved_total',
+    'Lines with a node’s address as $remote_addr whose real client is not known, by reason.',
+    'why',
+    () => CLIENT_REASONS.map((reason) => [reason, counters.reasons[reason]]),
+  );
+  metrics.gauge('realpod_client_connections', 'Connections of clients kept.', () => table.size);
+  metrics.counters(
+    'realpod_client_connections_dropped_total',
+    'Times that a limit of the table of clients was reached: an ended connection forgotten, or all of them.',
+    'what',
+    () => [
+      ['ended', table.counters.forgotten],
+      ['all', table.counters.overflows],
+    ],
+  );
 }

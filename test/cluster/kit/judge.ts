@@ -27,7 +27,7 @@ export interface Totals {
 }
 
 const LINE =
-  /^\S+ - \S+ \[[^\]]+\] "GET \/(\w+)\/(\d+)(?:\?x*)? HTTP[^"]*" \d+ (.+?) \d+ "[^"]*" "[^"]*" "[^"]*" "[0-9a-f]{32}" ([\d.]+) [\d.]+ "[^"]*" "[^"]*" "[^"]*" "([^"]*)" "[^"]*"(?: pod=(\S+) evidence=(\S+))?$/;
+  /^\S+ - \S+ \[[^\]]+\] "GET \/(\w+)\/(\d+)(?:\?x*)? HTTP[^"]*" \d+ (.+?) \d+ "[^"]*" "[^"]*" "[^"]*" "[0-9a-f]{32}" ([\d.]+) [\d.]+ "[^"]*" "[^"]*" "[^"]*" "([^"]*)" "[^"]*"(?: pod=(\S+) evidence=(\S+)(?: client=\S+)?)?$/;
 
 /** The client's log as truth: `number status pod address`. */
 export function truthOf(lines: readonly string[]): Truth {
@@ -42,7 +42,7 @@ export function truthOf(lines: readonly string[]): Truth {
 /** Lines of the second log that the sidecar did not write, and lines that it changed elsewhere than in the address. */
 export function compare({ nginx, realpod }: PodLogs): { lost: number; repeated: number; changed: number } {
   const bare = (line: string): string =>
-    line.replace(/ pod=\S+ evidence=\S+$/, '').replace(ADDRESS, '$1 - $2');
+    line.replace(/ pod=\S+ evidence=\S+(?: client=\S+)?$/, '').replace(ADDRESS, '$1 - $2');
   const wanted = new Map<string, number>();
   for (const line of nginx.filter((line) => LINE.test(line))) {
     const key = bare(line);

@@ -57,7 +57,7 @@ function read(line: string): Reading {
 }
 
 /** Complete lines, without their newlines; what follows the last newline is returned apart. */
-function splitLines(bytes: Buffer): { lines: string[]; rest: string } {
+export function splitLines(bytes: Buffer): { lines: string[]; rest: string } {
   const lines = bytes.toString('latin1').split('\n');
   const rest = lines.pop() ?? '';
   return { lines, rest };

@@ -14,6 +14,8 @@ export interface LoadPlan {
   ratePerSecond?: number;
   /** Client connections stay open. Default true. */
   keepalive?: boolean;
+  /** The client's own addresses, each connection from the next one. Default: the system's choice. */
+  localAddresses?: readonly string[];
   /** For the choice among `requests`. */
   seed?: number;
   requests: readonly RequestPlan[];
@@ -26,7 +28,7 @@ export interface RequestPlan {
   weight?: number;
   /** Default GET. */
   method?: string;
-  /** `{n}` becomes the request's number in the run, `{r}` one of 65,536 by chance, `{port}` the client's port, `{pad}` 32,000 letters. */
+  /** `{n}` becomes the request's number in the run, `{r}` one of 65,536 by chance, `{port}` the client's port, `{local}` its address, `{pad}` 32,000 letters. */
   path: string;
   bodyBytes?: number;
   /** The body goes in chunks of this many bytes, 2 ms apart, without its length. */
@@ -118,12 +120,19 @@ class ResponseReader {
   }
 }
 
-function encodeHead(plan: LoadPlan, request: RequestPlan, n: number, r: number, port: number): Buffer {
+function encodeHead(
+  plan: LoadPlan,
+  request: RequestPlan,
+  n: number,
+  r: number,
+  { localPort, localAddress }: Socket,
+): Buffer {
   const method = request.method ?? 'GET';
   const path = request.path
     .replace('{n}', String(n))
     .replace('{r}', String(r))
-    .replace('{port}', String(port))
+    .replace('{port}', String(localPort ?? 0))
+    .replace('{local}', localAddress ?? '')
     .replace('{pad}', 'p'.repeat(32_000));
   const lines = [
     `${method} ${path} HTTP/1.1`,
@@ -151,6 +160,10 @@ function encodeBody({ bodyBytes = 0, chunkBytes }: RequestPlan): Buffer[] {
 /** How far apart chunks are sent (ms). */
 const CHUNK_MS = 2;
 
+function from({ localAddresses = [] }: LoadPlan, n: number): { localAddress?: string } {
+  return localAddresses.length === 0 ? {} : { localAddress: localAddresses[n % localAddresses.length]! };
+}
+
 export function runLoad(plan: LoadPlan): Promise<LoadResult> {
   const result: LoadResult = { sent: 0, completed: 0, aborted: 0, failed: 0, statuses: {}, elapsedMs: 0 };
   const started = performance.now();
@@ -165,6 +178,7 @@ export function runLoad(plan: LoadPlan): Promise<LoadResult> {
     }
     return plan.requests[0]!;
   };
+  let dialed = 0;
   const idle: (Socket | undefined)[] = Array.from({ length: plan.connections });
 
   return new Promise((resolve) => {
@@ -188,7 +202,9 @@ export function runLoad(plan: LoadPlan): Promise<LoadResult> {
       if (result.sent >= plan.total || idle.length === 0) return;
       const kept = idle.pop();
       const socket =
-        kept && !kept.destroyed ? kept : connect({ host: plan.host, port: plan.port, noDelay: true });
+        kept && !kept.destroyed
+          ? kept
+          : connect({ host: plan.host, port: plan.port, noDelay: true, ...from(plan, dialed++) });
       const request = pick();
       const reader = new ResponseReader(request.method ?? 'GET');
       let abort: NodeJS.Timeout | undefined;
@@ -224,7 +240,7 @@ export function runLoad(plan: LoadPlan): Promise<LoadResult> {
       };
       const body = encodeBody(request);
       const send = (): void => {
-        const head = encodeHead(plan, request, number, draw, socket.localPort ?? 0);
+        const head = encodeHead(plan, request, number, draw, socket);
         const [piece, ...rest] = body;
         if (request.expect) {
           reader.continued = () => sendBody(body);

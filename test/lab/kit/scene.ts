@@ -32,6 +32,8 @@ export interface ServiceSpec {
   targetPort: number;
   /** Indexes of the backend pods behind it. */
   pods: readonly number[];
+  /** Indexes of nginx pods behind it, of IPv4. */
+  fronts?: readonly number[];
   /** Whether a process with the node's own network (hostNetwork) is behind it too, at `UPLINK_IP`. */
   onNode?: boolean;
   clusterIp?: string;
@@ -206,6 +208,7 @@ export async function createScene(options: SceneOptions = {}): Promise<Scene> {
             port: s.port,
             endpoints: [
               ...s.pods.map((i) => (family === 6 ? pods[i]!.ip6 : pods[i]!.ip)),
+              ...(s.fronts ?? []).map((i) => fronts[i]!.ip),
               ...(s.onNode ? [UPLINK_IP] : []),
             ].map((ip) => ({ ip, port: s.targetPort })),
             nodePort: s.nodePort,

@@ -101,17 +101,8 @@ sh ${script} ${dir} ${process.execPath} ${CLI} /realpod-vm`,
       assert.ok(seen.leftAlone >= 380, JSON.stringify(seen));
     });
 
-  test('requests went past the tap, so its record did need the gaps', () => {
+  test('requests went past the tap, so its record needs the gaps', () => {
     const requests = files.get('feed.ndjson')!.match(/"kind":"request"/g)!.length;
     assert.ok(requests < 600, `${requests} of 640 were seen`);
-    // The record does not show by itself that it is incomplete: only a line without a counterpart does.
-    const seen = judged('full', withoutGaps(files.get('feed.ndjson')!));
-    assert.equal(seen.right, requests, JSON.stringify(seen));
   });
 });
-
-function withoutGaps(feed: string): string {
-  const lines = feed.split('\n');
-  const first = lines.findIndex((line) => line.includes('"kind":"tick"'));
-  return lines.filter((line, i) => i < first || !line.includes('"kind":"gap"')).join('\n');
-}

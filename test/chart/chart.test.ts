@@ -9,8 +9,8 @@ import { COMMAND, COMMANDS } from '../../src/config/commands.ts';
 import { environmentName, optionName } from '../../src/config/option.ts';
 import { readOptions } from '../../src/config/read.ts';
 import { skipBecause } from '../required.ts';
+import { problems } from '../unit/k8s-schema.ts';
 import { findHelm } from './helm.ts';
-import { problems } from './k8s-schema.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const chart = join(root, 'k8s/chart');

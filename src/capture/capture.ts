@@ -12,6 +12,8 @@ export interface Wishes {
   readonly answers?: boolean;
   /** The connections of clients to the address. */
   readonly clients?: boolean;
+  /** Hashes of the content of requests. */
+  readonly content?: boolean;
 }
 
 export interface CaptureOptions {

@@ -54,6 +54,8 @@ export class KernelCapture implements Capture {
   readonly #watched = new Map<string, Watched>();
   /** The addresses whose answers are reported, too. */
   readonly #answered = new Set<string>();
+  /** The addresses whose requests are reported with their content. */
+  readonly #contents = new Set<string>();
   readonly #addresses = new AddressSet();
   readonly #flows: FlowTable;
   #libc!: Libc;
@@ -104,7 +106,12 @@ export class KernelCapture implements Capture {
       packets:
         this.#options.tap === 'headers'
           ? new HeaderPackets({ ...tapped, maxFlows: this.#options.maxFlows })
-          : new TapPackets({ ...tapped, idHeader: headerName(requestIdHeader), paths }),
+          : new TapPackets({
+              ...tapped,
+              idHeader: headerName(requestIdHeader),
+              paths,
+              contents: this.#contents,
+            }),
       takenPast: this.#flowTables && new TakenPast({ flowTables: this.#flowTables, stats: this.stats, log }),
       addresses: this.#addresses,
       texts,
@@ -146,7 +153,7 @@ export class KernelCapture implements Capture {
 
   async subscribe(
     addresses: readonly string[],
-    { answers = false, clients = false }: Wishes = {},
+    { answers = false, clients = false, content = false }: Wishes = {},
   ): Promise<Subscription> {
     if (this.#closed) throw new CaptureError('closed', 'capturing has ended');
     const texts = addresses.map(canonical);
@@ -155,6 +162,7 @@ export class KernelCapture implements Capture {
     let answersSince: number | undefined;
     const unanswered = answers && this.#tap ? texts.filter((text) => !this.#answered.has(text)) : [];
     for (const text of unanswered) this.#answered.add(text);
+    if (content) for (const text of texts) this.#contents.add(text);
     for (const text of texts) {
       if (this.#watched.has(text)) continue;
       const watched: Watched = { fresh: true, completeSince: {}, ready: Promise.resolve() };
@@ -212,6 +220,7 @@ export class KernelCapture implements Capture {
     for (const text of addresses.map(canonical)) {
       this.#watched.delete(text);
       this.#answered.delete(text);
+      this.#contents.delete(text);
       this.#addresses.delete(text);
       this.#flows.removeSource(text);
     }

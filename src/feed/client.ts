@@ -33,6 +33,8 @@ export interface ReaderOptions extends FeedHandlers {
   answers?: boolean;
   /** Request the connections of clients. */
   clients?: boolean;
+  /** Request hashes of the content of requests. */
+  content?: boolean;
   /** The resume point of an earlier process of this sidecar. */
   resume?: ResumePoint | undefined;
   clock: () => number;
@@ -138,7 +140,8 @@ class Puller implements FeedSource {
     const prompt = this.#options.prompt ? '&prompt=true' : '';
     const answers = this.#options.answers ? '&answers=true' : '';
     const clients = this.#options.clients ? '&clients=true' : '';
-    const query = `${this.#start()}${prompt}${answers}${clients}`.replace('&', '?');
+    const content = this.#options.content ? '&content=true' : '';
+    const query = `${this.#start()}${prompt}${answers}${clients}${content}`.replace('&', '?');
     const request = await this.#helper.send(`/v1/feed${query}`, this.#addresses, (response) =>
       this.#receive(response),
     );

@@ -49,11 +49,12 @@ export function encodeRecord(record: Observation, seq: number): string {
       const method = record.method === undefined ? '' : `,"method":${JSON.stringify(record.method)}`;
       const path = record.path === undefined ? '' : `,"path":${JSON.stringify(record.path)}`;
       const cut = record.cut ? ',"cut":true' : '';
+      const content = record.content === undefined ? '' : `,"content":[${record.content.join()}]`;
       const bytes = record.bytes === undefined ? '' : `,"bytes":${record.bytes}`;
       const singleSegment = record.singleSegment ? ',"singleSegment":true' : '';
       const within = record.midStream ? ',"midStream":true' : '';
       const counts = record.received === undefined ? '' : countsOf(record);
-      return `${flow}${id}${method}${path}${cut}${bytes}${singleSegment}${within}${counts},"via":"${record.via}"}\n`;
+      return `${flow}${id}${method}${path}${cut}${content}${bytes}${singleSegment}${within}${counts},"via":"${record.via}"}\n`;
     }
   }
 }

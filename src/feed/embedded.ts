@@ -8,6 +8,7 @@ export interface EmbeddedOptions extends FeedHandlers {
   prompt?: boolean;
   answers?: boolean;
   clients?: boolean;
+  content?: boolean;
   clock: () => number;
 }
 

@@ -17,6 +17,8 @@ export interface ReaderWishes {
   answers?: boolean | undefined;
   /** The connections of clients to these addresses. */
   clients?: boolean | undefined;
+  /** Hashes of the content of requests. */
+  content?: boolean | undefined;
 }
 
 /** A reader that comes from the helper before, and has its record up to this time (ms since the epoch). */
@@ -28,6 +30,7 @@ export interface OpenReader extends Reader {
   prompt: boolean;
   answers: boolean;
   clients: boolean;
+  content: boolean;
   write: Write;
   pending: string;
   named: Set<string>;
@@ -64,7 +67,7 @@ export function newWatched(sinceSeq: number): Watched {
 
 export function newReader(
   addresses: readonly string[],
-  { prompt = false, answers = false, clients = false }: ReaderWishes,
+  { prompt = false, answers = false, clients = false, content = false }: ReaderWishes,
   write: Write,
   onClose: (reader: OpenReader) => void,
 ): OpenReader {
@@ -74,6 +77,7 @@ export function newReader(
     prompt,
     answers,
     clients,
+    content,
     pending: '',
     named: new Set(),
     lastTick: 0,

@@ -1,3 +1,4 @@
+import type { ContentHashes } from '../model/content.ts';
 import type {
   CloseRecord,
   FeedRecord,
@@ -34,6 +35,9 @@ const AFTER_CHUNKS = literal(',"afterChunks":true');
 const METHOD = literal(',"method":"');
 const PATH = literal(',"path":"');
 const CUT = literal(',"cut":true');
+const CONTENT = literal(',"content":[');
+const COMMA = literal(',');
+const LIST_END = literal(']');
 const BYTES = literal(',"bytes":');
 const SINGLE_SEGMENT = literal(',"singleSegment":true');
 const VIA = literal(',"via":"');
@@ -113,6 +117,7 @@ export class RecordScanner {
     if (this.#skip(METHOD)) record.method = this.#cached();
     if (this.#skip(PATH)) record.path = this.#text();
     if (this.#skip(CUT)) record.cut = true;
+    if (this.#skip(CONTENT)) record.content = this.#content();
     if (this.#skip(BYTES)) record.bytes = this.#whole();
     if (this.#skip(SINGLE_SEGMENT)) record.singleSegment = true;
     record.via = this.#via();
@@ -138,6 +143,17 @@ export class RecordScanner {
     const ip = this.#address();
     this.#expect(PORT);
     return { kind, seq, t, src, sport, vip, vport, ip, port: this.#port(), via: 'tap' };
+  }
+
+  #content(): ContentHashes {
+    const target = this.#whole();
+    if (this.#skip(LIST_END)) return [target];
+    this.#expect(COMMA);
+    const userAgent = this.#whole();
+    this.#expect(COMMA);
+    const referer = this.#whole();
+    this.#expect(LIST_END);
+    return [target, userAgent, referer];
   }
 
   #via(): Source {

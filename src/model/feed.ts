@@ -5,6 +5,8 @@
  * RFC 5952 without brackets.
  */
 
+import type { ContentHashes } from './content.ts';
+
 /** The `seq` of records outside the sequence, such as a reader's first ones. It is not a cursor. */
 export const NO_CURSOR = 0;
 
@@ -94,6 +96,8 @@ export interface RequestRecord extends Flow {
   path?: string;
   /** The copied bytes end before the blank line that ends the head, so an absent `id` proves nothing. */
   cut?: true;
+  /** Hashes of its content, for readers that request them. Absent: not known, or written by a client in a body. */
+  content?: ContentHashes;
   /** TCP payload length of the packet in bytes. */
   bytes?: number;
   /**

@@ -82,7 +82,14 @@ function scene() {
   const reader = new SourceMerge({
     conntrack,
     tap,
-    packets: new TapPackets({ addresses, texts, idHeader: headerName('X-Request-ID'), paths: true, stats }),
+    packets: new TapPackets({
+      addresses,
+      texts,
+      idHeader: headerName('X-Request-ID'),
+      paths: true,
+      contents: new Set(),
+      stats,
+    }),
     takenPast: new TakenPast({ flowTables, stats, log: () => {} }),
     addresses,
     texts,

@@ -18,9 +18,14 @@ test(
       addresses: ['10.244.0.70', 'fd00::1'],
       tokenFile,
       prompt: true,
+      answers: true,
+      content: true,
     });
     await connected();
-    assert.equal(asked[0]!.url, '/base/v1/feed?prompt=true&src=10.244.0.70&src=fd00%3A%3A1');
+    assert.equal(
+      asked[0]!.url,
+      '/base/v1/feed?prompt=true&answers=true&content=true&src=10.244.0.70&src=fd00%3A%3A1',
+    );
     assert.equal(asked[0]!.headers.authorization, 'Bearer one');
     writeFileSync(tokenFile, 'two');
     answers[0]!.destroy();

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Subscription } from '../../src/capture/capture.ts';
+import type { Subscription, Wishes } from '../../src/capture/capture.ts';
 import { RecordDecoder } from '../../src/feed/codec.ts';
 import { FEED_LIMITS, Feed } from '../../src/feed/feed.ts';
 import { Names } from '../../src/join/index/names.ts';
@@ -56,6 +56,7 @@ function start(limits: Partial<typeof FEED_LIMITS> = {}) {
   const state = {
     now: T0,
     subscribed: [] as string[],
+    wishes: {} as Wishes,
     unsubscribed: [] as string[],
     prompt: [] as boolean[],
     flushes: 0,
@@ -63,8 +64,9 @@ function start(limits: Partial<typeof FEED_LIMITS> = {}) {
   const feed = new Feed(() => state.now, { ...FEED_LIMITS, ...limits });
   feed.connect(
     {
-      async subscribe(addresses) {
+      async subscribe(addresses, { answers = false, content = false } = {}) {
         state.subscribed.push(...addresses);
+        state.wishes = { answers, content };
         return { flows: [open(addresses[0]!, 40_000)], completeSince: { conntrack: T0 - 5, tap: T0 - 1 } };
       },
       unsubscribe: (addresses) => void state.unsubscribed.push(...addresses),
@@ -117,6 +119,15 @@ test('a reader gets the records of its own addresses only, and each batch ends i
   assert.equal(kinds(mine.records), 'request tick');
   const [record] = mine.records;
   assert.deepEqual(record, { ...request(NGINX, T0 + 1, 'mine'), seq: record!.seq });
+});
+
+test('what a reader wishes of its addresses is asked of the capture', async () => {
+  const { feed, state } = start();
+  await feed.open([NGINX], undefined, () => {}, { answers: true, content: true });
+  assert.deepEqual(state.wishes, { answers: true, content: true });
+  await feed.open([OTHER], undefined, () => {});
+  assert.deepEqual(state.wishes, { answers: false, content: false });
+  feed.close();
 });
 
 test('a gap goes to everyone, before the watermark that it precedes', async () => {

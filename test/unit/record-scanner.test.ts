@@ -25,6 +25,8 @@ const RECORDS: Observation[] = [
   { kind: 'response', t: T0, ...UNDIALLED, via: 'tap' },
   { kind: 'request', t: T0 + 0.25, ...UNDIALLED, via: 'tap' },
   { kind: 'request', t: T0, ...FLOW, path: '/long', cut: true, bytes: 1_024, via: 'tap' },
+  { kind: 'request', t: T0, ...FLOW, path: '/a', cut: true, content: [7], bytes: 9, via: 'tap' },
+  { kind: 'request', t: T0, ...FLOW, content: [0, 4_294_967_295, 7], singleSegment: true, via: 'tap' },
   {
     kind: 'request',
     t: T0 + 0.07,

@@ -151,3 +151,22 @@ test('a connection whose first payload is no request is unreadable, once', () =>
     'repeated',
   ]);
 });
+
+test('content that a client may have written into a body or a tunnel is not told', () => {
+  const contents = (...given: Given[]) => {
+    const order = fresh();
+    return given.map((one) => {
+      const each = segment(one);
+      each.request.content = [1];
+      const what = takeSegment(order, each);
+      return what === 'request' ? each.request.content : what;
+    });
+  };
+  const first = { seq: 100, length: 200, ack: 1, request: null };
+  const second = { seq: 900, length: 200, ack: 500, request: 200 };
+  assert.deepEqual(contents(first, second), [[1], [1]]);
+  assert.deepEqual(contents({ ...first, chunked: true }, second), [[1], undefined]);
+  assert.deepEqual(contents({ ...first, upgrade: true }, second), [[1], undefined]);
+  const body = { seq: 400, length: 300, ack: 500, request: 300 };
+  assert.deepEqual(contents({ ...first, request: 500 }, body), [[1], undefined]);
+});

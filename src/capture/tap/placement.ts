@@ -58,6 +58,8 @@ export class RequestPlacement {
         delete request.sent;
         delete request.received;
       }
+      // A client may have written it into a body, which only the segments before it on its connection show.
+      if (entry === undefined || entry === 'several') delete request.content;
       if (entry !== undefined && entry !== 'several') {
         const what = 'seq' in each ? takeSegment(entry, each) : 'request';
         if (what === 'repeated') {

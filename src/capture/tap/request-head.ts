@@ -1,4 +1,6 @@
 /** The head of an HTTP/1.x request (RFC 9112), up to the end of the copy. */
+import type { ContentHashes } from '../../model/content.ts';
+import { headerHash, NO_VALUE, targetHash } from '../../parse/content.ts';
 
 /** Longer ids, and ids with bytes other than printable ASCII, are dropped and match no log line. */
 const ID_LIMIT = 256;
@@ -31,6 +33,44 @@ export interface RequestHead {
   chunked: boolean;
 }
 
+/** Hashes of the request's content, without the headers where the copy ends within the head or one of them is doubtful. */
+export function contentOf(
+  bytes: Buffer,
+  start: number,
+  end: number,
+  { path }: RequestHead,
+): ContentHashes | undefined {
+  const lineEnd = findLineFeed(bytes, start, end);
+  const target = lineEnd < 0 || path === undefined ? undefined : targetHash(path);
+  if (target === undefined) return undefined;
+  let userAgent: number | undefined;
+  let referer: number | undefined;
+  for (let at = lineEnd + 1; at < end; ) {
+    const feed = findLineFeed(bytes, at, end);
+    if (feed < 0) break;
+    const lineStop = contentEnd(bytes, at, feed);
+    if (lineStop === at) return [target, userAgent ?? NO_VALUE, referer ?? NO_VALUE];
+    // A folded line may belong to either.
+    if (isFold(bytes[at]!)) break;
+    if (isHeader(bytes, at, lineStop, USER_AGENT)) {
+      if (userAgent !== undefined) break;
+      userAgent = valueHash(bytes, at + USER_AGENT.length + 1, lineStop);
+      if (userAgent === undefined) break;
+    } else if (isHeader(bytes, at, lineStop, REFERER)) {
+      if (referer !== undefined) break;
+      referer = valueHash(bytes, at + REFERER.length + 1, lineStop);
+      if (referer === undefined) break;
+    }
+    at = feed + 1;
+  }
+  return [target];
+}
+
+/** nginx writes one space after the colon; more of them belong to the value. */
+function valueHash(bytes: Buffer, start: number, end: number): number | undefined {
+  return headerHash(bytes.toString('latin1', bytes[start] === SPACE ? start + 1 : start, end));
+}
+
 const LF = 10;
 const CR = 13;
 const TAB = 9;
@@ -41,6 +81,8 @@ const CONTENT_LENGTH = Buffer.from('content-length');
 const TRANSFER_ENCODING = Buffer.from('transfer-encoding');
 const UPGRADE = Buffer.from('upgrade');
 const HOST = Buffer.from('host');
+const USER_AGENT = Buffer.from('user-agent');
+const REFERER = Buffer.from('referer');
 
 /** W3C Trace Context: only the trace id of its value is compared with log lines. */
 const TRACEPARENT = Buffer.from('traceparent');

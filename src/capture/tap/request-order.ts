@@ -63,6 +63,7 @@ export function takeSegment(
   const end = order.chunked ? undefined : segment.requestEnd;
   order.last = end === undefined ? undefined : { start: seq, length: distance(seq, end) };
   if (order.chunked) request.afterChunks = true;
+  if (order.chunked || order.upgraded) delete request.content;
   if (order.upgraded) {
     delete request.id;
     delete request.idBeforeHost;
@@ -83,6 +84,7 @@ function makeWithin({ request }: PendingSegment): void {
   delete request.idBeforeHost;
   delete request.method;
   delete request.path;
+  delete request.content;
   delete request.cut;
   delete request.bytes;
   delete request.singleSegment;

@@ -6,7 +6,7 @@ import type { AddressSet, AddressTexts } from '../ip-bytes.ts';
 import { type NflogPacket, parseNflog } from './nflog.ts';
 import { ANSWER_PREFIX, UNANSWERABLE_PREFIX } from './nft-answers.ts';
 import { parseTcpPacket, type TcpSegment } from './packet.ts';
-import { parseRequestHead } from './request-head.ts';
+import { contentOf, parseRequestHead } from './request-head.ts';
 
 type RequestObservation = Extract<Observation, { kind: 'request' }>;
 type ResponseObservation = Extract<Observation, { kind: 'response' }>;
@@ -83,6 +83,8 @@ export interface TapPacketsOptions {
   idHeader: Buffer;
   /** Whether requests carry their targets. */
   paths: boolean;
+  /** The addresses whose requests carry hashes of their content (canonical text). */
+  contents: ReadonlySet<string>;
   stats: CaptureStats;
 }
 
@@ -111,7 +113,7 @@ export class TapPackets implements TapReading {
   overrun(): void {}
 
   add(bytes: Buffer, start: number, end: number, readAt: number): void {
-    const { addresses, texts, idHeader, paths, stats } = this.#options;
+    const { addresses, texts, idHeader, paths, contents, stats } = this.#options;
     const packet = parseNflog(bytes, start, end);
     if (packet === 'not-a-packet') return;
     if (packet === 'malformed') {
@@ -176,6 +178,10 @@ export class TapPackets implements TapReading {
     if (head.method !== undefined) request.method = head.method;
     if (paths && head.path !== undefined) request.path = head.path;
     if (head.cut) request.cut = true;
+    if (contents.size > 0 && contents.has(src)) {
+      const content = contentOf(bytes, segment.payloadStart, segment.payloadEnd, head);
+      if (content) request.content = content;
+    }
     if (payloadLength !== undefined) {
       request.bytes = payloadLength;
       if (requestBytes === payloadLength) request.singleSegment = true;

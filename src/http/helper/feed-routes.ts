@@ -37,6 +37,7 @@ interface FeedQuery {
   prompt?: boolean;
   answers?: boolean;
   clients?: boolean;
+  content?: boolean;
 }
 
 interface LookupQuery {
@@ -109,13 +110,14 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
             prompt: { type: 'boolean' },
             answers: { type: 'boolean' },
             clients: { type: 'boolean' },
+            content: { type: 'boolean' },
           },
         },
       },
     },
     async (request, reply) => {
       const addresses = await admit(request, request.query.src);
-      const { prompt, answers, clients } = request.query;
+      const { prompt, answers, clients, content } = request.query;
       const from = startOf(request.query, feed.instance);
       const { raw } = reply;
       let gone = raw.destroyed;
@@ -139,7 +141,7 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
           raw.destroy();
         }
       };
-      const opened = await feed.open(addresses, from, write, { prompt, answers, clients });
+      const opened = await feed.open(addresses, from, write, { prompt, answers, clients, content });
       if ('refused' in opened) {
         throw new HttpError(
           503,

@@ -1,4 +1,5 @@
 /** Which evidence a log format can reach, in a sentence for the operator. Pure. */
+import type { Compared } from './model/content.ts';
 import type { Reason } from './model/outcome.ts';
 import type { LogFormat } from './parse/log-format.ts';
 
@@ -30,6 +31,30 @@ export function needsAnswers(
   if (variables.includes(requestIdField)) return false;
   if (localPortField !== undefined && variables.includes(localPortField)) return false;
   return TIMES.some((name) => variables.includes(name));
+}
+
+/**
+ * What of a request to this address its line and the wire have alike, by what nginx passes on; undefined: nothing.
+ * Without escapes a client's text may end its field, so nothing is compared.
+ */
+export function comparedBy(
+  { variables, escaping }: LogFormat,
+  passedOn: ((address: string) => Compared) | undefined,
+): ((ip: string, port: number) => Compared | undefined) | undefined {
+  const has = (name: string): boolean => variables.includes(name);
+  const target = has('request') || has('request_uri');
+  const userAgent = has('http_user_agent');
+  const referer = has('http_referer');
+  if (!passedOn || escaping === 'none' || !(target || userAgent || referer)) return undefined;
+  return (ip, port) => {
+    const passed = passedOn(`${ip.includes(':') ? `[${ip}]` : ip}:${port}`);
+    const compared = {
+      target: target && passed.target,
+      userAgent: userAgent && passed.userAgent,
+      referer: referer && passed.referer,
+    };
+    return compared.target || compared.userAgent || compared.referer ? compared : undefined;
+  };
 }
 
 /** One line: what the format can reach, and what to add for more. */

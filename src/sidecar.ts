@@ -6,13 +6,14 @@ import { readSocketTables } from './client-sockets.ts';
 import type { SidecarOptions } from './config/commands.ts';
 import { logFormatOf } from './config/format.ts';
 import { nameOf } from './config/option.ts';
+import { ConfWatch } from './doctor/conf-watch.ts';
 import { type LogPlan, planLog } from './doctor/nginx-conf.ts';
 import { readFeed } from './feed/client.ts';
 import { readEmbeddedFeed } from './feed/embedded.ts';
 import type { FeedHandlers, FeedSource } from './feed/source.ts';
 import { FirstLines } from './first-lines.ts';
 import { FollowError, openFollower } from './follow/follower.ts';
-import { needsAnswers, reachOf } from './format-reach.ts';
+import { comparedBy, needsAnswers, reachOf } from './format-reach.ts';
 import { YoungGeneration } from './heap.ts';
 import { listen } from './http/app.ts';
 import { createSidecarApp } from './http/sidecar/app.ts';
@@ -21,6 +22,7 @@ import { Timing } from './inferred/timing.ts';
 import { ClientFinder, missingForClients } from './join/clients/client-finder.ts';
 import { ClientTable } from './join/clients/client-table.ts';
 import { FlowIndex } from './join/index/flow-index.ts';
+import { DEFAULT_LIMITS } from './join/index/limits.ts';
 import { type Log, stderrLog } from './log.ts';
 import { NamespaceWatch } from './namespace-watch.ts';
 import { DEFAULT_LOG_FORMAT, type LogFormat } from './parse/log-format.ts';
@@ -105,7 +107,10 @@ async function run(
   const clock = Date.now;
   const { accessLog, output: outputs, helper } = options;
   const young = new YoungGeneration();
-  const index = new FlowIndex();
+  const answers = needsAnswers(format, { ...plan, localPortField: options.localPortField });
+  const compared = answers ? comparedBy(format, plan.passedOn) : undefined;
+  const index = new FlowIndex(DEFAULT_LIMITS, compared);
+  let conf = compared && plan.texts && new ConfWatch(options.nginxConf!, plan.texts);
   const timing = options.evidence === 'inferred' ? new Timing() : undefined;
   const parse: Parse =
     helper === undefined ? () => 'format' : (bytes, start, end) => format.parse(bytes, start, end);
@@ -120,7 +125,6 @@ async function run(
   const reclaimer = options.reclaim
     ? (await import('./write/reclaim.ts')).openReclaimer(accessLog, { onNotice: log })
     : undefined;
-  const answers = needsAnswers(format, { ...plan, localPortField: options.localPortField });
   const clientTable = wantsClients(options, format, plan, log) ? new ClientTable() : undefined;
   const clients =
     clientTable && new ClientFinder({ format, table: clientTable, index, unchanged: plan.leavesClient });
@@ -179,6 +183,15 @@ async function run(
         timing?.apply(record);
       }
       ready.write();
+      // Before a line of nginx's new configuration is joined.
+      if (conf && !conf.isUnchanged(performance.now())) {
+        conf = undefined;
+        index.compareNothing();
+        log(
+          'info',
+          `${options.nginxConf} has changed: until the next start, requests and lines are not compared by content`,
+        );
+      }
       pipeline.advance();
     },
     onNotice: log,
@@ -234,6 +247,7 @@ async function run(
         prompt: timing !== undefined,
         answers,
         clients: clientTable !== undefined,
+        content: compared !== undefined,
         clock,
         ...handlers,
       });
@@ -244,6 +258,7 @@ async function run(
         prompt: timing !== undefined,
         answers,
         clients: clientTable !== undefined,
+        content: compared !== undefined,
         tokenFile: options.tokenFile,
         resume: sink.resumeFeed,
         clock,

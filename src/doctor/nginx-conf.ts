@@ -28,6 +28,8 @@ export interface LogPlan {
   passedOn: PassedOnTo | undefined;
   /** It is certain that nginx leaves `$remote_addr` and `$remote_port` as the connection has them. */
   leavesClient: boolean;
+  /** The files that were read: path and text. */
+  texts: ReadonlyMap<string, string> | undefined;
 }
 
 /** Throws UsageError. `given`: the command's options beside `LogOptions`; a default is undefined. */
@@ -43,9 +45,16 @@ export function planLog(
     formatName: nameOf(options, 'logFormat'),
   };
   if (options.nginxConf === undefined)
-    return { ...plain, notice: undefined, passedOn: undefined, leavesClient: false };
+    return {
+      ...plain,
+      notice: undefined,
+      passedOn: undefined,
+      leavesClient: false,
+      texts: undefined,
+    };
   try {
-    const taken = takeFrom(loadFile(options.nginxConf, disk), {
+    const sources = loadFile(options.nginxConf, disk);
+    const taken = takeFrom(sources, {
       accessLog: given.accessLog,
       requestIdField: options.given.requestIdField === undefined ? undefined : options.requestIdField,
       requestIdHeader: given.requestIdHeader,
@@ -66,6 +75,7 @@ export function planLog(
       notice: `${options.nginxConf}: ${noticeOf(taken, given.accessLog)}`,
       passedOn: passedOnTo(taken.model, taken.accessLog),
       leavesClient: leavesClient(taken.model),
+      texts: sources.texts,
     };
   } catch (error) {
     if (!(error instanceof ConfError)) throw error;

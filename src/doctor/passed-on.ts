@@ -25,29 +25,31 @@ export type PassedOnTo = (address: string) => PassedOn;
 
 /** Directives that neither change a request to the backend nor send another one. */
 const UNDERSTOOD: ReadonlySet<string> = new Set(
-  `absolute_redirect access_log add_header aio allow auth_basic auth_basic_user_file autoindex charset charset_types
-  chunked_transfer_encoding client_body_buffer_size client_body_temp_path client_body_timeout client_header_buffer_size
-  client_header_timeout client_max_body_size default_type deny directio error_log error_page etag expires geo gzip
-  gzip_buffers gzip_comp_level gzip_disable gzip_http_version gzip_min_length gzip_proxied gzip_static gzip_types gzip_vary
-  hash http2 if_modified_since ignore_invalid_headers include index internal ip_hash keepalive keepalive_requests
+  `absolute_redirect access_log add_header aio alias allow auth_basic auth_basic_user_file autoindex charset
+  charset_types chunked_transfer_encoding client_body_buffer_size client_body_temp_path client_body_timeout
+  client_header_buffer_size client_header_timeout client_max_body_size default_type deny directio error_log error_page
+  etag expires fair fastcgi_temp_path geo grpc_connect_timeout grpc_read_timeout grpc_send_timeout gzip gzip_buffers
+  gzip_comp_level gzip_disable gzip_http_version gzip_min_length gzip_proxied gzip_static gzip_types gzip_vary hash
+  http2 if if_modified_since ignore_invalid_headers include index internal ip_hash keepalive keepalive_requests
   keepalive_time keepalive_timeout large_client_header_buffers least_conn limit_conn limit_conn_log_level
-  limit_conn_status limit_conn_zone limit_rate limit_rate_after limit_req limit_req_log_level limit_req_status
-  limit_req_zone lingering_close lingering_time lingering_timeout listen location log_format log_not_found map
-  map_hash_bucket_size map_hash_max_size max_ranges merge_slashes open_file_cache open_file_cache_errors
-  open_file_cache_min_uses open_file_cache_valid output_buffers port_in_redirect postpone_output proxy_bind
-  proxy_buffer_size proxy_buffering proxy_buffers proxy_busy_buffers_size proxy_connect_timeout proxy_cookie_domain
-  proxy_cookie_path proxy_headers_hash_bucket_size proxy_headers_hash_max_size proxy_hide_header proxy_http_version
-  proxy_ignore_client_abort proxy_intercept_errors proxy_limit_rate proxy_max_temp_file_size proxy_next_upstream
-  proxy_next_upstream_timeout proxy_next_upstream_tries proxy_pass proxy_pass_header proxy_read_timeout proxy_redirect
-  proxy_request_buffering proxy_send_lowat proxy_send_timeout proxy_set_header proxy_socket_keepalive
-  proxy_temp_file_write_size proxy_temp_path random read_ahead recursive_error_pages reset_timedout_connection resolver
-  resolver_timeout return root satisfy send_timeout sendfile sendfile_max_chunk server server_name server_name_in_redirect
-  server_names_hash_bucket_size server_names_hash_max_size server_tokens set set_real_ip_from real_ip_header
-  real_ip_recursive ssl_certificate ssl_certificate_key ssl_ciphers ssl_dhparam ssl_early_data ssl_prefer_server_ciphers
-  ssl_protocols ssl_session_cache ssl_session_tickets ssl_session_timeout ssl_stapling ssl_stapling_verify
-  ssl_trusted_certificate stub_status tcp_nodelay tcp_nopush types types_hash_bucket_size types_hash_max_size
-  underscores_in_headers upstream variables_hash_bucket_size variables_hash_max_size zone alias if limit_except
-  access_log fair`.split(/\s+/),
+  limit_conn_status limit_conn_zone limit_except limit_rate limit_rate_after limit_req limit_req_log_level
+  limit_req_status limit_req_zone lingering_close lingering_time lingering_timeout listen location log_format
+  log_not_found map map_hash_bucket_size map_hash_max_size max_ranges merge_slashes open_file_cache
+  open_file_cache_errors open_file_cache_min_uses open_file_cache_valid output_buffers port_in_redirect
+  postpone_output proxy_bind proxy_buffer_size proxy_buffering proxy_buffers proxy_busy_buffers_size proxy_cache_path
+  proxy_connect_timeout proxy_cookie_domain proxy_cookie_path proxy_headers_hash_bucket_size
+  proxy_headers_hash_max_size proxy_hide_header proxy_http_version proxy_ignore_client_abort proxy_intercept_errors
+  proxy_limit_rate proxy_max_temp_file_size proxy_next_upstream proxy_next_upstream_timeout proxy_next_upstream_tries
+  proxy_pass proxy_pass_header proxy_read_timeout proxy_redirect proxy_request_buffering proxy_send_lowat
+  proxy_send_timeout proxy_set_header proxy_socket_keepalive proxy_ssl_verify proxy_temp_file_write_size
+  proxy_temp_path random read_ahead real_ip_header real_ip_recursive recursive_error_pages reset_timedout_connection
+  resolver resolver_timeout return root satisfy scgi_temp_path send_timeout sendfile sendfile_max_chunk server
+  server_name server_name_in_redirect server_names_hash_bucket_size server_names_hash_max_size server_tokens set
+  set_real_ip_from ssl_certificate ssl_certificate_key ssl_ciphers ssl_dhparam ssl_early_data
+  ssl_prefer_server_ciphers ssl_protocols ssl_session_cache ssl_session_tickets ssl_session_timeout ssl_stapling
+  ssl_stapling_verify ssl_trusted_certificate stub_status tcp_nodelay tcp_nopush types types_hash_bucket_size
+  types_hash_max_size underscores_in_headers upstream uwsgi_temp_path variables_hash_bucket_size
+  variables_hash_max_size zone`.split(/\s+/),
 );
 /** Known directives that change the target of a request. */
 const REDIRECTING: ReadonlySet<string> = new Set(['rewrite', 'try_files']);
@@ -84,15 +86,26 @@ function understood(directives: readonly Directive[]): boolean {
   );
 }
 
-/** A host name may lead to any address with its port; an address leads to itself only. */
+/** A host name, or an IPv6 address, which has several spellings, may lead to any address with its port. */
 function mayLeadTo(members: readonly string[], address: string): boolean {
-  const port = address.slice(address.lastIndexOf(':'));
+  const [host, port] = hostAndPort(address);
   return members.some((member) => {
     if (member.startsWith('unix:')) return false;
     if (member.includes('$')) return true;
-    const full = /:\d+$/.test(member) ? member : `${member}:80`;
-    return full === address || (/[a-z]/i.test(full.replace(/^\[.*\]/, '')) && full.endsWith(port));
+    const [memberHost, memberPort] = hostAndPort(member);
+    const isOther = IPV4.test(host)
+      ? IPV4.test(memberHost) || memberHost.startsWith('[')
+      : IPV4.test(memberHost);
+    return memberPort === port && (memberHost === host || !isOther);
   });
+}
+
+const IPV4 = /^\d+\.\d+\.\d+\.\d+$/;
+
+/** nginx accepts numbers with zeros before them. */
+function hostAndPort(text: string): [string, number] {
+  const [, host = text, port = '80'] = /^(\[[^\]]*\]|[^:[]*)(?::(\d+))?$/.exec(text) ?? [];
+  return [IPV4.test(host) ? host.split('.').map(Number).join('.') : host, Number(port)];
 }
 
 function passedBy(route: Route, followed: string): PassedOn {

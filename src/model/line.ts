@@ -1,4 +1,5 @@
 /** One parsed access line: the values that join and rewrite use. */
+import type { RequestContent } from './content.ts';
 
 /** The kind of an entry of `$upstream_addr`. `name`: an upstream group's name, no peer was chosen. `none`: `-`. */
 export type AddressKind = 'ip' | 'unix' | 'name' | 'none';
@@ -48,6 +49,8 @@ export interface ParsedLine {
   /** From `$request` or `$request_uri`: the target as the client sent it (nginx's log escapes undone). */
   path: string | undefined;
   status: number | undefined;
+  /** What the line says of its request's content; undefined where the attempts may have had another. */
+  readonly content?: RequestContent | undefined;
 }
 
 /** Why a line is not parsed; it passes unchanged. */

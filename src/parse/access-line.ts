@@ -1,9 +1,12 @@
+import type { RequestContent } from '../model/content.ts';
 import type { AddressSpan, Attempt, ParsedLine } from '../model/line.ts';
+import { headerHash, targetHash } from './content.ts';
 import type { Escaping } from './format-text.ts';
 import { unescapeValue } from './log-escape.ts';
 import { matchShape } from './match-shape.ts';
 
 const SPACE = 0x20;
+const COMMA = 0x2c;
 const MINUS = 0x2d;
 
 /** Which variables hold the id and the request line, as indices into the splitter's variables; -1: not logged. */
@@ -14,6 +17,9 @@ export interface RequestVariables {
   readonly method: number;
   /** `$request_uri`: the target. */
   readonly target: number;
+  /** `$http_user_agent` and `$http_referer`. */
+  readonly userAgent: number;
+  readonly referer: number;
 }
 
 /** What is read before a line is made. */
@@ -43,9 +49,14 @@ export class AccessLine implements ParsedLine {
   readonly #methodEnd: number;
   readonly #targetStart: number;
   readonly #targetEnd: number;
+  readonly #agentStart: number;
+  readonly #agentEnd: number;
+  readonly #refererStart: number;
+  readonly #refererEnd: number;
   /** `null`: not asked for yet. */
   #id: string | undefined | null = null;
   #path: string | undefined | null = null;
+  #content: RequestContent | undefined | null = null;
 
   /** Spans that begin at -1 are not certain, and their values are left out. */
   constructor(
@@ -64,7 +75,7 @@ export class AccessLine implements ParsedLine {
     this.#bytes = bytes;
     this.#escaping = escaping;
     this.#together = variables.request >= 0;
-    const { id, request, method, target } = variables;
+    const { id, request, method, target, userAgent, referer } = variables;
     this.#idStart = id < 0 ? -1 : spans[2 * id]!;
     this.#idEnd = id < 0 ? -1 : spans[2 * id + 1]!;
     const first = request >= 0 ? request : method;
@@ -72,6 +83,10 @@ export class AccessLine implements ParsedLine {
     this.#methodEnd = first < 0 ? -1 : spans[2 * first + 1]!;
     this.#targetStart = target < 0 ? -1 : spans[2 * target]!;
     this.#targetEnd = target < 0 ? -1 : spans[2 * target + 1]!;
+    this.#agentStart = userAgent < 0 ? -1 : spans[2 * userAgent]!;
+    this.#agentEnd = userAgent < 0 ? -1 : spans[2 * userAgent + 1]!;
+    this.#refererStart = referer < 0 ? -1 : spans[2 * referer]!;
+    this.#refererEnd = referer < 0 ? -1 : spans[2 * referer + 1]!;
   }
 
   get id(): string | undefined {
@@ -88,6 +103,34 @@ export class AccessLine implements ParsedLine {
   get path(): string | undefined {
     if (this.#path === null) this.#path = this.#target();
     return this.#path;
+  }
+
+  get content(): RequestContent | undefined {
+    if (this.#content === null) this.#content = this.#hashes();
+    return this.#content;
+  }
+
+  #hashes(): RequestContent | undefined {
+    // Without escapes a client's text may end its field.
+    if (this.#escaping === 'none' || this.#redirected()) return undefined;
+    const { path } = this;
+    return {
+      target: path === undefined ? undefined : targetHash(path),
+      userAgent: this.#headerHash(this.#agentStart, this.#agentEnd),
+      referer: this.#headerHash(this.#refererStart, this.#refererEnd),
+    };
+  }
+
+  #headerHash(start: number, end: number): number | undefined {
+    if (start < 0) return undefined;
+    return headerHash(unescapeValue(this.#bytes.toString('latin1', start, end), this.#escaping));
+  }
+
+  /** Whether nginx redirected the request inside: ` : ` between attempts. The attempts behind it may have another target. */
+  #redirected(): boolean {
+    const { attempts } = this;
+    for (let k = 0; k < attempts.length - 1; k++) if (this.#bytes[attempts[k]!.end] !== COMMA) return true;
+    return false;
   }
 
   #target(): string | undefined {

@@ -81,6 +81,8 @@ export class LogFormat {
       request: indexOf('request'),
       method: indexOf('request_method'),
       target: indexOf('request_uri'),
+      userAgent: indexOf('http_user_agent'),
+      referer: indexOf('http_referer'),
     };
     this.#time = time === undefined ? -1 : indexOf(time);
     this.#timeKind = time === undefined ? 'none' : TIME_KINDS[time];

@@ -88,6 +88,8 @@ export interface RoundPlan {
    * quiet moment, which the evidence of formats without id or times begins with.
    */
   passers: number;
+  /** The sidecar reads nginx's configuration, and compares requests with lines by content where that is understood. */
+  conf: boolean;
   seed: number;
 }
 
@@ -111,6 +113,8 @@ function weighted<T extends string>(chance: Random, weights: Record<T, number>):
   return entries[0]![0];
 }
 
+/** With one of these somewhere, it is not known what nginx passes on. */
+const NOT_UNDERSTOOD: readonly Extra[] = ['auth', 'mirror', 'cache', 'slice', 'ssi', 'post-action'];
 const NEEDS_DEBIAN: readonly Extra[] = ['slice', 'ssi'];
 
 function drawPlace(chance: Random, plan: { nginx: string; format: ChaosFormat }, count: number): Place {
@@ -179,6 +183,7 @@ export function drawRound(seed: number, round: number, builds: readonly ('debian
     upgrades: chance.chance(0.3) ? chance.int(1, 5) : 0,
     faults,
     passers: 0,
+    conf: false,
     seed: chance.int(1, 1_000_000),
   };
   if (chance.chance(0.08)) plan.timerResolution = chance.pick(['100ms', '1s']);
@@ -186,6 +191,13 @@ export function drawRound(seed: number, round: number, builds: readonly ('debian
     plan.passers = chance.pick([5, 20, 60, 150, 300]);
     plan.oddPerSecond = 0;
     if (chance.chance(0.7)) plan.upgrades = plan.h2Clients = 0;
+  }
+  if (format === 'article' && chance.chance(0.7)) {
+    plan.conf = true;
+    const understood = chance.chance(0.8);
+    plan.places = places.map((place) =>
+      understood && NOT_UNDERSTOOD.includes(place.extra) ? { ...place, extra: 'none' } : place,
+    );
   }
   if (clocks) plan.clock = chance.pick(['-0.05s', '+0.05s', '-1s', '-0.2s']);
   return plan;

@@ -25,10 +25,23 @@ const CATCH_UP_MS = 45_000;
 function passingRequests(plan: RoundPlan): RequestPlan[] {
   const odd = oddRequests(plan);
   const plain = plan.places.map((_, n) => ({
-    path: `/p${n}/one/{n}`,
+    path: plan.conf ? `/p${n}/one/{r7}` : `/p${n}/one/{n}`,
+    headers: plan.conf ? ['User-Agent: Agent/{r3}', 'Referer: http://lab/{r2}'] : [],
     weight: (odd.length * 11) / plan.places.length,
   }));
-  return [...plain, ...odd];
+  return [...plain, ...odd, ...(plan.conf ? unlikeTheirLines(plan) : [])];
+}
+
+/** Targets and headers that the pod gets in another form than the line shows, or of which the tap copies a part. */
+function unlikeTheirLines(plan: RoundPlan): RequestPlan[] {
+  return plan.places.flatMap((_, n): RequestPlan[] => [
+    { path: `http://lab/p${n}/one/{r7}` },
+    { path: `/p${n}/one/{r7}#part` },
+    { path: `/p${n}/one/{r7}`, headers: ['User-Agent: Agent/{r3}', 'User-Agent: Agent/0'] },
+    { path: `/p${n}/one/{r7}`, headers: [`Cookie: ${'c'.repeat(1_500)}`, 'User-Agent: Agent/{r3}'] },
+    { path: `/p${n}/one/{r7}`, headers: ['User-Agent: "\xe9\\', 'Referer:'] },
+    { path: `/p${n}//one/./{r7}`, headers: ['User-Agent: Agent/{r3}'] },
+  ]);
 }
 
 /** Aborts, uploads, answers that come early, late, in pieces or not at all. */
@@ -105,6 +118,7 @@ sysctl -qw net.ipv4.ip_local_port_range="${plan.sourcePorts ? `40000 ${40_000 + 
       dir: join(dir, 'sidecar'),
       extra: [
         ...['--style', plan.style],
+        ...(plan.conf ? ['--nginx-conf', join(dir, 'nginx.conf')] : []),
         ...(plan.format === 'chosen' ? ['--request-id-field', 'chosen_id'] : []),
       ],
     });

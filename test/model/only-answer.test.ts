@@ -1,13 +1,15 @@
 /**
  * Random traffic of which the lines say nothing: requests that write no line, get no answer, are read late, go on without
- * their client; kept connections; answers with and without a time of their own; gaps. No line may get a pod that did not
- * answer it.
+ * their client; kept connections; answers with and without a time of their own; gaps; contents that are passed on, of which
+ * the wire or the line shows all, a part or nothing; a configuration that changes. No line may get a pod that did not answer
+ * it.
  *
  * MODEL_RUNS: how many worlds (default 300). REALPOD_SEED: the first seed, to run a failing one again with MODEL_RUNS=1.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { matchLine, settleLine } from '../../src/join/match.ts';
+import type { ContentHashes, RequestContent } from '../../src/model/content.ts';
 import { isResolved } from '../../src/model/outcome.ts';
 import { NamespaceWatch } from '../../src/namespace-watch.ts';
 import { Random } from './random.ts';
@@ -18,6 +20,14 @@ const RUNS = Number(process.env.MODEL_RUNS ?? 300);
 const SEED = testSeed();
 
 interface Exchange {
+  /** What client and pod have alike, and how much of it is seen on the wire and in the line: 0, target, all. */
+  content: number;
+  onWire: number;
+  inLine: number;
+  /** Another request may begin in its body. */
+  midStream: boolean;
+  /** It begins in a packet of the body before: seen as one in which a request may begin. */
+  hidden: boolean;
   pod: number;
   sport: number;
   clientFrom: number;
@@ -35,6 +45,9 @@ interface Exchange {
 interface World {
   exchanges: Exchange[];
   gaps: number[];
+  /** From then on nginx passes on something else than the line says: the next of so many contents. */
+  reconfiguredAt: number;
+  contents: number;
 }
 
 /** nginx's connections to the pods: kept ones are used again, by one request at a time. */
@@ -45,6 +58,9 @@ function worldOf(random: Random): World {
   const keepalive = random.chance(0.5);
   const odd = random.chance(0.5) ? 0 : random.pick([0.02, 0.2]);
   const buffered = random.chance(0.3) ? random.pick([50, 900, 3_000]) : 0;
+  const contents = random.pick([1, 4, 40]);
+  const unseen = random.chance(0.5) ? 0 : random.pick([0.02, 0.3]);
+  const shown = (): number => (random.chance(unseen) ? random.int(0, 1) : 2);
   const idle: { pod: number; sport: number; freeAt: number }[] = [];
   const exchanges: Exchange[] = [];
   let sport = 30_000;
@@ -64,6 +80,11 @@ function worldOf(random: Random): World {
     const closes = !keepalive || random.chance(0.1);
     if (!closes) idle.push({ pod, sport: port, freeAt: end });
     exchanges.push({
+      content: random.chance(0.2) ? 0 : random.int(0, contents - 1),
+      onWire: shown(),
+      inLine: shown(),
+      midStream: random.chance(unseen / 4),
+      hidden: !fresh && random.chance(unseen),
       pod,
       sport: port,
       clientFrom: at,
@@ -86,8 +107,34 @@ function worldOf(random: Random): World {
     flushed[worker] = Math.max(flushed[worker]!, exchange.end + late);
     exchange.readAt = flushed[worker]!;
   }
-  const gaps = random.chance(0.2) ? [random.int(0, 5_000)] : [];
-  return { exchanges, gaps };
+  const gaps = random.chance(0.3) ? [random.int(0, Math.max(1, at))] : [];
+  const reconfiguredAt = random.chance(0.15) ? random.int(0, Math.max(1, at)) : Infinity;
+  return { exchanges, gaps, reconfiguredAt, contents };
+}
+
+const COMPARED = [
+  undefined,
+  { target: true, userAgent: false, referer: false },
+  { target: false, userAgent: true, referer: true },
+  { target: true, userAgent: true, referer: true },
+];
+
+/** Few targets with a few headers each. Two contents in a hundred have one hash. */
+function hashesOf(content: number): [number, number, number] {
+  const at = content % 37;
+  return [at % 6, Math.floor(at / 6), at % 2];
+}
+
+function wireContent({ content, onWire }: Exchange): { content?: ContentHashes } {
+  const [target, userAgent, referer] = hashesOf(content);
+  if (onWire === 0) return {};
+  return { content: onWire === 1 ? [target] : [target, userAgent, referer] };
+}
+
+function lineContent({ content, inLine }: Exchange): RequestContent | undefined {
+  const [target, userAgent, referer] = hashesOf(content);
+  if (inLine === 0) return undefined;
+  return inLine === 1 ? { target, userAgent, referer: undefined } : { target, userAgent, referer };
 }
 
 async function play(
@@ -95,8 +142,8 @@ async function play(
   counts: Record<string, number> & { named: number; lines: number },
 ): Promise<void> {
   const random = new Random(seed);
-  const { exchanges, gaps } = worldOf(random);
-  const wire = new Wire();
+  const { exchanges, gaps, reconfiguredAt, contents } = worldOf(random);
+  const wire = new Wire(undefined, undefined, random.pick(COMPARED));
   // The record begins at 0.
   wire.gap('conntrack', 0).gap('tap', 0).tick(0);
   const { index } = wire;
@@ -120,9 +167,12 @@ async function play(
     clock: () => T0 + now,
   });
   watch.close();
+  // The tap's records, after the openings that are read with them.
+  const inWireOrder = (at: number): number => 2 + at / 1e9;
   type Step = { at: number; order: number; run(): void | Promise<void> };
   const steps: Step[] = [];
   const next = (at: number, order: number, run: Step['run']): number => steps.push({ at, order, run });
+  const isMissed = (at: number): boolean => gaps.some((gap) => at > gap - 100 && at <= gap);
   for (const e of exchanges) {
     if (e.fresh) {
       if (e.requestAt <= 0) {
@@ -130,12 +180,25 @@ async function play(
           next(0, 1, () => void wire.open(e.sport, e.pod, 0, { preexisting: true }));
       } else next(e.requestAt, 1, () => void wire.open(e.sport, e.pod, e.requestAt));
     }
-    if (e.requestAt > 0) next(e.requestAt, 2, () => void wire.request(e.sport, e.pod, e.requestAt));
+    if (e.requestAt > 0 && !isMissed(e.requestAt)) {
+      const passed = e.requestAt < reconfiguredAt ? e : { ...e, content: (e.content + 1) % contents };
+      const at = read(e.requestAt);
+      const seen = e.hidden ? { midStream: true as const } : wireContent(passed);
+      next(at, inWireOrder(e.requestAt), () => void wire.request(e.sport, e.pod, at, seen));
+    }
     const { answeredAt } = e;
     if (answeredAt !== undefined && answeredAt > 0) {
-      const missed = gaps.some((gap) => answeredAt > gap - 100 && answeredAt <= gap);
-      if (!missed)
-        next(read(answeredAt), 3, () => void wire.response(e.sport, e.pod, read(answeredAt), exact));
+      if (!isMissed(answeredAt))
+        next(
+          read(answeredAt),
+          inWireOrder(answeredAt),
+          () => void wire.response(e.sport, e.pod, read(answeredAt), exact),
+        );
+      if (e.midStream && answeredAt + 1 < e.end)
+        next(read(answeredAt + 1), inWireOrder(answeredAt + 1), () => {
+          wire.request(e.sport, e.pod, read(answeredAt + 1), { midStream: true });
+          wire.response(e.sport, e.pod, read(answeredAt + 1), exact);
+        });
     }
     if (e.closes && e.end > 0) next(read(e.end), 4, () => void wire.close(e.sport, e.pod, read(e.end)));
     if (!e.logged) continue;
@@ -149,7 +212,7 @@ async function play(
       const answered = e.answeredAt !== undefined;
       const status = answered ? 200 : random.pick([499, 502, 504]);
       const match = matchLine(
-        { ...line, status, attempts: [{ ...line.attempts[0]!, status: undefined }] },
+        { ...line, status, content: lineContent(e), attempts: [{ ...line.attempts[0]!, status: undefined }] },
         T0 + e.readAt + 1,
         index,
       );
@@ -168,6 +231,7 @@ async function play(
       );
     });
   }
+  if (reconfiguredAt < Infinity) next(reconfiguredAt, 0, () => index.compareNothing());
   for (const gap of gaps) next(gap, 5, () => void wire.gap('tap', gap, gap - 100));
   const last = Math.max(...exchanges.map(({ readAt }) => readAt));
   for (let poll = 990; poll < last + 2_000; poll += 1_000) next(poll, 0, () => watch.poll());

@@ -1,6 +1,7 @@
 import { FlowIndex } from '../../src/join/index/flow-index.ts';
 import type { IndexLimits } from '../../src/join/index/limits.ts';
 import { matchLine } from '../../src/join/match.ts';
+import type { Compared } from '../../src/model/content.ts';
 import type {
   FeedRecord,
   Observation,
@@ -16,15 +17,15 @@ export const VIP = '10.105.148.194';
 export const NGINX = '10.244.0.70';
 export const podIp = (pod: number): string => `10.244.1.${pod}`;
 
-type RequestExtra = Partial<RequestRecord> & { severalSegments?: true };
+export type RequestExtra = Partial<RequestRecord> & { severalSegments?: true };
 
 /** A feed written by hand, record by record, with times in ms after T0. It begins complete, 10 minutes before T0. */
 export class Wire {
   readonly index: FlowIndex;
   #seq = 0;
 
-  constructor(limits?: IndexLimits, sources: readonly Source[] = ['conntrack', 'tap']) {
-    this.index = new FlowIndex(limits);
+  constructor(limits?: IndexLimits, sources: readonly Source[] = ['conntrack', 'tap'], compared?: Compared) {
+    this.index = new FlowIndex(limits, compared && (() => compared));
     for (const source of sources) this.gap(source, -600_000);
     this.tick(-600_000);
   }

@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { matchLine, settleLine } from '../../src/join/match.ts';
+import type { Compared, ContentHashes } from '../../src/model/content.ts';
 import type { ParsedLine } from '../../src/model/line.ts';
 import { isResolved } from '../../src/model/outcome.ts';
-import { lineOf, T0, Wire } from '../model/wire.ts';
+import { lineOf, type RequestExtra, T0, Wire } from '../model/wire.ts';
 
 /** As nginx's default format says it, with the upstream's address: whole seconds, and the status that the client got. */
 function plain(
@@ -23,8 +24,8 @@ function plain(
 class Traffic extends Wire {
   #sport = 40_000;
 
-  constructor() {
-    super();
+  constructor(compared?: Compared) {
+    super(undefined, undefined, compared);
     this.quiet(-1);
     // Two pods: no other rule names a line.
     this.kept(1, -500_000).kept(2, -500_000);
@@ -41,9 +42,9 @@ class Traffic extends Wire {
   }
 
   /** A request on a connection of its own, answered at `at`. */
-  answer(pod: number, at: number, closes = true): this {
+  answer(pod: number, at: number, closes = true, request: RequestExtra = {}): this {
     this.open(++this.#sport, pod, at - 2)
-      .request(this.#sport, pod, at - 1)
+      .request(this.#sport, pod, at - 1, request)
       .response(this.#sport, pod, at);
     if (closes) this.close(this.#sport, pod, at + 1);
     return this;
@@ -207,4 +208,131 @@ test('more answers than are kept void the Service', () => {
   for (let i = 0; i <= 4_096; i++) traffic.response(40_001, 1, 10);
   assert.equal(traffic.line(plain(11), 11), 'ambiguous');
   assert.equal(traffic.index.service('10.105.148.194', 80)?.answers.count, 0);
+});
+
+const ALL: Compared = { target: true, userAgent: true, referer: true };
+
+/** An answer to a request of this content, and a line that says it. Fewer hashes: the rest is not known. */
+const asked = (...content: number[]) => ({ content: content as unknown as ContentHashes });
+const says = (end: number, target?: number, userAgent?: number, referer?: number): ParsedLine => ({
+  ...plain(end),
+  content: { target, userAgent, referer },
+});
+
+test('a line had an answer to a request of its own content', () => {
+  const traffic = new Traffic(ALL).answer(1, 10, true, asked(1, 5, 6)).answer(2, 11, true, asked(2, 5, 6));
+  traffic.answer(2, 12, true, asked(1, 7, 6));
+  assert.equal(traffic.line(says(12, 1, 7, 6), 13), '2 only-answer');
+  assert.equal(traffic.line(says(12, 2, 5, 6), 13), '2 only-answer');
+  assert.equal(traffic.line(says(12, 1, 5, 6), 13), '1 only-answer');
+  const nothing = new Traffic().answer(1, 10, true, asked(1, 5, 6)).answer(2, 11, true, asked(2, 5, 6));
+  assert.equal(nothing.line(says(12, 1, 5, 6), 13), 'ambiguous', 'without knowledge of nginx');
+});
+
+test('a request of which the head was not copied to its end may be of any headers', () => {
+  const cut = () => new Traffic(ALL).answer(1, 10, true, asked(1, 5, 6)).answer(2, 11, true, asked(1));
+  assert.equal(cut().line(says(12, 1, 5, 6), 13), 'ambiguous');
+  assert.equal(cut().line(says(12, 1, 8, 9), 13), 'ambiguous');
+  assert.equal(
+    cut()
+      .answer(1, 12, true, asked(2, 5, 6))
+      .line(says(12, 2, 5, 6), 13),
+    '1 only-answer',
+  );
+  const unknown = new Traffic(ALL).answer(1, 10, true, asked(1, 5, 6)).answer(2, 11);
+  assert.equal(unknown.line(says(12, 1, 5, 6), 13), 'ambiguous');
+});
+
+test('once the answers of doubt are spent, contents are told apart again', () => {
+  const traffic = new Traffic(ALL).answer(1, 10, true, asked(1, 5, 6)).answer(2, 11);
+  assert.equal(traffic.line(says(12, 1, 5, 6), 13), 'ambiguous');
+  assert.equal(traffic.line(says(12, 2, 5, 6), 13), 'ambiguous');
+  traffic.answer(1, 20, true, asked(1, 5, 6)).answer(2, 21, true, asked(2, 5, 6));
+  assert.equal(traffic.line(says(22, 1, 5, 6), 23), '1 only-answer');
+});
+
+test('a line of unknown content may have had the answer to any request', () => {
+  const traffic = new Traffic(ALL).answer(1, 10, true, asked(1, 5, 6)).answer(2, 11, true, asked(2, 5, 6));
+  assert.equal(traffic.line(plain(12), 13), 'ambiguous');
+  assert.equal(traffic.line(says(12, 1, 5, 6), 13), 'ambiguous', 'which is left is not known');
+  const same = new Traffic(ALL).answer(1, 10, true, asked(1, 5, 6)).answer(1, 11, true, asked(2, 5, 6));
+  assert.equal(same.line(plain(12), 13), '1 only-answer');
+});
+
+test('behind a packet in which a request may have begun, an answer is of unknown content', () => {
+  const traffic = new Traffic(ALL).answer(1, 10, true, asked(1, 5, 6));
+  traffic
+    .open(50_000, 2, 10)
+    .request(50_000, 2, 11, asked(2, 5, 6))
+    .response(50_000, 2, 12);
+  traffic.request(50_000, 2, 13, { midStream: true }).response(50_000, 2, 14).close(50_000, 2, 15);
+  assert.equal(traffic.line(says(15, 1, 5, 6), 16), 'ambiguous');
+});
+
+test('a request after a body in chunks may be a part of it: its content is not known', () => {
+  const traffic = new Traffic(ALL).answer(1, 10, true, asked(1, 5, 6));
+  traffic.answer(2, 11, true, { ...asked(2, 5, 6), afterChunks: true });
+  assert.equal(traffic.line(says(12, 1, 5, 6), 13), 'ambiguous');
+});
+
+test('a line whose content no request had ends the comparison', () => {
+  const traffic = new Traffic(ALL).answer(1, 10, true, asked(1, 5, 6));
+  assert.equal(traffic.line(says(11, 3, 5, 6), 12), 'ambiguous');
+  let now = 20_000;
+  for (let i = 0; i <= 21; i++) {
+    now += 1_000;
+    traffic
+      .close(40_001, 1, now - 20)
+      .close(40_002, 2, now - 20)
+      .quiet(now - 10);
+    traffic.answer(1, now, true, asked(1, 5, 6)).line(says(now, 1, 5, 6), now + 1);
+  }
+  traffic.answer(1, now + 10, true, asked(1, 5, 6)).answer(2, now + 11, true, asked(2, 5, 6));
+  assert.equal(traffic.line(says(now + 12, 1, 5, 6), now + 13), 'ambiguous');
+});
+
+test('when nginx is configured anew, contents are not compared any more', () => {
+  const traffic = new Traffic(ALL).answer(1, 10, true, asked(1, 5, 6)).answer(2, 11, true, asked(2, 5, 6));
+  traffic.index.compareNothing();
+  assert.equal(traffic.line(says(12, 1, 5, 6), 13), 'ambiguous');
+  traffic.line(says(12, 2, 5, 6), 13);
+  assert.equal(traffic.answer(2, 20, true, asked(9, 9, 9)).line(says(20, 1, 1, 1), 21), '2 only-answer');
+});
+
+test('where one answer is always ahead, spent ones are forgotten and none that is not', () => {
+  const traffic = new Traffic().answer(1, 10);
+  let now = 10;
+  for (let i = 0; i < 300; i++) {
+    now += 10;
+    assert.equal(traffic.answer(1, now).line(plain(now), now + 1), '1 only-answer', `line ${i}`);
+  }
+  traffic.answer(2, now + 5);
+  assert.equal(traffic.line(plain(now + 6), now + 6), 'ambiguous');
+});
+
+test('an answer on a connection that may have carried a request in a gap is of unknown content', () => {
+  const across = (gap: boolean) => {
+    const traffic = new Traffic(ALL)
+      .open(50_000, 2, 1)
+      .request(50_000, 2, 2, asked(2, 5, 6))
+      .tick(3);
+    if (gap) traffic.gap('tap', 20, 5);
+    traffic.tick(30).quiet(1_040).tick(1_050);
+    traffic.answer(1, 2_050, true, asked(1, 5, 6)).response(50_000, 2, 2_051);
+    return traffic.line(says(2_052, 1, 5, 6), 2_053);
+  };
+  assert.equal(across(false), '1 only-answer');
+  assert.equal(across(true), 'ambiguous');
+});
+
+test('when requests were missed, the answers so far may be of any content', () => {
+  const across = (gap: boolean) => {
+    const traffic = new Traffic(ALL).answer(2, 10, false, asked(2, 5, 6));
+    if (gap) traffic.gap('tap', 20, 5);
+    traffic.tick(1_030).quiet(1_040).close(40_003, 2, 1_041).tick(1_050);
+    traffic.answer(1, 2_050, true, asked(1, 5, 6));
+    return traffic.line(says(2_052, 1, 5, 6), 2_053);
+  };
+  assert.equal(across(false), '1 only-answer');
+  assert.equal(across(true), 'ambiguous');
 });

@@ -133,3 +133,16 @@ test('what is set, rewritten or not understood is not passed on', () => {
   assert.deepEqual(passed(`${conf(PROXY)} stream { server { listen 81; proxy_pass 10.96.0.7:80; } }`), NONE);
   assert.deepEqual(passed(conf(PROXY, 'include mime.types;')), ALL);
 });
+
+test('an address is the same however it is spelled, and a location that may lead there counts', () => {
+  const two = (
+    other: string,
+  ): string => `location / { return 404; } location /a { proxy_pass http://10.96.0.7; }
+    location /b/ { proxy_pass http://${other}/b/; }`;
+  for (const other of ['10.96.00.7', '10.96.0.7:0080', 'web', 'web:80'])
+    assert.equal(passed(conf(two(other))).target, false, other);
+  for (const other of ['10.96.0.8', 'web:81', '[fd00::1]'])
+    assert.equal(passed(conf(two(other))).target, true, other);
+  const six = `location / { return 404; } location /a { proxy_pass http://[fd00::1]; } location /b { proxy_pass http://[FD00:0::1]/b; }`;
+  assert.equal(passed(conf(six), '[fd00::1]:80').target, false);
+});

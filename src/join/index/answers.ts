@@ -1,8 +1,13 @@
+import type { Compared, RequestContent } from '../../model/content.ts';
 import { Trust } from '../trust.ts';
+import { ANYWHERE, placeOf } from './content.ts';
+import { type Answer, Ledgers, type Place } from './ledger.ts';
 import type { QuietMoment } from './quiet-moments.ts';
 
 /** Answers kept for one Service. At the limit all are forgotten until the next quiet moment. */
 const MAX_ANSWERS = 4_096;
+/** The same where some were spent since they were counted, so that they are not counted for each answer. */
+const MOST_ANSWERS = 3_072;
 
 /** What this needs of a connection (`connection.ts`). */
 interface Answering {
@@ -11,19 +16,10 @@ interface Answering {
   readonly latest: { readonly to: number } | undefined;
 }
 
-/** An answer that began to come back, at an instant in [from, to] (ms since the epoch). */
-interface Answer<C> {
-  readonly from: number;
-  readonly to: number;
-  readonly connection: C;
-  /** The youngest request on the connection at that time. */
-  readonly request: object | undefined;
-}
-
-/** The answers of one pod that lines can have had, oldest first, and the number of those that lines have had. */
-interface OfPod<C> {
-  answers: Answer<C>[];
-  spent: number;
+/** An answer that began after the reading of every line so far. */
+interface Coming<C> {
+  readonly answer: Answer<C>;
+  place: Place;
 }
 
 /**
@@ -31,9 +27,10 @@ interface OfPod<C> {
  * line of an answered request had one answer, which began before the line was read; and no two lines had the same answer.
  *
  * So a line can have had any answer that began before its reading and that no earlier line had. If all of these are of one
- * pod, that pod answered, and one of the pod's answers is spent. If not, one of all of them is spent. Which one is never
- * known: the answers of a pod go when as many are spent as there are of that pod, and all go when as many are spent as
- * there are in all.
+ * pod, that pod answered, and one of the pod's answers is spent. If not, one of all of them is spent (`Ledgers`).
+ *
+ * Where nginx passes the content of requests on unchanged, and the log has it, a line can have had the answers to requests
+ * of its own content only.
  *
  * An answer too many, such as of a request that writes no line, leaves lines unnamed. An answer too few could name a wrong
  * pod. So every doubt ends in `void`: nothing is concluded until a quiet moment shows that all earlier requests are over.
@@ -41,22 +38,22 @@ interface OfPod<C> {
 export class Answers<C extends Answering> {
   readonly trust = new Trust(true);
   /** Answers that began after the reading of every line so far, in the order of the wire. */
-  #coming: Answer<C>[] = [];
-  /** The answers that lines can have had, by pod. Each pod has more of them than are spent. */
-  readonly #pods = new Map<object, OfPod<C>>();
-  /** Their number, less the spent ones whose pod is known. */
-  #count = 0;
-  /** Spent answers whose pod is not known. */
-  #spent = 0;
+  #coming: Coming<C>[] = [];
+  /** The answers that lines can have had. */
+  readonly #ledgers = new Ledgers<C>();
+  /** Answers in `#ledgers` and those that were spent since they were counted. */
+  #kept = 0;
+  #compared: Compared | undefined;
   /** Every answer after this time is in here, ms since the epoch; Infinity while nothing may be concluded. */
   #since = Infinity;
   #lineFrom = Infinity;
   #voidUntil: number;
   #endedWithoutAt = -Infinity;
 
-  /** `voidUntil`: answers before that time may be missing. */
-  constructor(voidUntil: number) {
+  /** `voidUntil`: answers before that time may be missing. `compared`: what of a request is compared with its line. */
+  constructor(voidUntil: number, compared?: Compared) {
     this.#voidUntil = voidUntil;
+    this.#compared = compared;
   }
 
   /** Every answer after this time is in here; Infinity while some may be missing. */
@@ -69,22 +66,23 @@ export class Answers<C extends Answering> {
     return this.#endedWithoutAt >= this.#since;
   }
 
-  /** Answers that the next line can have had. */
+  /** Answers that lines can have had. */
   get count(): number {
-    return this.#count;
+    return this.#ledgers.count;
   }
 
-  /** All answers that a line can have had, where they are of one pod. */
-  get ofOnePod(): readonly { connection: C }[] | undefined {
-    if (this.#pods.size !== 1) return undefined;
-    for (const { answers } of this.#pods.values()) return answers;
-    return undefined;
+  /** All answers that a line of this content can have had, where they are of one pod. */
+  ofOnePod(content: RequestContent | undefined): readonly { connection: C }[] | undefined {
+    return this.#ledgers.ofOnePod(placeOf(content, this.#compared));
   }
 
-  /** False if there were too many, and all are forgotten. */
-  add(connection: C, from: number, to: number): boolean {
-    this.#coming.push({ from, to, connection, request: connection.latest });
-    if (this.#coming.length + this.#count <= MAX_ANSWERS) return true;
+  /** An answer to a request of this content began. False if there were too many answers, and all are forgotten. */
+  add(connection: C, from: number, to: number, content: RequestContent | undefined): boolean {
+    const answer = { from, to, connection, request: connection.latest };
+    this.#coming.push({ answer, place: placeOf(content, this.#compared) });
+    if (this.#coming.length + this.#kept <= MAX_ANSWERS) return true;
+    this.#kept = this.#ledgers.count;
+    if (this.#coming.length + this.#kept <= MOST_ANSWERS) return true;
     this.#forgetAll(to);
     return false;
   }
@@ -99,31 +97,37 @@ export class Answers<C extends Answering> {
    * quiet moment before it. Returns whether the line's answer is among them.
    */
   isReadyFor(endMs: number, readAt: number, quiet: QuietMoment | undefined): boolean {
-    if (quiet && (this.#since === Infinity || this.#count > 0)) this.#begin(quiet);
+    if (quiet && (this.#since === Infinity || !this.#ledgers.isEmpty)) this.#begin(quiet);
     let admitted = 0;
-    for (const answer of this.#coming) {
+    for (const { answer, place } of this.#coming) {
       if (answer.from > readAt) break;
-      this.#admit(answer);
+      this.#admit(answer, place);
       admitted++;
     }
     if (admitted > 0) this.#coming = this.#coming.slice(admitted);
     return endMs >= this.#lineFrom;
   }
 
-  /** A line had one of the answers: of this pod, or, if undefined, of any. False if there is none that it can have had. */
-  spend(backend: object | undefined): boolean {
-    if (backend === undefined) {
-      if (this.#count === 0) return false;
-      this.#spent++;
-    } else {
-      const pod = this.#pods.get(backend);
-      if (!pod) return false;
-      pod.spent++;
-      if (pod.spent >= pod.answers.length) this.#pods.delete(backend);
-      this.#count--;
-    }
-    if (this.#spent >= this.#count) this.#clear();
-    return true;
+  /**
+   * A line of this content had one of the answers: of this pod, or, if undefined, of any. False if there is none that it can
+   * have had.
+   */
+  spend(backend: object | undefined, content: RequestContent | undefined): boolean {
+    const had = this.#ledgers.spend(backend, placeOf(content, this.#compared));
+    if (this.#ledgers.isEmpty) this.#kept = 0;
+    return had;
+  }
+
+  /** The content of requests is not, or no longer, known to be that of their lines. */
+  compareNothing(): void {
+    this.#compared = undefined;
+    this.forgetContents();
+  }
+
+  /** Requests were missed: the answers so far may be of any content. All ledgers become one. */
+  forgetContents(): void {
+    for (const coming of this.#coming) coming.place = ANYWHERE;
+    this.#ledgers.ofOnePod(ANYWHERE);
   }
 
   /**
@@ -134,16 +138,16 @@ export class Answers<C extends Answering> {
     this.#voidUntil = Math.max(this.#voidUntil, t);
     this.#since = Infinity;
     this.#lineFrom = Infinity;
-    this.#spent = 0;
+    this.#ledgers.forgetSpent();
     for (const connection of open) {
-      if (this.#count + this.#coming.length >= MAX_ANSWERS) break;
+      if (this.#kept + this.#coming.length >= MAX_ANSWERS) break;
       this.addUnseen(connection, t);
     }
   }
 
   /** The connection may carry an answer that began unseen, before `t`. */
   addUnseen(connection: C, t: number): void {
-    this.#admit({ from: -Infinity, to: t, connection, request: connection.latest });
+    this.#admit({ from: -Infinity, to: t, connection, request: connection.latest }, ANYWHERE);
   }
 
   /** The clock was set back to `t`. */
@@ -158,44 +162,24 @@ export class Answers<C extends Answering> {
   #begin({ before, after }: QuietMoment): void {
     if (before < this.#voidUntil) return;
     if (this.#since !== Infinity && before <= this.#since) return;
-    let dropped = 0;
     const isOver = ({ to, connection, request }: Answer<C>): boolean =>
       to <= before &&
       (connection.closeTo <= before || (connection.latest !== request && connection.latest!.to <= before));
-    for (const [backend, pod] of this.#pods) {
-      const { length } = pod.answers;
-      pod.answers = pod.answers.filter((answer) => !isOver(answer));
-      const over = length - pod.answers.length;
-      dropped += over;
-      // The spent answers may be among those that were dropped.
-      const spent = Math.max(0, pod.spent - over);
-      this.#count -= over - (pod.spent - spent);
-      pod.spent = spent;
-      if (spent >= pod.answers.length) this.#pods.delete(backend);
-    }
-    this.#coming = this.#coming.filter((answer) => !isOver(answer));
-    this.#spent = Math.max(0, this.#spent - dropped);
+    this.#ledgers.drop(isOver);
+    this.#coming = this.#coming.filter(({ answer }) => !isOver(answer));
     this.#since = before;
     this.#lineFrom = after;
-    if (this.#spent >= this.#count) this.#clear();
+    this.#kept = this.#ledgers.count;
   }
 
-  #admit(answer: Answer<C>): void {
-    const { backend } = answer.connection;
-    const pod = this.#pods.get(backend);
-    if (pod) pod.answers.push(answer);
-    else this.#pods.set(backend, { answers: [answer], spent: 0 });
-    this.#count++;
-  }
-
-  #clear(): void {
-    this.#pods.clear();
-    this.#count = 0;
-    this.#spent = 0;
+  #admit(answer: Answer<C>, place: Place): void {
+    this.#ledgers.add(answer, place);
+    this.#kept++;
   }
 
   #forgetAll(t: number): void {
-    this.#clear();
+    this.#ledgers.clear();
+    this.#kept = 0;
     this.#coming = [];
     this.void(t, []);
   }

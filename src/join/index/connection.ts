@@ -1,3 +1,4 @@
+import type { Compared, RequestContent } from '../../model/content.ts';
 import type { Flow, OpenRecord, RequestRecord, ResponseRecord, UnreadableRecord } from '../../model/feed.ts';
 import { Trust } from '../trust.ts';
 import { Answers } from './answers.ts';
@@ -111,6 +112,8 @@ export interface TappedRequest extends FifoEntry<TappedRequest> {
   endedBy: number;
   /** The connection has a newer request or is closed: it is kept for its line only. */
   ended: boolean;
+  /** Undefined: not known. */
+  readonly content: RequestContent | undefined;
   /** An answer to it has begun to come back. */
   answered: boolean;
   /** A line has been resolved by it. */
@@ -141,6 +144,7 @@ export function newTappedRequest(
     repeats: 0,
     endedBy: Infinity,
     ended: false,
+    content: contentOf(record),
     answered: false,
     matched: false,
     forgotten: false,
@@ -148,6 +152,12 @@ export function newTappedRequest(
     before: undefined,
     after: undefined,
   };
+}
+
+function contentOf({ content, afterChunks }: RequestRecord): RequestContent | undefined {
+  if (!content || afterChunks) return undefined;
+  const [target, userAgent, referer] = content;
+  return { target, userAgent, referer };
 }
 
 /** A ClusterIP:port (or any other upstream address) with its connections and requests. */
@@ -192,11 +202,15 @@ export interface Service {
   requestsKnownSince: number;
 }
 
-/** `answersKnownSince`: answers through it before that time may have been forgotten, ms since the epoch. */
+/**
+ * `answersKnownSince`: answers through it before that time may have been forgotten, ms since the epoch. `compared`: what of
+ * a request is compared with its line.
+ */
 export function newService(
   vip: string | undefined,
   vport: number | undefined,
   answersKnownSince = -Infinity,
+  compared?: Compared,
 ): Service {
   return {
     vip,
@@ -212,7 +226,7 @@ export function newService(
     idsBeforeHost: false,
     lastWithoutIdAt: -Infinity,
     trust: new Trust(true),
-    answers: new Answers(answersKnownSince),
+    answers: new Answers(answersKnownSince, compared),
     unreadable: new Set(),
     unreadableKnownSince: -Infinity,
     carriesIds: false,

@@ -27,7 +27,7 @@ import { LoggedOpens } from './logged-opens.ts';
 import { Names } from './names.ts';
 import { QuietMoments } from './quiet-moments.ts';
 import { RequestTable } from './request-table.ts';
-import { Services } from './services.ts';
+import { type ComparedAt, Services } from './services.ts';
 
 /** How long an unreadable connection stays in the index after it can have served its last request (ms). */
 const UNREADABLE_KEPT_MS = 60_000;
@@ -61,8 +61,8 @@ export class FlowIndex {
   readonly #connections: ConnectionTable;
   readonly #requests: RequestTable;
 
-  constructor(limits: IndexLimits = DEFAULT_LIMITS) {
-    this.#services = new Services(limits.services, this.counters);
+  constructor(limits: IndexLimits = DEFAULT_LIMITS, comparedAt?: ComparedAt) {
+    this.#services = new Services(limits.services, this.counters, comparedAt);
     this.#requests = new RequestTable(limits, this.counters);
     this.#connections = new ConnectionTable(limits.connections, this.counters, this.#requests, this.counted);
     this.names = new Names();
@@ -107,6 +107,8 @@ export class FlowIndex {
           this.onClockRollback(record.t);
         if (record.source === 'conntrack' && record.from === undefined) this.#closeAll(record.t);
         this.coverage.addGap(record.source, record.from, record.t);
+        // With a request that was missed, its answer counts as that of the request before.
+        if (record.source === 'tap') this.#services.forgetContents();
         break;
       case 'name':
         this.names.set(record);
@@ -141,6 +143,11 @@ export class FlowIndex {
   /** The one object for this backend. */
   backend(ip: string, port: number): Backend {
     return this.#connections.backend(ip, port);
+  }
+
+  /** The content of requests is no longer known to be that of their lines. */
+  compareNothing(): void {
+    this.#services.compareNothing();
   }
 
   /** A line has been resolved by each of these requests: they are forgotten earlier than others. */
@@ -271,13 +278,17 @@ export class FlowIndex {
 
   #answered(record: ResponseRecord): void {
     const { connection, service } = this.#connectionOf(record);
-    if (connection.latest) connection.latest.answered = true;
+    const { latest, midStream } = connection;
+    if (latest) latest.answered = true;
     if (service === this.#services.unknown) {
       this.quiet.void(record.t);
       return;
     }
     const from = record.kernelTime ? record.t : Math.min(this.coverage.watermark, record.t);
-    if (!service.answers.add(connection, from, record.t)) this.counters.forgottenAnswers++;
+    // Another request may have begun on the connection unseen: within a body, or in a gap.
+    const isToLatest = !midStream && latest !== undefined && latest.to > this.coverage.lastGapEnd('tap');
+    const content = isToLatest ? latest.content : undefined;
+    if (!service.answers.add(connection, from, record.t, content)) this.counters.forgottenAnswers++;
   }
 
   #unreadable(record: UnreadableRecord): void {

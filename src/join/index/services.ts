@@ -1,4 +1,8 @@
+import type { Compared } from '../../model/content.ts';
 import { clampTimesTo, newService, type Service } from './connection.ts';
+
+/** What of a request to this address is compared with its line; undefined: nothing. */
+export type ComparedAt = (vip: string, vport: number) => Compared | undefined;
 
 /** Services examined for one that can be forgotten, when another one is added. */
 const MAX_UNUSED_LOOKED_AT = 16;
@@ -7,6 +11,7 @@ const MAX_UNUSED_LOOKED_AT = 16;
 export class Services {
   readonly #limit: number;
   readonly #counters: { visited: number };
+  #comparedAt: ComparedAt | undefined;
   readonly #all = new Set<Service>();
   /** The next that may be forgotten. */
   #next = this.#all.values();
@@ -18,8 +23,9 @@ export class Services {
   knownSince = -Infinity;
 
   /** `visited` counts the Services that were examined. */
-  constructor(limit: number, counters: { visited: number } = { visited: 0 }) {
+  constructor(limit: number, counters: { visited: number } = { visited: 0 }, comparedAt?: ComparedAt) {
     this.#limit = limit;
+    this.#comparedAt = comparedAt;
     this.#counters = counters;
   }
 
@@ -37,6 +43,17 @@ export class Services {
   of(vip: string | undefined, vport: number | undefined): Service {
     if (vip === undefined || vport === undefined) return this.unknown;
     return this.get(vip, vport) ?? this.#add(vip, vport);
+  }
+
+  /** Requests were missed. */
+  forgetContents(): void {
+    for (const { answers } of this.#all) answers.forgetContents();
+  }
+
+  /** The content of requests is no longer known to be that of their lines. */
+  compareNothing(): void {
+    this.#comparedAt = undefined;
+    for (const { answers } of this.#all) answers.compareNothing();
   }
 
   /** All Services, with the unknown one at the end. */
@@ -74,7 +91,7 @@ export class Services {
   #add(vip: string, vport: number): Service {
     // Before the new one is added, as it is unused too.
     if (this.#all.size >= this.#limit) this.#forgetUnused();
-    const service = newService(vip, vport, this.knownSince);
+    const service = newService(vip, vport, this.knownSince, this.#comparedAt?.(vip, vport));
     service.connectionsKnownSince = this.knownSince;
     service.withoutRequestKnownSince = this.knownSince;
     service.requestsKnownSince = this.knownSince;

@@ -22,7 +22,7 @@ export function matchByOnlyAnswer(query: Query, index: FlowIndex): Verdict | und
   if (!service) return undefined;
   const answers = answersFor(query, service, index);
   if (!answers?.trust.trusts(window.end)) return undefined;
-  const possible = answers.ofOnePod;
+  const possible = answers.ofOnePod(query.line.content);
   if (!possible) {
     index.quiet.want(query.readAt);
     return undefined;
@@ -41,10 +41,12 @@ export function spendAnswer(query: Query, outcome: Outcome, index: FlowIndex): v
   if (!answers) return;
   const { ip, port } = isResolved(outcome) ? outcome : attempt;
   const isNamed = isResolved(outcome) || outcome.reason === 'direct';
-  const had = answers.spend(isNamed ? index.backend(ip, port) : undefined);
+  const had = answers.spend(isNamed ? index.backend(ip, port) : undefined, query.line.content);
   answers.trust.seen(had, window.end);
-  // The line's answer was not seen, so other lines could be given the wrong one.
-  if (!had) answers.void(query.readAt, service.open);
+  if (had) return;
+  // The line's answer was not seen, or nginx did not pass its content on: other lines could be given the wrong one.
+  answers.void(query.readAt, service.open);
+  answers.compareNothing();
 }
 
 /** The Service's answers up to the line; undefined where the line's answer may not be among them. */

@@ -28,7 +28,7 @@ export interface RequestPlan {
   weight?: number;
   /** Default GET. */
   method?: string;
-  /** `{n}` becomes the request's number in the run, `{r}` one of 65,536 by chance, `{port}` the client's port, `{local}` its address, `{pad}` 32,000 letters. */
+  /** `{n}` becomes the request's number in the run, `{r}` one of 65,536 by chance, `{r40}` one of 40, `{port}` the client's port, `{local}` its address, `{pad}` 32,000 letters. */
   path: string;
   bodyBytes?: number;
   /** The body goes in chunks of this many bytes, 2 ms apart, without its length. */
@@ -120,6 +120,12 @@ class ResponseReader {
   }
 }
 
+const DRAWN = /\{r(\d*)\}/;
+
+function drawn(r: number, count: string): string {
+  return String(count === '' ? r : r % Number(count));
+}
+
 function encodeHead(
   plan: LoadPlan,
   request: RequestPlan,
@@ -130,7 +136,7 @@ function encodeHead(
   const method = request.method ?? 'GET';
   const path = request.path
     .replace('{n}', String(n))
-    .replace('{r}', String(r))
+    .replace(DRAWN, (_, count) => drawn(r, count))
     .replace('{port}', String(localPort ?? 0))
     .replace('{local}', localAddress ?? '')
     .replace('{pad}', 'p'.repeat(32_000));
@@ -138,7 +144,9 @@ function encodeHead(
     `${method} ${path} HTTP/1.1`,
     'Host: lab',
     `Connection: ${plan.keepalive === false ? 'close' : 'keep-alive'}`,
-    ...(request.headers ?? []).map((header) => header.replace('{n}', String(n)).replace('{r}', String(r))),
+    ...(request.headers ?? []).map((header) =>
+      header.replace('{n}', String(n)).replace(DRAWN, (_, count) => drawn(r, count)),
+    ),
   ];
   if (request.chunkBytes) lines.push('Transfer-Encoding: chunked');
   else if (request.bodyBytes !== undefined) lines.push(`Content-Length: ${request.bodyBytes}`);
@@ -229,7 +237,7 @@ export function runLoad(plan: LoadPlan): Promise<LoadResult> {
       socket.on('end', () => settle(reader.close() ? 'completed' : 'failed'));
       socket.on('error', () => settle('failed'));
       const number = result.sent++;
-      const draw = [request.path, ...(request.headers ?? [])].some((text) => text.includes('{r}'))
+      const draw = [request.path, ...(request.headers ?? [])].some((text) => DRAWN.test(text))
         ? Math.floor(chance() * 65_536)
         : 0;
       const sendBody = (pieces: readonly Buffer[]): void => {

@@ -25,6 +25,8 @@ export interface ScenarioOptions extends Partial<Omit<FrontOptions, 'format'>> {
   format: FormatName;
   /** More options for the sidecar. */
   sidecarArgs?: readonly string[];
+  /** The sidecar reads nginx's own configuration. */
+  nginxConf?: boolean;
   /** Have tcpdump watch the pods: for attempts that no pod's own log tells of. */
   witnessed?: boolean;
   /** How the log is judged, where `compare` cannot read it. */
@@ -94,7 +96,15 @@ export function judge(scene: Scene, rows: Row[]): Judge {
   let runs = 0;
   async function scenario(
     name: string,
-    { format, sidecarArgs, witnessed, judgement = compare, warmUp, ...frontOptions }: ScenarioOptions,
+    {
+      format,
+      sidecarArgs = [],
+      nginxConf,
+      witnessed,
+      judgement = compare,
+      warmUp,
+      ...frontOptions
+    }: ScenarioOptions,
     traffic: (bench: Bench) => Promise<void>,
   ): Promise<Row> {
     const dir = join(scene.dir, `run${++runs}`);
@@ -111,7 +121,7 @@ export function judge(scene: Scene, rows: Row[]): Judge {
         accessLog: front.accessLog,
         format: frontOptions.escape ? `escape=${frontOptions.escape} ${text}` : text,
         dir: join(dir, 'sidecar'),
-        ...(sidecarArgs ? { extra: sidecarArgs } : {}),
+        extra: nginxConf ? ['--nginx-conf', join(dir, 'nginx.conf'), ...sidecarArgs] : sidecarArgs,
       });
       await untilExact(scene, sidecar, pod);
       const bench: Bench = {

@@ -8,6 +8,7 @@
  *                          two events are left out, and the table says so
  * REALPOD_CLUSTER_NODE     a command that takes `flush` (the nodes' connection tracking) or `restart` (containerd, kubelet
  *                          and kube-proxy of each node); the same without it
+ * REALPOD_CLUSTER_FROM     DIR TAG: begins with an earlier version, its checkout and its images’ tag, and upgrades it
  * REALPOD_CLUSTER_RATE     requests a second (200)
  * REALPOD_CLUSTER_ONLY     a regular expression: only the events whose names it matches
  * REALPOD_CLUSTER_KEEP     a file for all logs; REALPOD_CLUSTER_JUDGE: such a file, judged again without a cluster
@@ -19,12 +20,14 @@ import { fileURLToPath } from 'node:url';
 import { compare, type Judged, judge, type Totals, totals, truthOf } from './kit/judge.ts';
 import { apply, endFollowing, inNamespace, kubectl, NAMESPACE, shell } from './kit/kubectl.ts';
 import { Logs, type PodLogs } from './kit/logs.ts';
+import { manifests } from './kit/manifests.ts';
+import { machineLoad, writeResults } from './kit/results.ts';
 
-const MANIFESTS = fileURLToPath(new URL('manifests', import.meta.url));
-const RESULTS = fileURLToPath(new URL('../../docs/results/cluster.md', import.meta.url));
 const HELPERS = ['-n', 'realpod', 'rollout', 'status', 'ds/realpod-helper', '--timeout=120s'];
 const API = process.env.REALPOD_CLUSTER_API;
 const NODE = process.env.REALPOD_CLUSTER_NODE;
+const HELPER = fileURLToPath(new URL('../../k8s/helper', import.meta.url));
+const FROM = process.env.REALPOD_CLUSTER_FROM?.split(' ');
 const RATE = process.env.REALPOD_CLUSTER_RATE ?? '200';
 
 interface Event {
@@ -43,6 +46,24 @@ const KILL =
 async function nginxPods(): Promise<string[]> {
   return (await inNamespace('get', 'pods', '-l', 'app=nginx', '-o', 'name')).trim().split('\n');
 }
+
+const UPGRADE: Event[] = [
+  {
+    name: 'upgraded: the helper',
+    run: async () => {
+      await kubectl('apply', '-k', HELPER);
+      await kubectl(...HELPERS);
+    },
+  },
+  {
+    name: 'upgraded: the sidecars',
+    goalMs: 0,
+    run: async () => {
+      await apply(await manifests(RATE));
+      await rolled('deploy/nginx');
+    },
+  },
+];
 
 const EVENTS: Event[] = [
   { name: 'nothing happens', goalMs: 0, run: () => delay(8_000) },
@@ -179,8 +200,7 @@ const EVENTS: Event[] = [
 async function install(): Promise<void> {
   const load = process.env.REALPOD_CLUSTER_LOAD;
   if (load !== undefined) await shell(load);
-  const manifests = await kubectl('kustomize', MANIFESTS);
-  await apply(manifests.replace('"200"', `"${RATE}"`));
+  await apply(await manifests(RATE, ...(FROM ?? [])));
   await kubectl(...HELPERS);
   for (const what of ['deploy/backend', 'deploy/nginx', 'ds/host']) await rolled(what);
   await inNamespace('wait', 'pod/client', '--for=condition=Ready', '--timeout=60s');
@@ -195,7 +215,8 @@ interface Row extends Totals {
 interface Run {
   version: string;
   nodes: number;
-  spans: { name: string; goalMs?: number | undefined; from: number; to: number }[];
+  /** `load`: of this machine at the event's end. */
+  spans: { name: string; goalMs?: number | undefined; from: number; to: number; load: string }[];
   /** Events that failed by themselves. */
   broken: string[];
   client: string[];
@@ -215,7 +236,9 @@ async function live(): Promise<Run> {
   const spans: Run['spans'] = [];
   const broken: string[] = [];
   const only = new RegExp(process.env.REALPOD_CLUSTER_ONLY ?? '');
-  for (const { name, goalMs, run } of EVENTS.filter((event) => only.test(event.name))) {
+  for (const { name, goalMs, run } of [...(FROM ? UPGRADE : []), ...EVENTS].filter((event) =>
+    only.test(event.name),
+  )) {
     const from = Date.now();
     try {
       await run();
@@ -224,7 +247,7 @@ async function live(): Promise<Run> {
       broken.push(name);
     }
     await delay(2_000);
-    spans.push({ name, goalMs, from, to: Date.now() });
+    spans.push({ name, goalMs, from, to: Date.now(), load: machineLoad() });
     console.log(`${name}: ${((Date.now() - from) / 1000).toFixed(0)} s`);
   }
   await inNamespace('delete', 'pod/client', '--grace-period=1');
@@ -254,8 +277,8 @@ async function main(): Promise<number> {
     const found = compare(both);
     for (const key of ['lost', 'repeated', 'changed'] as const) sums[key] += found[key];
   }
-  const rows: Row[] = spans.map(({ name, goalMs, from, to }) => ({
-    name,
+  const rows: Row[] = spans.map(({ name, goalMs, from, to, load }) => ({
+    name: load ? `${name} (load ${load})` : name,
     goalMs: goalMs ?? undefined,
     ...totals(lines.filter(({ at, kind }) => at >= from && at < to && kind !== 'long')),
   }));
@@ -266,7 +289,7 @@ async function main(): Promise<number> {
   }));
   const text = report(run, rows, kinds, sums, truth.size);
   console.log(text);
-  if (process.env.REALPOD_CLUSTER_RESULTS === 'write') writeFileSync(RESULTS, text);
+  writeResults('events', text);
   const failed =
     sums.lost > 0 ||
     sums.changed > 0 ||
@@ -290,24 +313,23 @@ function report(
   };
   const head =
     '| | answered | named | wrong | longest without a pod | goal |\n| --- | --- | --- | --- | --- | --- |';
-  return `# In a real Kubernetes
-
-Written by \`npm run test:cluster\`: Kubernetes ${version}, ${nodes} nodes; the example with six backends, two nginx pods and a
+  return `Written by \`npm run test:cluster\`: Kubernetes ${version}, ${nodes} nodes; the example with six backends, two nginx pods and a
 client that sends ${RATE} requests a second, each on a new connection. ${truths} answers say themselves which pod gave them. Each
 line of the sidecars is compared with that, and with nginx's second log (its stdout).
 
 Lines lost: **${lost}**, changed elsewhere than in the address: **${changed}**, written twice (after a SIGKILL, on stdout):
 ${repeated}. "Answered": a pod answered with 200, and nginx logged the Service's address, so there is a pod to name. "Longest without a pod": from the first such
-line that was left alone to the next one that was not, in one nginx pod.
+line that was left alone to the next one that was not, in one nginx pod. "Load": of the machine, of two cores, with all that runs
+on it.
 
 ${head}
 ${rows.map(row).join('\n')}
 ${spans.some(({ name }) => name.startsWith('API')) ? '' : '\nThe API server was left alone.\n'}
-## By the Service's kind
+### By the Service's kind
 
 \`r\`: ClusterIP, half of the requests. \`local\`: \`internalTrafficPolicy: Local\`. \`host\`: hostNetwork pods on every node.
 \`long\`: request lines of 20 KB, whose
-id lies behind what the tap copies (\`--tap-snaplen\`), left out above. \`none\`: no pod behind it, nginx answers 502. \`headless\`: nginx dials pods itself, so there is nothing to name.
+id lies behind what the tap copies (\`--tap-snaplen\`), left out above. \`hairpin\`: the nginx pods themselves, half of it the pod that asks. \`none\`: no pod behind it, nginx answers 502. \`headless\`: nginx dials pods itself, so there is nothing to name.
 
 ${head}
 ${kinds.map(row).join('\n')}

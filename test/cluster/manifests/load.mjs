@@ -4,7 +4,7 @@ import http from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 
 const [, , url, rate] = process.argv;
-const KINDS = ['', 'headless', 'external', 'affinity', 'local', 'twin', 'named', 'host'];
+const KINDS = ['', 'headless', 'external', 'affinity', 'local', 'twin', 'named', 'host', 'hairpin'];
 /** nginx writes the whole request line; container runtimes cut what is longer than 16 KB. */
 const LONG = 'x'.repeat(20_000);
 const { hostname } = new URL(url);

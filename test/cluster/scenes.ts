@@ -4,12 +4,13 @@
  * namespaces. Each line of the article is compared with what the pod said itself.
  *
  * REALPOD_CLUSTER_KUBECTL  how kubectl is called (`kubectl`)
+ * REALPOD_CLUSTER_LOAD     a command that brings the images onto every node
  * REALPOD_CLUSTER_OUTSIDE  a command that runs another one outside the cluster, where nodes are reached (``)
  * REALPOD_CLUSTER_ONLY     a regular expression: only the scenes whose names it matches
  * REALPOD_CLUSTER_RESULTS  `write`: the tables go into docs/results/cluster.md
  */
 import { fileURLToPath } from 'node:url';
-import { kubectl } from './kit/kubectl.ts';
+import { kubectl, shell } from './kit/kubectl.ts';
 import { writeResults } from './kit/results.ts';
 import { ADMISSION, inAdmission } from './scenes/admission.ts';
 import { ARTICLE, articleTable } from './scenes/article.ts';
@@ -19,6 +20,8 @@ const HELPER = fileURLToPath(new URL('../../k8s/helper', import.meta.url));
 
 async function main(): Promise<number> {
   const only = new RegExp(process.env.REALPOD_CLUSTER_ONLY ?? '');
+  const load = process.env.REALPOD_CLUSTER_LOAD;
+  if (load !== undefined) await shell(load);
   await kubectl('apply', '-k', HELPER);
   await kubectl('-n', 'realpod', 'rollout', 'status', 'ds/realpod-helper', '--timeout=120s');
   let failed = 0;

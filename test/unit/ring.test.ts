@@ -71,4 +71,5 @@ test('with more addresses than are told apart the ring begins anew', () => {
   assert.equal(ring.holdsAfter(65_533), false);
   assert.equal(ring.holdsAfter(65_534), true);
   assert.deepEqual(seqs(ring, 0, 'one more', 's1'), [65_535]);
+  assert.equal(ring.bytes, '65535\n'.length);
 });

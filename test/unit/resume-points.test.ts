@@ -34,6 +34,13 @@ test('the point is ten seconds old where the feed was read for so long', () => {
   assert.deepEqual(points.oldest, { instance: 'a', after: 120, since: T0 + 20_000.001 });
 });
 
+test('of places less than a second apart one is kept', () => {
+  const points = new ResumePoints();
+  points.connected('a');
+  for (const at of [0, 500, 1_000, 10_500]) points.read([tick(100 + at, T0 + at)], 100 + at, T0 + at);
+  assert.equal(points.oldest?.after, 100, 'the next one, of one second, is not ten seconds old');
+});
+
 test('the point lies behind the latest time of all records before it, not behind the last one', () => {
   const points = new ResumePoints();
   points.connected('a');

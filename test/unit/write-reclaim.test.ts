@@ -77,7 +77,8 @@ test('a file that was rotated away is not touched, nor the one in its place', as
   renameSync(log, `${log}.1`);
   writeFileSync(log, Buffer.alloc(12 * MIB, 2));
   const reclaimer = openReclaimer(log, { onNotice });
-  reclaimer.advance(old);
+  for (let n = 0; n < 2; n++) reclaimer.advance(old);
+  assert.equal(descriptorsIn(dir), 0);
   await reclaimer.close();
   assert.equal(reclaimer.stats.punches, 0);
   assert.deepEqual(notices, []);

@@ -110,3 +110,13 @@ test('the outcome: the one backend of a complete record, or the reason why there
   const direct = query(wire, lineOf({ end: 10, took: 10 }, { attempt: { ip: podIp(1), port: 8000 } }));
   assert.deepEqual(say(one, true, direct), { reason: 'direct' });
 });
+
+test('unused connections that were over ten seconds before a line without times may be forgotten, later ones not', () => {
+  const wire = seen();
+  const service = wire.index.service(VIP, 80)!;
+  const saw = (): boolean => sawAllUnusedConnections(query(wire, UNTIMED), wire.index, T0 - 50);
+  service.withoutRequestKnownSince = T0 + 11 - 10_000 - 0.1;
+  assert.equal(saw(), true);
+  service.withoutRequestKnownSince = T0 + 11 - 10_000;
+  assert.equal(saw(), false);
+});

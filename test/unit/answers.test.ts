@@ -92,6 +92,14 @@ test('an answer that no line had stays until a quiet moment shows that it is ove
   assert.equal(traffic.answer(2, 2_500).line(plain(2_500), 2_501), '2 only-answer');
 });
 
+test('the answers that a quiet moment drops take the spent ones of their pod with them', () => {
+  const traffic = new Traffic().answer(1, 10).answer(1, 20).answer(1, 30);
+  assert.equal(traffic.line(plain(40), 41), '1 only-answer');
+  // Its connection is open: it may still be read, so it stays.
+  assert.equal(traffic.answer(2, 50, false).line(plain(60), 61), 'ambiguous');
+  assert.equal(traffic.quiet(990).answer(1, 1_500).line(plain(1_500), 1_501), 'ambiguous');
+});
+
 test('an answer on a connection that is open and has carried nothing since may still be read', () => {
   const traffic = new Traffic().answer(1, 10, false).quiet(990);
   assert.equal(traffic.answer(2, 1_500).line(plain(1_500), 1_501), 'ambiguous');

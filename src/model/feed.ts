@@ -135,7 +135,8 @@ export interface UnreadableRecord extends Flow {
 
 /**
  * An answer began to come back on this connection, at `t` at the latest; in the order of the wire among the tap's records.
- * Only for readers that request answers. One request may bring more than one of them, never none that was answered.
+ * Only while a reader of the address requests answers; then all of its readers get it. One request may bring more than
+ * one, never none that was answered.
  */
 export interface ResponseRecord extends Flow {
   kind: 'response';

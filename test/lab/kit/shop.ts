@@ -77,8 +77,8 @@ export interface LiveShop {
   front: Nginx;
   helper: Program;
   sidecar: Sidecar;
-  /** Sends so many requests a second until the scene is disposed of. */
-  keepBusy(ratePerSecond: number): void;
+  /** Sends so many requests a second until the scene is disposed of, those of the shop unless others are given. */
+  keepBusy(ratePerSecond: number, requests?: LoadPlan['requests']): void;
 }
 
 export async function openLiveShop(format: string): Promise<LiveShop> {
@@ -92,10 +92,10 @@ export async function openLiveShop(format: string): Promise<LiveShop> {
       format,
       dir: join(scene.dir, 'sidecar'),
     });
-    const keepBusy = (ratePerSecond: number): void => {
+    const keepBusy = (ratePerSecond: number, requests = SHOP_REQUESTS): void => {
       const whole = { connections: 16, total: Number.MAX_SAFE_INTEGER, limitMs: 2 ** 31 - 1 };
       // It ends with the scene, and only then.
-      void load(scene, { ...whole, ratePerSecond, requests: SHOP_REQUESTS }).catch(() => {});
+      void load(scene, { ...whole, ratePerSecond, requests }).catch(() => {});
     };
     return { scene, pod: at, front, helper, sidecar, keepBusy };
   } catch (error) {

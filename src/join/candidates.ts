@@ -63,11 +63,12 @@ export function servicesOf({ service }: Query, index: FlowIndex): readonly Servi
 export function connectionsOf(query: Query, index: FlowIndex): Candidates {
   const { service, attempt, window, sent } = query;
   const candidates = new Candidates();
+  // An attempt that never connected was on a connection that opened for it.
+  const isPossible = (connection: Connection): boolean =>
+    fits(connection, query) && (sent !== 'no' || connection.openTo >= window.begin);
   const add = (connection: Connection): void => {
     index.counters.visited++;
-    if (!fits(connection, query)) return;
-    // An attempt that never connected was on a connection that opened for it.
-    if (sent !== 'no' || connection.openTo >= window.begin) candidates.add(connection);
+    if (isPossible(connection)) candidates.add(connection);
   };
   if (typeof attempt.localPort === 'number') {
     const samePort = index.onPort(attempt.localPort);
@@ -78,11 +79,19 @@ export function connectionsOf(query: Query, index: FlowIndex): Candidates {
     }
     return candidates;
   }
+  if (service?.apart?.every((connection) => connection.list !== undefined && isPossible(connection))) {
+    index.counters.visited += 2;
+    candidates.several = true;
+    return candidates;
+  }
   // Where all connections lead to one backend, the first stands for all.
   const oneBackend = service?.backends.size === 1 && index.unknown.backends.size === 0;
   const closedAfter = (sent === 'no' ? window.begin : window.answeredAfter - LINGER_MS) - DISORDER_MS;
   let visited = 0;
+  let first: Connection | undefined;
   const isEnough = (): boolean => {
+    first ??= candidates.connection;
+    if (candidates.several && service) service.apart = [first!, candidates.connection!];
     if (++visited > MAX_VISITED_CONNECTIONS) candidates.several = true;
     return candidates.several || (oneBackend && candidates.backend !== undefined);
   };

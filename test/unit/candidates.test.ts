@@ -84,6 +84,30 @@ test('no more connections are examined than it takes to know', () => {
   assert.deepEqual([examined(1, 1, 1), examined(1, 1, 2, 1), examined(1, 2, 1, 2)], [1, 3, 2]);
 });
 
+test('what made one attempt ambiguous is looked at first for the next, as long as it holds', () => {
+  const wire = new Wire({ connections: 6, requests: 10, matchedRequests: 10, services: 10 });
+  for (let sport = 1; sport <= 5; sport++) wire.open(sport, sport < 5 ? 1 : 2, -500_000);
+  wire.tick(90_000);
+  const visits = (at = 0): [string | undefined, number] => {
+    const { visited } = wire.index.counters;
+    const found = pod(connectionsOf(query(wire, lineOf({ end: at + 10, took: 10 }), at + 11), wire.index));
+    return [found, wire.index.counters.visited - visited];
+  };
+  assert.deepEqual(
+    [visits(), visits()],
+    [
+      ['several', 5],
+      ['several', 2],
+    ],
+  );
+  wire.close(5, 2, 90_500).tick(300_000);
+  assert.deepEqual(visits(290_000)[0], '1', 'over for this attempt');
+  assert.deepEqual(visits(), ['several', 2]);
+  for (const sport of [6, 7]) wire.open(sport, 1, 300_000);
+  wire.tick(300_001);
+  assert.deepEqual(visits()[0], '1', 'forgotten at the limit');
+});
+
 test('an attempt that never connected was on a connection of its own', () => {
   const wire = new Wire().open(1, 1, -500_000).tick(-1).open(2, 2, 5).tick(90_000);
   const refused = lineOf(

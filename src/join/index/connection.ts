@@ -193,6 +193,8 @@ export interface Service {
   carriesIds: boolean;
   /** Remembered connections on which no request was seen. */
   readonly connectionsWithoutRequest: Set<Connection>;
+  /** Two connections to different backends that made an earlier attempt ambiguous: likely to do so for the next one too. */
+  apart: readonly [Connection, Connection] | undefined;
   /** The backend of all forgotten connections; null if they had several, undefined if there are none. */
   forgottenBackend: Backend | null | undefined;
   /** Connections, and requests, that were over by these times may be forgotten (ms since the epoch). */
@@ -231,6 +233,7 @@ export function newService(
     unreadableKnownSince: -Infinity,
     carriesIds: false,
     connectionsWithoutRequest: new Set(),
+    apart: undefined,
     forgottenBackend: undefined,
     connectionsKnownSince: -Infinity,
     withoutRequestKnownSince: -Infinity,

@@ -12,9 +12,18 @@ export class Trust {
   #agreed: number;
   #distrustedUntil = Number.NEGATIVE_INFINITY;
 
-  /** `initially`: whether the record is trusted before the first line. */
-  constructor(initially: boolean) {
-    this.#agreed = initially ? Number.POSITIVE_INFINITY : 0;
+  private constructor(agreed: number) {
+    this.#agreed = agreed;
+  }
+
+  /** The record is trusted until a line disagrees. */
+  static given(): Trust {
+    return new Trust(Number.POSITIVE_INFINITY);
+  }
+
+  /** The record is trusted once a row of lines has agreed with it. */
+  static earned(): Trust {
+    return new Trust(0);
   }
 
   /** A line that ended at `t` (ms since the epoch) agrees with the record, or has no counterpart in it. */

@@ -54,12 +54,12 @@ test('a watermark after the time of its reading shows a clock that is ahead', ()
 });
 
 test('trust needs more than twenty lines in a row, and ten seconds after a disagreement', () => {
-  const fresh = new Trust(false);
+  const fresh = Trust.earned();
   for (let n = 0; n < 20; n++) fresh.seen(true, n);
   assert.equal(fresh.trusts(100), false);
   fresh.seen(true, 20);
   assert.equal(fresh.trusts(-1e9), true);
-  const trust = new Trust(true);
+  const trust = Trust.given();
   assert.equal(trust.trusts(-1e9), true, 'trusted before the first line');
   trust.seen(false, 1_000);
   trust.seen(false, 500);
@@ -75,7 +75,7 @@ test('trust needs more than twenty lines in a row, and ten seconds after a disag
 
 test('a disagreement of before the clock was set back keeps its time, one of after counts from then', () => {
   const trust = (at: number): Trust => {
-    const it = new Trust(true);
+    const it = Trust.given();
     it.seen(false, at);
     for (let n = 0; n < 21; n++) it.seen(true, at);
     it.onClockRollback(20_000);

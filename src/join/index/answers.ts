@@ -36,7 +36,7 @@ interface Coming<C> {
  * pod. So every doubt ends in `void`: nothing is concluded until a quiet moment shows that all earlier requests are over.
  */
 export class Answers<C extends Answering> {
-  readonly trust = new Trust(true);
+  readonly trust = Trust.given();
   /** Answers that began after the reading of every line so far, in the order of the wire. */
   #coming: Coming<C>[] = [];
   /** The answers that lines can have had. */

@@ -227,7 +227,7 @@ export function newService(
     requestsWithRepeatedId: new Map(),
     idsBeforeHost: false,
     lastWithoutIdAt: -Infinity,
-    trust: new Trust(true),
+    trust: Trust.given(),
     answers: new Answers(answersKnownSince, compared),
     unreadable: new Set(),
     unreadableKnownSince: -Infinity,

@@ -90,7 +90,7 @@ export class CountedRequests {
   #of(service: Service): ServiceCounts {
     let counts = this.#services.get(service);
     if (!counts) {
-      counts = { withHidden: new Set(), trust: new Trust(false) };
+      counts = { withHidden: new Set(), trust: Trust.earned() };
       this.#services.set(service, counts);
     }
     return counts;

@@ -49,8 +49,8 @@ describe('lines that say nothing', { skip: !labCanRun(), concurrency: false, tim
   for (const keepalive of [false, true])
     for (const [rate, total, share] of [
       [1, 15, 0.9],
-      [10, 200, 0.8],
-      // How much of it depends on how soon this machine reads.
+      // How much of these depends on how soon this machine reads: nearly all on a quiet one.
+      [10, 200, 0.5],
       [100, 1500, 0.2],
     ] as const) {
       const name = `${rate}/s, ${keepalive ? 'keepalive' : 'no keepalive'}`;
@@ -77,7 +77,7 @@ describe('lines that say nothing', { skip: !labCanRun(), concurrency: false, tim
 
   for (const [rate, total, keepalive, connections, share] of [
     // As above: how much depends on how soon this machine reads.
-    [10, 200, false, 10, 0.8],
+    [10, 200, false, 10, 0.5],
     [100, 1500, false, 10, 0.5],
     [1000, 10_000, true, 100, 0.3],
   ] as const) {

@@ -162,13 +162,24 @@ describe('the page', {
   });
 
   test('the slow pod and the failing one are marked, their siblings are not, and a name leads to its lines', async () => {
-    await shows(() => document.querySelectorAll('tr.outlier').length === 2);
-    for (const { name, failing, slowestMs } of SHOP_PODS) {
-      const row = page.locator('#services tbody tr').filter({ hasText: name });
-      const badges = failing > 0 ? ['failing'] : slowestMs > 100 ? ['slow'] : [];
-      assert.deepEqual(await row.locator('.badge').allInnerTexts(), badges, name);
-      assert.equal(await page.locator('#outliers li').filter({ hasText: name }).count(), badges.length);
-    }
+    const expected = SHOP_PODS.map(({ name, failing, slowestMs }) => [
+      name,
+      failing > 0 ? 'failing' : slowestMs > 100 ? 'slow' : '',
+    ]);
+    // With few requests so far, chance can make any pod a doubtful one.
+    await shows((text) => {
+      const pods = JSON.parse(text) as [name: string, badge: string][];
+      const rows = [...document.querySelectorAll('#services tbody tr')];
+      const items = [...document.querySelectorAll('#outliers li')];
+      return pods.every(([name, badge]) => {
+        const row = rows.find(({ textContent }) => textContent.includes(name));
+        const badges = [...(row?.querySelectorAll('.badge') ?? [])].map(({ textContent }) =>
+          textContent.trim(),
+        );
+        const listed = items.filter(({ textContent }) => textContent.includes(name)).length;
+        return row !== undefined && badges.join() === badge && listed === (badge === '' ? 0 : 1);
+      });
+    }, JSON.stringify(expected));
     // Beside the pods a card may have a row for attempts whose pod is not known, which has no pod to choose.
     const pods = page.locator('#services tbody tr').filter({ has: page.getByRole('button') });
     assert.equal(await pods.count(), SHOP_PODS.length);

@@ -8,6 +8,7 @@ import type { HelperOptions } from './config/commands.ts';
 import { nameOf, UsageError } from './config/option.ts';
 import type { Feed } from './feed/feed.ts';
 import { Takeover } from './feed/takeover.ts';
+import { checkSources } from './helper-check.ts';
 import { type App, listen, stopListening, untilFree, untilTaken } from './http/app.ts';
 import { type Cluster, createHelperApp } from './http/helper/app.ts';
 import { type Log, stderrLog } from './log.ts';
@@ -18,6 +19,7 @@ import { ReadyFile } from './write/ready-file.ts';
 /** `realpod helper`: runs until SIGTERM or SIGINT. */
 export async function runHelper(options: HelperOptions): Promise<number> {
   const log = stderrLog('helper', options.log);
+  if (options.check) return checkSources(options, log);
   const stopped = untilSignal();
   let captured: Captured | undefined;
   let cluster: Cluster | undefined;

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Capture } from './capture/capture.ts';
+import type { Capture, CaptureOptions as CaptureSettings } from './capture/capture.ts';
 import { createCapture } from './capture/create.ts';
 import type { CaptureOptions } from './config/commands.ts';
 import { Feed } from './feed/feed.ts';
@@ -34,23 +34,7 @@ export function prepareCapture(
   besideAnother = false,
 ): Captured & { start(): Promise<void> } {
   const feed = new Feed(Date.now);
-  const capture = createCapture(
-    {
-      sources: options.sources,
-      tap: options.tap,
-      tapGroup: options.tapGroup,
-      besideAnother,
-      snaplen: options.tapSnaplen,
-      requestIdHeader: options.requestIdHeader,
-      paths: !options.noPaths,
-      receiveBufferBytes: options.receiveBuffer,
-      maxFlows: MAX_FLOWS,
-      kernelLog: options.kernelLog,
-      logRule: options.logRule,
-      log,
-    },
-    feed,
-  );
+  const capture = createCapture(asCaptureOptions(options, log, besideAnother), feed);
   let started = false;
   // Readers get every event up to here, so lines up to here do not need the next helper.
   const flush = async (): Promise<void> => {
@@ -71,5 +55,23 @@ export function prepareCapture(
       feed.close();
       await capture.close();
     },
+  };
+}
+
+/** The capture's part of a command's options. */
+export function asCaptureOptions(options: CaptureOptions, log: Log, besideAnother = false): CaptureSettings {
+  return {
+    sources: options.sources,
+    tap: options.tap,
+    tapGroup: options.tapGroup,
+    besideAnother,
+    snaplen: options.tapSnaplen,
+    requestIdHeader: options.requestIdHeader,
+    paths: !options.noPaths,
+    receiveBufferBytes: options.receiveBuffer,
+    maxFlows: MAX_FLOWS,
+    kernelLog: options.kernelLog,
+    logRule: options.logRule,
+    log,
   };
 }

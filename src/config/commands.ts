@@ -107,6 +107,9 @@ const HELPER = {
     listen: listening.or(':9797', 'feed, lookup, metrics'),
     ...HOSTS,
     ...CAPTURE,
+    check: flag(
+      'say which sources this node can give, and why not, and end: 0 if it can give all of --sources',
+    ),
     auth: oneOf('token', 'source-ip', 'none').unset(
       'who may read which records (default: token in a cluster, else source-ip)',
     ),

@@ -15,7 +15,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['inferred', 'capture', 'rewrite', 'write', 'cluster'],
   ['join', 'feed'],
   ['pipeline.ts', 'first-lines.ts', 'namespace-watch.ts', 'start-capture.ts'],
-  ['http'],
+  ['http', 'helper-check.ts'],
   ['page', 'terminal', 'doctor', 'inject'],
   ['webhook'],
   ['sidecar.ts', 'helper.ts', 'enrich', 'demo'],

@@ -10,7 +10,7 @@ import type { LoadPlan } from './kit/load.ts';
 import { FRONT_PORT, type Nginx, startBackends, startNginx, until } from './kit/nginx.ts';
 import { caughtUp, countLines, startHelper, startSidecar } from './kit/product.ts';
 import { labCanRun } from './kit/requirements.ts';
-import { createScene, type Scene } from './kit/scene.ts';
+import { createScene, type Pod, type Scene } from './kit/scene.ts';
 import { load } from './kit/traffic.ts';
 import { readServed } from './kit/truth.ts';
 
@@ -108,6 +108,27 @@ describe('the doctor', { skip: !labCanRun(['patch:patch']), concurrency: false, 
     const run = spawnSync(process.execPath, [CLI, 'doctor', ...args], { input: dump, encoding: 'latin1' });
     return { code: run.status, text: run.stdout };
   }
+
+  test('realpod helper --check says what the node can give, beside a helper that runs', async () => {
+    await load(scene, { total: 20, connections: 4, requests: REQUESTS });
+    const check = (where: Pod, ...args: string[]): string =>
+      scene.runIn(where, `${process.execPath} ${CLI} helper --check ${args.join(' ')} || echo ended with $?`);
+    const text = check(scene.node);
+    assert.match(
+      text,
+      /^conntrack +yes {2}\d+ connections are tracked, [1-9]\d* of them with a translated destination$/m,
+    );
+    assert.match(text, /^tap +yes {2}another realpod helper uses it on this node$/m);
+    assert.match(text, /^flow tables +none: /m);
+    assert.match(text, /\nThis node can give all of --sources conntrack,tap\.\n$/);
+    // A group of its own makes no difference: the table is the node's.
+    assert.match(check(scene.node, '--tap-group', '9'), /^tap +yes {2}another realpod helper/m);
+    assert.match(check(scene.fronts[0]!), /^tap +yes {2}the kernel can copy requests /m);
+    assert.match(
+      check(scene.node, '--kernel-log', '/dev/nothing', '--sources', 'kernel-log'),
+      /^kernel-log +no .*\nThis node cannot give kernel-log of --sources kernel-log\.\nended with 1\n$/ms,
+    );
+  });
 
   /** The options of the sidecar that the report says to start, as a shell reads them. */
   function advised(report: string): string[] {

@@ -151,6 +151,7 @@ export function getRequest(
   );
 }
 
-function dumpRequest(family: number, ...attributes: Buffer[]): Buffer {
+/** Lists all connections of the family that match the attributes. */
+export function dumpRequest(family: number, ...attributes: Buffer[]): Buffer {
   return message({ type: CT_GET, flags: NLM_F_REQUEST | NLM_F_DUMP, sequence: 1, family }, ...attributes);
 }

@@ -60,6 +60,8 @@ export const TCP_TIME_WAIT = 7;
 export const TCP_CLOSE = 8;
 /** enum ip_conntrack_status: the handshake was completed. */
 export const IPS_ASSURED = 1 << 2;
+/** The destination was translated. */
+export const IPS_DST_NAT = 1 << 5;
 /** IPS_OFFLOAD and IPS_HW_OFFLOAD: a flow table has it, or the hardware. */
 const IPS_OFFLOADED = (1 << 14) | (1 << 15);
 

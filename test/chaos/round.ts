@@ -190,6 +190,8 @@ sysctl -qw net.ipv4.ip_local_port_range="${plan.sourcePorts ? `40000 ${40_000 + 
       await faults[name]();
     }
     await traffic;
+    // What nginx still holds of its log it writes at its end.
+    await front.stop();
     await waitForLines(() => sidecar.output, [...segments, accessLog], trouble);
     await delay(300);
   } finally {

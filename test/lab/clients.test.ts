@@ -138,6 +138,15 @@ describe('real clients', { skip: !labCanRun(), concurrency: false, timeout: 600_
     assertNamed(row, 0.95);
   });
 
+  test('by the port: ten thousand requests, kept and not', async () => {
+    const row = await run('ten thousand', { format: 'realip' }, async (sent) => {
+      await sent({ ...every, connections: 100, total: 5_000, ratePerSecond: 500 });
+      await sent({ ...every, connections: 100, total: 5_000, ratePerSecond: 300, keepalive: false });
+    });
+    assert.equal(row.lines, 10_000);
+    assertNamed(row, 0.5);
+  });
+
   test('by the port: connections are kept', async () => {
     const row = await run('port, kept', { format: 'realip' }, (sent) => sent({ ...every, total: 3_000 }));
     assertNamed(row, 0.99);

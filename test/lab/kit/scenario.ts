@@ -143,6 +143,8 @@ export function judge(scene: Scene, rows: Row[]): Judge {
       const before = countLines(front.accessLog);
       const earlier = sidecar.counts();
       await traffic(bench);
+      // What nginx still holds of a buffered log it writes at its end.
+      if (frontOptions.logParameters) await front.stop();
       // What is missing then shows in the comparison, with the lines themselves.
       const behind = await caughtUp(sidecar).catch((error: Error) => error);
       // The backends flush their logs every 200 ms.

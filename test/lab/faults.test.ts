@@ -9,6 +9,7 @@ import { type ApiServer, startApiServer } from './kit/cluster.ts';
 import { assertUnharmed, type Fault, type FaultLoad, underFault } from './kit/faults.ts';
 import { type FaultRow, writeFaults } from './kit/faults-table.ts';
 import { sh } from './kit/namespaces.ts';
+import { until } from './kit/nginx.ts';
 import { countLines, untilExact } from './kit/product.ts';
 import { labCanRun } from './kit/requirements.ts';
 import { createStage, cutFeed, holdings, kill, type Stage, services, workerPids } from './kit/stage.ts';
@@ -196,7 +197,11 @@ const FAULTS: readonly Fault[] = [
       const count = Number(scene.runIn(scene.node, 'sysctl -n net.netfilter.nf_conntrack_count'));
       const refused = Number(scene.runIn(scene.node, REFUSED));
       await delay(2_000);
-      assert.ok(Number(scene.runIn(scene.node, REFUSED)) > refused, 'no connection was refused');
+      await until(
+        'a connection to be refused',
+        () => Number(scene.runIn(scene.node, REFUSED)) > refused,
+        5_000,
+      );
       scene.runIn(scene.node, 'conntrack -D -p tcp -d 198.19.0.1 >/dev/null 2>&1');
       assert.ok(count >= max - 1, `${count} of ${max} entries`);
     },

@@ -64,7 +64,11 @@ export function removeRun(prefix: string): void {
     }
   }
   for (const name of names) spawnSync('ip', ['netns', 'del', name], { env });
-  rmSync(join(tmpdir(), prefix), { recursive: true, force: true, maxRetries: 3 });
+  try {
+    rmSync(join(tmpdir(), prefix), { recursive: true, force: true, maxRetries: 3 });
+  } catch {
+    // Somebody still writes there: the next sweep removes it.
+  }
 }
 
 /** Removes what runs that are dead left behind. Runs that live are left alone. */

@@ -22,7 +22,8 @@ function syn(sport: number, dst = POD): string {
 }
 
 class World {
-  now = 1000;
+  /** A subscription takes 50 ms. */
+  now = 950;
   monotonic = 0;
   readonly batches: { observations: Observation[]; watermark: number }[] = [];
   /** What the next reading brings. */
@@ -86,7 +87,11 @@ class World {
         clock: {
           wall: () => this.now,
           monotonic: () => this.monotonic,
-          wait: async () => this.whileWaiting(),
+          wait: async (ms) => {
+            this.now += ms;
+            this.monotonic += ms;
+            this.whileWaiting();
+          },
         },
         log() {},
       },
@@ -125,6 +130,13 @@ test('a record after DNAT is told with what was dialled, and once', async () => 
   ]);
   const { opened, repeated, notRecords } = world.capture.kernelLog;
   assert.deepEqual({ opened, repeated, notRecords }, { opened: 1, repeated: 1, notRecords: 1 });
+});
+
+test('a subscription is complete from the time of its answer, not from a later one', async () => {
+  const world = await World.open();
+  const { completeSince } = await world.capture.subscribe([NGINX]);
+  // A reader refuses records of the future.
+  assert.equal(completeSince['kernel-log'], world.now);
 });
 
 test('the metrics count every message of the kernel log by what became of it', async () => {

@@ -32,7 +32,7 @@ const ASK_AGAIN_MS = 5;
 const MOST_LOOKUPS = 2_000;
 /** Wall and monotonic clock may drift apart this far between two readings before it counts as a step (ms). */
 const KERNEL_LOG_CLOCK_STEP_MS = 500;
-/** A subscription is complete from this long after its answer, so that no record is missed in between (ms). */
+/** A subscription is complete, and answered, so long after its addresses are known: no record is missed in between (ms). */
 const SUBSCRIBED_MS = 50;
 
 /** The source's inputs. */
@@ -98,7 +98,9 @@ export class LoggedCapture implements Capture {
   async subscribe(addresses: readonly string[], wishes?: Wishes): Promise<Subscription> {
     for (const address of addresses) this.#addresses.add(address);
     const subscription = await this.#capture.subscribe(addresses, wishes);
-    subscription.completeSince['kernel-log'] = this.#options.clock.wall() + SUBSCRIBED_MS;
+    const { clock } = this.#options;
+    await clock.wait(SUBSCRIBED_MS);
+    subscription.completeSince['kernel-log'] = clock.wall();
     return subscription;
   }
 

@@ -1,8 +1,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Follower, LogBlock } from './follow/follower.ts';
 import type { LogPosition } from './follow/position.ts';
-import type { Timing } from './inferred/timing.ts';
 import type { ClientFinder } from './join/clients/client-finder.ts';
+import type { Deduction } from './join/deduction.ts';
 import type { FlowIndex } from './join/index/flow-index.ts';
 import { type BlockLine, type PendingBlock, PendingBlocks, type PendingLimits } from './join/pending.ts';
 import type { ParsedLine, UnparsedReason } from './model/line.ts';
@@ -26,7 +26,7 @@ export interface PipelineParts {
   parse: Parse;
   index: FlowIndex;
   /** With `--evidence inferred`. */
-  timing?: Timing | undefined;
+  timing?: Deduction | undefined;
   style: Style;
   /** Finds the real clients; undefined where the output does not show them. */
   clients?: Pick<ClientFinder, 'find' | 'counters' | 'table' | 'onClockRollback'> | undefined;
@@ -86,7 +86,7 @@ export class Pipeline {
     });
   }
 
-  get timing(): Timing | undefined {
+  get timing(): Deduction | undefined {
     return this.#parts.timing;
   }
 

@@ -18,9 +18,9 @@ import { YoungGeneration } from './heap.ts';
 import { listen } from './http/app.ts';
 import { createSidecarApp } from './http/sidecar/app.ts';
 import { View } from './http/sidecar/view.ts';
-import { Timing } from './inferred/timing.ts';
 import { ClientFinder, missingForClients } from './join/clients/client-finder.ts';
 import { ClientTable } from './join/clients/client-table.ts';
+import { deductionFor } from './join/deduction.ts';
 import { FlowIndex } from './join/index/flow-index.ts';
 import { DEFAULT_LIMITS } from './join/index/limits.ts';
 import { type Log, stderrLog } from './log.ts';
@@ -111,7 +111,7 @@ async function run(
   const compared = answers ? comparedBy(format, plan.passedOn) : undefined;
   const index = new FlowIndex(DEFAULT_LIMITS, compared);
   let conf = compared && plan.texts && new ConfWatch(options.nginxConf!, plan.texts);
-  const timing = options.evidence === 'inferred' ? new Timing() : undefined;
+  const timing = deductionFor(options.evidence);
   const parse: Parse =
     helper === undefined ? () => 'format' : (bytes, start, end) => format.parse(bytes, start, end);
   const firstLines = new FirstLines({

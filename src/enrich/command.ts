@@ -7,11 +7,11 @@ import type { EnrichOptions } from '../config/commands.ts';
 import { logFormatOf } from '../config/format.ts';
 import { UsageError } from '../config/option.ts';
 import { planLog } from '../doctor/nginx-conf.ts';
-import { OFFLINE, Timing } from '../inferred/timing.ts';
+import { deductionFor } from '../join/deduction.ts';
 import { FlowIndex } from '../join/index/flow-index.ts';
 import { createStyle } from '../rewrite/create.ts';
 import { conclusion } from './conclusion.ts';
-import { enrich, newProgress, OFFLINE_LIMITS, OFFLINE_TIMING_LIMITS, type Progress } from './enrich.ts';
+import { enrich, newProgress, OFFLINE_LIMITS, type Progress } from './enrich.ts';
 import { decompressed } from './gzip.ts';
 
 const SHOW_EVERY_MS = 500;
@@ -44,7 +44,7 @@ export async function runEnrich(
     format,
     style: createStyle(options.style, format),
     index,
-    timing: options.evidence === 'inferred' ? new Timing(OFFLINE_TIMING_LIMITS, OFFLINE) : undefined,
+    timing: deductionFor(options.evidence, { offline: true }),
     progress,
   });
   const timer = stderr.isTTY

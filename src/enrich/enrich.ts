@@ -1,6 +1,6 @@
 import { LineBuffer } from '../follow/line-buffer.ts';
 import { excerpt } from '../format-reach.ts';
-import { TIMING_LIMITS, type Timing, type TimingLimits } from '../inferred/timing.ts';
+import type { Deduction } from '../join/deduction.ts';
 import type { FlowIndex } from '../join/index/flow-index.ts';
 import { DEFAULT_LIMITS, type IndexLimits } from '../join/index/limits.ts';
 import { type BlockLine, type PendingBlock, PendingBlocks } from '../join/pending.ts';
@@ -18,12 +18,6 @@ export const OFFLINE_LIMITS: IndexLimits = {
   requests: DEFAULT_LIMITS.requests * 10,
   matchedRequests: DEFAULT_LIMITS.matchedRequests * 10,
   services: DEFAULT_LIMITS.services,
-};
-
-export const OFFLINE_TIMING_LIMITS: TimingLimits = {
-  ...TIMING_LIMITS,
-  flows: TIMING_LIMITS.flows * 10,
-  attempts: TIMING_LIMITS.attempts * 10,
 };
 
 export interface Progress {
@@ -58,7 +52,7 @@ export interface EnrichParts {
   style: Style;
   index: FlowIndex;
   /** Deduces what other evidence leaves open. */
-  timing?: Timing | undefined;
+  timing?: Deduction | undefined;
   progress: Progress;
 }
 

@@ -10,18 +10,19 @@
  * It would be wrong if connections were not seen and requests were not logged at the same time, above all with a keepalive
  * pool. So a sign of either counts as a sign of both:
  *  - attempts that may have had a connection from before `#since` (gaps, forgotten connections) are left out;
- *  - after a surplus attempt or connection nothing is named for the Service around that time, and not before
- *    `ATTEMPTS_TO_TRUST` attempts without a sign;
+ *  - after a surplus attempt or connection nothing is named for the Service around that time, and not before a hundred
+ *    attempts without a sign (`decide`);
  *  - connections that are open for longer than the lines explain may have been kept and used again: they are candidates for
  *    every attempt that found its connection at once.
  */
 import type { CloseRecord, FeedRecord, OpenRecord } from '../model/feed.ts';
 import type { ParsedLine } from '../model/line.ts';
 import { ClockGrain } from './clock-grain.ts';
-import { possibleEdges } from './matching.ts';
+import { decide, type RecordSoFar } from './decision.ts';
 import { type TimedAttempt, timedAttempt } from './timed-attempt.ts';
 import type { TimedFlow } from './timed-flow.ts';
 import { TimedFlows } from './timed-flows.ts';
+import { distrust, KEPT_MS, newService, type TimedService } from './timed-service.ts';
 import { LoopIterations } from './turns.ts';
 
 export interface TimingLimits {
@@ -50,46 +51,12 @@ export const LIVE: TimingPace = { waitMs: 1_500, togetherMs: 150, retainedMs: 1_
 export const OFFLINE: TimingPace = { waitMs: 30_000, togetherMs: 15_000, retainedMs: 15_000 };
 /** Counts arrive within this time after the end of their connection, or are not used (ms). */
 const COUNTED_WITHIN_MS = 5_000;
-/** A connection that stayed open for longer than this after the last line that explains it may have been kept (ms). */
-const KEPT_MS = 100;
 /** A line that is read this long after its end (ms) shows that more are unread. Less than the wait of `LIVE`. */
 const BEHIND_MS = 500;
-/** Attempts that must have had a connection each, with none left over, before anything is named. */
-const ATTEMPTS_TO_TRUST = 100;
-/** After a sign of upstream keepalive, or of requests that are not logged, nothing is named for this long (ms). */
-const NO_NAMES_AFTER_SIGN_MS = 60_000;
-/** With a clock coarser than this (`timer_resolution`) nothing is named: the windows would hide the signs (ms). */
-const MAX_GRAIN_MS = 20;
-/**
- * An attempt whose connection may have opened at any time in a span longer than this (slow clients, slow uploads; ms) could
- * explain every surplus connection. Above a share of such attempts they explain none, and get no name.
- */
-const WIDE_MS = 100;
-const WIDE_ONE_IN = 10;
-/** Connections that may have been kept, for each Service. With more, nothing is named that one of them may have served. */
-const MAX_KEPT = 512;
 /** Long-open connections whose lines may still be unread, for each Service. Beyond, the oldest count as kept. */
 const MAX_LONG = 8_192;
-/** Attempts that may explain surplus connections, in one decision. Further ones explain none. */
-const MAX_EXPLANATIONS = 512;
 /** Upstream addresses. At the limit everything is forgotten. */
 const MAX_SERVICES = 5_000;
-
-interface TimedService {
-  flows: TimedFlows;
-  /** In the order of the log. */
-  attempts: TimedAttempt[];
-  /** Attempts that began before this time are not named: some attempt or connection was surplus. */
-  voidUntil: number;
-  /** Attempts that ended before were too many to be remembered: nothing is said of them, and nothing learned. */
-  crowdedUntil: number;
-  /** Attempts since the last sign that each had a connection of its own. */
-  clean: number;
-  /** Connections opened up to this time were checked for a line. */
-  checkedUntil: number;
-  /** Connections that ended before this time may have been kept and forgotten. */
-  keptUnknownUntil: number;
-}
 
 export class Timing {
   readonly counters = {
@@ -281,7 +248,7 @@ export class Timing {
       for (const attempt of service.attempts.splice(0, half)) attempt.decided = true;
       // The remaining lines may explain fewer connections than there are.
       if (half === 0) continue;
-      this.#distrust(service, this.#watermark);
+      distrust(service, this.#watermark, this.counters);
       service.crowdedUntil = Math.max(service.crowdedUntil, this.#watermark);
     }
     this.#countAttempts();
@@ -331,94 +298,15 @@ export class Timing {
       this.#putAside(service, until);
       return;
     }
-    this.counters.decisions++;
-    const { flows } = service;
-    const grain = this.#grain.ms;
-    const placeOf = new Map<number, number>();
-    const local: TimedFlow[] = [];
-    const graph: TimedAttempt[] = [];
-    const edges: number[][] = [];
-    const told = service.attempts.filter(
-      ({ unconnected, lo, openBy }) => !unconnected && lo > this.#since && openBy + grain <= this.#watermark,
-    );
-    const narrow = told.filter((attempt) => !isWide(attempt));
-    const usable = (told.length - narrow.length) * WIDE_ONE_IN <= told.length ? told : narrow;
-    const crowded: TimedAttempt[] = [];
-    const earliest = usable.reduce((lo, attempt) => Math.min(lo, attempt.lo), Infinity);
-    flows.narrow(usable, earliest, grain);
-    for (const attempt of usable) {
-      attempt.lookedAt = this.#turns.before(attempt.elo);
-      const places = flows.candidates(attempt, grain, this.#limits.candidates);
-      if (!places) {
-        this.counters.tooMany++;
-        crowded.push(attempt);
-        continue;
-      }
-      graph.push(attempt);
-      edges.push(
-        places.map((place) => {
-          let index = placeOf.get(place);
-          if (index === undefined) {
-            index = local.length;
-            placeOf.set(place, index);
-            local.push(flows.at(place));
-          }
-          const flow = local[index]!;
-          const over = attempt.answered
-            ? Math.min(attempt.end, flow.openTo + attempt.took) + grain
-            : Infinity;
-          flow.explainedUntil = Math.max(flow.explainedUntil, over);
-          return index;
-        }),
-      );
-    }
-    const wanted = local.map((flow) => flow.openTo <= until);
-    const { rights, doubtful, unmatched, leftOver } = possibleEdges(edges, local.length, wanted);
-    this.counters.unmatched += unmatched;
-    graph.forEach((attempt, i) => {
-      if (doubtful[i]) this.#distrust(service, attempt.end);
-    });
-    // Each may have had one unknown connection: it was left out, or may have had none.
-    const explanations = service.attempts
-      .filter(({ unconnected, lo, end }) => unconnected && this.#hasKindsOfEnds && end - lo <= WIDE_MS)
-      .concat(crowded)
-      .filter(({ explains }) => !explains)
-      .slice(0, MAX_EXPLANATIONS);
-    const from = Math.max(service.checkedUntil, this.#since);
-    for (const place of flows.openedBetween(from, until)) {
-      const index = placeOf.get(place);
-      if (index !== undefined && !leftOver[index]) continue;
-      const flow = flows.at(place);
-      const explaining = explanations.findIndex(
-        ({ lo, openBy, end, unconnected }) =>
-          lo <= flow.openTo && flow.openFrom <= (unconnected ? end : openBy) + grain,
-      );
-      if (explaining < 0) {
-        this.#distrust(service, flow.openTo);
-        continue;
-      }
-      explanations[explaining]!.explains = true;
-      explanations.splice(explaining, 1);
-    }
-    service.checkedUntil = Math.max(service.checkedUntil, until);
-    flows.long = flows.long.filter(mayHaveBeenKept);
-    const kept = this.#kept(service);
-    const clean = (attempt: TimedAttempt, i: number): boolean =>
-      !attempt.decided && attempt.end <= until && !doubtful[i] && !isWide(attempt);
-    service.clean += graph.filter(clean).length;
-    graph.forEach((attempt, i) => {
-      if (!clean(attempt, i)) return;
-      if (attempt.lo <= service.voidUntil || service.clean <= ATTEMPTS_TO_TRUST || grain > MAX_GRAIN_MS)
-        return;
-      attempt.outcome = soleBackend(
-        attempt,
-        rights[i]!.map((index) => local[index]!),
-        kept,
-        service,
-        grain,
-      );
-      if (attempt.outcome !== undefined) this.counters.named++;
-    });
+    const record: RecordSoFar = {
+      since: this.#since,
+      watermark: this.#watermark,
+      hasKindsOfEnds: this.#hasKindsOfEnds,
+      turns: this.#turns,
+      grainMs: this.#grain.ms,
+      candidates: this.#limits.candidates,
+    };
+    decide(service, until, record, this.counters);
     this.#putAside(service, until);
   }
 
@@ -432,63 +320,4 @@ export class Timing {
     service.attempts = service.attempts.filter(({ end }) => end > until - this.#pace.retainedMs);
     this.#countAttempts();
   }
-
-  #distrust(service: TimedService, t: number): void {
-    this.counters.distrusted++;
-    service.voidUntil = Math.max(service.voidUntil, t + NO_NAMES_AFTER_SIGN_MS);
-    service.clean = 0;
-  }
-
-  /** Connections that are or were open for longer than the lines explain. Undefined if there are too many. */
-  #kept({ flows }: TimedService): TimedFlow[] | undefined {
-    const kept: TimedFlow[] = [];
-    for (const group of [flows.open, flows.long]) {
-      for (const flow of group) {
-        if (Math.min(flow.closeTo, this.#watermark) <= flow.explainedUntil + KEPT_MS) continue;
-        if (kept.push(flow) > MAX_KEPT) return undefined;
-      }
-    }
-    return kept;
-  }
-}
-
-function newService(): TimedService {
-  return {
-    flows: new TimedFlows(),
-    attempts: [],
-    voidUntil: -Infinity,
-    crowdedUntil: -Infinity,
-    clean: 0,
-    checkedUntil: -Infinity,
-    keptUnknownUntil: -Infinity,
-  };
-}
-
-/** Whether it was open for longer than the lines so far explain. */
-function mayHaveBeenKept({ closeTo, explainedUntil }: TimedFlow): boolean {
-  return closeTo > explainedUntil + KEPT_MS;
-}
-
-function isWide({ lo, openBy }: TimedAttempt): boolean {
-  return openBy - lo > WIDE_MS;
-}
-
-/** The backend of all connections possible for the attempt, new or kept; undefined if there are several. */
-export function soleBackend(
-  attempt: TimedAttempt,
-  own: readonly TimedFlow[],
-  kept: readonly TimedFlow[] | undefined,
-  service: Pick<TimedService, 'keptUnknownUntil'>,
-  grainMs: number,
-): string | undefined {
-  const backend = own[0]?.backend;
-  if (backend === undefined || own.some((flow) => flow.backend !== backend)) return undefined;
-  if (attempt.fresh) return backend;
-  if (kept === undefined || attempt.lo <= service.keptUnknownUntil) return undefined;
-  for (const flow of kept) {
-    if (flow.backend === backend || flow.explainedUntil >= attempt.end) continue;
-    if (flow.openFrom <= attempt.openBy + grainMs && flow.closeTo + grainMs >= attempt.lookedAt)
-      return undefined;
-  }
-  return backend;
 }

@@ -1,6 +1,6 @@
-import type { Timing } from '../inferred/timing.ts';
 import type { ParsedLine, UnparsedReason } from '../model/line.ts';
 import { isResolved, type Outcome } from '../model/outcome.ts';
+import type { Deduction } from './deduction.ts';
 import type { FlowIndex } from './index/flow-index.ts';
 import { matchLine, settleLine } from './match.ts';
 import type { Match } from './match-result.ts';
@@ -56,14 +56,14 @@ export class PendingBlocks<Tag> {
   readonly counters = { timedOut: 0, pushedOut: 0 };
   readonly #limits: PendingLimits;
   readonly #index: FlowIndex;
-  readonly #timing: Timing | undefined;
+  readonly #timing: Deduction | undefined;
   #blocks: PendingBlock<Tag>[] = [];
   #bytes = 0;
   #visitsUntil = Infinity;
   #unfinished = false;
 
   /** `timing`: deduces `ambiguous` attempts (`--evidence inferred`). */
-  constructor(index: FlowIndex, limits: PendingLimits, timing?: Timing) {
+  constructor(index: FlowIndex, limits: PendingLimits, timing?: Deduction) {
     this.#index = index;
     this.#limits = limits;
     this.#timing = timing;
@@ -205,7 +205,7 @@ export class PendingBlocks<Tag> {
   }
 
   /** Passes resolved attempts to `timing`. Returns whether any attempt is `ambiguous`. */
-  #learnBackends(block: PendingBlock<Tag>, timing: Timing): boolean {
+  #learnBackends(block: PendingBlock<Tag>, timing: Deduction): boolean {
     let anyAmbiguous = false;
     block.lines.forEach(({ parsed }, i) => {
       if (typeof parsed === 'string') return;

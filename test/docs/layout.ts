@@ -42,6 +42,12 @@ function imports(): Import[] {
   return found;
 }
 
+/** The files outside of `folder` that import from it. */
+export function importersOf(folder: string): string[] {
+  const from = imports().filter(({ from, to }) => placeOf(to) === folder && placeOf(from) !== folder);
+  return [...new Set(from.map((each) => each.from))];
+}
+
 /** Outside packages that more than one file of src/ imports, as `package: files`. */
 export function sharedPackages(): string[] {
   const files = new Map<string, Set<string>>();

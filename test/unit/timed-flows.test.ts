@@ -1,10 +1,10 @@
 /** Which connections an attempt may have had, where only times tell them apart (`--evidence inferred`). */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { soleBackend } from '../../src/inferred/decision.ts';
 import { timedAttempt } from '../../src/inferred/timed-attempt.ts';
 import type { TimedFlow } from '../../src/inferred/timed-flow.ts';
 import { TimedFlows } from '../../src/inferred/timed-flows.ts';
-import { soleBackend } from '../../src/inferred/timing.ts';
 import type { OpenRecord } from '../../src/model/feed.ts';
 import { lineOf, podIp, T0 } from '../model/wire.ts';
 

@@ -1,6 +1,6 @@
 import type { ReaderStats } from '../../feed/source.ts';
 import type { FollowerStats } from '../../follow/follower.ts';
-import type { Timing } from '../../inferred/timing.ts';
+import type { Deduction } from '../../join/deduction.ts';
 import type { FlowIndex } from '../../join/index/flow-index.ts';
 import { CLIENT_EVIDENCE, CLIENT_REASONS } from '../../model/client.ts';
 import { EVIDENCE, REASONS } from '../../model/outcome.ts';
@@ -169,7 +169,7 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
   return metrics;
 }
 
-function addTimingMetrics(metrics: Metrics, timing: Timing): void {
+function addTimingMetrics(metrics: Metrics, timing: Deduction): void {
   metrics.gauges('realpod_timing_entries', 'Entries that timing deduces from, by kind.', 'what', () =>
     Object.entries(timing.sizes),
   );

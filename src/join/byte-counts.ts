@@ -15,11 +15,10 @@ export function hasCounts(attempt: Attempt): boolean {
   );
 }
 
-/** Whether the exchange may have more than its recorded bytes: it, or the attempt's request, is longer than one write. */
+/** Whether the exchange may have more than its recorded bytes: it, or the attempt's request, may be longer than one write. */
 export function mayBeInPieces(tapped: TappedRequest, attempt: Attempt): boolean {
-  return (
-    tapped.received !== undefined && (!tapped.singleSegment || (attempt.bytesSent ?? 0) > ONE_WRITE_BYTES)
-  );
+  if (tapped.received === undefined) return false;
+  return !tapped.singleSegment || (attempt.bytesSent ?? Infinity) > ONE_WRITE_BYTES;
 }
 
 /** Whether the exchange may hold the attempt's request behind the rest of another one. */

@@ -1,4 +1,4 @@
-import { countsAllow, mayBeInPieces } from './byte-counts.ts';
+import { countsAllow, mayBeInPieces, mayHold } from './byte-counts.ts';
 import {
   type Backend,
   type Connection,
@@ -7,11 +7,14 @@ import {
   servedUntil,
   type TappedRequest,
 } from './index/connection.ts';
+import { HIDDEN_KEPT_MS } from './index/counted-requests.ts';
 import type { FlowIndex } from './index/flow-index.ts';
 import type { Query } from './query.ts';
 
 /** Requests visited for one attempt where no id selects them. With more in the window, the attempt is `ambiguous`. */
 export const MAX_LOOKED_AT = 512;
+/** The same where byte counts select them. */
+export const MAX_COUNTED = 4_096;
 /** Connections visited for one attempt where its port does not select them. With more, any backend is possible. */
 const MAX_VISITED_CONNECTIONS = 4_096;
 /** The first request of a connection that opened within this time before the line's end may not have arrived (ms). */
@@ -121,6 +124,25 @@ export function addUnreadable(query: Query, index: FlowIndex, candidates: Candid
       index.counters.visited++;
       if (++visited > MAX_LOOKED_AT) candidates.several = true;
       if (candidates.several) return;
+      if (fits(connection, query)) candidates.add(connection);
+    }
+  }
+}
+
+/** Adds the connections with a request that may hide the attempt's (`--tap headers`). */
+export function addHidden(query: Query, index: FlowIndex, candidates: Candidates): void {
+  const { window, attempt } = query;
+  const { counted, coverage } = index;
+  // The index does not keep such requests for longer.
+  if (window.begin < coverage.watermark - HIDDEN_KEPT_MS) candidates.several = true;
+  for (const each of servicesOf(query, index)) {
+    let visited = 0;
+    for (const connection of counted.withHidden(each)) {
+      index.counters.visited++;
+      if (++visited > MAX_COUNTED) candidates.several = true;
+      if (candidates.several) return;
+      const hiding = counted.hiding(connection);
+      if (!hiding || counted.hidesUntil(connection) < window.begin || !mayHold(hiding, attempt)) continue;
       if (fits(connection, query)) candidates.add(connection);
     }
   }

@@ -71,7 +71,7 @@ function randomPlan(seed: number): Partial<HeaderPlan> {
     seed,
     pods: 2 + Math.floor(random() * 4),
     requests: 300,
-    rate: 10 ** (0.5 + random() * 3),
+    rate: 10 ** (random() * 4 - 0.5),
     keepalive: random() < 0.7,
     sizes: Math.ceil(10 ** (random() * 4)),
     uploads: share(1),
@@ -103,8 +103,18 @@ test('clients that go away in the middle leave lines that are right or left alon
   assert.ok(right > 0.6 * lines, `${right} of ${lines}`);
 });
 
-test('with TLS, whose bytes are not those in the log, nothing is named by them', () => {
-  assert.equal(play({ overhead: 22 }).evidence['request-window'] ?? 0, 0);
+test('with TLS, whose bytes are not those in the log, time alone names lines', () => {
+  const busy = play({ overhead: 22 });
+  assert.ok(busy.right < 0.1 * busy.lines, JSON.stringify(busy.evidence));
+  const quiet = play({ overhead: 22, rate: 1, requests: 60 });
+  assert.ok(quiet.right > 0.9 * quiet.lines, JSON.stringify(quiet.left));
+});
+
+test('quiet traffic is named whatever its sizes', () => {
+  for (const keepalive of [true, false]) {
+    const { right, lines, left } = play({ keepalive, sizes: 1, rate: 1, requests: 60 });
+    assert.ok(right > 0.9 * lines, JSON.stringify(left));
+  }
 });
 
 test('where every upload is answered before it is read, nothing is named by byte counts', () => {

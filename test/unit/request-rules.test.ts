@@ -240,10 +240,29 @@ test('the window rule has nothing to say without an answered attempt, a Service 
   assert.equal(byWindow(wire(), line({ attempt: PERHAPS })), undefined);
   assert.equal(byWindow(wire(), line({ attempt: { ip: '10.96.0.9' } })), undefined);
   assert.equal(byWindow(wire().gap('tap', 5, 4)), undefined);
-  assert.equal(byWindow(wire().request(2, 2, 50, { sent: 1, received: 1 })), undefined, 'counts say more');
   const older = wire();
   older.index.blindSpots.setOlderClients(true, T0);
   assert.equal(byWindow(older, lineOf(undefined)), undefined);
+});
+
+test('where only TCP headers are seen, the window names by time alone, whatever the counts', () => {
+  const counts = { sent: 10, received: 20 };
+  const logged = line({ attempt: { bytesSent: 100, bytesReceived: 200 } });
+  const counted = (): Wire => two(counts).request(1, 1, 0, counts);
+  assert.equal(podOf(byWindow(counted().tick(100), logged)), '1');
+  assert.equal(podOf(byWindow(counted().request(2, 2, 1, counts).tick(100), logged)), 'ambiguous');
+  assert.equal(podOf(byWindow(counted().open(3, 2, 1).tick(100), logged)), 'ambiguous', 'without a request');
+});
+
+test('an exchange of several segments may hide the request of a later line', () => {
+  const counts = { sent: 10, received: 20 };
+  const hiding = { ...counts, severalSegments: true } as const;
+  const begun = (of: object): Wire =>
+    two(counts).request(2, 2, -1_000, of).tick(-900).request(1, 1, 0, counts).tick(100);
+  assert.equal(podOf(byWindow(begun(counts))), '1');
+  assert.equal(podOf(byWindow(begun(hiding))), 'ambiguous');
+  const over = begun(hiding).request(2, 2, 150, counts).tick(155).request(1, 1, 165, counts).tick(300);
+  assert.equal(podOf(byWindow(over, line({}, 170, 10), 171)), '1', 'it ended before');
 });
 
 test('of the requests of a window 512 are looked at, of any pod and any time in it', () => {

@@ -1,14 +1,11 @@
-import { countsAgree, hasCounts, mayHold } from '../byte-counts.ts';
-import { addUnreadable, Candidates, fits, mayBe, servicesOf } from '../candidates.ts';
+import { countsAgree, hasCounts } from '../byte-counts.ts';
+import { addHidden, addUnreadable, Candidates, MAX_COUNTED, mayBe, servicesOf } from '../candidates.ts';
 import type { TappedRequest } from '../index/connection.ts';
-import { HIDDEN_KEPT_MS } from '../index/counted-requests.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
 import type { Query, Verdict } from '../query.ts';
 import { beganWithinRecord, resolve, sawAllRequests } from '../resolve.ts';
 import { UNTIMED_MS } from '../window.ts';
 
-/** Requests visited for one attempt. With more in the window, it is not resolved by counts. */
-const MAX_COUNTED = 4_096;
 /**
  * How much later than the line's end a request may be seen (ms). Covers an nginx whose clock moves in coarse steps
  * (`timer_resolution`).
@@ -57,23 +54,4 @@ export function matchByByteCounts(given: Query, index: FlowIndex): Verdict | und
   if (!remaining.backend || !agreed || !trust.trusts(window.begin)) return undefined;
   const outcome = resolve(query, index, remaining, true, 'request-window');
   return { outcome, matched: 'evidence' in outcome && candidates === 1 ? only : undefined };
-}
-
-/** Adds the connections with a request that may hide the attempt's. */
-function addHidden(query: Query, index: FlowIndex, remaining: Candidates): void {
-  const { window, attempt } = query;
-  const { counted, coverage } = index;
-  // The index does not keep such requests for longer.
-  if (window.begin < coverage.watermark - HIDDEN_KEPT_MS) remaining.several = true;
-  for (const each of servicesOf(query, index)) {
-    let visited = 0;
-    for (const connection of counted.withHidden(each)) {
-      index.counters.visited++;
-      if (++visited > MAX_COUNTED) remaining.several = true;
-      if (remaining.several) return;
-      const hiding = counted.hiding(connection);
-      if (!hiding || counted.hidesUntil(connection) < window.begin || !mayHold(hiding, attempt)) continue;
-      if (fits(connection, query)) remaining.add(connection);
-    }
-  }
 }

@@ -1,4 +1,5 @@
 import {
+  addHidden,
   addUnreadable,
   addUnusedConnections,
   Candidates,
@@ -13,11 +14,14 @@ import { UNTIMED_MS } from '../window.ts';
 
 /**
  * By the requests in the window, on any connection, without those that another line was resolved by and those of another
- * size. Method and target on the wire prove nothing, as nginx may have rewritten them.
+ * size. Method and target on the wire prove nothing, as nginx may have rewritten them. Where only TCP headers are seen,
+ * sizes are for the rule byte-counts, which learns whether they are those of the log; here the time alone counts.
  */
-export function matchByRequestWindow(query: Query, index: FlowIndex): Verdict | undefined {
+export function matchByRequestWindow(given: Query, index: FlowIndex): Verdict | undefined {
+  const counted = index.counted.active;
+  const query = counted ? { ...given, attempt: { ...given.attempt, bytesReceived: undefined } } : given;
   const { line, service, window, carried } = query;
-  if (carried !== 'yes' || index.counted.active || !service) return undefined;
+  if (carried !== 'yes' || !service) return undefined;
   if (!beganWithinRecord(query, index)) return undefined;
   if (!sawAllRequests(query, index, window.end - UNTIMED_MS, window.answeredAfter)) return undefined;
   const remaining = new Candidates();
@@ -36,6 +40,7 @@ export function matchByRequestWindow(query: Query, index: FlowIndex): Verdict | 
   }
   // Connections without a readable request: another protocol, or packets that do not pass the tap's hooks.
   addUnreadable(query, index, remaining);
+  if (counted) addHidden(query, index, remaining);
   const retryAtNextWatermark = !remaining.several && addUnusedConnections(query, -Infinity, index, remaining);
   const outcome = resolve(query, index, remaining, true, 'request-window');
   return { outcome, hasCounterpart: !remaining.none, retryAtNextWatermark };

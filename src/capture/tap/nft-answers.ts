@@ -80,11 +80,15 @@ const TYPE_EXCHANGE = (TYPE_MARK << 6) | TYPE_INTEGER;
 const SEQUENCE_AT = 4;
 const ACKNOWLEDGED_AT = 8;
 
+/** In every table: addresses are listed in them whatever it logs. */
+export const answeredSets: readonly Message[] = [
+  newSet(ANSWERED_SETS[4], TYPE_IPADDR, 4, 5, ELEMENT_TIMEOUT_MS),
+  newSet(ANSWERED_SETS[6], TYPE_IP6ADDR, 16, 6, ELEMENT_TIMEOUT_MS),
+];
+
 export function answerMessages(tap: PacketLog): Message[] {
   const headers = { ...tap, snaplen: HEADER_BYTES[6] };
   return [
-    newSet(ANSWERED_SETS[4], TYPE_IPADDR, 4, 5, ELEMENT_TIMEOUT_MS),
-    newSet(ANSWERED_SETS[6], TYPE_IP6ADDR, 16, 6, ELEMENT_TIMEOUT_MS),
     newSet('awaiting', TYPE_EXCHANGE, 8, 7, AWAITING_TIMEOUT_MS, AWAITING_LIMIT),
     baseChain('forward', HOOK.forward),
     baseChain('output', HOOK.output),

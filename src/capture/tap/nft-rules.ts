@@ -67,7 +67,7 @@
 import { addressBytes } from '../ip-bytes.ts';
 import { attribute, nested, number32, text } from '../netlink/message.ts';
 import { NLM_F_CREATE } from '../netlink/wire.ts';
-import { ANSWER_PREFIX, ANSWERED_SETS, answerMessages } from './nft-answers.ts';
+import { ANSWER_PREFIX, ANSWERED_SETS, answeredSets, answerMessages } from './nft-answers.ts';
 import {
   beginsRequest,
   ct,
@@ -152,6 +152,7 @@ export function tableMessages({ tap, logOpenings }: TableRules): Message[] {
     newSet('clients6', TYPE_IP6ADDR, 16, 2, ELEMENT_TIMEOUT_MS),
     newSet('bodies', TYPE_MARK, 4, 3, BODIES_TIMEOUT_MS, BODIES_LIMIT),
     newSet('opaque', TYPE_MARK, 4, 4, OPAQUE_TIMEOUT_MS, OPAQUE_LIMIT),
+    ...answeredSets,
     baseChain('tap', HOOK.postrouting),
     baseChain('local', HOOK.input),
     newChain('request'),

@@ -25,6 +25,8 @@ export const FORMATS = {
   times: `${ARTICLE} ${TIMES} ${TRUTH}`,
   /** And with both byte counts. */
   counts: `${ARTICLE} ${TIMES} "$upstream_bytes_received" ${TRUTH}`,
+  /** The recommended fields with the variable of `nginx-module/`. The port goes before the id. */
+  ports: `${ARTICLE} "$upstream_local_port" "$request_id" ${TIMES} ${TRUTH}`,
 } as const;
 
 /**

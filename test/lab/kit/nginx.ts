@@ -16,8 +16,8 @@ export interface Nginx {
   stop(): Promise<void>;
 }
 
-/** Makes all of the lab's limits longer, for slow machines. */
-export const PATIENCE = Number(process.env.REALPOD_LAB_PATIENCE ?? 1);
+/** Makes all of the lab's limits longer, for machines that are slow or do other work too, as those of CI may. */
+export const PATIENCE = Number(process.env.REALPOD_LAB_PATIENCE ?? (process.env.CI ? 3 : 1));
 
 /** Polls `done` until it holds. Throws `what` after `limitMs`. */
 export async function until(what: string, done: () => boolean, limitMs = 10_000): Promise<void> {

@@ -16,7 +16,7 @@ import {
 } from '../lab/kit/product.ts';
 import { createScene, type Scene } from '../lab/kit/scene.ts';
 import { load, saturate } from '../lab/kit/traffic.ts';
-import { cpuSeconds, family, memory } from './process-cost.ts';
+import { cpuSeconds, family, memory, wakeUps } from './process-cost.ts';
 
 const REQUESTS: readonly RequestPlan[] = [
   { path: '/a/item/{n}', weight: 3 },
@@ -41,6 +41,10 @@ export interface Steady {
   helperMs: number;
   sidecarMb: number;
   helperMb: number;
+  /** At the end, without what is shared with files. */
+  anonymousMb: { sidecar: number; helper: number };
+  /** A second. */
+  wakeUps: { sidecar: number; helper: number };
   delays: Delays;
   resolved: number;
 }
@@ -100,12 +104,14 @@ export class LiveBench {
     return this.#scene.dispose();
   }
 
-  async on(): Promise<void> {
-    this.#helper = await startHelper(this.#scene);
+  /** `cli`: of another build. */
+  async on(cli?: string): Promise<void> {
+    this.#helper = await startHelper(this.#scene, [], cli);
     this.#sidecar = await startSidecar(this.#scene, this.#scene.fronts[0]!, {
       accessLog: this.#front.accessLog,
       format: RECOMMENDED,
       dir: join(this.#scene.dir, `sidecar${++this.#runs}`),
+      cli,
     });
     await untilExact(this.#scene, this.#sidecar, this.#scene.fronts[0]!);
   }
@@ -143,10 +149,13 @@ export class LiveBench {
     const earlier = this.#resolved();
     const cpu = () => [nginx, [sidecar], family(helper)].map(cpuSeconds);
     const before = cpu();
+    const awake = { sidecar: wakeUps(sidecar), helper: wakeUps(helper) };
+    const begun = performance.now();
     const total = rate * seconds;
     const sent = await load(this.#scene, { ...planOf(rate), total });
     await caughtUp(this.#sidecar!);
     const [nginxMs, sidecarMs, helperMs] = cpu().map((s, i) => ((s - before[i]!) * 1e6) / total);
+    const perSecond = 1000 / (performance.now() - begun);
     return {
       rate,
       requests: total,
@@ -156,6 +165,11 @@ export class LiveBench {
       helperMs: helperMs!,
       sidecarMb: memory(sidecar).peak,
       helperMb: memory(helper).peak,
+      anonymousMb: { sidecar: memory(sidecar).anonymous, helper: memory(helper).anonymous },
+      wakeUps: {
+        sidecar: (wakeUps(sidecar) - awake.sidecar) * perSecond,
+        helper: (wakeUps(helper) - awake.helper) * perSecond,
+      },
       delays: summarise(watch.stop()),
       resolved: this.#resolved() - earlier,
     };

@@ -25,10 +25,16 @@ export function family(pid: number): number[] {
   return all;
 }
 
-/** Resident memory in MB: at the moment, and the most it was. */
-export function memory(pid: number): { now: number; peak: number } {
+/** How often the main thread slept and was woken since it started. */
+export function wakeUps(pid: number): number {
+  const status = readFileSync(`/proc/${pid}/task/${pid}/status`, 'latin1');
+  return Number(/^voluntary_ctxt_switches:\s+(\d+)/m.exec(status)![1]);
+}
+
+/** Resident memory in MB: at the moment, the most it was, and what of it is anonymous at the moment. */
+export function memory(pid: number): { now: number; peak: number; anonymous: number } {
   const status = readFileSync(`/proc/${pid}/status`, 'latin1');
   const read = (name: string): number =>
     Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1] ?? 0) / 1024;
-  return { now: read('VmRSS'), peak: read('VmHWM') };
+  return { now: read('VmRSS'), peak: read('VmHWM'), anonymous: read('RssAnon') };
 }

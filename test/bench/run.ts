@@ -1,6 +1,6 @@
 /**
  * `npm run bench [-- PART…]`: all parts, or some of offline, stages, only-answer, parsers, steady, scale, live (root), into RESULTS.md.
- * `--quick`: fewer and shorter runs, printed only.
+ * `--quick`: fewer and shorter runs, printed only. `live --against COMMIT`: two builds in turns, printed only.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -8,6 +8,7 @@ import { arch, cpus, loadavg, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { labCanRun } from '../lab/kit/requirements.ts';
+import { liveAgainst } from './against.ts';
 import { crowd } from './crowd.ts';
 import { median, type Runs, shown, table } from './figure.ts';
 import { LiveBench, type Steady } from './live.ts';
@@ -28,7 +29,9 @@ system time of all threads and children. Ratios are between figures of the same 
 `;
 
 const quick = process.argv.includes('--quick');
-const wanted = process.argv.slice(2).filter((word) => !word.startsWith('--'));
+const given = process.argv.slice(2);
+const against = given.includes('--against') ? given[given.indexOf('--against') + 1] : undefined;
+const wanted = given.filter((word) => !word.startsWith('--') && word !== against);
 const number = (n: number): string => Math.round(n).toLocaleString('en');
 const percent = (share: number, digits = 1): string => `${(share * 100).toFixed(digits)} %`;
 const ratioTo = (base: Runs, runs: Runs): string => `${(median(runs) / median(base)).toFixed(2)} ×`;
@@ -225,10 +228,7 @@ line decoded, indexed, parsed, matched and rendered are 4 to 6 µs with warm cac
 the target already. A fifth is collecting garbage, on the main thread and V8's own, as what waits for its line is older
 than a young generation of a size that the memory target allows. The rest is Node waking up, some 100 times a second for a
 batch (a chunk of HTTP, two looks at the log, two writes) and about as often for a timer. Of the helper: a quarter is the
-kernel's part of receiving and sending, a fifth compiled JavaScript, the rest Node's event loop, timers and sockets.
-
-At 100 requests/s each request is a batch of its own, and a line waits for the next one's watermark, hence the 11 ms. To
-ask the helper at once made it 5 ms (median) and cost the sidecar 45 % more CPU there, and the helper 30 %.`;
+kernel's part of receiving and sending, a fifth compiled JavaScript, the rest Node's event loop, timers and sockets.`;
 
 async function crowdLine(): Promise<string> {
   const { connections, beforeMb, withMb, peakMb } = await crowd(100_000);
@@ -328,6 +328,10 @@ function keep(name: string, text: string): void {
   );
 }
 
+if (given.includes('--against') && (against === undefined || wanted.join() !== 'live')) {
+  console.error('--against COMMIT compares the part live: npm run bench -- live --against COMMIT');
+  process.exit(2);
+}
 for (const name of wanted.length > 0 ? wanted : Object.keys(PARTS)) {
   const part = PARTS[name];
   if (!part) {
@@ -336,9 +340,10 @@ for (const name of wanted.length > 0 ? wanted : Object.keys(PARTS)) {
   }
   const dir = mkdtempSync(join(tmpdir(), 'realpod-bench-'));
   try {
-    const text = `## ${part.title}\n\n${machine()}\n\n${await part.run(dir)}`;
+    const body = against === undefined ? await part.run(dir) : await liveAgainst(against, DIST, dir, quick);
+    const text = `## ${part.title}\n\n${machine()}\n\n${body}`;
     console.log(`${text}\n`);
-    if (!quick) keep(name, text);
+    if (!quick && against === undefined) keep(name, text);
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }

@@ -42,11 +42,12 @@ function start(
   args: string[],
   base: string,
   powerless: boolean,
+  cli = CLI,
 ): Program {
-  if (!existsSync(CLI)) throw new Error(`lab: ${CLI} is missing; run \`npm run build\` first`);
+  if (!existsSync(cli)) throw new Error(`lab: ${cli} is missing; run \`npm run build\` first`);
   const errors = join(scene.dir, `${name}.stderr`);
   const file = openSync(errors, 'a');
-  const child = scene.spawnIn(pod, process.execPath, [CLI, ...args], {
+  const child = scene.spawnIn(pod, process.execPath, [cli, ...args], {
     powerless,
     stdio: ['ignore', 'ignore', file],
   });
@@ -76,11 +77,11 @@ async function answering(program: Program, name: string): Promise<Program> {
   return program;
 }
 
-/** Starts the node helper in the node's namespace. */
-export function startHelper(scene: Scene, extra: readonly string[] = []): Promise<Program> {
+/** Starts the node helper in the node's namespace. `cli`: of another build. */
+export function startHelper(scene: Scene, extra: readonly string[] = [], cli?: string): Promise<Program> {
   const base = `http://${NODE_IP}:${HELPER_PORT}`;
   const args = ['helper', '--listen', `${NODE_IP}:${HELPER_PORT}`, '--auth', 'source-ip', ...extra];
-  return answering(start(scene, scene.node, 'helper', args, base, false), 'the helper');
+  return answering(start(scene, scene.node, 'helper', args, base, false, cli), 'the helper');
 }
 
 export interface SidecarOptions {
@@ -92,6 +93,8 @@ export interface SidecarOptions {
   extra?: readonly string[];
   /** Several sidecars may run in one pod. */
   port?: number;
+  /** Of another build. */
+  cli?: string | undefined;
 }
 
 export interface Sidecar extends Program {
@@ -124,7 +127,7 @@ export async function startSidecar(scene: Scene, pod: Pod, options: SidecarOptio
   );
   args.push(...(options.extra ?? []));
   const name = options.dir.slice(scene.dir.length + 1).replaceAll('/', '-');
-  const program = start(scene, pod, name, args, `http://${listen}`, true);
+  const program = start(scene, pod, name, args, `http://${listen}`, true, options.cli);
   const sidecar: Sidecar = {
     ...program,
     accessLog: options.accessLog,

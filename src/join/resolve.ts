@@ -108,10 +108,14 @@ export function resolve(
     if (ip === attempt.ip && port === attempt.port) {
       return name ? { reason: 'direct', name } : { reason: 'direct' };
     }
+    const only = all ? remaining.only : undefined;
+    if (only?.resolved?.evidence === evidence && only.resolved.name === name) return only.resolved;
     const resolved: Resolved = { evidence, ip, port };
     if (name) resolved.name = name;
-    const only = remaining.only;
-    if (only && all) resolved.flow = flowOf(only);
+    if (only) {
+      resolved.flow = flowOf(only);
+      only.resolved = resolved;
+    }
     return resolved;
   }
   if (!complete) return { reason: window.end > index.coverage.watermark ? 'late' : 'gap' };

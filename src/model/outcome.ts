@@ -42,7 +42,7 @@ export const REASONS: readonly Reason[] = [
 /** Reasons that no evidence can change: these attempts have no pod to name. */
 export const NOTHING_TO_NAME: ReadonlySet<Reason> = new Set(['direct', 'not-ip', 'unconnected']);
 
-/** The pod's address and port, and the connection where exactly one remains. */
+/** The pod's address and port, and the connection where exactly one remains. One object may be the outcome of many attempts. */
 export interface Resolved {
   evidence: Evidence;
   ip: string;

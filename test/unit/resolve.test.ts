@@ -120,3 +120,27 @@ test('unused connections that were over ten seconds before a line without times 
   service.withoutRequestKnownSince = T0 + 11 - 10_000;
   assert.equal(saw(), false);
 });
+
+test('the attempts that one connection is named for share an outcome, unless evidence or name differ', () => {
+  const wire = seen();
+  const connection = wire.index.onPort(1)[0]!;
+  const named = (evidence: 'request-id' | 'source-port' | 'sole-backend') => {
+    const only = new Candidates();
+    only.add(connection);
+    return resolve(query(wire), wire.index, only, true, evidence);
+  };
+  const first = named('request-id');
+  assert.equal(named('request-id'), first);
+  const other = named('source-port');
+  assert.deepEqual(
+    [other, first].map((outcome) => 'evidence' in outcome && outcome.evidence),
+    ['source-port', 'request-id'],
+  );
+  assert.deepEqual(named('sole-backend'), { evidence: 'sole-backend', ip: podIp(1), port: 8000 });
+  const pod = { pod: 'a', namespace: 'n', node: '', service: '' };
+  wire.index.names.set({ kind: 'name', seq: 0, t: T0 - 600_000, ip: podIp(1), ...pod });
+  const afterwards = named('source-port');
+  assert.notEqual(afterwards, other);
+  assert.equal('evidence' in afterwards && afterwards.name?.pod, 'a');
+  assert.equal('evidence' in other && other.name, undefined, 'what is shown already stays');
+});

@@ -1,5 +1,6 @@
 import type { Compared, RequestContent } from '../../model/content.ts';
 import type { Flow, OpenRecord, RequestRecord, ResponseRecord, UnreadableRecord } from '../../model/feed.ts';
+import type { Resolved } from '../../model/outcome.ts';
 import { Trust } from '../trust.ts';
 import { Answers } from './answers.ts';
 import type { FifoEntry } from './fifo-list.ts';
@@ -33,6 +34,8 @@ export interface Connection extends FifoEntry<Connection> {
   midStream: TappedRequest | undefined;
   /** Its tuple as in outcomes, once there was one. */
   flow: Flow | undefined;
+  /** The outcome of the last attempt that it was named for: those of the next ones are mostly equal, and the same object then. */
+  resolved: Resolved | undefined;
 }
 
 /** From its first record: opened after `openFrom` (ms since the epoch; -Infinity if not known), and by the record's time. */
@@ -55,6 +58,7 @@ export function newConnection(
     latest: undefined,
     midStream: undefined,
     flow: undefined,
+    resolved: undefined,
     list: undefined,
     before: undefined,
     after: undefined,
@@ -108,6 +112,8 @@ export interface TappedRequest extends FifoEntry<TappedRequest> {
   older: TappedRequest | undefined;
   /** Number of requests with this id up to this one; 0 if it is beyond the limit for one id. */
   repeats: number;
+  /** Hash of the id, in the table of ids. */
+  idHash: number;
   /** When the next request on the connection began, so this exchange was over; certain only if `singleSegment`. */
   endedBy: number;
   /** The connection has a newer request or is closed: it is kept for its line only. */
@@ -142,6 +148,7 @@ export function newTappedRequest(
     first: connection.latest === undefined && record.sent !== undefined,
     older: undefined,
     repeats: 0,
+    idHash: 0,
     endedBy: Infinity,
     ended: false,
     content: contentOf(record),

@@ -1,5 +1,6 @@
 import { servedUntil, type TappedRequest } from './connection.ts';
 import { FifoList } from './fifo-list.ts';
+import { IdTable } from './id-table.ts';
 
 /** Requests found by one id. Further ones with this id are candidates for every line with it. */
 const MAX_REPEATS = 64;
@@ -12,7 +13,7 @@ const MAX_REPEATS = 64;
 export class RequestTable {
   readonly #limits: { requests: number; matchedRequests: number };
   readonly #counters: { forgottenRequests: number };
-  readonly #byId = new Map<string, TappedRequest>();
+  readonly #byId = new IdTable<TappedRequest>();
   readonly #ended = new FifoList<TappedRequest>();
   readonly #matched = new FifoList<TappedRequest>();
 
@@ -41,8 +42,9 @@ export class RequestTable {
       service.requestsWithoutId.push(tapped);
       return;
     }
-    const older = this.#byId.get(id);
+    const older = this.#byId.swap(tapped);
     if (older && older.repeats >= MAX_REPEATS) {
+      this.#byId.swap(older);
       const repeated = service.requestsWithRepeatedId.get(id);
       if (repeated) repeated.push(tapped);
       else service.requestsWithRepeatedId.set(id, [tapped]);
@@ -50,7 +52,6 @@ export class RequestTable {
     }
     tapped.older = older;
     tapped.repeats = older ? older.repeats + 1 : 1;
-    this.#byId.set(id, tapped);
   }
 
   /** A line has been resolved by each of these. */
@@ -95,10 +96,10 @@ export class RequestTable {
       service.forgottenRequests = 0;
     }
     if (tapped.id === undefined || tapped.repeats === 0) return;
-    const youngest = this.#byId.get(tapped.id);
+    const youngest = this.#byId.getAs(tapped);
     if (youngest === tapped) {
-      if (tapped.older) this.#byId.set(tapped.id, tapped.older);
-      else this.#byId.delete(tapped.id);
+      if (tapped.older) this.#byId.swap(tapped.older);
+      else this.#byId.delete(tapped);
       return;
     }
     for (let s = youngest; s; s = s.older) {

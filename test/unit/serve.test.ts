@@ -188,6 +188,22 @@ test('kept lines are read again only where somebody asks for them', () => {
   assert.equal(read, 20);
 });
 
+test('of more bytes than are kept the oldest blocks go, one by one, and never the youngest', () => {
+  const recent = new RecentLines(500, parseDemo);
+  for (let n = 1; n <= 50; n++) {
+    const size = n === 40 ? 600 : 100;
+    const bytes = Buffer.from(String(n).padEnd(size, '.'));
+    recent.add({ bytes, readAt: 0, lines: [{ start: 0, end: 2, parsed: 'format' }], outcomes: [[]] });
+    const kept = recent.list(99, () => true).map(({ line }) => Number(line.replace('.', '')));
+    const oldest = n < 40 ? Math.max(1, n - 4) : n < 45 ? Math.max(40, n === 40 ? 40 : 41) : n - 4;
+    assert.deepEqual(
+      kept,
+      Array.from({ length: n - oldest + 1 }, (_, i) => n - i),
+    );
+    assert.equal(recent.bytes, n === 40 ? 600 : 100 * kept.length);
+  }
+});
+
 test('lines that were not read stay what they were', () => {
   const recent = new RecentLines(1e9, parseDemo);
   const add = (text: string, lines: BlockLine[]): void =>

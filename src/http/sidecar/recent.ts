@@ -46,6 +46,14 @@ interface KeptBlock extends Omit<ShownBlock, 'lines'> {
   tooLong: boolean;
 }
 
+const NO_BLOCK: KeptBlock = {
+  bytes: Buffer.alloc(0),
+  readAt: 0,
+  outcomes: [],
+  spans: new Uint32Array(0),
+  tooLong: false,
+};
+
 /**
  * The youngest lines: their bytes and the outcomes of the join. They are parsed again for each request. Bounded in bytes
  * of lines; the oldest block goes first.
@@ -55,6 +63,8 @@ export class RecentLines {
   readonly #parse: Parse;
   readonly #replace = new Style(new ReplaceStyle());
   #blocks: KeptBlock[] = [];
+  /** Blocks before it are dropped, and leave the array when they are half of it: it is not copied for each. */
+  #oldest = 0;
   #bytes = 0;
 
   constructor(maxBytes: number, parse: Parse) {
@@ -74,11 +84,14 @@ export class RecentLines {
     }
     this.#blocks.push({ bytes, readAt, outcomes, spans, tooLong: lines[0]?.parsed === 'too-long' });
     this.#bytes += bytes.length;
-    let dropped = 0;
-    while (this.#bytes > this.#maxBytes && dropped < this.#blocks.length - 1) {
-      this.#bytes -= this.#blocks[dropped++]!.bytes.length;
+    while (this.#bytes > this.#maxBytes && this.#oldest < this.#blocks.length - 1) {
+      this.#bytes -= this.#blocks[this.#oldest]!.bytes.length;
+      this.#blocks[this.#oldest++] = NO_BLOCK;
     }
-    if (dropped > 0) this.#blocks = this.#blocks.slice(dropped);
+    if (2 * this.#oldest > this.#blocks.length) {
+      this.#blocks = this.#blocks.slice(this.#oldest);
+      this.#oldest = 0;
+    }
   }
 
   /** The youngest line with this request id. */
@@ -128,7 +141,7 @@ export class RecentLines {
 
   /** With `text`: of the blocks that contain it. */
   *#youngestFirst(text?: string): Generator<[ShownBlock, number]> {
-    for (let b = this.#blocks.length - 1; b >= 0; b--) {
+    for (let b = this.#blocks.length - 1; b >= this.#oldest; b--) {
       const kept = this.#blocks[b]!;
       if (text !== undefined && !kept.bytes.includes(text)) continue;
       const block = this.#readAgain(kept);

@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { CaptureError } from './capture/error.ts';
-import { inCluster, openApi, opening } from './cluster/api.ts';
+import { openApi, opening } from './cluster/api.ts';
 import { createAuthorizer } from './cluster/authorize.ts';
 import { createNames } from './cluster/names.ts';
+import { inCluster } from './cluster/pod-credentials.ts';
 import { createReviewer } from './cluster/token.ts';
 import type { HelperOptions } from './config/commands.ts';
 import { nameOf, UsageError } from './config/option.ts';

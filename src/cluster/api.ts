@@ -1,9 +1,7 @@
-import { existsSync } from 'node:fs';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest, type RequestOptions } from 'node:https';
+import { type Credentials, inCluster, podCredentials } from './pod-credentials.ts';
 
-/** The directory of a pod's credentials, which the kubelet fills. */
-const POD_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 /** Largest answer and largest watch event that is accepted, in characters. */
 const MAX_TEXT = 64 * 1024 * 1024;
 const CALL_TIMEOUT_MS = 60_000;
@@ -35,39 +33,38 @@ export interface ApiServer {
   ): Promise<void>;
 }
 
-/** Whether this process runs in a pod that has Kubernetes credentials. */
-export function inCluster(): boolean {
-  return existsSync(POD_TOKEN);
-}
-
 /**
  * Finds the API server and its credentials: from `kubeconfig`, or as a pod. Nothing is sent yet.
  *
- * `@kubernetes/client-node` provides the credentials: files, rotated tokens, exec plug-ins, proxies, TLS. The requests are
- * made here, because its informer uses no bookmarks, lists everything at once, keeps whole objects and stops at the
- * first error, and its `Watch` cannot be aborted before the first answer. docs/design.md has what the package costs to
- * load, which is why it is imported dynamically.
+ * `@kubernetes/client-node` reads a kubeconfig: users, exec plug-ins, proxies, TLS. docs/design.md has what the package costs
+ * to load, so it is imported where there is one; a pod's credentials are two files. The requests are made here, because its
+ * informer uses no bookmarks, lists everything at once, keeps whole objects and stops at the first error, and its `Watch`
+ * cannot be aborted before the first answer.
  *
- * Throws `ApiError` with one line for people when the file is unusable.
+ * Throws `ApiError` with one line for people when the credentials are unusable.
  */
 export async function openApi(kubeconfig?: string): Promise<ApiServer> {
-  const { KubeConfig } = await import('@kubernetes/client-node');
-  const config = new KubeConfig();
   try {
-    if (kubeconfig !== undefined) config.loadFromFile(kubeconfig);
-    else if (inCluster()) config.loadFromCluster();
-    else throw new Error('this is not a pod with a service account; use --kubeconfig PATH');
+    if (kubeconfig !== undefined) return serverAt(await readKubeconfig(kubeconfig));
+    if (inCluster()) return serverAt(podCredentials(process.env));
   } catch (error) {
+    if (error instanceof ApiError) throw error;
     throw new ApiError(0, `cannot use ${kubeconfig ?? 'the pod’s credentials'}: ${messageOf(error)}`);
   }
-  const cluster = config.getCurrentCluster();
-  if (!cluster?.server) {
-    throw new ApiError(
-      0,
-      `${kubeconfig} names no current cluster; set current-context to a context that exists`,
-    );
-  }
-  return serverAt(cluster.server.replace(/\/$/, ''), (options) => config.applyToHTTPSOptions(options));
+  throw new ApiError(0, 'this is not a pod with a service account; use --kubeconfig PATH');
+}
+
+async function readKubeconfig(path: string): Promise<Credentials> {
+  const { KubeConfig } = await import('@kubernetes/client-node');
+  const config = new KubeConfig();
+  config.loadFromFile(path);
+  const { server } = config.getCurrentCluster() ?? {};
+  if (!server)
+    throw new ApiError(0, `${path} names no current cluster; set current-context to a context that exists`);
+  return {
+    url: server.replace(/\/$/, ''),
+    authenticate: (options) => config.applyToHTTPSOptions(options),
+  };
 }
 
 class Silence extends Error {}
@@ -80,7 +77,7 @@ export function opening(server: Promise<ApiServer>): ApiServer {
   };
 }
 
-function serverAt(url: string, authenticate: (options: RequestOptions) => Promise<void>): ApiServer {
+export function serverAt({ url, authenticate }: Credentials): ApiServer {
   const open = async (
     method: string,
     path: string,

@@ -15,10 +15,17 @@ export function hasCounts(attempt: Attempt): boolean {
   );
 }
 
+/**
+ * Whether the attempt's request went out at once, so that a segment of it, which the kernel pushed, was seen before its
+ * answer. A longer one can be answered while the segments that were seen are still to come.
+ */
+export function isOneWrite({ bytesSent }: Attempt): boolean {
+  return typeof bytesSent === 'number' && bytesSent <= ONE_WRITE_BYTES;
+}
+
 /** Whether the exchange may have more than its recorded bytes: it, or the attempt's request, may be longer than one write. */
 export function mayBeInPieces(tapped: TappedRequest, attempt: Attempt): boolean {
-  if (tapped.received === undefined) return false;
-  return !tapped.singleSegment || (attempt.bytesSent ?? Infinity) > ONE_WRITE_BYTES;
+  return tapped.received !== undefined && !(tapped.singleSegment && isOneWrite(attempt));
 }
 
 /** Whether the exchange may hold the attempt's request behind the rest of another one. */

@@ -3,7 +3,7 @@ import { createCapture } from '../../src/capture/create.ts';
 import { AddressSet, AddressTexts, addressBytes } from '../../src/capture/ip-bytes.ts';
 import { HeaderPackets } from '../../src/capture/tap/header-tap.ts';
 import { TCP_FLAGS } from '../../src/capture/tap/packet.ts';
-import type { FeedRecord, Observation } from '../../src/model/feed.ts';
+import { type FeedRecord, type Observation, ONE_WRITE_BYTES } from '../../src/model/feed.ts';
 import type { ParsedLine } from '../../src/model/line.ts';
 import { seededRandom } from './traffic.ts';
 
@@ -146,7 +146,10 @@ export function simulateHeaders(plan: HeaderPlan): HeaderRun {
     if (rest > 0 && chance(0.5)) write(c, at, rest + (early ? head : wire));
     else {
       if (rest > 0) write(c, at - 0.02, rest);
-      if (early) write(c, at, head);
+      // The kernel pushes the end of a write; of a long one that end may still wait when the answer comes.
+      const held = early && head + body > ONE_WRITE_BYTES && chance(0.3);
+      if (held) send(c, at, head, 0);
+      else if (early) write(c, at, head);
       else if (body > 16_000) {
         write(c, at, head);
         write(c, at + 0.01, body + plan.overhead);

@@ -19,8 +19,8 @@ function connection(limit = 10) {
     syn: () => exchanges.sent(ENDS, { seq: SEQ, ack: 0, flags: syn, length: 0 }, ++t),
     sent: (seq: number, length: number, ack: number, flags: number = psh) =>
       exchanges.sent(ENDS, { seq: at(SEQ, seq), ack: at(ACK, ack), flags, length }, ++t),
-    answered: (seq: number, length: number, flags: number = psh) =>
-      exchanges.answered(ENDS, { seq: at(ACK, seq), ack: 0, flags, length }, ++t),
+    answered: (seq: number, length: number, flags: number = psh, acked = 0) =>
+      exchanges.answered(ENDS, { seq: at(ACK, seq), ack: at(SEQ, acked), flags, length }, ++t),
     /** `[sent, received, singleSegment]` of what was touched since the last call. */
     take: () =>
       [...exchanges.take()].map(({ sent, received, singleSegment, reset }) =>
@@ -45,10 +45,32 @@ test('requests on a kept connection have their counts, across the wrap of sequen
 test('segments without PSH count, though they are not seen', () => {
   const c = connection();
   c.syn();
+  c.sent(0, 100, 0);
+  c.answered(0, 10);
   // 1448 bytes went before, in a segment of their own.
+  c.sent(1548, 200, 10);
+  c.answered(5010, 10);
+  assert.deepEqual(c.take(), [
+    [100, 10, true],
+    [1648, 5010, false],
+  ]);
+});
+
+test('where a connection begins with segments without PSH, an answer may have come before the first that is seen', () => {
+  const c = connection();
+  c.syn();
   c.sent(1448, 200, 0);
   c.answered(5000, 10);
-  assert.deepEqual(c.take(), [[1648, 5010, false]]);
+  assert.deepEqual(c.take(), [[undefined, 5010, false]]);
+});
+
+test('an answer to bytes that were not seen may be to another request', () => {
+  const c = connection();
+  c.syn();
+  c.sent(0, 100, 0);
+  c.answered(0, 10);
+  c.answered(10, 20, psh, 1548);
+  assert.deepEqual(c.take(), [[100, 30, false]]);
 });
 
 test("the end of an answer that was not pushed shows in the next request's acknowledgement", () => {

@@ -252,6 +252,10 @@ test('where only TCP headers are seen, the window names by time alone, whatever 
   assert.equal(podOf(byWindow(counted().tick(100), logged)), '1');
   assert.equal(podOf(byWindow(counted().request(2, 2, 1, counts).tick(100), logged)), 'ambiguous');
   assert.equal(podOf(byWindow(counted().open(3, 2, 1).tick(100), logged)), 'ambiguous', 'without a request');
+  const long = (bytesSent?: number) => line({ attempt: { bytesSent } });
+  assert.equal(podOf(byWindow(counted().tick(100), long(8_192))), '1');
+  assert.equal(byWindow(counted().tick(100), long(8_193)), undefined, 'answered before it was seen, perhaps');
+  assert.equal(byWindow(counted().tick(100), long()), undefined, 'its length is not logged');
 });
 
 test('an exchange of several segments may hide the request of a later line', () => {
@@ -259,10 +263,11 @@ test('an exchange of several segments may hide the request of a later line', () 
   const hiding = { ...counts, severalSegments: true } as const;
   const begun = (of: object): Wire =>
     two(counts).request(2, 2, -1_000, of).tick(-900).request(1, 1, 0, counts).tick(100);
-  assert.equal(podOf(byWindow(begun(counts))), '1');
-  assert.equal(podOf(byWindow(begun(hiding))), 'ambiguous');
+  const sent = { attempt: { bytesSent: 100 } };
+  assert.equal(podOf(byWindow(begun(counts), line(sent))), '1');
+  assert.equal(podOf(byWindow(begun(hiding), line(sent))), 'ambiguous');
   const over = begun(hiding).request(2, 2, 150, counts).tick(155).request(1, 1, 165, counts).tick(300);
-  assert.equal(podOf(byWindow(over, line({}, 170, 10), 171)), '1', 'it ended before');
+  assert.equal(podOf(byWindow(over, line(sent, 170, 10), 171)), '1', 'it ended before');
 });
 
 test('of the requests of a window 512 are looked at, of any pod and any time in it', () => {

@@ -108,7 +108,7 @@ export class Exchanges {
   }
 
   /** A segment from a backend to nginx. `ends` are nginx's address and the backend's, as above. */
-  answered(ends: Ends, { seq, flags, length }: Segment, readAt: number): void {
+  answered(ends: Ends, { seq, ack, flags, length }: Segment, readAt: number): void {
     const key = keyOf(ends);
     const track = this.#tracks.get(key);
     if (!track) return;
@@ -121,6 +121,9 @@ export class Exchanges {
       return;
     }
     const end = (seq + length) >>> 0;
+    // The backend has bytes that were sent without PSH: this may answer a request that begins in them.
+    const { sentTo, exchange } = track;
+    if (exchange && sentTo !== undefined && after(ack, sentTo) > 0) exchange.singleSegment = false;
     if (length > 0) this.#receive(track, end, readAt);
     if ((flags & TCP_FLAGS.fin) !== 0) track.finAt = end;
   }
@@ -137,6 +140,8 @@ export class Exchanges {
       exchange.t = readAt;
     } else {
       this.#receive(track, ack, readAt);
+      // An answer may have come between what was sent before and this, the first segment with PSH.
+      const unseen = exchange === undefined && seq !== sentTo;
       const { src, sport, ip, port } = track;
       exchange = {
         src,
@@ -145,7 +150,7 @@ export class Exchanges {
         port,
         begun: readAt,
         t: readAt,
-        sent: sentTo === undefined ? undefined : after(end, sentTo),
+        sent: sentTo === undefined || unseen ? undefined : after(end, sentTo),
         received: 0,
         singleSegment: seq === sentTo && length <= ONE_WRITE_BYTES,
         reset: false,

@@ -30,7 +30,7 @@ export function matchByByteCounts(given: Query, index: FlowIndex): Verdict | und
   let candidates = 0;
   let visited = 0;
   let agreed = false;
-  let reset = false;
+  let unclear = false;
   for (const each of servicesOf(query, index)) {
     // More of them change nothing once one has the line's counts and they lead to several pods.
     for (let i = each.requests.length - 1; i >= 0 && !(agreed && remaining.several); i--) {
@@ -40,15 +40,15 @@ export function matchByByteCounts(given: Query, index: FlowIndex): Verdict | und
       index.counters.visited++;
       if (request.forgotten || !mayBe(request, query)) continue;
       agreed ||= countsAgree(request, attempt);
-      reset ||= request.reset;
+      unclear ||= request.reset || request.sent === undefined;
       remaining.add(request.connection);
       candidates++;
       only = request;
     }
   }
   const trust = index.counted.trust(service);
-  // Where nginx aborted the exchange it has read less than was sent: no disagreement.
-  if (agreed || !reset) trust.seen(agreed, window.end);
+  // Where nginx aborted the exchange it has read less than was sent, and one that began unseen has no counts: no disagreement.
+  if (agreed || !unclear) trust.seen(agreed, window.end);
   addUnreadable(query, index, remaining);
   addHidden(query, index, remaining);
   if (!remaining.backend || !agreed || !trust.trusts(window.begin)) return undefined;

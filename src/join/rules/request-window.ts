@@ -1,3 +1,4 @@
+import { isOneWrite } from '../byte-counts.ts';
 import {
   addHidden,
   addUnreadable,
@@ -15,10 +16,12 @@ import { UNTIMED_MS } from '../window.ts';
 /**
  * By the requests in the window, on any connection, without those that another line was resolved by and those of another
  * size. Method and target on the wire prove nothing, as nginx may have rewritten them. Where only TCP headers are seen,
- * sizes are for the rule byte-counts, which learns whether they are those of the log; here the time alone counts.
+ * sizes are for the rule byte-counts, which learns whether they are those of the log; here the time alone counts, of requests
+ * whose beginning is on record with their end.
  */
 export function matchByRequestWindow(given: Query, index: FlowIndex): Verdict | undefined {
   const counted = index.counted.active;
+  if (counted && !isOneWrite(given.attempt)) return undefined;
   const query = counted ? { ...given, attempt: { ...given.attempt, bytesReceived: undefined } } : given;
   const { line, service, window, carried } = query;
   if (carried !== 'yes' || !service) return undefined;

@@ -94,12 +94,23 @@ describe('--tap headers', { skip, concurrency: false, timeout: 400_000 }, () => 
     });
   }
 
+  for (const keepalive of [true, false]) {
+    const name = `headers, ${keepalive ? 'keepalive' : 'no keepalive'}, equal sizes, 1/s, by time alone`;
+    test(`${name}: every line names its pod`, async () => {
+      const row = await scenario(name, { ...front, format: 'times', keepalive }, ({ sentTo }) =>
+        sentTo({ connections: 10, total: 20, ratePerSecond: 1, requests: EQUAL }),
+      );
+      assertNamed(row, 0.9);
+    });
+  }
+
   test('the kernel copies headers and no payload', () => {
     const table = scene.runIn(scene.node, 'nft list table inet realpod');
     const lengths = [...table.matchAll(/snaplen (\d+)/g)].map(([, bytes]) => Number(bytes));
     assert.deepEqual(
       lengths.toSorted((a, b) => a - b),
-      [40, 40, 40, 60, 60, 60],
+      // Requests and answers, in postrouting and in input.
+      [40, 40, 40, 40, 60, 60, 60, 60],
     );
   });
 

@@ -37,7 +37,7 @@ interface Case {
   locations?: string;
   http?: string;
   options?: Partial<ScenarioOptions>;
-  /** Share of the attempts that the port settles. Default 0.999. */
+  /** Share of the attempts that the port settles. Default 0.98: one that comes round within a minute may settle none. */
   byPort?: number;
 }
 
@@ -82,7 +82,7 @@ describe('the upstream’s local port, by the module', {
     for (const keepalive of ways) {
       const title = `${name}, ${keepalive ? 'keepalive' : 'no keepalive'}`;
       test(title, async () => {
-        const { requests, locations = '', http = '', options = {}, byPort = 0.999 } = make(keepalive);
+        const { requests, locations = '', http = '', options = {}, byPort = 0.98 } = make(keepalive);
         const row = await scenario(
           title,
           {

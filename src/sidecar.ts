@@ -107,7 +107,13 @@ async function run(
   const clock = Date.now;
   const { accessLog, output: outputs, helper } = options;
   const young = new YoungGeneration();
-  const answers = needsAnswers(format, { ...plan, localPortField: options.localPortField });
+  const needed = needsAnswers(format, { ...plan, localPortField: options.localPortField });
+  const answers = needed && plan.outlivesClients === undefined;
+  if (needed && !answers)
+    log(
+      'info',
+      `nginx has ${plan.outlivesClients}, so a line may come when its client is long gone: only-answer names nothing`,
+    );
   const compared = answers ? comparedBy(format, plan.passedOn) : undefined;
   const index = new FlowIndex(DEFAULT_LIMITS, compared);
   let conf = compared && plan.texts && new ConfWatch(options.nginxConf!, plan.texts);
@@ -168,7 +174,8 @@ async function run(
     served: () => feed?.addresses ?? addresses,
     subscribe: (all) => feed?.subscribe(all),
     sockets: readSocketTables,
-    onQuiet: (moment) => index.quiet.add(moment),
+    // Without one, only-answer never begins, even if another reader makes the helper report answers.
+    onQuiet: (moment) => void (answers && index.quiet.add(moment)),
     isQuietWanted: () => index.quiet.isWanted(clock()),
     clockSetBack: () => pipeline.counters.clockSetBack,
     ownPort: options.listen.port,

@@ -1,6 +1,7 @@
 /** `--nginx-conf`: the sidecar and `enrich` read options that are not given from nginx's configuration. */
 import { isAbsolute } from 'node:path';
 import { nameOf, UsageError } from '../config/option.ts';
+import { outlivesClients } from './background.ts';
 import { disk, loadFile } from './load.ts';
 import { ConfError } from './parse-conf.ts';
 import { type PassedOnTo, passedOnTo } from './passed-on.ts';
@@ -28,6 +29,8 @@ export interface LogPlan {
   passedOn: PassedOnTo | undefined;
   /** It is certain that nginx leaves `$remote_addr` and `$remote_port` as the connection has them. */
   leavesClient: boolean;
+  /** The directive because of which a request may outlive its client (`outlivesClients`). */
+  outlivesClients: string | undefined;
   /** The files that were read: path and text. */
   texts: ReadonlyMap<string, string> | undefined;
 }
@@ -50,6 +53,7 @@ export function planLog(
       notice: undefined,
       passedOn: undefined,
       leavesClient: false,
+      outlivesClients: undefined,
       texts: undefined,
     };
   try {
@@ -75,6 +79,7 @@ export function planLog(
       notice: `${options.nginxConf}: ${noticeOf(taken, given.accessLog)}`,
       passedOn: passedOnTo(taken.model, taken.accessLog),
       leavesClient: leavesClient(taken.model),
+      outlivesClients: outlivesClients(taken.model),
       texts: sources.texts,
     };
   } catch (error) {

@@ -144,12 +144,13 @@ function joinCluster(
   }
   const found = openApi(kubeconfig);
   const api = opening(found);
-  const names = createNames({ api, onName: (record) => feed.name(record), log });
+  const node = process.env.NODE_NAME;
+  const names = createNames({ api, onName: (record) => feed.name(record), log, node });
   names.start();
   const reviewer = mode === 'token' ? createReviewer(api, log) : undefined;
   const authorizer =
     mode === 'token' && reviewer
-      ? createAuthorizer({ mode, reviewer, names, node: process.env.NODE_NAME })
+      ? createAuthorizer({ mode, reviewer, names, node })
       : createAuthorizer({ mode: mode === 'none' ? 'none' : 'source-ip' });
   return { joined: { names, reviewer, authorizer, close: () => names.stop() }, found };
 }

@@ -3,7 +3,8 @@ import type { Log } from '../log.ts';
 import type { PodName } from '../model/outcome.ts';
 import type { ApiServer } from './api.ts';
 import { Directory, type NameObservation } from './directory.ts';
-import { newStats, type Pace, type ReflectorStats, reflect } from './reflector.ts';
+import { type EndpointObservation, Endpoints } from './endpoints.ts';
+import { newStats, type Pace, type Reflection, type ReflectorStats, reflect } from './reflector.ts';
 
 /** The two kinds that the helper watches, as kube-proxy does on every node. k8s/helper/rbac.yaml grants exactly these. */
 const SLICES = '/apis/discovery.k8s.io/v1/endpointslices';
@@ -11,10 +12,12 @@ const SERVICES = '/api/v1/services';
 
 export interface NamesOptions {
   api: ApiServer;
-  /** Called for each change of an address's name, with the time at which the helper learned it. */
-  onName(record: NameObservation): void;
+  /** Called for each change of what an address is called, or an endpoint of, with the time at which the helper learned it. */
+  onName(record: NameObservation | EndpointObservation): void;
   log: Log;
   pace?: Pace;
+  /** The helper's own node. */
+  node?: string | undefined;
 }
 
 export interface ClusterNames {
@@ -27,6 +30,8 @@ export interface ClusterNames {
   podsAt(ip: string): PodName[];
   /** The current name of `ip` and the past ones in memory, oldest first. */
   history(ip: string): Iterable<NameObservation>;
+  /** What `ip` is and was an endpoint of, likewise. */
+  endpoints(ip: string): Iterable<EndpointObservation>;
   /** Both kinds were listed completely at least once. */
   readonly synced: boolean;
   readonly stats: NamesStats;
@@ -41,6 +46,8 @@ export interface NamesStats {
   readonly changes: number;
   /** Addresses without a name because of the limit. */
   readonly dropped: number;
+  /** Addresses that are or were endpoints of a Service, changes emitted, and addresses left out because of the limit. */
+  readonly endpoints: { readonly addresses: number; readonly changes: number; readonly dropped: number };
 }
 
 export const realPace: Pace = {
@@ -57,8 +64,9 @@ export const realPace: Pace = {
  * A short loss of the API server changes no name. After a minute all names are withdrawn, because another pod may have
  * got an address unseen; they return with the next complete list.
  */
-export function createNames({ api, onName, log, pace = realPace }: NamesOptions): ClusterNames {
+export function createNames({ api, onName, log, pace = realPace, node }: NamesOptions): ClusterNames {
   const directory = new Directory(onName, pace.now);
+  const endpoints = new Endpoints(onName, pace.now, node);
   const stopping = new AbortController();
   const slices = newStats();
   const services = newStats();
@@ -67,8 +75,8 @@ export function createNames({ api, onName, log, pace = realPace }: NamesOptions)
     start() {
       const { signal } = stopping;
       running = Promise.all([
-        reflect(api, SLICES, directory.slices(), pace, log, slices, signal),
-        reflect(api, SERVICES, directory.services(), pace, log, services, signal),
+        reflect(api, SLICES, both(directory.slices(), endpoints.slices()), pace, log, slices, signal),
+        reflect(api, SERVICES, both(directory.services(), endpoints.services()), pace, log, services, signal),
       ]);
     },
     async stop() {
@@ -78,6 +86,7 @@ export function createNames({ api, onName, log, pace = realPace }: NamesOptions)
     lookup: (ip, at) => directory.lookup(ip, at),
     podsAt: (ip) => directory.podsAt(ip),
     history: (ip) => directory.history(ip),
+    endpoints: (ip) => endpoints.history(ip),
     get synced() {
       return slices.listings > 0 && services.listings > 0;
     },
@@ -93,6 +102,32 @@ export function createNames({ api, onName, log, pace = realPace }: NamesOptions)
       get dropped() {
         return directory.dropped;
       },
+      endpoints,
+    },
+  };
+}
+
+function both(a: Reflection, b: Reflection): Reflection {
+  return {
+    upsert(object) {
+      a.upsert(object);
+      b.upsert(object);
+    },
+    remove(object) {
+      a.remove(object);
+      b.remove(object);
+    },
+    lost() {
+      a.lost();
+      b.lost();
+    },
+    listing() {
+      a.listing();
+      b.listing();
+    },
+    listed() {
+      a.listed();
+      b.listed();
     },
   };
 }

@@ -63,7 +63,7 @@ export class ReplayedCapture implements FeedCapture, Pick<Capture, 'lookup'> {
       if (record.kind === 'tick') {
         this.#watermark = record.t;
         this.#sink.batch(this.#batch.splice(0), record.t);
-      } else if (record.kind !== 'name') this.#batch.push(record);
+      } else if (record.kind !== 'name' && record.kind !== 'endpoint') this.#batch.push(record);
       this.#note(record);
     }
   }

@@ -24,6 +24,8 @@ export function encodeRecord(record: Observation, seq: number): string {
     }
     case 'name':
       return `${head},"ip":"${record.ip}","pod":${JSON.stringify(record.pod)},"namespace":${JSON.stringify(record.namespace)},"node":${JSON.stringify(record.node)},"service":${JSON.stringify(record.service)}}\n`;
+    case 'endpoint':
+      return `${head},"ip":"${record.ip}"${record.place === undefined ? '' : `,"place":"${record.place}"`}${record.of === undefined ? '' : `,"of":${JSON.stringify(record.of)}`}}\n`;
     case 'client': {
       const { dst, dport, peer, peerPort, client, clientPort, via, preexisting, kernelTime, end } = record;
       const opened = `${preexisting ? ',"preexisting":true' : ''}${kernelTime ? ',"kernelTime":true' : ''}`;
@@ -168,6 +170,12 @@ export function decodeRecord(line: string): FeedRecord | undefined | string {
       return isAddress(record.ip) && [record.pod, record.namespace, record.node, record.service].every(isName)
         ? (value as FeedRecord)
         : `incomplete name: ${line.slice(0, 120)}`;
+    case 'endpoint':
+      return isAddress(record.ip) &&
+        (record.place === undefined || record.place === 'here' || record.place === 'elsewhere') &&
+        (record.of === undefined || (Array.isArray(record.of) && record.of.every(isEndpointPort)))
+        ? (value as FeedRecord)
+        : `incomplete endpoint: ${line.slice(0, 120)}`;
     default:
       return undefined;
   }
@@ -209,6 +217,12 @@ function isClient({
     (end === undefined || end === 'fin' || end === 'gone') &&
     isSource(via)
   );
+}
+
+function isEndpointPort(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  const { port, vip, vport } = value as Record<string, unknown>;
+  return isPort(port) && (vip === undefined ? vport === undefined : isAddress(vip) && isPort(vport));
 }
 
 function isCounts(value: unknown): boolean {

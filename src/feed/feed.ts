@@ -1,12 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import type { Capture, CaptureSink, SnapshotObservation, Subscription } from '../capture/capture.ts';
-import { type NameRecord, NO_CURSOR, type Observation, type Source } from '../model/feed.ts';
+import { NO_CURSOR, type Observation, type Source } from '../model/feed.ts';
 import type { ResumePoint } from '../model/resume-point.ts';
 import { encodeClients, encodeRecord } from './codec.ts';
 import { Handover } from './handover.ts';
 import { FEED_LIMITS, type FeedLimits } from './limits.ts';
 import {
+  type AddressFact,
   areRecorded,
+  encodeFacts,
   haveClients,
   type NameLookup,
   newReader,
@@ -88,8 +90,8 @@ export class Feed implements CaptureSink {
     }
   }
 
-  /** An address got, changed or lost its name. The readers that have a record of the address get it. */
-  name(record: Omit<NameRecord, 'seq'>): void {
+  /** What an address is called, or an endpoint of, has changed. The readers that have a record of the address get it. */
+  name(record: AddressFact): void {
     let text = '';
     for (const reader of this.#readers) {
       if (!reader.named.has(record.ip)) continue;
@@ -268,16 +270,12 @@ export class Feed implements CaptureSink {
     for (const reader of this.#readers) reader.pending += text;
   }
 
-  /** Sends the current and past names of `ip` ahead of the first record about it, which is of time `t`. */
+  /** Sends what is and was known of `ip` in the cluster ahead of the first record about it, which is of time `t`. */
   #introduce(reader: OpenReader, ip: string, t: number): void {
     if (!this.#names || reader.named.has(ip)) return;
     if (reader.named.size >= this.#limits.namesPerReader) reader.named.clear();
     reader.named.add(ip);
-    let known = '';
-    for (const record of this.#names.history(ip)) known += encodeRecord(record, NO_CURSOR);
-    // The reader may have an outdated name from an earlier helper.
-    const none = { pod: '', namespace: '', node: '', service: '' };
-    reader.pending += known || encodeRecord({ kind: 'name', t, ip, ...none }, NO_CURSOR);
+    reader.pending += encodeFacts(this.#names, ip, t);
   }
 
   #send(reader: OpenReader, now: number): void {

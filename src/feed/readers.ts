@@ -1,5 +1,6 @@
-import type { NameRecord } from '../model/feed.ts';
+import { type EndpointRecord, type NameRecord, NO_CURSOR } from '../model/feed.ts';
 import type { PodName } from '../model/outcome.ts';
+import { encodeRecord } from './codec.ts';
 
 /** Receives a reader's text. The transport closes a reader that is too slow. */
 export type Write = (text: string) => void;
@@ -49,10 +50,26 @@ export interface Watched {
   lapse: NodeJS.Timeout | undefined;
 }
 
+/** What is known of an address in the cluster. */
+export type AddressFact = Omit<NameRecord, 'seq'> | Omit<EndpointRecord, 'seq'>;
+
 export interface NameLookup {
   lookup(ip: string): PodName | undefined;
   /** The current name of `ip` and the past ones in memory, oldest first. */
   history(ip: string): Iterable<Omit<NameRecord, 'seq'>>;
+  /** What `ip` is and was an endpoint of, likewise. Absent: nothing of the kind is known. */
+  endpoints?(ip: string): Iterable<Omit<EndpointRecord, 'seq'>>;
+}
+
+/** What is and was known of `ip`, for a reader that has no record of it before `t`. */
+export function encodeFacts(names: NameLookup, ip: string, t: number): string {
+  let text = '';
+  for (const record of names.history(ip)) text += encodeRecord(record, NO_CURSOR);
+  // The reader may have an outdated name from an earlier helper.
+  const none = { pod: '', namespace: '', node: '', service: '' };
+  text ||= encodeRecord({ kind: 'name', t, ip, ...none }, NO_CURSOR);
+  for (const record of names.endpoints?.(ip) ?? []) text += encodeRecord(record, NO_CURSOR);
+  return text;
 }
 
 export function newWatched(sinceSeq: number): Watched {

@@ -20,7 +20,7 @@ export function openedBefore(
     const record = decodeRecord(text);
     if (typeof record === 'string' || record === undefined) continue;
     if (record.kind === 'tick' || record.kind === 'gap' || record.kind === 'name') continue;
-    if (record.kind === 'client' || record.kind === 'clients') continue;
+    if (record.kind === 'client' || record.kind === 'clients' || record.kind === 'endpoint') continue;
     if (record.via === 'kernel-log') continue;
     const key = keyOf(record);
     if (openedAfter.has(key) || before.has(key)) continue;

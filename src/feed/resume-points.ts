@@ -25,7 +25,8 @@ export class ResumePoints {
   /** Records arrived. `cursor`: the greatest `seq` so far; `now`: ms since the epoch. */
   read(records: readonly FeedRecord[], cursor: number, now: number): void {
     // No event is after its record's time, so every event later than all these times is in a later record.
-    for (const { kind, t } of records) if (kind !== 'name' && t > this.#latest) this.#latest = t;
+    for (const { kind, t } of records)
+      if (kind !== 'name' && kind !== 'endpoint' && t > this.#latest) this.#latest = t;
     if (this.#instance === undefined || cursor <= 0 || this.#latest === -Infinity) return;
     const last = this.#points.at(-1);
     if (last && Math.abs(now - last.at) < POINT_EVERY_MS) return;

@@ -57,14 +57,17 @@ export class Candidates {
   }
 }
 
-/** The query's Service, and the one of connections whose Service is not known: they may have gone through any. */
-export function servicesOf({ service }: Query, index: FlowIndex): readonly Service[] {
-  return service ? [service, index.unknown] : [index.unknown];
+/**
+ * The query's Service, the one of connections whose Service is not known, as they may have gone through any, and the backends
+ * whose direct connections may be the Service's.
+ */
+export function servicesOf({ service, direct }: Query, index: FlowIndex): readonly Service[] {
+  return direct?.services ?? (service ? [service, index.unknown] : [index.unknown]);
 }
 
 /** The connections that may have carried the attempt, from its local port where the line has that. */
 export function connectionsOf(query: Query, index: FlowIndex): Candidates {
-  const { service, attempt, window, sent } = query;
+  const { service, attempt, window, sent, direct } = query;
   const candidates = new Candidates();
   // An attempt that never connected was on a connection that opened for it.
   const isPossible = (connection: Connection): boolean =>
@@ -77,8 +80,7 @@ export function connectionsOf(query: Query, index: FlowIndex): Candidates {
     const samePort = index.onPort(attempt.localPort);
     if (samePort.length > MAX_VISITED_CONNECTIONS) candidates.several = true;
     for (let i = samePort.length - 1; i >= 0 && !candidates.several; i--) {
-      const connection = samePort[i]!;
-      if (connection.service === service || connection.service === index.unknown) add(connection);
+      if (mayBeOf(samePort[i]!, query)) add(samePort[i]!);
     }
     return candidates;
   }
@@ -88,7 +90,7 @@ export function connectionsOf(query: Query, index: FlowIndex): Candidates {
     return candidates;
   }
   // Where all connections lead to one backend, the first stands for all.
-  const oneBackend = service?.backends.size === 1 && index.unknown.backends.size === 0;
+  const oneBackend = !direct && service?.backends.size === 1 && index.unknown.backends.size === 0;
   const closedAfter = (sent === 'no' ? window.begin : window.answeredAfter - LINGER_MS) - DISORDER_MS;
   let visited = 0;
   let first: Connection | undefined;
@@ -98,16 +100,21 @@ export function connectionsOf(query: Query, index: FlowIndex): Candidates {
     if (++visited > MAX_VISITED_CONNECTIONS) candidates.several = true;
     return candidates.several || (oneBackend && candidates.backend !== undefined);
   };
-  for (const each of servicesOf(query, index)) {
+  // All direct connections to a backend lead to it.
+  const settles = (each: Service): boolean =>
+    each !== service && each !== index.unknown && candidates.connection?.service === each;
+  services: for (const each of servicesOf(query, index)) {
     for (const connection of each.open) {
       add(connection);
       if (isEnough()) return candidates;
+      if (settles(each)) continue services;
     }
     for (let i = each.closed.length - 1; i >= each.closedHead; i--) {
       const connection = each.closed[i]!;
       if (connection.closeTo < closedAfter) break;
       add(connection);
       if (isEnough()) return candidates;
+      if (settles(each)) continue services;
     }
   }
   return candidates;
@@ -179,9 +186,20 @@ export function addUnusedConnections(
   return candidates.several && young;
 }
 
-/** Whether the connection existed when the attempt ran, and has the attempt's local port where the line has that. */
-export function fits(connection: Connection, { attempt, window }: Query): boolean {
+/** Whether the connection may have been opened for the Service: to its address, to one that is not known, or directly. */
+function mayBeOf(connection: Connection, { service, direct }: Query): boolean {
+  if (connection.service === service || connection.service.vip === undefined) return true;
+  return direct?.mayHave(connection) === true;
+}
+
+/**
+ * Whether the connection may be of the attempt's Service, existed when the attempt ran, and has the attempt's local port where
+ * the line has that.
+ */
+export function fits(connection: Connection, query: Query): boolean {
+  const { attempt, window, direct } = query;
   return (
+    (direct === undefined || mayBeOf(connection, query)) &&
     connection.openFrom <= window.end &&
     servedUntil(connection) >= window.answeredAfter &&
     (typeof attempt.localPort !== 'number' || attempt.localPort === connection.sport)
@@ -189,9 +207,10 @@ export function fits(connection: Connection, { attempt, window }: Query): boolea
 }
 
 /** Whether time, port, Service and size allow the request to be the attempt's. */
-export function mayBe(request: TappedRequest, { service, attempt, window }: Query): boolean {
+export function mayBe(request: TappedRequest, query: Query): boolean {
+  const { attempt, window } = query;
   const { connection } = request;
-  if (connection.service !== service && connection.service.vip !== undefined) return false;
+  if (!mayBeOf(connection, query)) return false;
   if (request.from > window.end || request.to < window.begin) return false;
   // Bytes after a body or a change of protocol may look like a request, so `endedBy` is certain for one segment only.
   const certain = request.singleSegment && !mayBeInPieces(request, attempt);

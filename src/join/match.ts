@@ -1,5 +1,5 @@
 import type { ParsedLine } from '../model/line.ts';
-import { isResolved, type Outcome } from '../model/outcome.ts';
+import { isResolved, type Outcome, type Resolved } from '../model/outcome.ts';
 import type { TappedRequest } from './index/connection.ts';
 import type { FlowIndex } from './index/flow-index.ts';
 import type { Match } from './match-result.ts';
@@ -105,9 +105,20 @@ function whereNothingIsMissing(rule: Rule): Rule {
     if (!verdict || !isResolved(verdict.outcome)) return verdict;
     const { service, window } = query;
     const begin = window.begin === -Infinity ? window.end - UNTIMED_MS : window.begin;
-    const missing = lacksItsRequest(query) || service?.trust.trusts(begin) === false;
+    const missing =
+      lacksItsRequest(query) ||
+      service?.trust.trusts(begin) === false ||
+      isUnexplained(query, verdict.outcome);
     return missing ? { ...AMBIGUOUS, hasCounterpart: verdict.hasCounterpart } : verdict;
   };
+}
+
+/** Whether no Service is known by which a direct connection to the pod could be of this attempt. */
+function isUnexplained({ service, direct }: Query, { ip, port }: Resolved): boolean {
+  if (!direct) return false;
+  for (const backend of service?.backends.keys() ?? [])
+    if (backend.ip === ip && backend.port === port) return false;
+  return !direct.isEndpoint(ip, port);
 }
 
 function learn({ service, window }: Query, { hasCounterpart }: Verdict): void {
@@ -116,7 +127,8 @@ function learn({ service, window }: Query, { hasCounterpart }: Verdict): void {
 
 /** Whether the line has an id, and the requests of its Service have ids, but none of them this one. */
 function lacksItsRequest(query: Query): boolean {
-  const { line, service, attempt, carried } = query;
+  const { line, service, direct, attempt, carried } = query;
   if (line.id === undefined || typeof attempt.localPort === 'number' || carried === 'no') return false;
-  return service?.carriesIds === true && requestsFor(query).length === 0;
+  const carriesIds = direct ? direct.services.some((each) => each.carriesIds) : service?.carriesIds === true;
+  return carriesIds && requestsFor(query).length === 0;
 }

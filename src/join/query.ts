@@ -1,6 +1,7 @@
 import type { Attempt, ParsedLine } from '../model/line.ts';
 import type { Outcome } from '../model/outcome.ts';
 import type { Service, TappedRequest } from './index/connection.ts';
+import type { DirectConnections } from './index/direct-connections.ts';
 import type { FlowIndex } from './index/flow-index.ts';
 import { attemptWindows, type Sent, type Window, wasCarried, wasSent } from './window.ts';
 
@@ -13,6 +14,8 @@ export interface Query {
   readonly window: Window;
   /** Undefined where no record names the address that nginx dialed. */
   readonly service: Service | undefined;
+  /** The connections to pods' own addresses that may have carried it, too. */
+  readonly direct: DirectConnections | undefined;
   /** Whether the request was on the wire: by its answer (`wasSent`), and by its answer or its bytes (`wasCarried`). */
   readonly sent: Sent;
   readonly carried: Sent;
@@ -76,12 +79,15 @@ export function queriesOf(line: ParsedLine, readAt: number, index: FlowIndex): (
         groups.set(address, group);
       }
     } else group = { queries: [], requests: undefined };
+    // First, as the Service of a direct connection may be in no record.
+    const direct = index.directTo(attempt.ip, attempt.port);
     const query: Query = {
       line,
       readAt,
       attempt,
       window: windows[k]!,
       service: index.service(attempt.ip, attempt.port),
+      direct,
       sent: wasSent(line, k),
       carried: wasCarried(line, k),
       group,

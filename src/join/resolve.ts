@@ -8,13 +8,10 @@ import { UNTIMED_MS } from './window.ts';
 
 /** Whether every connection that existed in the window was seen and is in the index. */
 export function sawAllConnections(query: Query, index: FlowIndex): boolean {
-  const { service, window, attempt } = query;
+  const { window, attempt } = query;
   const { answeredAfter, end } = window;
   const from = answeredAfter === -Infinity ? end - UNTIMED_MS : answeredAfter;
-  const since = Math.max(
-    service === undefined ? index.servicesKnownSince : knownSince(service),
-    index.unknown.connectionsKnownSince,
-  );
+  const since = knownSince(query, index, 'connectionsKnownSince');
   return (
     since < from &&
     beganWithinRecord(query, index) &&
@@ -32,8 +29,24 @@ export function beganWithinRecord({ window }: Query, { blindSpots }: FlowIndex):
   return window.begin !== -Infinity || blindSpots.isWithinRecord(window.end - UNTIMED_MS);
 }
 
+/** From when on all that may be the attempt's is in the index, ms since the epoch. */
+function knownSince(
+  { service, direct }: Query,
+  index: FlowIndex,
+  what: 'connectionsKnownSince' | 'withoutRequestKnownSince' | 'requestsKnownSince',
+): number {
+  if (direct) {
+    // A backend's address may be forgotten like a Service's.
+    let since = index.servicesKnownSince;
+    for (const each of direct.services) since = Math.max(since, each[what]);
+    return since;
+  }
+  const own = what === 'connectionsKnownSince' ? connectionsKnownSince : (each: Service) => each[what];
+  return Math.max(service ? own(service) : index.servicesKnownSince, index.unknown[what]);
+}
+
 /** If all forgotten connections and all others led to the same backend, the forgotten ones change nothing. */
-function knownSince(service: Service): number {
+function connectionsKnownSince(service: Service): number {
   if (
     service.backends.size === 1 &&
     service.forgottenBackend &&
@@ -48,17 +61,11 @@ function knownSince(service: Service): number {
  * Whether every connection without a request that existed in the window was seen and is in the index. `untimedFrom`:
  * the beginning of that time for a line without times, ms since the epoch.
  */
-export function sawAllUnusedConnections(
-  { service, window, attempt }: Query,
-  index: FlowIndex,
-  untimedFrom: number,
-): boolean {
+export function sawAllUnusedConnections(query: Query, index: FlowIndex, untimedFrom: number): boolean {
+  const { window, attempt } = query;
   const { answeredAfter, end } = window;
   const timed = answeredAfter !== -Infinity;
-  const since = Math.max(
-    service?.withoutRequestKnownSince ?? index.servicesKnownSince,
-    index.unknown.withoutRequestKnownSince,
-  );
+  const since = knownSince(query, index, 'withoutRequestKnownSince');
   return (
     since < (timed ? answeredAfter : end - UNTIMED_MS) &&
     index.blindSpots.isServed(attempt.ip, timed ? answeredAfter : untimedFrom) &&
@@ -71,17 +78,15 @@ export function sawAllUnusedConnections(
  * before `lastedUntil` cannot match. `untimedFrom`: the beginning of that time for a line without times.
  */
 export function sawAllRequests(
-  { service, window, attempt }: Query,
+  query: Query,
   index: FlowIndex,
   untimedFrom: number,
   lastedUntil: number,
 ): boolean {
+  const { window, attempt } = query;
   const { begin, end } = window;
   const timed = begin !== -Infinity;
-  const since = Math.max(
-    service?.requestsKnownSince ?? index.servicesKnownSince,
-    index.unknown.requestsKnownSince,
-  );
+  const since = knownSince(query, index, 'requestsKnownSince');
   return (
     since < (timed ? lastedUntil : untimedFrom) &&
     index.blindSpots.isServed(attempt.ip, timed ? begin : untimedFrom) &&

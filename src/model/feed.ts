@@ -224,6 +224,33 @@ export interface NameRecord {
   service: string;
 }
 
+/** Whether on the helper's own node, or on another. */
+export type Place = 'here' | 'elsewhere';
+
+/** A port of an endpoint, and the Service port that leads there. Without `vip`: no address leads there (a headless Service). */
+export interface EndpointPort {
+  port: number;
+  vip?: string;
+  vport?: number;
+  /** The Service has endpoints on the helper's own node, and on others; both where that is not known. */
+  here?: true;
+  elsewhere?: true;
+}
+
+/**
+ * From `t` on, the ports of `ip` that are endpoints of Services, by EndpointSlices, and of which; all of them. Endpoints that
+ * are not ready, or terminating, count. Absent: not known.
+ */
+export interface EndpointRecord {
+  kind: 'endpoint';
+  seq: number;
+  t: number;
+  ip: string;
+  of?: readonly EndpointPort[];
+  /** Absent: not known. */
+  place?: Place;
+}
+
 export type FeedRecord =
   | OpenRecord
   | CloseRecord
@@ -234,7 +261,8 @@ export type FeedRecord =
   | ClientsRecord
   | TickRecord
   | GapRecord
-  | NameRecord;
+  | NameRecord
+  | EndpointRecord;
 
 type WithoutSeq<R> = R extends FeedRecord ? Omit<R, 'seq'> : never;
 

@@ -48,7 +48,12 @@ export class Wire {
     });
   }
 
-  open(sport: number, pod: number, at: number, extra: { preexisting?: true; vip?: string } = {}): this {
+  open(
+    sport: number,
+    pod: number,
+    at: number,
+    extra: { preexisting?: true; vip?: string; vport?: number } = {},
+  ): this {
     return this.apply({ kind: 'open', t: T0 + at, ...flow(sport, pod), via: 'conntrack', ...extra });
   }
 

@@ -5,7 +5,7 @@ import { matchLine, settleLine } from '../../src/join/match.ts';
 import type { Compared, ContentHashes } from '../../src/model/content.ts';
 import type { ParsedLine } from '../../src/model/line.ts';
 import { isResolved } from '../../src/model/outcome.ts';
-import { lineOf, type RequestExtra, T0, Wire } from '../model/wire.ts';
+import { lineOf, podIp, type RequestExtra, T0, VIP, Wire } from '../model/wire.ts';
 
 /** As nginx's default format says it, with the upstream's address: whole seconds, and the status that the client got. */
 function plain(
@@ -64,6 +64,14 @@ test('the pod of the only answer that has come is named, the first line after a 
   const traffic = new Traffic();
   assert.equal(traffic.answer(1, 10).line(plain(10), 11), '1 only-answer');
   assert.equal(traffic.answer(2, 20).line(plain(20), 21), '2 only-answer');
+});
+
+test('a line whose answer may have been on a connection to a pod’s own address is left alone', () => {
+  const traffic = new Traffic();
+  const of = [{ port: 8000, vip: VIP, vport: 80 }];
+  traffic.apply({ kind: 'endpoint', t: T0 - 500_000, ip: podIp(3), of });
+  traffic.open(30_000, 3, -400_000, { vip: podIp(3), vport: 8000 });
+  assert.equal(traffic.answer(1, 10).line(plain(10), 11), 'ambiguous');
 });
 
 test('answers of two pods leave lines alone until all of them are spent', () => {

@@ -9,7 +9,8 @@ const NOW = 1_764_837_843_000;
 test('what the helper asks of the API server and what comes of it is counted, each by itself', async () => {
   const slices = { events: 1, listings: 2, failures: 3, gone: 4, heardAt: NOW, awaySince: NOW - 90_000 };
   const services = { events: 5, listings: 6, failures: 7, gone: 8, heardAt: NOW, awaySince: 0 };
-  const names = { slices, services, addresses: 9, changes: 10, dropped: 11 };
+  const endpoints = { addresses: 17, changes: 18, dropped: 19 };
+  const names = { slices, services, addresses: 9, changes: 10, dropped: 11, endpoints };
   const reviewer = { reviews: 12, cached: 13, refused: 14, failed: 15, stale: 16 };
   const metrics = new Metrics();
   addClusterMetrics(metrics, { names, reviewer }, () => NOW);
@@ -31,6 +32,9 @@ test('what the helper asks of the API server and what comes of it is counted, ea
     'realpod_helper_names 9',
     'realpod_helper_name_changes_total 10',
     'realpod_helper_names_refused_total 11',
+    'realpod_helper_endpoints 17',
+    'realpod_helper_endpoint_changes_total 18',
+    'realpod_helper_endpoints_refused_total 19',
     'realpod_helper_token_reviews_total asked 12',
     'realpod_helper_token_reviews_total cached 13',
     'realpod_helper_token_reviews_total stale 16',

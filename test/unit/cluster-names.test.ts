@@ -40,7 +40,9 @@ async function scene(
   const clock = { now: 1_000_000 };
   const names = createNames({
     api,
-    onName: (record) => records.push(record),
+    onName: (record) => {
+      if (record.kind === 'name') records.push(record);
+    },
     log: (level, message) => logs.push(`${level} ${message}`),
     pace: {
       delay: async (ms) => {

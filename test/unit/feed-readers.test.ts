@@ -120,6 +120,32 @@ test('a name that changes goes to the readers that have met its address, with th
   feed.close();
 });
 
+test('what an address is an endpoint of comes behind its name, and changes likewise', async () => {
+  const { feed, read } = start();
+  const of = (t: number) => ({ kind: 'endpoint', t, ip: '10.244.1.1', of: [] }) as const;
+  feed.connect(
+    {
+      subscribe: async () => ({ flows: [], completeSince: {} }),
+      unsubscribe() {},
+      readPromptly() {},
+      flush: async () => {},
+    },
+    {
+      lookup: () => undefined,
+      history: () => [],
+      endpoints: (ip) => (ip === VIP ? [] : [of(T0), of(T0 + 1)]),
+    },
+  );
+  const a = await read([A]);
+  a.take();
+  feed.batch([request(A, 1)], T0 + 1);
+  assert.equal(a.take(), 'name 10.244.1.1 , endpoint, endpoint, name 10.96.0.1 , request, tick');
+  feed.name(of(T0 + 2));
+  feed.batch([], T0 + 2);
+  assert.equal(a.take(), 'endpoint, tick');
+  feed.close();
+});
+
 test('a reader that has met more addresses than are told apart gets their names again', async () => {
   const { feed, read } = start({ namesPerReader: 3 });
   const a = await read([A]);

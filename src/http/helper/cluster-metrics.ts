@@ -66,6 +66,21 @@ function addNames(metrics: Metrics, names: NamesStats, clock: () => number): voi
     'Addresses without a name because of the limit.',
     () => names.dropped,
   );
+  metrics.gauge(
+    'realpod_helper_endpoints',
+    'Addresses that are endpoints of a Service, or were in the last ten minutes.',
+    () => names.endpoints.addresses,
+  );
+  metrics.counter(
+    'realpod_helper_endpoint_changes_total',
+    'Changes of what an address is an endpoint of.',
+    () => names.endpoints.changes,
+  );
+  metrics.counter(
+    'realpod_helper_endpoints_refused_total',
+    'Addresses whose Services are not known because of the limit.',
+    () => names.endpoints.dropped,
+  );
 }
 
 function addReviews(metrics: Metrics, reviewer: Readonly<ReviewerStats>): void {

@@ -83,6 +83,7 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
     ...Object.entries(index.sizes),
     ['names', index.names.size],
     ['past-names', index.names.past],
+    ['endpoints', index.endpoints.size],
   ]);
   metrics.counters(
     'realpod_index_forgotten_total',
@@ -92,6 +93,7 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
       ['connections', index.counters.forgottenConnections],
       ['requests', index.counters.forgottenRequests],
       ['names', index.names.counters.dropped],
+      ['endpoints', index.endpoints.counters.dropped],
       ['answers', index.counters.forgottenAnswers],
     ],
   );

@@ -21,6 +21,8 @@ import {
 } from './connection.ts';
 import { ConnectionTable } from './connection-table.ts';
 import { CountedRequests } from './counted-requests.ts';
+import { type DirectConnections, DirectTable } from './direct-connections.ts';
+import { Endpoints } from './endpoints.ts';
 import { FeedBeginning } from './feed-beginning.ts';
 import { DEFAULT_LIMITS, type IndexLimits } from './limits.ts';
 import { LoggedOpens } from './logged-opens.ts';
@@ -48,6 +50,7 @@ export class FlowIndex {
   readonly logged = new LoggedOpens();
   readonly counted = new CountedRequests();
   readonly names: Names;
+  readonly endpoints = new Endpoints();
   /** `visited`: connections and requests that the rules examined, the measure of the join's cost. */
   readonly counters = {
     records: 0,
@@ -58,11 +61,13 @@ export class FlowIndex {
   };
   readonly #beginning = new FeedBeginning();
   readonly #services: Services;
+  readonly #direct: DirectTable;
   readonly #connections: ConnectionTable;
   readonly #requests: RequestTable;
 
   constructor(limits: IndexLimits = DEFAULT_LIMITS, comparedAt?: ComparedAt) {
     this.#services = new Services(limits.services, this.counters, comparedAt);
+    this.#direct = new DirectTable(this.#services, this.endpoints);
     this.#requests = new RequestTable(limits, this.counters);
     this.#connections = new ConnectionTable(limits.connections, this.counters, this.#requests, this.counted);
     this.names = new Names();
@@ -101,6 +106,7 @@ export class FlowIndex {
       case 'tick':
         if (record.t > this.coverage.watermark) this.coverage.watermark = record.t;
         this.names.forget(record.t);
+        this.endpoints.forget(record.t);
         break;
       case 'gap':
         if (record.from === undefined && this.coverage.isClockRollback(record.t))
@@ -113,11 +119,19 @@ export class FlowIndex {
       case 'name':
         this.names.set(record);
         break;
+      case 'endpoint':
+        this.endpoints.set(record);
+        break;
     }
   }
 
   service(vip: string, vport: number): Service | undefined {
     return this.#services.get(vip, vport);
+  }
+
+  /** The direct connections that may have carried attempts on this Service port; undefined where there can be none. */
+  directTo(vip: string, vport: number): DirectConnections | undefined {
+    return this.#direct.to(vip, vport);
   }
 
   /** Connections whose upstream address is not known: each may have gone through any Service. */
@@ -163,6 +177,7 @@ export class FlowIndex {
     this.coverage.onClockRollback(t);
     this.feedClock.reset();
     this.names.onClockRollback(t);
+    this.endpoints.onClockRollback(t);
     this.logged.onClockRollback(t);
     this.quiet.onClockRollback(t);
     this.#services.onClockRollback(t);
@@ -178,7 +193,7 @@ export class FlowIndex {
     }
     if (previous) previous.overBy = record.t;
     const openFrom = record.preexisting ? -Infinity : this.coverage.watermark;
-    const connection = this.#connections.add(record, service, openFrom);
+    const connection = this.#add(record, service, openFrom);
     if (record.preexisting) service.answers.addUnseen(connection, record.t);
   }
 
@@ -234,6 +249,7 @@ export class FlowIndex {
       this.#requests.end(latest);
     } else {
       service.connectionsWithoutRequest.delete(connection);
+      if (this.#services.direct.has(service)) this.endpoints.sawRequest(record.ip);
     }
     if (record.received !== undefined) this.counted.add(tapped, latest, this.coverage.watermark);
     this.#requests.add(tapped);
@@ -254,9 +270,19 @@ export class FlowIndex {
     }
     // The sources are read one after another, so a short connection's end may precede its request.
     if (!connection || connection.closeTo < this.coverage.watermark) {
-      connection = this.#connections.add(record, service, -Infinity);
+      connection = this.#add(record, service, -Infinity);
     }
     return { connection, service };
+  }
+
+  #add(
+    record: OpenRecord | RequestRecord | ResponseRecord | UnreadableRecord,
+    service: Service,
+    openFrom: number,
+  ): Connection {
+    const connection = this.#connections.add(record, service, openFrom);
+    this.#services.connected(service, connection.backend);
+    return connection;
   }
 
   /**

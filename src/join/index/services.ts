@@ -1,5 +1,5 @@
 import type { Compared } from '../../model/content.ts';
-import { clampTimesTo, newService, type Service } from './connection.ts';
+import { type Backend, clampTimesTo, newService, type Service } from './connection.ts';
 
 /** What of a request to this address is compared with its line; undefined: nothing. */
 export type ComparedAt = (vip: string, vport: number) => Compared | undefined;
@@ -19,6 +19,10 @@ export class Services {
   readonly #byVip = new Map<string, Service[]>();
   /** Connections that may have gone through any Service, as their upstream address is not known. */
   readonly unknown: Service = newService(undefined, undefined);
+  /** Those that are a backend's own address: nginx, or its kernel in connect(), dialed the backend. */
+  readonly direct = new Set<Service>();
+  /** Another one after each change of `direct`, and when a Service is forgotten. */
+  version = 0;
   /** A Service that is not in here was not used after this time (ms since the epoch). */
   knownSince = -Infinity;
 
@@ -43,6 +47,13 @@ export class Services {
   of(vip: string | undefined, vport: number | undefined): Service {
     if (vip === undefined || vport === undefined) return this.unknown;
     return this.get(vip, vport) ?? this.#add(vip, vport);
+  }
+
+  /** A connection to the Service was added. */
+  connected(service: Service, { ip, port }: Backend): void {
+    if (service.vip !== ip || service.vport !== port || this.direct.has(service)) return;
+    this.direct.add(service);
+    this.version++;
   }
 
   /** Requests were missed. */
@@ -114,6 +125,8 @@ export class Services {
       this.#counters.visited++;
       if (isUsed(service)) continue;
       this.#all.delete(service);
+      this.direct.delete(service);
+      this.version++;
       const sameVip = this.#byVip.get(service.vip!)!;
       if (sameVip.length === 1) this.#byVip.delete(service.vip!);
       else sameVip.splice(sameVip.indexOf(service), 1);

@@ -19,7 +19,8 @@ const MAYBE_MADE_UP = new Set([400, 408, 413, 444, 494, 495, 496, 497, 498, 499,
 /** By the answers on the wire, if all that the line can have had are of one pod (`Answers`). */
 export function matchByOnlyAnswer(query: Query, index: FlowIndex): Verdict | undefined {
   const { service, window } = query;
-  if (!service) return undefined;
+  // The answers on direct connections may be those to other Services' lines.
+  if (!service || query.direct) return undefined;
   const answers = answersFor(query, service, index);
   if (!answers?.trust.trusts(window.end)) return undefined;
   const possible = answers.ofOnePod(query.line.content);
@@ -36,7 +37,8 @@ export function matchByOnlyAnswer(query: Query, index: FlowIndex): Verdict | und
 /** Counts the attempt's answer as used, whichever evidence named its pod. Call it once per attempt, in the order of the log. */
 export function spendAnswer(query: Query, outcome: Outcome, index: FlowIndex): void {
   const { service, window, attempt } = query;
-  if (!service) return;
+  // Its answer may have been on a direct connection: one too many remains then, which costs names.
+  if (!service || query.direct) return;
   const answers = answersFor(query, service, index);
   if (!answers) return;
   const { ip, port } = isResolved(outcome) ? outcome : attempt;

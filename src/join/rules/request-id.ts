@@ -12,7 +12,6 @@ import type { FlowIndex } from '../index/flow-index.ts';
 import { orderedAssignments } from '../ordered-assignments.ts';
 import type { GroupRequests, Query, Verdict } from '../query.ts';
 import { resolve, sawAllRequests, sawAllUnusedConnections } from '../resolve.ts';
-import type { Window } from '../window.ts';
 
 /** Where the line has no times: how long before the first request with its id the record has to be complete (ms). */
 const BEFORE_SEEN_MS = 250;
@@ -28,7 +27,7 @@ const NONE: readonly TappedRequest[] = [];
  * assignments that keep the order of the wire are possible.
  */
 export function matchByRequestId(query: Query, index: FlowIndex): Verdict | undefined {
-  const { line, attempt, window, service, group, carried } = query;
+  const { line, attempt, window, group, carried } = query;
   if (line.id === undefined || typeof attempt.localPort === 'number') return undefined;
   if (group.requests === undefined) group.requests = requestsOf(line.id, group.queries, index) ?? null;
   if (group.requests === null) return undefined;
@@ -38,10 +37,11 @@ export function matchByRequestId(query: Query, index: FlowIndex): Verdict | unde
   const remaining = new Candidates();
   for (const request of requests) remaining.add(request.connection);
   addWithoutReadableId(line.id, query, index, remaining);
-  if (idMayBeFromClient(requests, service, window)) {
+  if (idMayBeFromClient(requests, query)) {
     for (const each of servicesOf(query, index)) addFitting(each.requests, query, index, remaining, line);
   }
   const certain = carried === 'yes';
+  if (!certain && mayBeRefusedUnseen(query, requests, remaining)) remaining.several = true;
   const untimedFrom = seen[0]!.from - BEFORE_SEEN_MS;
   let retryAtNextWatermark = false;
   if (!certain && !remaining.several) {
@@ -134,17 +134,27 @@ function addFitting(
 }
 
 /** Whether a client may have written the id: passed on by a location that sets none, or in a body in chunks. */
-function idMayBeFromClient(
-  requests: readonly TappedRequest[],
-  service: Service | undefined,
-  window: Window,
-): boolean {
-  const passes =
-    service !== undefined &&
-    (service.idsBeforeHost || window.end - service.lastWithoutIdAt < WITHOUT_ID_KEPT_MS);
+function idMayBeFromClient(requests: readonly TappedRequest[], { service, direct, window }: Query): boolean {
+  const passesIds = ({ idsBeforeHost, lastWithoutIdAt }: Service): boolean =>
+    idsBeforeHost || window.end - lastWithoutIdAt < WITHOUT_ID_KEPT_MS;
+  const passes = direct ? direct.services.some(passesIds) : service !== undefined && passesIds(service);
   for (const { idBeforeHost, afterChunks } of requests)
     if (afterChunks || (passes && !idBeforeHost)) return true;
   return false;
+}
+
+/**
+ * Whether the attempt may have been refused without a packet: a load balancer in connect() does so where the Service has no
+ * endpoint. The request with the id is then another's: of an `auth_request`, or of the line's attempt on another address.
+ */
+function mayBeRefusedUnseen(
+  { line, window, service, direct, group }: Query,
+  requests: readonly TappedRequest[],
+  { sole }: Candidates,
+): boolean {
+  if (!direct || requests.every(({ connection }) => connection.service === service)) return false;
+  if (line.attempts.length > group.queries.length) return true;
+  return sole !== undefined && !direct.isEndpointAt(sole.ip, sole.port, window.end);
 }
 
 /**

@@ -28,8 +28,8 @@ export interface NamespaceParts {
   subscribe(addresses: readonly string[]): void;
   /** The kernel's socket tables; undefined where there are none. */
   sockets(): Promise<NamespaceTables | undefined>;
-  /** All client connections of an earlier time are closed. */
-  onQuiet(moment: QuietMoment): void;
+  /** All client connections of an earlier time are closed. Undefined: no rule needs it, and the tables are not read for it. */
+  onQuiet: ((moment: QuietMoment) => void) | undefined;
   /** Whether more quiet moments would help. */
   isQuietWanted(): boolean;
   /** How often the clock was set back so far. */
@@ -89,9 +89,9 @@ export class NamespaceWatch {
 
   async poll(): Promise<void> {
     this.#checkAddresses();
-    if (this.#reading) return;
-    const { addresses, clock, sockets, ownPort } = this.#parts;
+    const { addresses, clock, sockets, ownPort, onQuiet } = this.#parts;
     const since = this.#olderSince;
+    if (this.#reading || (onQuiet === undefined && since === -Infinity)) return;
     this.#reading = true;
     const before = clock();
     const tables = addresses === undefined ? undefined : await sockets();
@@ -114,10 +114,10 @@ export class NamespaceWatch {
     if (clients && clients.setBack === setBack && clients.before <= before) {
       for (const socket of clients.open) if (!open.has(socket)) clients.open.delete(socket);
       if (clients.open.size > 0) return;
-      onQuiet({ before: clients.before, after });
+      onQuiet?.({ before: clients.before, after });
     }
     this.#clients = open.size > 0 ? { before, setBack, open: new Set(open) } : undefined;
-    if (open.size === 0) onQuiet({ before, after });
+    if (open.size === 0) onQuiet?.({ before, after });
   }
 
   #checkOlder(open: ReadonlySet<string> | undefined, since: number): void {

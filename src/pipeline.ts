@@ -1,10 +1,13 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { CatchUp } from './catch-up.ts';
 import type { Follower, LogBlock } from './follow/follower.ts';
 import type { LogPosition } from './follow/position.ts';
 import type { ClientFinder } from './join/clients/client-finder.ts';
 import type { Deduction } from './join/deduction.ts';
 import type { FlowIndex } from './join/index/flow-index.ts';
 import { type BlockLine, type PendingBlock, PendingBlocks, type PendingLimits } from './join/pending.ts';
+import type { Client } from './model/client.ts';
+import { isKnown } from './model/client.ts';
 import type { ParsedLine, UnparsedReason } from './model/line.ts';
 import { type Evidence, isResolved, type Reason } from './model/outcome.ts';
 import type { Style } from './rewrite/style.ts';
@@ -14,6 +17,12 @@ const NEWLINE = 0x0a;
 
 /** Interval at which lines that wait for a lost feed check whether it is still expected back (ms). */
 const LOOK_FOR_FEED_MS = 50;
+/**
+ * Attempts in a row that an id or a port named, after which lines may be gathered: when others are read is evidence, and
+ * later means more candidates.
+ */
+const NAMED_IN_A_ROW = 256;
+const TIMELESS: ReadonlySet<Evidence> = new Set(['request-id', 'source-port']);
 /** A clock that is this much behind its last reading, or the feed's watermark, was set back (ms). */
 const ROLLBACK_MS = 10;
 
@@ -22,7 +31,7 @@ export type Parse = (bytes: Buffer, start: number, end: number) => ParsedLine | 
 export type FeedState = 'read' | 'returning' | 'away';
 
 export interface PipelineParts {
-  follower: Pick<Follower, 'next' | 'hasten'>;
+  follower: Pick<Follower, 'next' | 'hasten' | 'gather' | 'lookNow'>;
   parse: Parse;
   index: FlowIndex;
   /** With `--evidence inferred`. */
@@ -42,6 +51,8 @@ export interface PipelineParts {
     /** Bytes of settled lines that are not written yet. Beyond, the log is not read. */
     maxUnwrittenBytes: number;
   };
+  /** How long the feed may gather records (ms). */
+  batchMs: number;
   clock(): number;
 }
 
@@ -71,8 +82,11 @@ export class Pipeline {
   #timer: NodeJS.Timeout | undefined;
   #goOn: NodeJS.Immediate | undefined;
   readonly #poller: WatermarkPoller;
+  readonly #catchUp: CatchUp;
   /** The follower has ended. */
   #ending = false;
+  /** Attempts that an id or a port named, since the last one that was settled by times. */
+  #namedInARow = 0;
   /** The last reading of the clock, ms since the epoch. */
   #now = -Infinity;
 
@@ -81,9 +95,20 @@ export class Pipeline {
     this.pending = new PendingBlocks(parts.index, parts.limits, parts.timing);
     this.#poller = new WatermarkPoller({
       request: () => parts.requestTick(),
+      batchMs: parts.batchMs,
       waitingSince: () => (this.pending.needsWatermark ? this.pending.since : undefined),
       clock: () => parts.clock(),
     });
+    this.#catchUp = new CatchUp({
+      lookNow: () => parts.follower.lookNow(),
+      requestTick: () => parts.requestTick(),
+      clock: () => parts.clock(),
+    });
+  }
+
+  /** Reads the log and the feed now, for an answer about this moment; resolves when both are joined, or after `atMostMs`. */
+  async catchUp(atMostMs: number): Promise<void> {
+    if (this.#feedState === 'read') await this.#catchUp.wait(atMostMs);
   }
 
   get timing(): Deduction | undefined {
@@ -136,10 +161,12 @@ export class Pipeline {
 
   /** Call it when the watermark has moved. */
   advance(): void {
-    const { index, clock } = this.#parts;
-    index.feedClock.observe(index.coverage.watermark, clock());
+    const { index, clock, follower } = this.#parts;
+    const { watermark } = index.coverage;
+    const now = clock();
+    index.feedClock.observe(watermark, now);
     this.settle();
-    this.#parts.follower.hasten();
+    follower.hasten(now - watermark);
   }
 
   /** Joins, rewrites and writes every block whose evidence is complete. */
@@ -148,7 +175,6 @@ export class Pipeline {
     if (this.#goOn !== undefined) return;
     const now = this.#parts.clock();
     this.#checkClock(now);
-    this.#poller.arrived(this.#parts.index.coverage.watermark);
     const settled = this.pending.take(this.#patience(now));
     if (settled.length > 0) this.#poller.resetBackOff();
     for (const block of settled) this.#emit(block);
@@ -157,7 +183,10 @@ export class Pipeline {
         this.#goOn = undefined;
         this.settle();
       });
-    } else this.#schedule();
+    } else {
+      this.#schedule();
+      this.#catchUp.arrived(this.#parts.index.coverage.watermark, this.pending.since);
+    }
     this.#wake?.();
   }
 
@@ -214,6 +243,8 @@ export class Pipeline {
     this.#parts.onSettled(block);
     const { style, clients } = this.#parts;
     const found = clients && block.lines.map((line) => clients.find(block.bytes, line, block.readAt));
+    if (found?.some((client) => client !== undefined && isByTimes(client))) this.#namedInARow = 0;
+    this.#parts.follower.gather(this.#namedInARow >= NAMED_IN_A_ROW);
     const chunks = style.render(block.bytes, block.lines, block.outcomes, found);
     // Keep only the bytes until they are written: parsed lines are many times their size.
     const end = block.tag;
@@ -243,7 +274,9 @@ export class Pipeline {
         if (isResolved(outcome)) {
           enriched = true;
           evidence[outcome.evidence] = (evidence[outcome.evidence] ?? 0) + 1;
+          this.#namedInARow = TIMELESS.has(outcome.evidence) ? this.#namedInARow + 1 : 0;
         } else {
+          if (outcome.reason === 'ambiguous') this.#namedInARow = 0;
           reasons[outcome.reason] = (reasons[outcome.reason] ?? 0) + 1;
         }
       }
@@ -252,6 +285,7 @@ export class Pipeline {
   }
 
   #schedule(): void {
+    this.#poller.schedule();
     const { deadline } = this.pending;
     if (deadline === undefined) return;
     const { clock, limits } = this.#parts;
@@ -265,7 +299,6 @@ export class Pipeline {
         Math.min(Math.max(least, deadline - clock()), Math.max(least, limits.maxWaitMs)),
       );
     }
-    this.#poller.schedule();
   }
 
   /** Resolves when something was written or settled. */
@@ -277,4 +310,9 @@ export class Pipeline {
       };
     });
   }
+}
+
+/** Whether the client was looked for among all that were connected at the time. */
+function isByTimes(client: Client): boolean {
+  return isKnown(client) ? client.evidence === 'address' : client.reason === 'ambiguous';
 }

@@ -40,6 +40,8 @@ const MAX_WAITING_BYTES = 4 * 1024 * 1024;
 const DRAIN_MS = 3_500;
 const MAX_UNWRITTEN_BYTES = 1 * 1024 * 1024;
 const MAX_RECENT_BYTES = 2 * 1024 * 1024;
+/** A line waits for up to two batches and more, so one is at most this share of `--max-wait`. */
+const BATCH_SHARE = 1 / 5;
 /** A log without a line for this long after the start (ms) may be the wrong one. */
 const ABSENT_AFTER_MS = 60_000;
 const NO_FEED = { connected: false, connects: 0, failures: 0, records: 0, bytes: 0, lastAt: 0 };
@@ -145,7 +147,9 @@ async function run(
     feed: () => feed?.resumePoint,
     clock,
   });
-  const follower = openFollower(accessLog, { resume: sink.resume, onNotice: log, clock, prompt: answers });
+  const batchMs = Math.floor(Math.min(options.batch, options.maxWait * BATCH_SHARE));
+  const following = { resume: sink.resume, onNotice: log, clock, prompt: answers, batchMs };
+  const follower = openFollower(accessLog, following);
   const pipeline: Pipeline = new Pipeline({
     follower,
     parse,
@@ -166,6 +170,7 @@ async function run(
       maxBytes: MAX_WAITING_BYTES,
       maxUnwrittenBytes: MAX_UNWRITTEN_BYTES,
     },
+    batchMs,
     clock,
   });
   const watch = new NamespaceWatch({
@@ -175,7 +180,7 @@ async function run(
     subscribe: (all) => feed?.subscribe(all),
     sockets: readSocketTables,
     // Without one, only-answer never begins, even if another reader makes the helper report answers.
-    onQuiet: (moment) => void (answers && index.quiet.add(moment)),
+    onQuiet: answers ? (moment) => index.quiet.add(moment) : undefined,
     isQuietWanted: () => index.quiet.isWanted(clock()),
     clockSetBack: () => pipeline.counters.clockSetBack,
     ownPort: options.listen.port,
@@ -183,6 +188,7 @@ async function run(
   });
   const handlers: FeedHandlers = {
     onRecords(records) {
+      const { watermark } = index.coverage;
       for (const record of records) {
         clientTable?.apply(record, index.coverage.watermark);
         index.apply(record);
@@ -199,9 +205,20 @@ async function run(
           `${options.nginxConf} has changed: until the next start, requests and lines are not compared by content`,
         );
       }
-      pipeline.advance();
+      // Without a new watermark no line can leave.
+      if (index.coverage.watermark !== watermark) pipeline.advance();
     },
     onNotice: log,
+  };
+  const reading = {
+    addresses,
+    prompt: timing !== undefined,
+    answers,
+    clients: clientTable !== undefined,
+    content: compared !== undefined,
+    batchMs,
+    clock,
+    ...handlers,
   };
   const app = createSidecarApp(
     {
@@ -248,29 +265,10 @@ async function run(
     } else if (helper === 'embedded') {
       const { startCapture } = await import('./start-capture.ts');
       captured = await startCapture(options, log);
-      feed = await readEmbeddedFeed({
-        feed: captured.feed,
-        addresses,
-        prompt: timing !== undefined,
-        answers,
-        clients: clientTable !== undefined,
-        content: compared !== undefined,
-        clock,
-        ...handlers,
-      });
+      feed = await readEmbeddedFeed({ feed: captured.feed, ...reading });
     } else {
-      feed = readFeed({
-        url: helper,
-        addresses,
-        prompt: timing !== undefined,
-        answers,
-        clients: clientTable !== undefined,
-        content: compared !== undefined,
-        tokenFile: options.tokenFile,
-        resume: sink.resumeFeed,
-        clock,
-        ...handlers,
-      });
+      const { tokenFile } = options;
+      feed = readFeed({ url: helper, ...reading, tokenFile, resume: sink.resumeFeed });
     }
     const first = await Promise.race([stopped, ended]);
     if (typeof first === 'string') {

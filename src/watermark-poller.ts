@@ -1,7 +1,9 @@
-/** How long a block waits before a watermark is requested (ms). */
-const FIRST_REQUEST_MS = 1;
-/** The same while the feed brings watermarks by itself more often than this (ms): a request costs both sides more than a batch. */
-const BUSY_FEED_MS = 15;
+/** How long a block waits before a watermark is requested, in batches: the feed brings one after each by itself. */
+const PATIENCE = 1.5;
+/** The same where the feed does not gather (ms): a request costs both sides more than a batch. */
+const LEAST_PATIENCE_MS = 15;
+/** The last lines of a process do not wait (ms). */
+const ENDING_MS = 1;
 /** Upper limit of the back-off between watermark requests (ms). */
 const MAX_BACK_OFF_MS = 200;
 
@@ -10,39 +12,28 @@ export interface WatermarkPollerParts {
   request(): void;
   /** Since when the oldest block waits for a watermark, ms since the epoch; undefined while none does. */
   waitingSince(): number | undefined;
+  /** How long the feed may gather records (ms). */
+  batchMs: number;
   clock(): number;
 }
 
-/** Decides when to request a watermark: rarely where the feed brings them by itself, soon where a line waits for one. */
+/** Requests a watermark where a line waits for one longer than the feed takes to bring it by itself. */
 export class WatermarkPoller {
   readonly #parts: WatermarkPollerParts;
+  readonly #patienceMs: number;
+  #backOff: number;
   #timer: NodeJS.Timeout | undefined;
-  #backOff = FIRST_REQUEST_MS;
-  #watermark = -Infinity;
-  /** When the last two watermarks arrived without a request, ms since the epoch. */
-  #lastUnrequested = -Infinity;
-  #secondLastUnrequested = -Infinity;
-  #requested = false;
   #ending = false;
 
   constructor(parts: WatermarkPollerParts) {
     this.#parts = parts;
-  }
-
-  /** The feed's watermark is `watermark` (ms since the epoch). */
-  arrived(watermark: number): void {
-    if (watermark === this.#watermark) return;
-    this.#watermark = watermark;
-    if (!this.#requested) {
-      this.#secondLastUnrequested = this.#lastUnrequested;
-      this.#lastUnrequested = this.#parts.clock();
-    }
-    this.#requested = false;
+    this.#patienceMs = Math.max(LEAST_PATIENCE_MS, PATIENCE * parts.batchMs);
+    this.#backOff = this.#patienceMs;
   }
 
   /** A block left: the back-off restarts for the next one. */
   resetBackOff(): void {
-    this.#backOff = FIRST_REQUEST_MS;
+    this.#backOff = this.#patienceMs;
   }
 
   /** The follower has ended: request watermarks for the last lines at once. */
@@ -50,10 +41,14 @@ export class WatermarkPoller {
     this.#ending = true;
   }
 
-  /** Call this whenever a block may have begun to wait. */
+  /** Call this whenever a block may have begun or ceased to wait. */
   schedule(): void {
-    if (this.#timer !== undefined || this.#parts.waitingSince() === undefined) return;
-    this.#timer = setTimeout(this.#poll, this.#patience());
+    const left = this.#left();
+    if (left === undefined) {
+      // Without a batch to wait for, it would wake the process for nothing.
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+    } else if (this.#timer === undefined) this.#timer = setTimeout(this.#poll, Math.max(1, left));
   }
 
   close(): void {
@@ -62,22 +57,22 @@ export class WatermarkPoller {
 
   readonly #poll = (): void => {
     this.#timer = undefined;
-    const { waitingSince, clock, request } = this.#parts;
-    const since = waitingSince();
-    if (since === undefined) return;
     // The block that started the timer may have left, and the current one may be new.
-    if (clock() - since >= this.#patience()) {
-      this.#requested = true;
-      request();
-      this.#backOff = Math.min(this.#backOff * 2, MAX_BACK_OFF_MS);
-    }
-    this.schedule();
+    const left = this.#left();
+    if (left === undefined) return;
+    if (left <= 0) {
+      this.#parts.request();
+      this.#backOff = Math.max(this.#backOff, Math.min(2 * this.#backOff, MAX_BACK_OFF_MS));
+      this.#timer = setTimeout(this.#poll, this.#ending ? ENDING_MS : this.#backOff);
+    } else this.schedule();
   };
 
-  /** How long a block waits before a watermark is requested (ms). */
-  #patience(): number {
-    if (this.#ending) return FIRST_REQUEST_MS;
-    const age = this.#parts.clock() - this.#secondLastUnrequested;
-    return age < 2 * BUSY_FEED_MS ? Math.max(BUSY_FEED_MS, this.#backOff) : this.#backOff;
+  /** Until the oldest block has waited long enough (ms). */
+  #left(): number | undefined {
+    const since = this.#parts.waitingSince();
+    if (since === undefined) return undefined;
+    const patience = this.#ending ? ENDING_MS : this.#backOff;
+    // Not longer after the clock was set back.
+    return Math.min(patience, since + patience - this.#parts.clock());
   }
 }

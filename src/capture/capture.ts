@@ -206,6 +206,8 @@ export interface Capture {
   unsubscribe(addresses: readonly string[]): void;
   /** Whether openings get the most exact times possible, at some cost (`OpenRecord.from`). */
   readPromptly(prompt: boolean): void;
+  /** Records may be delivered up to `ms` late, with coarser times, where every request has an id. Initially 0. */
+  gather(ms: number): void;
   /** Reads everything that the kernel holds, and delivers it with a watermark not before the time of this call. */
   flush(): Promise<void>;
   /** Connections from `src:sport` that conntrack lists now; requests those that are not kept from the kernel. */

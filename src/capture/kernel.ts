@@ -238,6 +238,11 @@ export class KernelCapture implements Capture {
     this.#reader?.readPromptly(prompt);
   }
 
+  gather(ms: number): void {
+    const seesIds = this.#tap !== undefined && this.#options.tap === 'request';
+    this.#reader?.gather(seesIds ? ms : 0);
+  }
+
   async flush(): Promise<void> {
     await this.#reader.flush();
   }

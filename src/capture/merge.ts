@@ -10,12 +10,13 @@ import { snapshotOf } from './conntrack/flow-entry.ts';
 import type { FlowTable } from './conntrack/flow-table.ts';
 import { type ConntrackEvent, isOver, parseConntrack, TCP_TIME_WAIT } from './conntrack/message.ts';
 import type { AddressSet, AddressTexts } from './ip-bytes.ts';
+import { LastReading } from './last-reading.ts';
 import type { MessageVisitor } from './netlink/socket.ts';
 import type { NetlinkSource } from './netlink-source.ts';
 import { RequestPlacement } from './tap/placement.ts';
 import type { TapReading } from './tap/request-tap.ts';
 import type { TakenPast } from './tap/taken-past.ts';
-import { type LastReading, Wakeups } from './wakeups.ts';
+import { Wakeups } from './wakeups.ts';
 
 /** Messages read from a socket before the event loop continues. More than the default receive buffer holds. */
 const READ_LIMIT = 65_536;
@@ -58,7 +59,7 @@ export class SourceMerge {
   readonly #placement: RequestPlacement;
   readonly #clockSteps: ClockSteps;
   readonly #wakeups: Wakeups;
-  readonly #lastReading: LastReading = { at: Number.NEGATIVE_INFINITY, requests: 0 };
+  readonly #lastReading = new LastReading();
   /** Until this monotonic time the nftables table is known to log the requests of all addresses. */
   #tapGoodUntil = Number.POSITIVE_INFINITY;
   #arrivedAt = 0;
@@ -121,6 +122,11 @@ export class SourceMerge {
     if (this.#wakeups.readPromptly(prompt) && !prompt) this.#options.accounting?.clear();
   }
 
+  /** Where requests have ids, records may be gathered for `ms`. */
+  gather(ms: number): void {
+    this.#wakeups.gather(ms);
+  }
+
   /** Delivers an observation of another source with the next reading. */
   push(observation: Observation): void {
     this.#out.push(observation);
@@ -145,7 +151,7 @@ export class SourceMerge {
     const begun = clock.wall();
     if (clock.monotonic() > this.#tapGoodUntil) this.completeness.impair('tap');
     stats.cycles++;
-    const before = stats.tapRequests;
+    this.#lastReading.begin(stats);
     this.#options.accounting?.read(begun, this.#out);
     const conntrackEmpty = conntrack === undefined || this.#drainConntrack(conntrack);
     // Record a connection's end only after reading the tap until it is empty: its requests came before.
@@ -171,7 +177,6 @@ export class SourceMerge {
       }
     }
     for (const each of requests) this.#placement.emit(each, this.#out);
-    this.#lastReading.requests = stats.tapRequests - before;
     if (this.#options.takenPast?.check()) this.completeness.lose('tap', 0);
     stats.flows = flows.size;
     stats.clients = this.#options.clients?.()?.connections ?? 0;
@@ -183,7 +188,7 @@ export class SourceMerge {
     if (complete && !stepped) this.#watermark = begun;
     const out = this.#out;
     this.#out = [];
-    this.#lastReading.at = clock.monotonic();
+    this.#lastReading.end(stats, clock.monotonic());
     sink.batch(out, this.#watermark);
     return complete;
   }

@@ -1,3 +1,4 @@
+import type { LastReading } from './last-reading.ts';
 import type { NetlinkSource } from './netlink-source.ts';
 
 /** Pause between two readings (ms), and after a reading that followed `IDLE_MS` without one. */
@@ -10,6 +11,11 @@ const IDLE_MS = 20;
  */
 const BUSY_REST_MS = 8;
 const BUSY_REQUESTS = 12;
+/** Requests in a row with an id, after which times need not tell requests apart and readings may be rare. */
+const IDS_IN_A_ROW = 256;
+/** Requests that one reading of several may bring, so that they fit the caches and the receive buffer: more shorten the next pause. */
+const GATHERED_REQUESTS = 600;
+const LEAST_GATHER_MS = 10;
 
 export interface WakeupParts {
   conntrack: NetlinkSource | undefined;
@@ -24,20 +30,20 @@ export interface WakeupParts {
   hasLeft(): boolean;
 }
 
-/** The last reading, which determines the next pause. */
-export interface LastReading {
-  /** Monotonic time (ms). */
-  at: number;
-  /** Requests read. */
-  requests: number;
-}
-
-/** Schedules the readings: at once after quiet, then with pauses in which messages collect, so that load costs little. */
+/**
+ * Schedules the readings: at once after quiet, then with pauses in which messages collect, so that load costs little. Where
+ * requests are told apart by ids, the pauses are as long as all readers of the feed allow: each wake-up costs as much as tens
+ * of requests, here and in each reader.
+ */
 export class Wakeups {
   readonly #parts: WakeupParts;
   readonly #last: LastReading;
   /** Conntrack is read as soon as an event arrives, for exact event times. */
   #prompt = false;
+  /** How long all readers let records be gathered (ms). */
+  #gatherMs = 0;
+  /** The last pause in which records were gathered (ms). */
+  #gatheredMs = 0;
   #timer: NodeJS.Timeout | undefined;
   #immediate: NodeJS.Immediate | undefined;
   #closed = false;
@@ -70,11 +76,32 @@ export class Wakeups {
     return true;
   }
 
+  /** Where requests have ids, records may be gathered for `ms`. */
+  gather(ms: number): void {
+    this.#gatherMs = ms;
+  }
+
+  get #gathers(): boolean {
+    return this.#gatherMs > 0 && !this.#prompt && this.#last.withIds >= IDS_IN_A_ROW;
+  }
+
   readonly #arm = (): void => {
     this.#timer = undefined;
     this.#parts.conntrack?.watch(this.#conntrackReadable);
-    this.#parts.tap?.watch(this.#wake);
+    this.#parts.tap?.watch(this.#readable);
   };
+
+  /** The first message after quiet. */
+  readonly #readable = (): void => {
+    if (this.#gathers) this.#rest(this.#gatherMs, this.#wake);
+    else this.#wake();
+  };
+
+  #rest(ms: number, then: () => void): void {
+    this.#unwatch();
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(then, ms);
+  }
 
   #unwatch(): void {
     if (!this.#prompt || this.#closed) this.#parts.conntrack?.unwatch();
@@ -83,18 +110,18 @@ export class Wakeups {
 
   readonly #conntrackReadable = (): void => {
     if (!this.#prompt || this.#closed) {
-      this.#wake();
+      this.#readable();
       return;
     }
     this.#parts.readConntrack();
-    if (this.#timer === undefined) this.#timer = setTimeout(this.#wake, this.#rest(this.#isQuiet()));
+    if (this.#timer === undefined) this.#timer = setTimeout(this.#wake, this.#pause(this.#isQuiet()));
   };
 
   #isQuiet(): boolean {
     return this.#parts.monotonic() - this.#last.at > IDLE_MS;
   }
 
-  #rest(quiet: boolean): number {
+  #pause(quiet: boolean): number {
     if (quiet) return FIRST_REST_MS;
     return this.#last.requests >= BUSY_REQUESTS && !this.#prompt ? BUSY_REST_MS : REST_MS;
   }
@@ -105,9 +132,17 @@ export class Wakeups {
     this.#timer = undefined;
     this.#unwatch();
     const quiet = this.#isQuiet();
-    if (this.#parts.read()) this.#timer = setTimeout(this.#rested, this.#rest(quiet));
-    else this.#immediate = setImmediate(this.#wake);
+    if (!this.#parts.read()) this.#immediate = setImmediate(this.#wake);
+    else if (!this.#gathers) this.#rest(this.#pause(quiet), this.#rested);
+    else if (this.#last.messages > 0 || this.#parts.hasLeft()) this.#rest(this.#nextGather(), this.#wake);
+    else this.#arm();
   };
+
+  #nextGather(): number {
+    const fits = ((this.#gatheredMs || this.#gatherMs) * GATHERED_REQUESTS) / this.#last.requests;
+    this.#gatheredMs = Math.min(this.#gatherMs, Math.max(LEAST_GATHER_MS, fits));
+    return this.#gatheredMs;
+  }
 
   readonly #rested = (): void => {
     // Messages that were read but not delivered make no socket readable.

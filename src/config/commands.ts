@@ -85,6 +85,10 @@ const SIDECAR = {
     ),
     ...FEED,
     maxWait: duration.or('2s', 'how long a line may wait for its evidence; then it is written unchanged'),
+    batch: duration.or(
+      '100ms',
+      'how long records and lines may be gathered before they are handled together: cost against delay',
+    ),
     listen: listening.or(':9798', 'lookup API, metrics, page'),
     ...HOSTS,
     state: text.unset('checkpoint (default: beside the output; with stdout alone, beside the log)', 'PATH'),

@@ -97,6 +97,8 @@ export class ReplayedCapture implements FeedCapture, Pick<Capture, 'lookup'> {
 
   readPromptly(): void {}
 
+  gather(): void {}
+
   /** Nothing more is played: a line that waits for a watermark gets one at once. */
   end(): void {
     this.#ended = true;

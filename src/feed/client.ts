@@ -35,6 +35,8 @@ export interface ReaderOptions extends FeedHandlers {
   clients?: boolean;
   /** Request hashes of the content of requests. */
   content?: boolean;
+  /** How long records may be gathered (ms). */
+  batchMs?: number;
   /** The resume point of an earlier process of this sidecar. */
   resume?: ResumePoint | undefined;
   clock: () => number;
@@ -141,7 +143,8 @@ class Puller implements FeedSource {
     const answers = this.#options.answers ? '&answers=true' : '';
     const clients = this.#options.clients ? '&clients=true' : '';
     const content = this.#options.content ? '&content=true' : '';
-    const query = `${this.#start()}${prompt}${answers}${clients}${content}`.replace('&', '?');
+    const batch = this.#options.batchMs ? `&batch=${this.#options.batchMs}` : '';
+    const query = `${this.#start()}${prompt}${answers}${clients}${content}${batch}`.replace('&', '?');
     const request = await this.#helper.send(`/v1/feed${query}`, this.#addresses, (response) =>
       this.#receive(response),
     );

@@ -9,6 +9,7 @@ export interface EmbeddedOptions extends FeedHandlers {
   answers?: boolean;
   clients?: boolean;
   content?: boolean;
+  batchMs?: number;
   clock: () => number;
 }
 

@@ -3,6 +3,7 @@ import type { Capture, CaptureSink, SnapshotObservation, Subscription } from '..
 import { NO_CURSOR, type Observation, type Source } from '../model/feed.ts';
 import type { ResumePoint } from '../model/resume-point.ts';
 import { encodeClients, encodeRecord } from './codec.ts';
+import { Delivery } from './delivery.ts';
 import { Handover } from './handover.ts';
 import { FEED_LIMITS, type FeedLimits } from './limits.ts';
 import {
@@ -26,7 +27,7 @@ import { Ring } from './ring.ts';
 export { FEED_LIMITS, type FeedLimits } from './limits.ts';
 export type { NameLookup, Reader, ReaderWishes, Successor, Write } from './readers.ts';
 
-export type FeedCapture = Pick<Capture, 'subscribe' | 'unsubscribe' | 'flush' | 'readPromptly'>;
+export type FeedCapture = Pick<Capture, 'subscribe' | 'unsubscribe' | 'flush' | 'readPromptly' | 'gather'>;
 
 /** The records after `after` contain every event after `since`. */
 type Place = Omit<ResumePoint, 'instance'> & { watermark?: number };
@@ -43,21 +44,25 @@ export class Feed implements CaptureSink {
   readonly instance = randomUUID();
   readonly stats = { records: 0, bytes: 0, readers: 0, freshStarts: 0, resumed: 0, gaps: 0 };
   readonly #limits: FeedLimits;
-  readonly #clock: () => number;
   readonly #ring: Ring;
   readonly #watched = new Map<string, Watched>();
   readonly #readers = new Set<OpenReader>();
   #capture: FeedCapture | undefined;
   #names: NameLookup | undefined;
   readonly #handover = new Handover();
+  readonly #delivery: Delivery;
   #seq: number;
   #watermark = -Infinity;
 
   constructor(clock: () => number, limits: FeedLimits = FEED_LIMITS) {
-    this.#clock = clock;
     this.#limits = limits;
     this.#seq = Math.floor(clock() * 1000);
     this.#ring = new Ring(limits.ringBytes, this.#seq);
+    this.#delivery = new Delivery({
+      clock,
+      quietTickMs: limits.quietTickMs,
+      flush: () => void this.#capture?.flush(),
+    });
   }
 
   /** The source of the records. Until it is connected, readers wait. */
@@ -82,12 +87,7 @@ export class Feed implements CaptureSink {
     for (const observation of observations) this.#publish(observation);
     this.#watermark = watermark;
     this.#handover.batch(observations, this.#seq, watermark);
-    const now = this.#clock();
-    for (const reader of this.#readers) {
-      if (reader.pending === '' && !reader.wantsTick && now - reader.lastTick < this.#limits.quietTickMs)
-        continue;
-      this.#send(reader, now);
-    }
+    this.#delivery.read(this.#readers, this.#tick);
   }
 
   /** What an address is called, or an endpoint of, has changed. The readers that have a record of the address get it. */
@@ -146,7 +146,7 @@ export class Feed implements CaptureSink {
       (address) => (this.#watched.get(address)?.readers.size ?? 0) >= readersPerAddress,
     );
     if (this.#readers.size >= readers || crowded) return { refused: 'readers' };
-    const reader = newReader(addresses, wishes, write, (closed) => this.#close(closed));
+    const reader = newReader(addresses, wishes, this.#limits.batchMs, write, (closed) => this.#close(closed));
     if (typeof from === 'number' && this.#holds(reader, from) && haveClients(reader, this.#watched, from)) {
       this.stats.resumed++;
       for (const address of reader.addresses) this.#join(address, reader);
@@ -165,7 +165,7 @@ export class Feed implements CaptureSink {
     }
     this.#readers.add(reader);
     this.#readersChanged();
-    this.#send(reader, this.#clock());
+    this.#delivery.send(reader, this.#tick);
     return { reader };
   }
 
@@ -235,6 +235,7 @@ export class Feed implements CaptureSink {
   }
 
   close(): void {
+    this.#delivery.close();
     for (const reader of [...this.#readers]) reader.close();
     for (const watched of this.#watched.values()) clearTimeout(watched.lapse);
     this.#watched.clear();
@@ -278,21 +279,20 @@ export class Feed implements CaptureSink {
     reader.pending += encodeFacts(this.#names, ip, t);
   }
 
-  #send(reader: OpenReader, now: number): void {
-    const tick =
-      this.#watermark === -Infinity ? '' : encodeRecord({ kind: 'tick', t: this.#watermark }, this.#seq);
-    const text = reader.pending + tick;
-    reader.pending = '';
-    reader.wantsTick = false;
-    reader.lastTick = now;
-    if (text !== '') reader.write(text);
+  get #tick(): string {
+    return this.#watermark === -Infinity ? '' : encodeRecord({ kind: 'tick', t: this.#watermark }, this.#seq);
   }
 
   #readersChanged(): void {
     this.stats.readers = this.#readers.size;
     let prompt = false;
-    for (const reader of this.#readers) prompt ||= reader.prompt;
+    let batchMs = this.#readers.size > 0 ? Infinity : 0;
+    for (const reader of this.#readers) {
+      prompt ||= reader.prompt;
+      batchMs = Math.min(batchMs, reader.batchMs);
+    }
     this.#capture?.readPromptly(prompt);
+    this.#capture?.gather(batchMs);
   }
 
   #holds(reader: OpenReader, after: number): boolean {

@@ -5,6 +5,8 @@ export interface FeedLimits {
   lingerMs: number;
   /** Interval of watermarks for a reader without records (ms). */
   quietTickMs: number;
+  /** How long a reader may let records be gathered (ms). */
+  batchMs: number;
   readers: number;
   /** Readers of one address: a pod's sidecars, and those whose connections are about to end. */
   readersPerAddress: number;
@@ -16,6 +18,7 @@ export const FEED_LIMITS: FeedLimits = {
   ringBytes: 32 * 1024 * 1024,
   lingerMs: 30_000,
   quietTickMs: 1_000,
+  batchMs: 1_000,
   readers: 500,
   readersPerAddress: 16,
   namesPerReader: 20_000,

@@ -20,6 +20,8 @@ export interface ReaderWishes {
   clients?: boolean | undefined;
   /** Hashes of the content of requests. */
   content?: boolean | undefined;
+  /** How long its records may be gathered (ms). Default 0: it gets each at once. */
+  batchMs?: number | undefined;
 }
 
 /** A reader that comes from the helper before, and has its record up to this time (ms since the epoch). */
@@ -32,11 +34,17 @@ export interface OpenReader extends Reader {
   answers: boolean;
   clients: boolean;
   content: boolean;
+  batchMs: number;
   write: Write;
   pending: string;
+  /** How much of `pending` has a watermark behind it. */
+  tickedTo: number;
   named: Set<string>;
+  /** When it got text last, ms since the epoch. */
   lastTick: number;
   wantsTick: boolean;
+  /** It got records last, and no watermark of a later reading. */
+  owesTick: boolean;
 }
 
 /** A subscribed address. */
@@ -84,7 +92,8 @@ export function newWatched(sinceSeq: number): Watched {
 
 export function newReader(
   addresses: readonly string[],
-  { prompt = false, answers = false, clients = false, content = false }: ReaderWishes,
+  { prompt = false, answers = false, clients = false, content = false, batchMs = 0 }: ReaderWishes,
+  maxBatchMs: number,
   write: Write,
   onClose: (reader: OpenReader) => void,
 ): OpenReader {
@@ -95,10 +104,13 @@ export function newReader(
     answers,
     clients,
     content,
+    batchMs: Math.min(batchMs, maxBatchMs),
     pending: '',
+    tickedTo: 0,
     named: new Set(),
     lastTick: 0,
     wantsTick: false,
+    owesTick: false,
     close: () => onClose(reader),
   };
   return reader;

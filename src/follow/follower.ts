@@ -9,8 +9,15 @@ export { type FilePosition, type LogPosition, parseLogPosition } from './positio
 export interface Follower {
   /** Resolves with the next block; with undefined once stopped and drained. One call at a time. Rejects with FollowError. */
   next(): Promise<LogBlock | undefined>;
-  /** Ends the wait of a next() that collects more lines: evidence for those in the file has arrived. */
-  hasten(): void;
+  /**
+   * Evidence for the lines in the file has arrived, complete up to `lagMs` ago: ends the wait of a next() that collects more of
+   * them, or times the next one.
+   */
+  hasten(lagMs: number): void;
+  /** Ends the wait of a next(), whatever it waits for. */
+  lookNow(): void;
+  /** Whether lines may be gathered for `batchMs`. Initially not. */
+  gather(gathers: boolean): void;
   /** After this, next() returns what can be read without waiting, then undefined. */
   stop(): void;
   readonly stats: Readonly<FollowerStats>;
@@ -23,7 +30,7 @@ const SOON_MS = 20;
 export function openFollower(path: string, options: FollowerOptions = {}): Follower {
   refuseNonFile(path);
   const reader = new LogReader(path, options);
-  const wakeup = new Wakeup(path, options.prompt);
+  const wakeup = new Wakeup(path, options.prompt, options.batchMs);
   let stopping = false;
   let found = false;
   let closed = false;
@@ -31,7 +38,8 @@ export function openFollower(path: string, options: FollowerOptions = {}): Follo
     stats: reader.stats,
     async next(): Promise<LogBlock | undefined> {
       while (!closed) {
-        if (!stopping && !reader.hasMore) await wakeup.wait(found || reader.rotating ? SOON_MS : undefined);
+        const soon = reader.rotating || (found && !wakeup.gathers);
+        if (!stopping && !reader.hasMore) await wakeup.wait(soon ? SOON_MS : undefined);
         const last = stopping;
         const block = await reader.look(last);
         found = block !== undefined;
@@ -44,7 +52,9 @@ export function openFollower(path: string, options: FollowerOptions = {}): Follo
       }
       return undefined;
     },
-    hasten: () => wakeup.hasten(),
+    hasten: (lagMs) => wakeup.hasten(lagMs),
+    lookNow: () => wakeup.lookNow(),
+    gather: (gathers) => wakeup.gather(gathers),
     stop(): void {
       stopping = true;
       wakeup.close();

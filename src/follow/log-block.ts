@@ -47,6 +47,8 @@ export interface FollowerOptions {
   onNotice?: OnNotice;
   /** Read each line as soon as it is written, at some cost: when it was read is evidence. */
   prompt?: boolean;
+  /** How long lines may be gathered while `gather` says so (ms), without `prompt`. Default 0. */
+  batchMs?: number;
   /** Wall clock, ms since the epoch. */
   clock?: () => number;
 }

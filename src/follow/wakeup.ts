@@ -1,24 +1,37 @@
 import { type FSWatcher, statSync, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
+import { EvidenceTimes } from './evidence-times.ts';
 import { rotatedKind } from './rotation.ts';
 
-/** Least time between two productive looks, ms: one read then gets many lines of a busy nginx. */
-const GAP_MS = 4;
-/** The same while polling. A busy feed brings batches of evidence a little more often, and each causes a look (`hasten`). */
-const POLL_MS = 12;
-/** The pace where a line is to be read as soon as it is written: when it was read is evidence. */
-const PROMPT = { gap: 0.2, poll: 2, busy: 256 } as const;
+/** When to look at the log again. */
+interface Pace {
+  /** Least time between two productive looks (ms), while waiting for events and while polling. */
+  gap: number;
+  poll: number;
+  /** After this many waits in a row that an event ended, poll: an event costs 10 µs, and the wake-up for it far more. */
+  busy: number;
+  /** After this many looks in a row that found nothing, go back to waiting for events. */
+  idle: number;
+}
+
+/** One read gets many lines of a busy nginx. */
+const STEADY: Pace = { gap: 4, poll: 12, busy: 8, idle: 12 };
+/** Where a line is to be read as soon as it is written: when it was read is evidence. */
+const PROMPT: Pace = { gap: 0.2, poll: 2, busy: 256, idle: 12 };
 /** Look without an event: inotify may be unavailable (its limits are per user) or silent (some network file systems). */
 const SAFETY_MS = 1_000;
 const SAFETY_UNWATCHED_MS = 100;
-/** After this many waits in a row that an event ended, poll every POLL_MS instead: events cost 10 µs each. */
-const BUSY_WAITS = 8;
-/** After this many looks in a row that found nothing, go back to waiting for events. */
-const IDLE_LOOKS = 12;
 
-/** Times the looks at the log: at once after an idle time; under load rarely, when the feed brings evidence. */
+/**
+ * Times the looks at the log: at once after an idle time; under load rarely, when the feed brings evidence. Where lines may
+ * be gathered, once for each batch of evidence, shortly before it comes: its lines then leave with it.
+ */
 export class Wakeup {
-  readonly #pace: { gap: number; poll: number; busy: number };
+  #pace: Pace;
+  /** How long the lines of a batch are gathered (ms); 0: not at all. */
+  readonly #batchMs: number;
+  #gathers = false;
+  readonly #evidence: EvidenceTimes;
   readonly #path: string;
   readonly #base: string;
   #watcher: FSWatcher | undefined;
@@ -26,16 +39,21 @@ export class Wakeup {
   /** The log may have changed since the last look. */
   #pending = true;
   #lastFound = Number.NEGATIVE_INFINITY;
+  #lastLook = Number.NEGATIVE_INFINITY;
   #early = 0;
   #empty = 0;
   #polling = false;
+  /** A look is wanted at once. */
+  #now = false;
   #closed = false;
   #wake: (() => void) | undefined;
   #hasten: (() => void) | undefined;
 
-  /** `prompt`: as soon as something was written, whatever that costs. */
-  constructor(path: string, prompt = false) {
-    this.#pace = prompt ? PROMPT : { gap: GAP_MS, poll: POLL_MS, busy: BUSY_WAITS };
+  /** `prompt`: as soon as something was written, whatever that costs. `batchMs`: how long lines may be gathered otherwise. */
+  constructor(path: string, prompt = false, batchMs = 0) {
+    this.#pace = prompt ? PROMPT : STEADY;
+    this.#batchMs = prompt ? 0 : batchMs;
+    this.#evidence = new EvidenceTimes(batchMs);
     this.#path = path;
     this.#base = basename(path);
   }
@@ -46,35 +64,70 @@ export class Wakeup {
     if (!this.#pending && !this.#polling) {
       await this.#sleep(Math.min(atMost, this.#watcher ? SAFETY_MS : SAFETY_UNWATCHED_MS), true);
     }
-    const gap = this.#lastFound + (this.#polling ? this.#pace.poll : this.#pace.gap) - performance.now();
-    if (this.#polling) {
-      await this.#sleep(Math.min(atMost, Math.max(gap, 1)), false);
-    } else if (this.#pending && gap > 0) {
-      if (++this.#early >= this.#pace.busy) this.#poll();
-      await this.#sleep(gap, false);
-    } else if (this.#pending) {
-      this.#early = 0;
-    }
+    const gap = this.#lastFound + this.#pace.gap - performance.now();
+    const early = !this.#polling && this.#pending && gap > 0;
+    if (early && ++this.#early >= this.#pace.busy) this.#poll();
+    else if (this.#pending && !early) this.#early = 0;
+    if (this.#polling) await this.#untilPoll(atMost);
+    else if (early) await this.#sleep(gap, false);
     this.#pending = false;
+  }
+
+  /** Whether lines may be gathered for `batchMs`. */
+  gather(gathers: boolean): void {
+    if (this.#batchMs === 0 || gathers === this.#gathers) return;
+    this.#gathers = gathers;
+    this.#pace = gathers ? { gap: this.#batchMs, poll: this.#batchMs, busy: 1, idle: 2 } : STEADY;
+  }
+
+  get gathers(): boolean {
+    return this.#gathers;
+  }
+
+  async #untilPoll(atMost: number): Promise<void> {
+    const begun = performance.now();
+    for (;;) {
+      const now = performance.now();
+      const due = Math.min(begun + atMost, this.#nextPoll());
+      if (now >= due || this.#now || this.#closed) return;
+      const hastened = await this.#sleep(Math.ceil(due - now), false);
+      // With a batch of evidence the time of the next one is known better.
+      if (hastened && (!this.#gathers || this.#now)) return;
+    }
+  }
+
+  #nextPoll(): number {
+    if (this.#gathers) return this.#evidence.nextLook(this.#lastLook);
+    return Math.max(this.#lastFound + this.#pace.poll, this.#lastLook + 1);
   }
 
   /** Call after each look; `found`: it returned something. */
   looked(found: boolean): void {
+    this.#lastLook = performance.now();
+    this.#now = false;
     if (found) {
-      this.#lastFound = performance.now();
+      this.#lastFound = this.#lastLook;
       this.#empty = 0;
       return;
     }
-    if (!this.#polling || ++this.#empty < IDLE_LOOKS) return;
+    if (!this.#polling || ++this.#empty < this.#pace.idle) return;
     this.#polling = false;
     this.#early = 0;
     // Writes from before the watch cause no event.
     this.#pending = true;
   }
 
-  /** Ends a wait for more lines, as those in the log can be joined now. */
-  hasten(): void {
+  /** Evidence for the lines in the log has come, complete up to `lagMs` ago. */
+  hasten(lagMs: number): void {
+    this.#evidence.came(performance.now(), lagMs);
     this.#hasten?.();
+  }
+
+  lookNow(): void {
+    this.#now = true;
+    this.#pending = true;
+    this.#hasten?.();
+    this.#wake?.();
   }
 
   close(): void {
@@ -83,17 +136,18 @@ export class Wakeup {
     this.#wake?.();
   }
 
-  #sleep(ms: number, untilEvent: boolean): Promise<void> {
-    if (this.#closed) return Promise.resolve();
+  /** Whether `hasten` ended it. */
+  #sleep(ms: number, untilEvent: boolean): Promise<boolean> {
+    if (this.#closed) return Promise.resolve(false);
     return new Promise((resolve) => {
-      const done = (): void => {
+      const done = (hastened = false): void => {
         clearTimeout(timer);
         this.#wake = undefined;
         this.#hasten = undefined;
-        resolve();
+        resolve(hastened);
       };
       const timer = setTimeout(done, ms);
-      if (!untilEvent) this.#hasten = done;
+      if (!untilEvent) this.#hasten = () => done(true);
       this.#wake = () => {
         if (untilEvent || this.#closed) done();
       };

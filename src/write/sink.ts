@@ -12,6 +12,8 @@ const CHECKPOINT_EVERY_MS = 200;
 /** Checkpoints take at most this share of the time: some file systems flush a file to disk before they replace it. */
 const CHECKPOINT_SHARE = 1 / 10;
 const CHECKPOINT_AT_LEAST_EVERY_MS = 1_000;
+/** How long a checkpoint that is due is left to the next write (ms): it then costs no wake-up of its own. */
+const WITH_NEXT_WRITE_MS = 25;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5000;
 const FULL_PIPE_MS = 5;
@@ -209,7 +211,8 @@ export class Sink {
     this.#dirty = true;
     const due = this.#checkpointed + this.#everyMs - this.#clock();
     if (due <= 0 || begun) this.checkpoint();
-    else this.#timer ??= setTimeout(() => this.checkpoint(), Math.min(due, this.#everyMs));
+    else
+      this.#timer ??= setTimeout(() => this.checkpoint(), Math.min(due, this.#everyMs) + WITH_NEXT_WRITE_MS);
   }
 
   #marks(): OutputMark[] {

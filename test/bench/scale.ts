@@ -83,6 +83,7 @@ async function openFeed(readers: number): Promise<Feed> {
     subscribe: async () => ({ flows: [], completeSince: { tap: T0 } }),
     unsubscribe: () => {},
     readPromptly: () => {},
+    gather() {},
     flush: async () => {},
   });
   for (let n = 0; n < readers; n++) await feed.open([address(n)], undefined, () => {});

@@ -11,7 +11,15 @@ const SRC = new URL('../../src/', import.meta.url);
 const LAYERS: readonly (readonly string[])[] = [
   ['model'],
   ['parse', 'log.ts', 'lru.ts', 'signals.ts', 'heap.ts'],
-  ['config', 'format-reach.ts', 'follow', 'addresses.ts', 'client-sockets.ts', 'watermark-poller.ts'],
+  [
+    'config',
+    'format-reach.ts',
+    'follow',
+    'addresses.ts',
+    'client-sockets.ts',
+    'watermark-poller.ts',
+    'catch-up.ts',
+  ],
   ['inferred', 'capture', 'rewrite', 'write', 'cluster'],
   ['join', 'feed'],
   ['pipeline.ts', 'first-lines.ts', 'namespace-watch.ts', 'start-capture.ts'],

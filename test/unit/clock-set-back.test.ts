@@ -34,6 +34,8 @@ function sidecar(text = FULL) {
           else next = resolve;
         }),
       hasten: () => {},
+      gather: () => {},
+      lookNow: () => {},
     },
     parse: (bytes, start, end) => format.parse(bytes, start, end),
     index,
@@ -45,6 +47,7 @@ function sidecar(text = FULL) {
         said.push(!outcome ? 'none' : isResolved(outcome) ? outcome.ip : outcome.reason);
     },
     limits: { maxWaitMs: 2_000, maxBytes: 1e6, maxUnwrittenBytes: 1e6 },
+    batchMs: 0,
     clock: () => now,
   });
   const give = (block: LogBlock | undefined): void => {

@@ -39,6 +39,7 @@ function start() {
     },
     unsubscribe() {},
     readPromptly() {},
+    gather() {},
     async flush() {},
   });
   const read = async (wished: ReaderWishes, from?: number | ResumePoint) => {

@@ -50,6 +50,7 @@ function node(context: TestContext) {
       },
       unsubscribe() {},
       readPromptly() {},
+      gather() {},
       flush: async () => {},
     });
     return feed;

@@ -268,6 +268,7 @@ function embedded(
     },
     unsubscribe: () => {},
     readPromptly: (prompt) => state.prompt.push(prompt),
+    gather() {},
     flush: () => {
       state.flushes++;
       return new Promise((done) => {

@@ -48,6 +48,7 @@ function start(limits: Partial<FeedLimits> = {}, names = true) {
     },
     unsubscribe: (addresses: readonly string[]) => void state.left.push(addresses.join()),
     readPromptly: (prompt: boolean) => void state.prompt.push(prompt),
+    gather() {},
     flush: async () => void state.flushes++,
   };
   feed.connect(
@@ -128,6 +129,7 @@ test('what an address is an endpoint of comes behind its name, and changes likew
       subscribe: async () => ({ flows: [], completeSince: {} }),
       unsubscribe() {},
       readPromptly() {},
+      gather() {},
       flush: async () => {},
     },
     {

@@ -71,6 +71,7 @@ function start(limits: Partial<typeof FEED_LIMITS> = {}) {
       },
       unsubscribe: (addresses) => void state.unsubscribed.push(...addresses),
       readPromptly: (prompt) => void state.prompt.push(prompt),
+      gather() {},
       async flush() {
         state.flushes++;
         feed.batch([], state.now);
@@ -277,6 +278,7 @@ test('what was recorded while a reader was away comes with the names of then and
       subscribe: async () => ({ flows: [], completeSince: {} }),
       unsubscribe: () => {},
       readPromptly: () => {},
+      gather() {},
       flush: async () => {},
     },
     {

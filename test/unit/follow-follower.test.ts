@@ -69,6 +69,21 @@ test('nothing is read while nobody asks', async () => {
   assert.equal((await follower.next())?.bytes.toString(), 'two\n');
 });
 
+test('lines that are gathered are read at once where somebody asks for them', async () => {
+  writeFileSync(log, 'one\n');
+  // Without a sign it would look an hour later.
+  follower = openFollower(log, { batchMs: 3_600_000 });
+  await follower.next();
+  follower.gather(true);
+  for (let n = 0; n < 20; n++) {
+    const next = follower.next();
+    appendFileSync(log, `line ${n}\n`);
+    await turn();
+    follower.lookNow();
+    assert.equal((await next)?.bytes.toString(), `line ${n}\n`);
+  }
+});
+
 test('stopping wakes a waiting reader, and all that is there is read before the end', async () => {
   writeFileSync(log, 'one\n');
   follower = openFollower(log);

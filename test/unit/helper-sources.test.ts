@@ -62,6 +62,7 @@ function world() {
         }),
         unsubscribe() {},
         readPromptly() {},
+        gather() {},
         flush: async () => {},
       });
       await feed.open([NGINX], undefined, (text) => {

@@ -34,6 +34,7 @@ async function helper() {
     subscribe: async () => ({ flows: [], completeSince: { conntrack: Date.now(), tap: Date.now() } }),
     unsubscribe() {},
     readPromptly() {},
+    gather() {},
     flush: async () => feed.batch([], Date.now()),
     addressesBeside: async () => ({ addresses: [], answered: [] }),
     lookup: () => new Promise<KnownFlow[]>((resolve) => waiting.push(() => resolve([]))),

@@ -43,7 +43,7 @@ const LISTENING = row('00000000:0050', '00000000:0000', '0A');
 const CLIENT = row('0100007F:0050', '0200007F:1234', '01');
 const LATER = row('0100007F:0050', '0200007F:1235', '08');
 
-function watch(addresses: string[], own: () => string[] = () => addresses) {
+function watch(addresses: string[], own: () => string[] = () => addresses, quietIsOfUse = true) {
   const blindSpots = new BlindSpots();
   const state = {
     now: T0,
@@ -51,6 +51,7 @@ function watch(addresses: string[], own: () => string[] = () => addresses) {
     udp: '',
     unix: '',
     quiet: [] as QuietMoment[],
+    looks: 0,
     subscribed: [] as string[][],
     served: addresses,
   };
@@ -59,8 +60,11 @@ function watch(addresses: string[], own: () => string[] = () => addresses) {
     addresses: own,
     served: () => state.served,
     subscribe: (all) => state.subscribed.push([...all]),
-    sockets: async () => ({ tcp: state.text, udp: state.udp, unix: state.unix }),
-    onQuiet: (moment) => state.quiet.push(moment),
+    sockets: async () => {
+      state.looks++;
+      return { tcp: state.text, udp: state.udp, unix: state.unix };
+    },
+    onQuiet: quietIsOfUse ? (moment) => state.quiet.push(moment) : undefined,
     isQuietWanted: () => false,
     clockSetBack: () => 0,
     ownPort: 9798,
@@ -85,6 +89,22 @@ test('lines without times wait until no client is left that is older than the re
   await watching.poll();
   assert.equal(blindSpots.isWithinRecord(state.now), false);
   assert.equal(blindSpots.isWithinRecord(state.now + 1), true);
+});
+
+test('where no line needs quiet moments, the sockets are read only while clients may be older than the record', async () => {
+  const { state, watching } = watch(['10.244.0.70'], undefined, false);
+  await watching.poll();
+  assert.equal(state.looks, 0);
+  state.text = [LISTENING, CLIENT].join('\n');
+  watching.recordBegins();
+  await new Promise(setImmediate);
+  await watching.poll();
+  assert.equal(state.looks, 2);
+  state.text = LISTENING;
+  state.now += 1_000;
+  await watching.poll();
+  await watching.poll();
+  assert.equal(state.looks, 3);
 });
 
 test('after an hour clients older than the record no longer count, as a scraper may stay for days', async () => {

@@ -34,7 +34,7 @@ function start() {
   let now = T0;
   let state: FeedState = 'read';
   let give: ((block: LogBlock | undefined) => void) | undefined;
-  const asked = { hasten: 0 };
+  const asked = { hasten: 0, gather: [] as boolean[] };
   const pipeline = new Pipeline({
     follower: {
       next: () =>
@@ -42,6 +42,8 @@ function start() {
           give = resolve;
         }),
       hasten: () => void asked.hasten++,
+      gather: (gathers) => void asked.gather.push(gathers),
+      lookNow: () => {},
     },
     parse: (bytes, from, to) => format.parse(bytes, from, to),
     index,
@@ -51,6 +53,7 @@ function start() {
     feedState: () => state,
     onSettled() {},
     limits: { maxWaitMs: 2_000, maxBytes: 1e6, maxUnwrittenBytes: 1e6 },
+    batchMs: 0,
     clock: () => now,
   });
   let seq = 0;
@@ -175,3 +178,40 @@ for (const state of ['returning', 'away'] as const) {
     assert.equal(world.written.length, 1);
   });
 }
+
+for (const [how, id, evidence] of [
+  ['ambiguous', 'unseen', 'request-id'],
+  ['named by times', '-', 'sole-backend'],
+] as const)
+  test(`lines are gathered once 256 attempts in a row were named by an id, until one is ${how}`, async () => {
+    const { asked, feed, read, at, end, pipeline } = start();
+    feed(
+      { kind: 'gap', source: 'conntrack', t: T0 - 100 },
+      { kind: 'gap', source: 'tap', t: T0 - 100 },
+      { kind: 'open', t: T0 - 90, via: 'conntrack', ...FLOW, ip: '10.244.0.64' },
+      { kind: 'tick', t: T0 - 50 },
+    );
+    const ask = (id: string): Observation[] => [
+      { kind: 'request', t: T0 - 41, via: 'tap', ...FLOW, ip: '10.244.0.64', id },
+    ];
+    const named = async (from: number, to: number): Promise<void> => {
+      at(T0 + from);
+      const ids = Array.from({ length: to - from }, (_, i) => `id${from + i}`);
+      await read(ids.map((id) => line(id, T0 - 40)).join(''), 1);
+      at(T0 + from + 5);
+      feed(...ids.flatMap(ask), { kind: 'tick', t: T0 + from + 1 });
+      await turn();
+    };
+    await named(0, 255);
+    assert.deepEqual(asked.gather, [false]);
+    await named(255, 256);
+    assert.deepEqual(asked.gather, [false, true]);
+    at(T0 + 300);
+    await read(line(id, T0 + 200), 2);
+    at(T0 + 405);
+    feed({ kind: 'tick', t: T0 + 400 });
+    await turn();
+    assert.deepEqual(asked.gather, [false, true, false]);
+    assert.equal(Object.keys(pipeline.counters.evidence).at(-1), evidence);
+    await end();
+  });

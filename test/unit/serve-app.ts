@@ -37,6 +37,7 @@ export function servedDemo(): Served {
       },
       pending: { bytes: 0, counters: { timedOut: 0, pushedOut: 0 } },
       unwrittenBytes: 0,
+      catchUp: async () => {},
     },
     index,
     view,

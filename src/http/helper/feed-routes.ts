@@ -38,6 +38,8 @@ interface FeedQuery {
   answers?: boolean;
   clients?: boolean;
   content?: boolean;
+  /** How long records may be gathered (ms). */
+  batch?: number;
 }
 
 interface LookupQuery {
@@ -111,13 +113,14 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
             answers: { type: 'boolean' },
             clients: { type: 'boolean' },
             content: { type: 'boolean' },
+            batch: { type: 'integer', minimum: 0 },
           },
         },
       },
     },
     async (request, reply) => {
       const addresses = await admit(request, request.query.src);
-      const { prompt, answers, clients, content } = request.query;
+      const { prompt, answers, clients, content, batch: batchMs } = request.query;
       const from = startOf(request.query, feed.instance);
       const { raw } = reply;
       let gone = raw.destroyed;
@@ -141,7 +144,13 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
           raw.destroy();
         }
       };
-      const opened = await feed.open(addresses, from, write, { prompt, answers, clients, content });
+      const opened = await feed.open(addresses, from, write, {
+        prompt,
+        answers,
+        clients,
+        content,
+        batchMs,
+      });
       if ('refused' in opened) {
         throw new HttpError(
           503,

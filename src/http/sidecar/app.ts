@@ -27,12 +27,17 @@ export function createSidecarApp(
   onError: (message: string) => void,
   allowHost: readonly string[] = [],
 ): App {
-  const { index, view, clock } = numbers;
+  const { index, view, pipeline, clock } = numbers;
   const refusals: Refusals = { connections: 0, requests: 0, hosts: 0 };
   const app = createApp(LIMITS, onError, refusals, allowHost);
   describeRoutes(app, VERSION);
   addPageRoutes(app);
-  addLookupRoutes(app, { index, recent: view.recent, clock });
+  addLookupRoutes(app, {
+    index,
+    recent: view.recent,
+    catchUp: (atMostMs) => pipeline.catchUp(atMostMs),
+    clock,
+  });
   addLineRoutes(app, view);
   addPodRoutes(app, view, clock);
   addStatusRoutes(app, numbers);

@@ -25,11 +25,16 @@ interface LookupQuery {
 export interface LookupParts {
   index: FlowIndex;
   recent: RecentLines;
+  /** Resolves when the lines and records up to now are joined, or after `atMostMs`. */
+  catchUp(atMostMs: number): Promise<void>;
   clock: () => number;
 }
 
+/** How long a look-up waits for what has been gathered and not been read (ms). */
+const CATCH_UP_MS = 20;
+
 /** `GET /lookup`: who was behind a source port, or which pods served a request. */
-export function addLookupRoutes(app: App, { index, recent, clock }: LookupParts): void {
+export function addLookupRoutes(app: App, { index, recent, catchUp, clock }: LookupParts): void {
   app.get<{ Querystring: LookupQuery }>(
     '/lookup',
     {
@@ -71,7 +76,10 @@ export function addLookupRoutes(app: App, { index, recent, clock }: LookupParts)
     },
     async (request) => {
       const { port, time, upstream, request_id: id } = request.query;
-      if (id !== undefined) return byRequestId(recent, id);
+      if (id !== undefined) {
+        if (!recent.byRequestId(id)) await catchUp(CATCH_UP_MS);
+        return byRequestId(recent, id);
+      }
       if (port === undefined) {
         throw failure('bad-parameter', 'port: is missing', 'give port=33454, or request_id=…');
       }
@@ -83,6 +91,7 @@ export function addLookupRoutes(app: App, { index, recent, clock }: LookupParts)
           'give time=2025-12-04T17:33:23Z or time=1764869603',
         );
       }
+      if (!at || at.last > index.coverage.watermark) await catchUp(CATCH_UP_MS);
       return { matches: byPort(index, port, at, target(upstream), clock()) };
     },
   );

@@ -101,6 +101,7 @@ export async function play(scene: HostileScene): Promise<Outcome> {
     }),
     unsubscribe() {},
     readPromptly() {},
+    gather() {},
     flush: async () => feed.batch([], watermark),
   };
   feed.connect(capture);

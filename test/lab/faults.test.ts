@@ -8,10 +8,10 @@ import { readMetrics } from './kit/check.ts';
 import { type ApiServer, startApiServer } from './kit/cluster.ts';
 import { assertUnharmed, type Fault, type FaultLoad, underFault } from './kit/faults.ts';
 import { type FaultRow, writeFaults } from './kit/faults-table.ts';
-import { sh } from './kit/namespaces.ts';
 import { until } from './kit/nginx.ts';
 import { countLines, untilExact } from './kit/product.ts';
 import { labCanRun } from './kit/requirements.ts';
+import { sh } from './kit/shell.ts';
 import { createStage, cutFeed, holdings, kill, type Stage, services, workerPids } from './kit/stage.ts';
 import { collect } from './kit/traffic.ts';
 

@@ -4,6 +4,7 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LAB_PATH } from './requirements.ts';
+import { removeSocketLb, socketLbRuns } from './socket-lb.ts';
 
 /**
  * Names of the lab's namespaces and temporary directories: `rplab-PID-START-RANDOM`, where START is the process's
@@ -23,22 +24,6 @@ function startTime(pid: number): string | undefined {
 
 export function runPrefix(): string {
   return `rplab-${process.pid}-${startTime(process.pid)}-${randomBytes(3).toString('hex')}`;
-}
-
-/** Runs a shell script to its end and returns its stdout. Throws with the first line of stderr when it fails. */
-export function sh(script: string, input?: string): string {
-  const run = spawnSync('sh', ['-ec', script], {
-    encoding: 'utf8',
-    env: { ...process.env, PATH: LAB_PATH },
-    maxBuffer: 256 << 20,
-    ...(input === undefined ? {} : { input }),
-  });
-  if (run.error) throw run.error;
-  if (run.status !== 0) {
-    const said = (run.stderr || `exit ${run.status ?? run.signal}`).trim();
-    throw new Error(`lab: ${said} (in: ${script.trim().slice(0, 200)})`);
-  }
-  return run.stdout;
 }
 
 function listNamespaces(): string[] {
@@ -64,6 +49,7 @@ export function removeRun(prefix: string): void {
     }
   }
   for (const name of names) spawnSync('ip', ['netns', 'del', name], { env });
+  removeSocketLb(prefix);
   try {
     rmSync(join(tmpdir(), prefix), { recursive: true, force: true, maxRetries: 3 });
   } catch {
@@ -74,7 +60,7 @@ export function removeRun(prefix: string): void {
 /** Removes what runs that are dead left behind. Runs that live are left alone. */
 export function sweepDeadRuns(): void {
   const dead = new Set<string>();
-  for (const name of [...listNamespaces(), ...readdirSync(tmpdir())]) {
+  for (const name of [...listNamespaces(), ...readdirSync(tmpdir()), ...socketLbRuns()]) {
     const match = OWNED.exec(name);
     if (match && startTime(Number(match[1])) !== match[2]) dead.add(match[0]);
   }

@@ -4,8 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { iptablesRules, type ServiceRules } from './kube-proxy.ts';
 import { nftablesRules } from './kube-proxy-nft.ts';
-import { removeRun, runPrefix, sh, sweepDeadRuns } from './namespaces.ts';
+import { removeRun, runPrefix, sweepDeadRuns } from './namespaces.ts';
 import { LAB_PATH } from './requirements.ts';
+import { sh } from './shell.ts';
+import { createSocketLb, type SocketLb } from './socket-lb.ts';
 
 /**
  * The article's scene on a real kernel, in network namespaces of its own:
@@ -22,8 +24,8 @@ export interface SceneOptions {
   fronts?: number;
   services?: readonly ServiceSpec[];
   masqueradeAll?: boolean;
-  /** kube-proxy's mode. Default iptables. */
-  mode?: 'iptables' | 'nftables';
+  /** kube-proxy's mode, or none: processes of nginx pods get their pod in connect(). Default iptables. */
+  mode?: 'iptables' | 'nftables' | 'socket-lb';
 }
 
 export interface ServiceSpec {
@@ -166,11 +168,13 @@ export async function createScene(options: SceneOptions = {}): Promise<Scene> {
   );
   const children = new Set<ChildProcess>();
   let services: Service[] = [];
+  let socketLb: SocketLb | undefined;
 
   living.add(prefix);
   mkdirSync(dir, { recursive: true });
   try {
     sh([nodeScript(node), ...[client, ...fronts, ...pods].map((p, i) => podScript(node, p, i))].join('\n'));
+    if (options.mode === 'socket-lb') socketLb = createSocketLb(prefix, dir);
   } catch (error) {
     removeRun(prefix);
     living.delete(prefix);
@@ -186,7 +190,10 @@ export async function createScene(options: SceneOptions = {}): Promise<Scene> {
     pods,
     spawnIn(where, command, args, { powerless, ...spawnOptions } = {}) {
       const drop = powerless ? ['setpriv', '--bounding-set=-all', '--inh-caps=-all', '--no-new-privs'] : [];
-      const child = spawn('ip', ['netns', 'exec', where.ns, ...drop, command, ...args], {
+      const run = ['ip', 'netns', 'exec', where.ns, ...drop, command, ...args];
+      if (socketLb && fronts.includes(where))
+        run.unshift('sh', '-ec', `echo $$ >${socketLb.procs}; exec "$@"`, 'sh');
+      const child = spawn(run[0]!, run.slice(1), {
         stdio: ['ignore', 'ignore', 'inherit'],
         ...spawnOptions,
         env: { ...process.env, ...spawnOptions.env, PATH: LAB_PATH },
@@ -199,6 +206,19 @@ export async function createScene(options: SceneOptions = {}): Promise<Scene> {
       sh(`exec ip netns exec ${where.ns} sh -ec '${script.replaceAll("'", `'\\''`)}'`, input),
     setServices(specs) {
       services = specs.map(resolveService);
+      if (socketLb) {
+        socketLb.setServices(
+          services.map((s) => ({
+            ip: s.clusterIp,
+            port: s.port,
+            endpoints: s.pods.map((i) => ({
+              ip: pods[i]![s.family === 6 ? 'ip6' : 'ip'],
+              port: s.targetPort,
+            })),
+          })),
+        );
+        return;
+      }
       for (const family of [4, 6] as const) {
         const rules: ServiceRules[] = services
           .filter((s) => (s.family ?? 4) === family)

@@ -7,7 +7,7 @@ import { release } from 'node:os';
 import { loadLibc } from '../../../src/capture/netlink/libc.ts';
 import { NetlinkSocket } from '../../../src/capture/netlink/socket.ts';
 import { flowTablesRequest, generationRequest } from '../../../src/capture/tap/flow-tables.ts';
-import { sh } from '../kit/namespaces.ts';
+import { sh } from '../kit/shell.ts';
 
 const libc = await loadLibc();
 const socket = NetlinkSocket.open(libc, { datagramBytes: 32 * 1024, datagrams: 2 });

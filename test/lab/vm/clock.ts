@@ -7,8 +7,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { readMetrics } from '../kit/check.ts';
 import { assertUnharmed, type Fault, type FaultLoad, underFault } from '../kit/faults.ts';
 import type { FaultRow } from '../kit/faults-table.ts';
-import { sh } from '../kit/namespaces.ts';
 import { untilExact } from '../kit/product.ts';
+import { sh } from '../kit/shell.ts';
 import { createStage, ODD_PORT, type Stage } from '../kit/stage.ts';
 import { startOdd } from '../kit/traffic.ts';
 

@@ -123,6 +123,8 @@ function worldOf(random: Random): World {
       fresh,
       closes,
     });
+    // A client that resets its connection when it has the answer: nginx goes on with the copy.
+    if (copy && !clientsStay && random.chance(0.5)) exchanges.at(-1)!.clientTo = sentBy;
     if (copy)
       exchanges.push({
         ...exchanges.at(-1)!,

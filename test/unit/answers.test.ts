@@ -113,6 +113,30 @@ test('an answer on a connection that is open and has carried nothing since may s
   assert.equal(traffic.answer(2, 1_500).line(plain(1_500), 1_501), 'ambiguous');
 });
 
+test('where nginx goes on without its client, the answer to a copy is not taken for that of the line', () => {
+  const traffic = new Traffic().open(50_000, 2, 9).answer(1, 20).request(50_000, 2, 21).quiet(990);
+  // nginx writes the line when the copy is over: the client had its answer from pod 1.
+  traffic.response(50_000, 2, 1_500).close(50_000, 2, 1_501);
+  assert.equal(traffic.line(plain(1_500), 1_501), 'ambiguous');
+  assert.equal(traffic.index.quiet.counters.refuted, 1);
+  assert.equal(
+    traffic.quiet(2_990).answer(1, 3_500).line(plain(3_500), 3_501),
+    '1 only-answer',
+    'later ones count',
+  );
+});
+
+test('a request that began after the quiet moment, or was answered by then, says nothing against it', () => {
+  const traffic = new Traffic()
+    .open(50_000, 1, 9)
+    .request(50_000, 1, 980)
+    .response(50_000, 1, 985)
+    .quiet(990);
+  traffic.request(50_000, 1, 991).response(50_000, 1, 1_500);
+  assert.equal(traffic.line(plain(1_500), 1_501), '1 only-answer');
+  assert.equal(traffic.index.quiet.counters.refuted, 0);
+});
+
 test('a line that may be older than the quiet moment is left alone and spends nothing', () => {
   const traffic = new Traffic().quiet(1_200).answer(1, 1_300);
   assert.equal(traffic.line(plain(1_300), 1_301), '1 only-answer', 'the moment before it holds');
@@ -328,12 +352,15 @@ test('where one answer is always ahead, spent ones are forgotten and none that i
 
 test('an answer on a connection that may have carried a request in a gap is of unknown content', () => {
   const across = (gap: boolean) => {
-    const traffic = new Traffic(ALL)
-      .open(50_000, 2, 1)
-      .request(50_000, 2, 2, asked(2, 5, 6))
-      .tick(3);
-    if (gap) traffic.gap('tap', 20, 5);
-    traffic.tick(30).quiet(1_040).tick(1_050);
+    const traffic = new Traffic(ALL).open(50_000, 2, 1);
+    if (gap)
+      traffic
+        .request(50_000, 2, 2, asked(2, 5, 6))
+        .tick(3)
+        .gap('tap', 20, 5);
+    traffic.tick(30).quiet(1_040);
+    if (!gap) traffic.request(50_000, 2, 1_045, asked(2, 5, 6));
+    traffic.tick(1_050);
     traffic.answer(1, 2_050, true, asked(1, 5, 6)).response(50_000, 2, 2_051);
     return traffic.line(says(2_052, 1, 5, 6), 2_053);
   };

@@ -111,6 +111,11 @@ export function sidecarMetrics(numbers: SidecarNumbers & { refusals: Readonly<Re
     'Times that nginx was seen without requests of an earlier time. The evidence only-answer begins with one.',
     () => index.quiet.counters.moments,
   );
+  metrics.counter(
+    'realpod_quiet_moments_refuted_total',
+    'Answers that show that nginx went on with a request at such a time (mirror): only-answer begins anew.',
+    () => index.quiet.counters.refuted,
+  );
   metrics.activeResources('realpod_active_resources');
   metrics.gauge('realpod_feed_connected', '1 while the feed is read.', () => (feed().connected ? 1 : 0));
   metrics.counter('realpod_feed_connects_total', 'Feeds begun.', () => feed().connects);

@@ -305,14 +305,15 @@ export class FlowIndex {
   #answered(record: ResponseRecord): void {
     const { connection, service } = this.#connectionOf(record);
     const { latest, midStream } = connection;
+    // Another request may have begun on the connection unseen: within a body, or in a gap.
+    const isToLatest = !midStream && latest !== undefined && latest.to > this.coverage.lastGapEnd('tap');
+    if (isToLatest && !latest.answered) this.quiet.refuteBetween(latest.to, record.t);
     if (latest) latest.answered = true;
     if (service === this.#services.unknown) {
       this.quiet.void(record.t);
       return;
     }
     const from = record.kernelTime ? record.t : Math.min(this.coverage.watermark, record.t);
-    // Another request may have begun on the connection unseen: within a body, or in a gap.
-    const isToLatest = !midStream && latest !== undefined && latest.to > this.coverage.lastGapEnd('tap');
     const content = isToLatest ? latest.content : undefined;
     if (!service.answers.add(connection, from, record.t, content)) this.counters.forgottenAnswers++;
   }

@@ -16,7 +16,7 @@ export interface QuietMoment {
 export class QuietMoments {
   /** Earlier moments do not count, ms since the epoch: an answer was not seen, or its Service is not known. */
   validFrom = -Infinity;
-  readonly counters = { moments: 0 };
+  readonly counters = { moments: 0, refuted: 0 };
   #moments: QuietMoment[] = [];
   #wantedAt = -Infinity;
 
@@ -42,6 +42,22 @@ export class QuietMoments {
 
   isWanted(now: number): boolean {
     return now - this.#wantedAt < WANTED_MS;
+  }
+
+  /**
+   * A request that began before `began` was answered after `answered` (ms since the epoch). At a quiet moment in between nginx
+   * was not done with it, though its client had gone, as with `mirror`: its line may come later than those of the moment.
+   */
+  refuteBetween(began: number, answered: number): void {
+    for (let i = this.#moments.length - 1; i >= 0; i--) {
+      const { before, after } = this.#moments[i]!;
+      if (before < began) return;
+      if (after < answered) {
+        this.counters.refuted++;
+        this.void(answered);
+        return;
+      }
+    }
   }
 
   /** An answer before `t` was not seen, or its Service is not known: no earlier moment counts, for any Service. */

@@ -65,12 +65,18 @@ export function sawAllUnusedConnections(query: Query, index: FlowIndex, untimedF
   const { window, attempt } = query;
   const { answeredAfter, end } = window;
   const timed = answeredAfter !== -Infinity;
-  const since = knownSince(query, index, 'withoutRequestKnownSince');
   return (
-    since < (timed ? answeredAfter : end - UNTIMED_MS) &&
+    remembersUnusedConnections(query, index) &&
     index.blindSpots.isServed(attempt.ip, timed ? answeredAfter : untimedFrom) &&
     index.coverage.isComplete('conntrack', timed ? answeredAfter : untimedFrom, end)
   );
+}
+
+/** Whether the index still has every connection without a request that it had of the window. */
+export function remembersUnusedConnections(query: Query, index: FlowIndex): boolean {
+  const { answeredAfter, end } = query.window;
+  const since = knownSince(query, index, 'withoutRequestKnownSince');
+  return since < (answeredAfter === -Infinity ? end - UNTIMED_MS : answeredAfter);
 }
 
 /**

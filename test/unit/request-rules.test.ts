@@ -318,3 +318,12 @@ test('a connection that never was needs no evidence, and a pod that refused is n
   assert.equal(two().open(3, 1, 1).tick(100).says(never, 11), '1 sole-backend');
   assert.equal(two().gap('conntrack', 5, 4).tick(100).says(never, 11), 'gap', 'what would help is said');
 });
+
+test('by the window nothing is named while a connection without a request was forgotten', () => {
+  const said = (connections: number): string | undefined => {
+    const wire = new Wire({ connections, requests: 10, matchedRequests: 10, services: 10 });
+    wire.open(2, 2, -500_000).open(1, 1, -400_000).tick(-1).request(1, 1, 0).tick(100);
+    return podOf(byWindow(wire));
+  };
+  assert.deepEqual([said(2), said(1)], ['ambiguous', undefined]);
+});

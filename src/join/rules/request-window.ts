@@ -10,7 +10,7 @@ import {
 } from '../candidates.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
 import type { Query, Verdict } from '../query.ts';
-import { beganWithinRecord, resolve, sawAllRequests } from '../resolve.ts';
+import { beganWithinRecord, remembersUnusedConnections, resolve, sawAllRequests } from '../resolve.ts';
 import { UNTIMED_MS } from '../window.ts';
 
 /**
@@ -27,6 +27,7 @@ export function matchByRequestWindow(given: Query, index: FlowIndex): Verdict | 
   if (carried !== 'yes' || !service) return undefined;
   if (!beganWithinRecord(query, index)) return undefined;
   if (!sawAllRequests(query, index, window.end - UNTIMED_MS, window.answeredAfter)) return undefined;
+  if (!remembersUnusedConnections(query, index)) return undefined;
   const remaining = new Candidates();
   let visited = 0;
   for (const each of servicesOf(query, index)) {

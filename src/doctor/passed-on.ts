@@ -117,7 +117,7 @@ function passedBy(route: Route, followed: string): PassedOn {
     headers.directives.some(({ args }) => args[0]?.text.toLowerCase() === name);
   const untouched = headers.unsure === undefined && value(chain, 'proxy_pass_request_headers') === undefined;
   return {
-    target: !target.text.includes('$') && !hasUri(target.text) && !redirects(server),
+    target: !target.text.includes('$') && !hasUri(target.text) && !redirects(server, chain),
     userAgent: untouched && !sets('user-agent'),
     referer: untouched && !sets('referer'),
     allLogged: logged(route, followed),
@@ -139,7 +139,7 @@ function logged({ chain }: Route, followed: string): boolean {
 }
 
 /** Whether a request of this server can reach a proxying location with a changed target. */
-function redirects(server: Scope): boolean {
+function redirects(server: Scope, chain: Route['chain']): boolean {
   const all = directivesBelow(server.entries.map(({ directive }) => directive));
   if (all.some(({ name }) => REDIRECTING.has(name))) return true;
   const locations = all.filter(({ name }) => name === 'location');
@@ -149,22 +149,62 @@ function redirects(server: Scope): boolean {
     );
   const errors = all.filter(({ name }) => name === 'error_page').map(({ args }) => args.at(-1)?.text ?? '');
   if (errors.some((uri) => !/^https?:\/\//.test(uri) && !exactWithoutPass(uri))) return true;
-  return indexReaches(server, locations);
+  return indexReaches(server, all, chain);
 }
 
-/** `index` sends a request for a directory to a file in it, which another location may proxy. */
-function indexReaches(server: Scope, locations: readonly Directive[]): boolean {
-  const prefix = ({ args }: Directive): string | undefined =>
-    args.length === 1 || args[0]?.text === '^~' ? args.at(-1)?.text : undefined;
-  const answersItself = ({ children }: Directive): boolean =>
-    passes(children ?? []) || (children ?? []).some(({ name }) => name === 'return');
+/**
+ * `index` sends a request for a directory to a file in it, `/dir/` to `/dir/index.html`, which another location may proxy
+ * (src/http/modules/ngx_http_index_module.c). Where in doubt, it does.
+ */
+function indexReaches(server: Scope, all: readonly Directive[], chain: Route['chain']): boolean {
+  const locations = all.filter(isLocation);
   const proxied = locations.filter(({ children }) => passes(children ?? []));
-  const rootProxied = own(server, 'location').some((l) => prefix(l) === '/' && answersItself(l));
-  const statics = locations
-    .filter((l) => prefix(l) !== undefined && !answersItself(l))
-    .map((l) => prefix(l) ?? '/');
-  if (!rootProxied) statics.push('/');
-  return statics.some((at) => proxied.some((l) => (prefix(l) ?? at).startsWith(at)));
+  const statics = locations.filter((location) => !answersItself(location) && mayBeOfDirectory(location));
+  const rootAnswers = own(server, 'location').some((l) => prefixOf(l) === '/' && answersItself(l));
+  if (statics.length === 0 && rootAnswers) return false;
+  // The file may be in another location than the directory where that is no prefix, or passes requests now and then.
+  if (statics.some((l) => prefixOf(l) === undefined || passes((l.children ?? []).filter(isNoLocation))))
+    return true;
+  const indexes = [...all.filter(({ name }) => name === 'index'), ...chain.flatMap((s) => own(s, 'index'))];
+  const files = ['index.html', ...indexes.flatMap(({ args }) => args.map(({ text }) => text))];
+  return proxied.some((location) => files.some((file) => mayBeFile(location, file)));
+}
+
+/** Whether a location that is no prefix of the directory, or a longer one, may be that of the file in it. */
+function mayBeFile(location: Directive, file: string): boolean {
+  if (file.startsWith('/') || file.includes('$')) return true;
+  const exact = location.args[0]?.text === '=';
+  const uri = exact ? location.args[1]?.text : prefixOf(location);
+  if (uri === undefined) return true;
+  for (let at = uri.indexOf('/'); at >= 0; at = uri.indexOf('/', at + 1)) {
+    const rest = uri.slice(at + 1);
+    if (rest !== '' && (exact ? file === rest : file.startsWith(rest))) return true;
+  }
+  return false;
+}
+
+const isLocation = ({ name }: Directive): boolean => name === 'location';
+const isNoLocation = ({ name }: Directive): boolean => name !== 'location';
+
+/** Undefined for an exact location and for one by a regular expression. */
+function prefixOf({ args }: Directive): string | undefined {
+  return args.length === 1 || args[0]?.text === '^~' ? args.at(-1)?.text : undefined;
+}
+
+/** It passes every request on, or answers or refuses it, before a file is looked for. */
+function answersItself({ children }: Directive): boolean {
+  return (children ?? []).some(
+    ({ name, args }) =>
+      name.endsWith('_pass') || name === 'return' || (name === 'deny' && args[0]?.text === 'all'),
+  );
+}
+
+/** A directory's URI ends with a slash. */
+function mayBeOfDirectory(location: Directive): boolean {
+  const [first, uri] = location.args.map(({ text }) => text);
+  if (first === '=') return uri?.endsWith('/') !== false;
+  // Such as `~* \.(js|css)$`.
+  return prefixOf(location) !== undefined || !/^[^|]*((?<!\\)\w|\([\w|]*\w\))\$$/.test(uri ?? '');
 }
 
 function passes(directives: readonly Directive[]): boolean {

@@ -113,7 +113,7 @@ test('what is set, rewritten or not understood is not passed on', () => {
     ['location / { try_files $uri @app; } location @app { proxy_pass http://10.96.0.7; }', { target: false }],
     [`error_page 404 /404.html; ${PROXY}`, { target: false }],
     [`error_page 500 502 /50x.html; location = /50x.html { root html; } ${PROXY}`, {}],
-    ['location /api/ { proxy_pass http://10.96.0.7; }', { target: false }],
+    ['location /api/ { proxy_pass http://10.96.0.7; }', {}],
     ['location /api/ { proxy_pass http://10.96.0.7; } location / { return 404; }', {}],
     [`set $args ""; ${PROXY}`, NONE],
     [`access_log off; ${PROXY}`, { allLogged: false }],
@@ -132,6 +132,33 @@ test('what is set, rewritten or not understood is not passed on', () => {
   assert.deepEqual(passed(conf(PROXY), '10.96.0.7:80', '/other.log'), { ...ALL, allLogged: false });
   assert.deepEqual(passed(`${conf(PROXY)} stream { server { listen 81; proxy_pass 10.96.0.7:80; } }`), NONE);
   assert.deepEqual(passed(conf(PROXY, 'include mime.types;')), ALL);
+});
+
+test('a target is not passed on where `index` may send a directory’s request to a location that proxies', () => {
+  const pass = '{ proxy_pass http://10.96.0.7; }';
+  const target = (server: string, http = ''): boolean => passed(conf(server, http)).target;
+  for (const [server, unchanged] of [
+    [`location /a/ ${pass} location /b/ ${pass}`, true],
+    [`location /a ${pass}`, true],
+    // `/` is a directory, and its file is `/index.html`.
+    [`location /in ${pass}`, false],
+    [`location = /index.html ${pass}`, false],
+    [`location = /index ${pass}`, true],
+    [`location ~ \\.html$ ${pass}`, false],
+    [`location ~ \\.html$ ${pass} location / { return 404; }`, true],
+    [`location /a/ ${pass} location = /a/ { root html; }`, false],
+    [`location /a/ ${pass} location = /a { root html; }`, true],
+    [`location / ${pass} location /static/ { root html; }`, true],
+    [`location / ${pass} location ~* \\.(js|css)$ { root html; }`, true],
+    [`location / ${pass} location ~ ^/files { root html; }`, false],
+    [`location / ${pass} location ~ /\\.ht { deny all; }`, true],
+    [`location / { if ($arg_x) ${pass} }`, false],
+    [`index home.html; location /a/ho ${pass}`, false],
+    [`index sub/x.html; location /sub/ ${pass}`, false],
+    [`index /app; location /app ${pass}`, false],
+  ] as const)
+    assert.equal(target(server), unchanged, server);
+  assert.equal(target(`location /a/ho ${pass}`, 'index home.html;'), false);
 });
 
 test('an address is the same however it is spelled, and a location that may lead there counts', () => {

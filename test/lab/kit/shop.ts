@@ -3,7 +3,7 @@ import { service, slice } from '../../unit/api-server.ts';
 import { startApiServer } from './cluster.ts';
 import type { LoadPlan } from './load.ts';
 import { type Nginx, startFront } from './nginx.ts';
-import { type Program, type Sidecar, startHelper, startSidecar } from './product.ts';
+import { caughtUp, type Program, type Sidecar, startHelper, startSidecar } from './product.ts';
 import { createScene, type Pod, type Scene } from './scene.ts';
 import { load, startOdd } from './traffic.ts';
 
@@ -97,11 +97,22 @@ export async function openLiveShop(format: string): Promise<LiveShop> {
       // It ends with the scene, and only then.
       void load(scene, { ...whole, ratePerSecond, requests: SHOP_REQUESTS }).catch(() => {});
     };
+    await untilNamed(scene, sidecar);
     return { scene, pod: at, front, helper, sidecar, keepBusy };
   } catch (error) {
     await scene.dispose();
     throw error;
   }
+}
+
+/** Sends single requests until the pod of one is named: from then on the sidecar's record is complete. */
+async function untilNamed(scene: Scene, sidecar: Sidecar): Promise<void> {
+  for (let n = 0; n < 100; n++) {
+    await load(scene, { connections: 1, total: 1, requests: SHOP_REQUESTS });
+    await caughtUp(sidecar);
+    if ((sidecar.counts().evidence['request-id'] ?? 0) > 0) return;
+  }
+  throw new Error(`lab: no line was named; the sidecar says: ${sidecar.said()}`);
 }
 
 /** Starts the API server's stand-in with the names of the pods; resolves with the kubeconfig. */

@@ -144,9 +144,29 @@ test('an id that a client may have written is believed where no request with an 
       ),
     );
   assert.equal(say({}, { id: 'b' }), 'ambiguous', 'nginx puts its own before Host');
-  assert.equal(say({ idBeforeHost: true }, { id: 'b' }), '1');
+  assert.equal(
+    say({ idBeforeHost: true }, { id: 'b' }),
+    'ambiguous',
+    'the line’s own request may be the other',
+  );
+  assert.equal(say({ idBeforeHost: true }, { id: 'b', idBeforeHost: true }), '1');
   assert.equal(say({ idBeforeHost: true, afterChunks: true }, { id: 'b' }), 'ambiguous');
   assert.equal(say({}, { id: 'b', idBeforeHost: true }), '1');
+});
+
+test('of several attempts that were answered none is named where fewer requests have the id', () => {
+  const answered = { headerMs: 3, responseMs: 3 };
+  const of = (...attempts: object[]): ParsedLine => lineOf({ end: 10, took: 10 }, { ...A, attempts });
+  const both = two().request(1, 1, 2, A).request(2, 2, 6, A).tick(100);
+  assert.equal(podOf(byId(both, of(answered, answered))), '1');
+  // The other one went out with the id of its client, by a location that passes it on.
+  const one = two()
+    .request(1, 1, 2, A)
+    .request(2, 2, 6, { id: 'b' })
+    .open(3, 1, -400_000)
+    .request(3, 1, 1, { cut: true })
+    .tick(100);
+  assert.equal(podOf(byId(one, of(answered, answered))), 'ambiguous');
 });
 
 test('a request that another line has found is not the one a client wrote', () => {

@@ -10,7 +10,7 @@ import {
 import type { Service, TappedRequest } from '../index/connection.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
 import { orderedAssignments } from '../ordered-assignments.ts';
-import type { GroupRequests, Query, Verdict } from '../query.ts';
+import type { Group, GroupRequests, Query, Verdict } from '../query.ts';
 import { resolve, sawAllRequests, sawAllUnusedConnections } from '../resolve.ts';
 
 /** Where the line has no times: how long before the first request with its id the record has to be complete (ms). */
@@ -35,6 +35,7 @@ export function matchByRequestId(query: Query, index: FlowIndex): Verdict | unde
   const requests = requestsFor(query);
   if (requests.length === 0) return undefined;
   const remaining = new Candidates();
+  if (lacksRequests(group, seen)) remaining.several = true;
   for (const request of requests) remaining.add(request.connection);
   addWithoutReadableId(line.id, query, index, remaining);
   if (idMayBeFromClient(requests, query)) {
@@ -133,14 +134,26 @@ function addFitting(
   }
 }
 
-/** Whether a client may have written the id: passed on by a location that sets none, or in a body in chunks. */
+/**
+ * Whether fewer requests have the id than attempts were certainly sent: one of them has another id, such as the client's
+ * where an error page leads to a location that passes it on, and it is not certain which.
+ */
+function lacksRequests({ queries }: Group, seen: readonly TappedRequest[]): boolean {
+  if (queries.length === 1) return false;
+  let sent = 0;
+  for (const { carried } of queries) if (carried === 'yes') sent++;
+  return seen.length < sent;
+}
+
+/**
+ * Whether the attempt's request may have an id that a client wrote: passed on by a location that sets none, or in a body in
+ * chunks. A request with the line's own id is then perhaps that of a subrequest, or of another attempt.
+ */
 function idMayBeFromClient(requests: readonly TappedRequest[], { service, direct, window }: Query): boolean {
   const passesIds = ({ idsBeforeHost, lastWithoutIdAt }: Service): boolean =>
     idsBeforeHost || window.end - lastWithoutIdAt < WITHOUT_ID_KEPT_MS;
   const passes = direct ? direct.services.some(passesIds) : service !== undefined && passesIds(service);
-  for (const { idBeforeHost, afterChunks } of requests)
-    if (afterChunks || (passes && !idBeforeHost)) return true;
-  return false;
+  return passes || requests.some(({ afterChunks }) => afterChunks);
 }
 
 /**

@@ -145,15 +145,14 @@ function lacksRequests({ queries }: Group, seen: readonly TappedRequest[]): bool
   return seen.length < sent;
 }
 
-/**
- * Whether the attempt's request may have an id that a client wrote: passed on by a location that sets none, or in a body in
- * chunks. A request with the line's own id is then perhaps that of a subrequest, or of another attempt.
- */
+/** Whether a client may have written the id: passed on by a location that sets none, or in a body in chunks. */
 function idMayBeFromClient(requests: readonly TappedRequest[], { service, direct, window }: Query): boolean {
   const passesIds = ({ idsBeforeHost, lastWithoutIdAt }: Service): boolean =>
     idsBeforeHost || window.end - lastWithoutIdAt < WITHOUT_ID_KEPT_MS;
   const passes = direct ? direct.services.some(passesIds) : service !== undefined && passesIds(service);
-  return passes || requests.some(({ afterChunks }) => afterChunks);
+  for (const { idBeforeHost, afterChunks } of requests)
+    if (afterChunks || (passes && !idBeforeHost)) return true;
+  return false;
 }
 
 /**

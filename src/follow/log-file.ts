@@ -4,7 +4,7 @@ import { LineBuffer, type LineLimits } from './line-buffer.ts';
 import { FollowError } from './log-block.ts';
 import { refuseLinkOut } from './log-path.ts';
 import { type FilePosition, fingerprint, HEAD_BYTES } from './position.ts';
-import type { Listed } from './rotation.ts';
+import { type Listed, msFromNs } from './rotation.ts';
 
 /** Holes that --reclaim left are multiples of this, bytes. */
 const HOLE_STEP = 1024 * 1024;
@@ -120,11 +120,12 @@ export class LogFile {
   /** Refreshes size and mtime. False: the file was truncated, so its content is another one. */
   look(): boolean {
     if (this.#gzip) return true;
-    const stat = fstatSync(this.#fd);
-    if (stat.size < this.#read || !this.#headHolds()) return false;
-    this.size = stat.size;
-    this.mtime = stat.mtimeMs;
-    this.#sparse = stat.blocks * 512 + HOLE_STEP <= stat.size;
+    const stat = fstatSync(this.#fd, { bigint: true });
+    const size = Number(stat.size);
+    if (size < this.#read || !this.#headHolds()) return false;
+    this.size = size;
+    this.mtime = msFromNs(stat.mtimeNs);
+    this.#sparse = Number(stat.blocks) * 512 + HOLE_STEP <= size;
     return true;
   }
 

@@ -41,10 +41,18 @@ export function statFile(path: string): Listed | undefined {
     dev: String(stat.dev),
     ino: String(stat.ino),
     size: Number(stat.size),
-    mtime: Number(stat.mtimeNs) / 1e6,
-    birth: stat.birthtimeNs > 0n ? Number(stat.birthtimeNs) / 1e6 : undefined,
+    mtime: msFromNs(stat.mtimeNs),
+    birth: stat.birthtimeNs > 0n ? msFromNs(stat.birthtimeNs) : undefined,
     compressed: false,
   };
+}
+
+/**
+ * A file's time in ms. Every time that is compared comes from here: `mtimeMs` of a stat without `bigint` is rounded in
+ * another way, so that two files of one time would differ by some 200 ns.
+ */
+export function msFromNs(ns: bigint): number {
+  return Number(ns) / 1e6;
 }
 
 /** The rotated files of the log at `path`, oldest first; and names that only another tool could read. */

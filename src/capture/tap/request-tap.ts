@@ -76,7 +76,7 @@ export class PacketSequence {
   }
 }
 
-export interface TapPacketsOptions {
+export interface SegmentOptions {
   addresses: AddressSet;
   texts: AddressTexts;
   /** From `headerName`. */
@@ -85,6 +85,9 @@ export interface TapPacketsOptions {
   paths: boolean;
   /** The addresses whose requests carry hashes of their content (canonical text). */
   contents: ReadonlySet<string>;
+}
+
+export interface TapPacketsOptions extends SegmentOptions {
   stats: CaptureStats;
 }
 
@@ -113,7 +116,7 @@ export class TapPackets implements TapReading {
   overrun(): void {}
 
   add(bytes: Buffer, start: number, end: number, readAt: number): void {
-    const { addresses, texts, idHeader, paths, contents, stats } = this.#options;
+    const { stats } = this.#options;
     const packet = parseNflog(bytes, start, end);
     if (packet === 'not-a-packet') return;
     if (packet === 'malformed') {
@@ -135,57 +138,8 @@ export class TapPackets implements TapReading {
       this.#lost++;
       return;
     }
-    const src = addresses.match(bytes, segment.srcAt, segment.addressLength);
-    if (src === undefined) return;
-    const request: RequestObservation = {
-      kind: 'request',
-      t: readAt,
-      src,
-      sport: segment.sport,
-      ip: texts.text(bytes, segment.dstAt, segment.addressLength),
-      port: segment.dport,
-      via: 'tap',
-    };
-    const { seq, ack, payloadLength } = segment;
-    const segmentEnd = payloadLength === undefined ? undefined : (seq + payloadLength) >>> 0;
-    const pending: PendingSegment = {
-      request,
-      seq,
-      ack,
-      segmentEnd,
-      requestEnd: undefined,
-      upgrade: false,
-      chunked: false,
-      protocol: 'other',
-      placed: false,
-    };
-    this.#requests.push(pending);
-    const head = parseRequestHead(bytes, segment.payloadStart, segment.payloadEnd, idHeader);
-    if (head === 'not-http') {
-      request.midStream = true;
-      pending.protocol = protocolOf(bytes, segment.payloadStart, segment.payloadEnd);
-      return;
-    }
-    const { requestBytes, upgrade, chunked } = head;
-    if (requestBytes !== undefined && requestBytes <= MAX_ORDERED)
-      pending.requestEnd = (seq + requestBytes) >>> 0;
-    pending.upgrade = upgrade;
-    pending.chunked = chunked;
-    if (head.id !== undefined) {
-      request.id = head.id;
-      if (head.idBeforeHost) request.idBeforeHost = true;
-    }
-    if (head.method !== undefined) request.method = head.method;
-    if (paths && head.path !== undefined) request.path = head.path;
-    if (head.cut) request.cut = true;
-    if (contents.size > 0 && contents.has(src)) {
-      const content = contentOf(bytes, segment.payloadStart, segment.payloadEnd, head);
-      if (content) request.content = content;
-    }
-    if (payloadLength !== undefined) {
-      request.bytes = payloadLength;
-      if (requestBytes === payloadLength) request.singleSegment = true;
-    }
+    const pending = readSegment(bytes, segment, readAt, this.#options);
+    if (pending) this.#requests.push(pending);
   }
 
   #answer(bytes: Buffer, { arrivedMs }: NflogPacket, segment: TcpSegment, readAt: number): void {
@@ -206,6 +160,66 @@ export class TapPackets implements TapReading {
     if (exact) response.kernelTime = true;
     this.#requests.push({ response, placed: false });
   }
+}
+
+/** A segment with payload, read at `readAt` (ms since the epoch); undefined where its source is no subscribed address. */
+export function readSegment(
+  bytes: Buffer,
+  segment: TcpSegment,
+  readAt: number,
+  { addresses, texts, idHeader, paths, contents }: SegmentOptions,
+): PendingSegment | undefined {
+  const src = addresses.match(bytes, segment.srcAt, segment.addressLength);
+  if (src === undefined) return undefined;
+  const request: RequestObservation = {
+    kind: 'request',
+    t: readAt,
+    src,
+    sport: segment.sport,
+    ip: texts.text(bytes, segment.dstAt, segment.addressLength),
+    port: segment.dport,
+    via: 'tap',
+  };
+  const { seq, ack, payloadLength } = segment;
+  const segmentEnd = payloadLength === undefined ? undefined : (seq + payloadLength) >>> 0;
+  const pending: PendingSegment = {
+    request,
+    seq,
+    ack,
+    segmentEnd,
+    requestEnd: undefined,
+    upgrade: false,
+    chunked: false,
+    protocol: 'other',
+    placed: false,
+  };
+  const head = parseRequestHead(bytes, segment.payloadStart, segment.payloadEnd, idHeader);
+  if (head === 'not-http') {
+    request.midStream = true;
+    pending.protocol = protocolOf(bytes, segment.payloadStart, segment.payloadEnd);
+    return pending;
+  }
+  const { requestBytes, upgrade, chunked } = head;
+  if (requestBytes !== undefined && requestBytes <= MAX_ORDERED)
+    pending.requestEnd = (seq + requestBytes) >>> 0;
+  pending.upgrade = upgrade;
+  pending.chunked = chunked;
+  if (head.id !== undefined) {
+    request.id = head.id;
+    if (head.idBeforeHost) request.idBeforeHost = true;
+  }
+  if (head.method !== undefined) request.method = head.method;
+  if (paths && head.path !== undefined) request.path = head.path;
+  if (head.cut) request.cut = true;
+  if (contents.size > 0 && contents.has(src)) {
+    const content = contentOf(bytes, segment.payloadStart, segment.payloadEnd, head);
+    if (content) request.content = content;
+  }
+  if (payloadLength !== undefined) {
+    request.bytes = payloadLength;
+    if (requestBytes === payloadLength) request.singleSegment = true;
+  }
+  return pending;
 }
 
 const HTTP_2_PREFACE = Buffer.from('PRI * HTTP/2');

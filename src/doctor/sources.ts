@@ -4,6 +4,7 @@
  */
 import { isAbsolute, posix, resolve } from 'node:path';
 import { type EmbeddedFile, filesOf, isManifest, mainOf } from './config-map.ts';
+import { refuseOtherFile } from './other-files.ts';
 import { ConfError, type Directive, parseConf, type SourceFile } from './parse-conf.ts';
 import { refuseTemplate } from './template.ts';
 import { fitsPath, fitsSegment, isPattern } from './wildcard.ts';
@@ -93,6 +94,7 @@ export function fromDump(dump: string): ConfFiles {
 /** A text without a place on disk: its includes cannot be read. */
 export function fromText(text: string, path: string): ConfFiles {
   if (isManifest(text)) return fromManifest(text, path === 'nginx.conf' ? 'configmap.yaml' : path);
+  refuseOtherFile(path, text);
   refuseTemplate(path, text);
   return collect(
     path,
@@ -125,6 +127,7 @@ export function fromDisk(path: string, disk: Disk): ConfFiles {
   const text = disk.read(path);
   if (text === null) throw new ConfError(`${path}: cannot be read; does it exist, and may you read it?`);
   if (isManifest(text)) return fromManifest(text, path);
+  refuseOtherFile(path, text);
   const base = posix.dirname(path);
   const find = (pattern: string): string[] | null => {
     let relative = pattern;

@@ -5,6 +5,17 @@ import { ConfError, placeOf } from './parse-conf.ts';
 const KINDS: readonly { pattern: RegExp; rendered: string }[] = [
   { pattern: /\{\{[^\n]*?\}\}/g, rendered: 'helm template, or the tool that fills it in' },
   { pattern: /\{[%#][^\n]*?[%#]\}/g, rendered: 'the tool that fills it in, such as ansible or jinja2' },
+  {
+    pattern:
+      /\[\[-? *(?:\.[A-Za-z]|\$[a-z]|(?:range|if|else|end|with|key|keyOrDefault|env|secret|service|index)\b)[^\n]*?\]\]/g,
+    rendered: 'consul-template, or nomad',
+  },
+  { pattern: /%\{ *(?:if|else|endif|for|endfor)\b[^}\n]*\}/g, rendered: 'terraform' },
+  { pattern: /\$\{[a-z_]\w*(?:\.\w+|\()[^}\n]*\}/g, rendered: 'terraform' },
+  {
+    pattern: /(?<=[\s/"'])@@?[A-Za-z]\w*@@?(?=[\s/"':;])/g,
+    rendered: 'the tool that fills it in, such as configure or sed',
+  },
   { pattern: /<%[^\n]*?%>/g, rendered: 'the tool that fills it in, such as erb' },
   { pattern: /\$\{[A-Z][A-Z0-9_]*(?::?[-+=?][^}\n]*)?\}/g, rendered: 'envsubst' },
   { pattern: /(?<=[\s/"'])\$[A-Z][A-Z0-9]*_[A-Z0-9_]+\b/g, rendered: 'envsubst' },
@@ -16,12 +27,12 @@ const NGINX_VARIABLE =
 
 /** Throws ConfError if the text is a template that is not rendered. */
 export function refuseTemplate(path: string, text: string): void {
-  // Comments may have any text; in Lua `{{1, 2}}` is a table.
+  // Comments may have any text; in Lua `{{1, 2}}` is a table and `[[text]]` a string.
   const bare = text.replace(/(?<=^|[ \t;}])#(?!\}).*$/gm, (comment) => ' '.repeat(comment.length));
   const lua = /_by_lua_block\b/.test(bare);
   for (const { pattern, rendered } of KINDS) {
     for (const { 0: found, index } of bare.matchAll(pattern)) {
-      if (lua && found.startsWith('{{') && !/^\{\{-?[ \t]*[.$]/.test(found)) continue;
+      if (lua && /^(?:\{\{|\[\[)(?!-?[ \t]*[.$])/.test(found)) continue;
       if (found.startsWith('$') && isVariable(found, bare)) continue;
       throw new ConfError(
         `${placeOf({ path, text }, index)}: ${found} is a placeholder of a template: render it first (${rendered}), or give the output of nginx -T`,

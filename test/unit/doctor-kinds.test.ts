@@ -77,6 +77,11 @@ test('a template is refused with the placeholder and what renders it', async () 
       'server { listen 80;\n server_name {{ .Values.host | quote }};\n}',
       /:2: \{\{ \.Values\.host .*helm template/,
     ],
+    ['[[ range service "web" ]]\nserver { listen 80; }\n[[ end ]]', /:1: \[\[ range .*nomad/],
+    ['upstream web {\n server [[ .Address ]]:[[.Port]];\n}', /:2: \[\[ \.Address \]\] .*consul-template/],
+    [`server {\n server_name ~^(.+)\\.\${local.domain}$;\n}`, /:2: \$\{local\.domain\} .*terraform/],
+    ['upstream web {\n%{ for a in hosts ~}\n server a;\n%{ endfor ~}\n}', /:2: %\{ for .*terraform/],
+    ['server {\n root @prefix@/html;\n}', /:2: @prefix@ .*configure/],
   ];
   for (const [text, message] of templates) {
     const { code, out, err } = await doctor(text);
@@ -88,6 +93,26 @@ test('a template is refused with the placeholder and what renders it', async () 
   }
 });
 
+test('another kind of file is named, with what to give instead', async () => {
+  const files: [string, RegExp][] = [
+    ['#!/usr/bin/env bash\ncat > nginx.conf <<EOF\nevents {}\nEOF\n', /a shell script, .*nginx -T/],
+    ['# proxy\nARG V=1\nFROM nginx:1.25\nCOPY nginx.conf /etc/nginx/\n', /a Dockerfile, .*copies/],
+    ['# Proxy\n\n```nginx\nserver { listen 80; }\n```\n', /Markdown, .*the block/],
+    ['services:\n  web:\n    image: nginx\n', /a Compose file, .*mounts/],
+    ['<VirtualHost *:80>\n  ProxyPass / http://web/\n</VirtualHost>\n', /of Apache, /],
+    ['global\n  daemon\nfrontend web\n  bind *:80\n', /of HAProxy, /],
+  ];
+  for (const [text, message] of files) {
+    const { code, out, err } = await doctor(text);
+    assert.equal(code, 2, text);
+    assert.equal(out, '');
+    assert.match(err, message);
+    assert.match(err, /not an nginx configuration/);
+    assert.equal(err.trimEnd().split('\n').length, 1);
+  }
+  assert.match((await doctor(conf(`# services:\n ${PROXY}`))).out, /1 proxying location/);
+});
+
 test('what only looks like a placeholder is read: nginx variables in capitals, Lua tables, comments', async () => {
   const texts = [
     conf(`set $TARGET_HOST web; location / { proxy_pass http://$TARGET_HOST; }`),
@@ -96,6 +121,10 @@ test('what only looks like a placeholder is read: nginx variables in capitals, L
     ),
     conf(`location /l { content_by_lua_block { local t = {{1, 2}, {3}} } } ${PROXY}`),
     conf(`# {{ a }} \${NOT_SET}\n ${PROXY}`),
+    conf(
+      `location ~ ^/[[:alpha:]_]+/[[:digit:]]+$ { return 204; } location ~ "^/[[a]]+" { return 204; } ${PROXY}`,
+    ),
+    conf(`error_page 502 @down; location @down { return 503; } # a@b@c #{ x }\n ${PROXY}`),
   ];
   for (const text of texts) assert.match((await doctor(text)).out, /1 proxying location/, text);
 });

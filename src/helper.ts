@@ -10,8 +10,8 @@ import { nameOf, UsageError } from './config/option.ts';
 import type { Feed } from './feed/feed.ts';
 import { Takeover } from './feed/takeover.ts';
 import { checkSources } from './helper-check.ts';
-import { type App, listen, stopListening, untilFree, untilTaken } from './http/app.ts';
-import { type Cluster, createHelperApp } from './http/helper/app.ts';
+import { type Cluster, createHelperHttp, type HelperHttp } from './http/helper/app.ts';
+import { untilFree, untilTaken } from './http/server.ts';
 import { type Log, stderrLog } from './log.ts';
 import { untilSignal } from './signals.ts';
 import { type Captured, prepareCapture } from './start-capture.ts';
@@ -24,7 +24,7 @@ export async function runHelper(options: HelperOptions): Promise<number> {
   const stopped = untilSignal();
   let captured: Captured | undefined;
   let cluster: Cluster | undefined;
-  let app: App | undefined;
+  let http: HelperHttp | undefined;
   let takeover: Takeover | undefined;
   try {
     // In a cluster the new helper of a node starts while the old one still runs.
@@ -33,7 +33,7 @@ export async function runHelper(options: HelperOptions): Promise<number> {
     const { feed, capture } = unstarted;
     const { joined, found } = joinCluster(options, feed, log);
     cluster = joined;
-    app = createHelperApp(unstarted, cluster, log, options.allowHost);
+    http = createHelperHttp(unstarted, cluster, log, options.allowHost);
     const { host, port } = options.listen;
     const ready = new ReadyFile(options.readyFile, log);
     captured = unstarted;
@@ -43,7 +43,7 @@ export async function runHelper(options: HelperOptions): Promise<number> {
     await Promise.race([untilNamed(cluster.names), stopped, found.then(never)]);
     if (rolls) {
       takeover = new Takeover(feed, capture);
-      await rehearse(app, capture);
+      await rehearse(http.app, capture);
       await takeOver(takeover, log);
     }
     ready.write();
@@ -51,16 +51,16 @@ export async function runHelper(options: HelperOptions): Promise<number> {
       ? await Promise.race([untilFree(host, port, log), stopped, found.then(never)])
       : undefined;
     if (ended !== undefined) return 0;
-    log('info', `serving the feed on port ${await listen(app, host, port)}`);
+    log('info', `serving the feed on port ${await http.server.listen(host, port)}`);
     takeover?.served();
     log('info', `received ${await Promise.race([stopped, found.then(never)])}: ending`);
     if (rolls) {
-      stopListening(app);
+      http.server.stopListening();
       // The feed is read until the new helper is there, if one is about to be.
       await untilTaken(host, port, SUCCESSOR_MS);
       await captured.flush();
       // Readers must not wait while the rest is closed.
-      await app.close();
+      await http.server.close();
     }
     return 0;
   } catch (error) {
@@ -71,7 +71,7 @@ export async function runHelper(options: HelperOptions): Promise<number> {
     takeover?.end();
     await captured?.close();
     await cluster?.close();
-    await app?.close();
+    await http?.server.close();
   }
 }
 
@@ -85,7 +85,7 @@ const NOBODY = '192.0.2.1';
 
 /** What is done for a reader is done once before there is one: code that runs first takes a second on a busy node. */
 async function rehearse(
-  app: App,
+  app: HelperHttp['app'],
   capture: Pick<Captured['capture'], 'subscribe' | 'unsubscribe'>,
 ): Promise<void> {
   await app.ready();

@@ -15,8 +15,7 @@ import { FirstLines } from './first-lines.ts';
 import { FollowError, openFollower } from './follow/follower.ts';
 import { comparedBy, needsAnswers, reachOf } from './format-reach.ts';
 import { YoungGeneration } from './heap.ts';
-import { listen } from './http/app.ts';
-import { createSidecarApp } from './http/sidecar/app.ts';
+import { createSidecarServer } from './http/sidecar/server.ts';
 import { View } from './http/sidecar/view.ts';
 import { ClientFinder, missingForClients } from './join/clients/client-finder.ts';
 import { ClientTable } from './join/clients/client-table.ts';
@@ -220,7 +219,7 @@ async function run(
     clock,
     ...handlers,
   };
-  const app = createSidecarApp(
+  const server = createSidecarServer(
     {
       pipeline,
       index,
@@ -246,7 +245,7 @@ async function run(
   let captured: Captured | undefined;
   try {
     const { host, port } = options.listen;
-    await listen(app, host, port).then(
+    await server.listen(host, port).then(
       (bound) => log('info', `answering on port ${bound}`),
       // Lines matter more than look-ups: without a port, the sidecar still writes them.
       (error: Error) =>
@@ -293,7 +292,7 @@ async function run(
     await captured?.close();
     await sink.close();
     await reclaimer?.close();
-    await app.close();
+    await server.close();
     process.off('SIGUSR1', reopen);
     process.off('SIGHUP', reopen);
   }

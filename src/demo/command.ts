@@ -1,12 +1,15 @@
+import { once } from 'node:events';
 import { appendFile, mkdtemp, readFile, rename, rm, stat, truncate } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { COMMAND, type DemoOptions, type SidecarOptions } from '../config/commands.ts';
 import { readOptions } from '../config/read.ts';
 import { Feed } from '../feed/feed.ts';
-import { createApp, listen } from '../http/app.ts';
+import { createApp } from '../http/app.ts';
 import { addFeedRoutes } from '../http/helper/feed-routes.ts';
+import { HttpServer } from '../http/server.ts';
 import type { PodsAnswer } from '../http/sidecar/answers.ts';
 import { canonicalIp } from '../parse/address.ts';
 import { compileLogFormat } from '../parse/log-format.ts';
@@ -88,8 +91,8 @@ async function replay(
   const capture = new ReplayedCapture(recording.records, feed);
   const names = new RecordedNames(recording.records);
   feed.connect(capture, names);
-  const helper = createApp({ ...ROOMY, connections: 20, headersMs: 5_000 }, say);
-  addFeedRoutes(helper, {
+  const app = createApp(say);
+  addFeedRoutes(app, {
     feed,
     capture,
     authorizer: { authorize: async () => ({ ok: true }) },
@@ -97,7 +100,9 @@ async function replay(
     canonical: canonicalIp,
     stats: { cutOff: 0, refused: 0 },
   });
-  const helperPort = await listen(helper, '127.0.0.1', 0);
+  const limits = { ...ROOMY, connections: 20, headersMs: 5_000 };
+  const helper = new HttpServer({ limits, open: () => app, onError: say });
+  const helperPort = await helper.listen('127.0.0.1', 0);
   const src = recording.records.find((record) => 'src' in record);
   const paths = { before: join(folder, 'access.log'), after: join(folder, 'enriched.log') };
   const port = await freePort();
@@ -219,8 +224,10 @@ async function until(condition: () => boolean): Promise<void> {
 }
 
 async function freePort(): Promise<number> {
-  const app = createApp({ ...ROOMY, connections: 1, headersMs: 1_000 }, () => {});
-  const port = await listen(app, '127.0.0.1', 0);
-  await app.close();
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
   return port;
 }

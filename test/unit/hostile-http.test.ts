@@ -5,22 +5,25 @@ import { connect } from 'node:net';
 import { after, test } from 'node:test';
 import { COMMAND } from '../../src/config/commands.ts';
 import { readOptions } from '../../src/config/read.ts';
-import { type App, createApp, listen } from '../../src/http/app.ts';
+import { type App, createApp } from '../../src/http/app.ts';
 import { isOwnHost } from '../../src/http/host.ts';
-import { createSidecarApp } from '../../src/http/sidecar/app.ts';
+import { HttpServer } from '../../src/http/server.ts';
+import { createSidecarServer } from '../../src/http/sidecar/server.ts';
 import { servedDemo } from './serve-app.ts';
 
 const LIMIT = { timeout: 20_000 };
 const LIMITS = { connections: 50, connectionsPerSource: 50, requestsPerSecond: 500, headersMs: 5_000 };
-const closing: App[] = [];
-after(() => Promise.all(closing.map((app) => app.close())));
+const closing: HttpServer[] = [];
+after(() => Promise.all(closing.map((server) => server.close())));
 
-async function serving(app: App): Promise<number> {
-  closing.push(app);
-  return await listen(app, '127.0.0.1', 0);
+async function serving(server: HttpServer): Promise<number> {
+  closing.push(server);
+  return await server.listen('127.0.0.1', 0);
 }
 
-const served = serving(servedDemo().app);
+const withApp = (app: App, limits = LIMITS) => new HttpServer({ limits, open: () => app, onError: () => {} });
+
+const served = serving(servedDemo().server);
 
 /** Everything that comes back on one connection until the server ends it. */
 async function exchange(port: number, text: string): Promise<string> {
@@ -95,16 +98,21 @@ test('without Host HTTP/1.0 is answered, as plain probes speak it', LIMIT, async
 });
 
 test('a head that does not come in time is answered, too', LIMIT, async () => {
-  const port = await serving(createApp({ ...LIMITS, headersMs: 100 }, () => {}));
+  const port = await serving(
+    withApp(
+      createApp(() => {}),
+      { ...LIMITS, headersMs: 100 },
+    ),
+  );
   const answer = await exchange(port, `GET / HTTP/1.1\r\n${HOST}X-Slow: `);
   assert.match(answer, /^HTTP\/1\.1 408 /);
   assert.match(answer, /"code":"bad-request","message":"the head of the request took longer than 100 ms"/);
 });
 
 test('a body of another type, or too long, is answered with the status for it', LIMIT, async () => {
-  const app = createApp(LIMITS, () => {});
+  const app = createApp(() => {});
   app.post('/', async () => 'taken');
-  const port = await serving(app);
+  const port = await serving(withApp(app));
   const post = `POST / HTTP/1.1\r\n${HOST}`;
   const typed = await exchange(port, `${post}Content-Type: a/b\r\nContent-Length: 1\r\n${END}x`);
   assert.match(typed, /^HTTP\/1\.1 415 [\s\S]*"code":"bad-request"/);
@@ -118,13 +126,13 @@ test('a body of another type, or too long, is answered with the status for it', 
 });
 
 test('no error is written into the middle of another answer', LIMIT, async () => {
-  const app = createApp(LIMITS, () => {});
+  const app = createApp(() => {});
   app.get('/', (_request, reply) => {
     reply.hijack();
     reply.raw.writeHead(200, { 'content-type': 'text/plain' });
     reply.raw.write('the beginning of ');
   });
-  const port = await serving(app);
+  const port = await serving(withApp(app));
   const answer = await exchange(port, `GET / HTTP/1.1\r\n${HOST}\r\nNONSENSE\r\n\r\n`);
   assert.doesNotMatch(answer, /HTTP\/1\.1 400/);
 });
@@ -188,12 +196,15 @@ test('--allow-host adds names, in any case and with any port, and nothing below 
       /--allow-host: .* is not a host's name/,
     );
   const { numbers } = servedDemo();
-  const app = createSidecarApp(numbers, () => {}, allowHost);
-  const status = async (host: string) => (await app.inject({ url: '/lines', headers: { host } })).statusCode;
-  for (const host of ['pods.example.com', 'PODS.example.com:8080', 'node-7:9798', '10.0.0.1'])
-    assert.equal(await status(host), 200, host);
-  for (const host of ['example.com', 'a.pods.example.com', 'node-70'])
-    assert.equal(await status(host), 421, host);
-  const { payload } = await app.inject({ url: '/metrics' });
-  assert.match(payload, /realpod_http_refused_total\{what="host"\} 3\n/);
+  const port = await serving(createSidecarServer(numbers, () => {}, allowHost));
+  const get = (path: string, host: string) =>
+    exchange(port, `GET ${path} HTTP/1.1\r\nHost: ${host}\r\n${END}`);
+  // What the server answers by itself, and what it has the application answer.
+  for (const path of ['/healthz', '/lines']) {
+    for (const host of ['pods.example.com', 'PODS.example.com:8080', 'node-7:9798', '10.0.0.1'])
+      assert.match(await get(path, host), /^HTTP\/1\.1 200 /, host);
+    for (const host of ['example.com', 'a.pods.example.com', 'node-70'])
+      assert.match(await get(path, host), /^HTTP\/1\.1 421 /, host);
+  }
+  assert.match(await get('/metrics', 'localhost'), /realpod_http_refused_total\{what="host"\} 6\n/);
 });

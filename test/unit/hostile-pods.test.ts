@@ -7,8 +7,9 @@ import { CAPTURE_DEFAULTS, type KnownFlow } from '../../src/capture/capture.ts';
 import { createCapture } from '../../src/capture/create.ts';
 import { createAuthorizer } from '../../src/cluster/authorize.ts';
 import { Feed } from '../../src/feed/feed.ts';
-import { createApp, listen } from '../../src/http/app.ts';
-import { createHelperApp } from '../../src/http/helper/app.ts';
+import { createApp } from '../../src/http/app.ts';
+import { createHelperHttp } from '../../src/http/helper/app.ts';
+import { HttpServer } from '../../src/http/server.ts';
 import { Sources } from '../../src/http/sources.ts';
 import type { Observation } from '../../src/model/feed.ts';
 
@@ -44,14 +45,14 @@ async function helper() {
   feed.connect(capture);
   const authorizer = createAuthorizer({ mode: 'source-ip', isLocal: () => false });
   const cluster = { authorizer, names: undefined, reviewer: undefined };
-  const app = createHelperApp({ feed, capture }, cluster, (level, message) =>
+  const { server } = createHelperHttp({ feed, capture }, cluster, (level, message) =>
     logs.push(`${level} ${message}`),
   );
-  const port = await listen(app, '127.0.0.1', 0).catch(() => 0);
+  const port = await server.listen('127.0.0.1', 0).catch(() => 0);
   assert.ok(port > 0);
   closing.push(
     () => feed.close(),
-    () => app.close(),
+    () => server.close(),
   );
   return { feed, logs, port, waiting };
 }
@@ -247,13 +248,12 @@ test(
   'a connection that sends no whole head is closed after the time that a head may take',
   LIMIT,
   async () => {
-    const app = createApp(
-      { connections: 10, connectionsPerSource: 10, requestsPerSecond: 10, headersMs: 100 },
-      () => {},
-    );
+    const app = createApp(() => {});
     app.get('/', async () => 'here');
-    const port = await listen(app, '127.0.0.1', 0);
-    closing.push(() => app.close());
+    const limits = { connections: 10, connectionsPerSource: 10, requestsPerSecond: 10, headersMs: 100 };
+    const server = new HttpServer({ limits, open: () => app, onError: () => {} });
+    const port = await server.listen('127.0.0.1', 0);
+    closing.push(() => server.close());
     const silent = exchange(port, HOSTILE, '');
     const half = exchange(port, HOSTILE, 'GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ');
     assert.match(await half, /^HTTP\/1\.1 408 /);
@@ -267,10 +267,11 @@ test(
   async () => {
     const refusals = { connections: 0, requests: 0, hosts: 0 };
     const limits = { connections: 10, connectionsPerSource: 10, requestsPerSecond: 5, headersMs: 1_000 };
-    const app = createApp(limits, () => {}, refusals);
+    const app = createApp(() => {});
     app.get('/', async () => 'here');
-    const port = await listen(app, '127.0.0.1', 0);
-    closing.push(() => app.close());
+    const server = new HttpServer({ limits, open: () => app, onError: () => {}, refusals });
+    const port = await server.listen('127.0.0.1', 0);
+    closing.push(() => server.close());
     const pipeline = 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(99);
     const back = await exchange(
       port,

@@ -22,8 +22,7 @@ test('whatever stands behind the ?, the answer is a result or one of the known e
       )
       .join('');
     for (const path of ['/lookup', '/lines', '/pods']) {
-      // From several addresses: one is answered 500 times a second, whatever it asks.
-      const answer = await app.inject({ url: `${path}?${text}`, remoteAddress: `10.0.0.${n % 100}` });
+      const answer = await app.inject({ url: `${path}?${text}` });
       seen.set(answer.statusCode, (seen.get(answer.statusCode) ?? 0) + 1);
       const what = `REALPOD_SEED=${SEED}: ${path}?${text}: ${answer.statusCode} ${answer.body.slice(0, 200)}`;
       assert.ok([200, 400, 404].includes(answer.statusCode), what);

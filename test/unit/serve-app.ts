@@ -1,6 +1,9 @@
 import type { App } from '../../src/http/app.ts';
+import type { HttpServer } from '../../src/http/server.ts';
 import { createSidecarApp } from '../../src/http/sidecar/app.ts';
 import type { SidecarNumbers } from '../../src/http/sidecar/metrics.ts';
+import { plainAnswers } from '../../src/http/sidecar/plain.ts';
+import { createSidecarServer } from '../../src/http/sidecar/server.ts';
 import { View } from '../../src/http/sidecar/view.ts';
 import type { FlowIndex } from '../../src/join/index/flow-index.ts';
 import { demoRecords, parseDemo, settledDemo } from './serve-demo.ts';
@@ -11,7 +14,10 @@ export const PODS: ReadonlyMap<string, string> = new Map(
 );
 
 export interface Served {
+  /** The routes alone, without limits and without the check of `Host`. */
   app: App;
+  /** What listens, with an application of its own. */
+  server: HttpServer;
   view: View;
   index: FlowIndex;
   numbers: SidecarNumbers & { sink: { stalled: number } };
@@ -56,6 +62,12 @@ export function servedDemo(): Served {
     clock,
   } as unknown as Served['numbers'];
   const errors: string[] = [];
-  const app = createSidecarApp(numbers, (message) => errors.push(message));
-  return { app, view, index, numbers, time, errors };
+  const onError = (message: string): unknown => errors.push(message);
+  const app = appOf(numbers, onError);
+  const server = createSidecarServer(numbers, onError);
+  return { app, server, view, index, numbers, time, errors };
+}
+
+export function appOf(numbers: SidecarNumbers, onError: (message: string) => void = () => {}): App {
+  return createSidecarApp(numbers, plainAnswers(numbers, { connections: 0, requests: 0, hosts: 0 }), onError);
 }

@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createSidecarApp } from '../../src/http/sidecar/app.ts';
 import { lineFilter } from '../../src/http/sidecar/line-filter.ts';
 import { type LineOutlet, LineStream } from '../../src/http/sidecar/line-stream.ts';
 import { RecentLines, type ShownLine } from '../../src/http/sidecar/recent.ts';
 import { FlowIndex } from '../../src/join/index/flow-index.ts';
 import type { BlockLine } from '../../src/join/pending.ts';
-import { PODS, servedDemo } from './serve-app.ts';
+import { appOf, PODS, servedDemo } from './serve-app.ts';
 import { demoLog, parseDemo, settledDemo } from './serve-demo.ts';
 
 const textLines = demoLog.toString().split('\n').slice(0, -1);
@@ -132,7 +131,7 @@ function servedLog() {
     index.apply({ kind: 'tick', seq: 2 * i + 3, t: t + 30_000 });
   }
   const { numbers } = servedDemo();
-  const app = createSidecarApp({ ...numbers, index, clock: () => LOGGED + 90_000 }, () => {});
+  const app = appOf({ ...numbers, index, clock: () => LOGGED + 90_000 });
   return { app, index };
 }
 

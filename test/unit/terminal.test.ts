@@ -4,7 +4,6 @@ import { test } from 'node:test';
 import { COMMAND } from '../../src/config/commands.ts';
 import { UsageError } from '../../src/config/option.ts';
 import { readOptions } from '../../src/config/read.ts';
-import { listen } from '../../src/http/app.ts';
 import type { ShownLine } from '../../src/http/sidecar/recent.ts';
 import { serverEvents } from '../../src/terminal/event-stream.ts';
 import { runLookup } from '../../src/terminal/lookup.ts';
@@ -38,11 +37,11 @@ async function withSidecar(
   work: (sidecar: string, served: ReturnType<typeof servedDemo>) => Promise<void>,
 ): Promise<void> {
   const served = servedDemo();
-  const port = await listen(served.app, '127.0.0.1', 0);
+  const port = await served.server.listen('127.0.0.1', 0);
   try {
     await work(`http://127.0.0.1:${port}`, served);
   } finally {
-    await served.app.close();
+    await served.server.close();
   }
 }
 

@@ -5,7 +5,9 @@ import type { Reviewer } from '../../cluster/token.ts';
 import type { Feed } from '../../feed/feed.ts';
 import type { Log } from '../../log.ts';
 import { canonicalIp } from '../../parse/address.ts';
-import { type App, createApp, HttpError, type HttpLimits } from '../app.ts';
+import { jsonAnswer, type Respond } from '../answer.ts';
+import { type App, answering, createApp, HttpError } from '../app.ts';
+import { type HttpLimits, HttpServer } from '../server.ts';
 import { addFeedRoutes } from './feed-routes.ts';
 import { helperMetrics } from './metrics.ts';
 
@@ -27,14 +29,21 @@ export interface Cluster {
   close(): Promise<void>;
 }
 
-export function createHelperApp(
+/** The helper's HTTP interface: the server, and the application behind it. */
+export interface HelperHttp {
+  server: HttpServer;
+  app: App;
+}
+
+export function createHelperHttp(
   { feed, capture }: { feed: Feed; capture: Capture },
   { names, reviewer, authorizer }: Omit<Cluster, 'close'>,
   log: Log,
   allowHost: readonly string[] = [],
-): App {
+): HelperHttp {
   const refusals = { connections: 0, requests: 0, hosts: 0 };
-  const app = createApp(LIMITS, (message) => log('error', message), refusals, allowHost);
+  const onError = (message: string): void => log('error', message);
+  const app = createApp(onError);
   const routes = { cutOff: 0, refused: 0 };
   addFeedRoutes(app, { feed, capture, authorizer, names, canonical: canonicalIp, stats: routes });
   const { stats, kernelLog } = capture;
@@ -48,19 +57,26 @@ export function createHelperApp(
     cluster,
     clock: Date.now,
   });
-  app.get('/metrics', async (_request, reply) => reply.type(metrics.contentType).send(await metrics.text()));
-  // Only `--evidence inferred` needs the counts, and names fewer lines without them.
-  app.get('/healthz', async () => ({ status: 'ok', accounting: stats.accounting }));
-  app.get('/readyz', async () => {
-    const age = Date.now() - feed.watermark;
-    // Without readers the helper reads nothing, so it is ready.
-    if (feed.addresses.length === 0 || age <= READY_WITHIN_MS) return { status: 'ok' };
-    throw new HttpError(
-      503,
-      'no-watermark',
-      `nothing read from the kernel for ${Math.round(age)} ms`,
-      'see the log',
-    );
-  });
-  return app;
+  const plain = new Map<string, Respond>([
+    ['/metrics', async () => ({ type: metrics.contentType, body: await metrics.text() })],
+    // Only `--evidence inferred` needs the counts, and names fewer lines without them.
+    ['/healthz', () => jsonAnswer({ status: 'ok', accounting: stats.accounting })],
+    [
+      '/readyz',
+      () => {
+        const age = Date.now() - feed.watermark;
+        // Without readers the helper reads nothing, so it is ready.
+        if (feed.addresses.length === 0 || age <= READY_WITHIN_MS) return jsonAnswer({ status: 'ok' });
+        throw new HttpError(
+          503,
+          'no-watermark',
+          `nothing read from the kernel for ${Math.round(age)} ms`,
+          'see the log',
+        );
+      },
+    ],
+  ]);
+  for (const [path, respond] of plain) app.get(path, answering(respond));
+  const server = new HttpServer({ limits: LIMITS, open: () => app, plain, onError, refusals, allowHost });
+  return { server, app };
 }

@@ -1,35 +1,27 @@
 import { createRequire } from 'node:module';
-import { type App, createApp, type HttpLimits } from '../app.ts';
-import type { Refusals } from '../sources.ts';
+import { type App, answering, createApp } from '../app.ts';
 import { addLineRoutes } from './line-routes.ts';
 import { addLookupRoutes } from './lookup.ts';
-import { type SidecarNumbers, sidecarMetrics } from './metrics.ts';
+import type { SidecarNumbers } from './metrics.ts';
 import { describeRoutes } from './openapi.ts';
 import { addPageRoutes } from './page.ts';
+import type { Plain } from './plain.ts';
 import { addPodRoutes } from './pod-routes.ts';
 import { addStatusRoutes } from './status-routes.ts';
 
-/** `kubectl port-forward` and probes come from one address each, with many connections at most. */
-const LIMITS: HttpLimits = {
-  connections: 200,
-  connectionsPerSource: 100,
-  requestsPerSecond: 500,
-  headersMs: 5_000,
-};
 const { version: VERSION } = createRequire(import.meta.url)('../../../package.json') as { version: string };
 
 /**
- * The sidecar's routes: page, look-ups, lines, pods, metrics, probes. `onError` gets unexpected errors; `allowHost` are
- * further allowed `Host` names.
+ * The sidecar's routes: page, look-ups, lines, pods, and `plain`, which the server answers by itself: metrics and probes.
+ * `onError` gets unexpected errors.
  */
 export function createSidecarApp(
   numbers: SidecarNumbers,
+  plain: Plain,
   onError: (message: string) => void,
-  allowHost: readonly string[] = [],
 ): App {
   const { index, view, pipeline, clock } = numbers;
-  const refusals: Refusals = { connections: 0, requests: 0, hosts: 0 };
-  const app = createApp(LIMITS, onError, refusals, allowHost);
+  const app = createApp(onError);
   describeRoutes(app, VERSION);
   addPageRoutes(app);
   addLookupRoutes(app, {
@@ -40,8 +32,7 @@ export function createSidecarApp(
   });
   addLineRoutes(app, view);
   addPodRoutes(app, view, clock);
-  addStatusRoutes(app, numbers);
-  const metrics = sidecarMetrics({ ...numbers, refusals });
+  addStatusRoutes(app, numbers, plain);
   app.get(
     '/metrics',
     {
@@ -52,7 +43,7 @@ export function createSidecarApp(
         },
       },
     },
-    async (_request, reply) => reply.type(metrics.contentType).send(await metrics.text()),
+    answering(plain.metrics),
   );
   app.addHook('preClose', async () => view.stream.close());
   return app;

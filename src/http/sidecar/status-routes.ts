@@ -1,12 +1,16 @@
 import type { FlowIndex } from '../../join/index/flow-index.ts';
-import type { App } from '../app.ts';
-import { failure } from '../errors.ts';
+import { type App, answering } from '../app.ts';
 import type { StatusAnswer } from './answers.ts';
 import type { SidecarNumbers } from './metrics.ts';
+import type { Plain } from './plain.ts';
 import { object, STATUS, text } from './schemas.ts';
 
 /** `GET /status` for people and the page, `/healthz` and `/readyz` for probes. */
-export function addStatusRoutes(app: App, numbers: SidecarNumbers): void {
+export function addStatusRoutes(
+  app: App,
+  numbers: SidecarNumbers,
+  plain: Pick<Plain, 'health' | 'ready'>,
+): void {
   const { pipeline, index, follower, sink, feed, view, clock } = numbers;
   app.get(
     '/status',
@@ -41,11 +45,8 @@ export function addStatusRoutes(app: App, numbers: SidecarNumbers): void {
   app.get(
     '/healthz',
     { schema: { summary: 'Whether the process answers', response: { 200: ok } } },
-    async () => ({
-      status: 'ok',
-    }),
+    answering(plain.health),
   );
-  // Ready means that lines are written. Without a helper they are written too, with the addresses that nginx logged.
   app.get(
     '/readyz',
     {
@@ -60,10 +61,7 @@ export function addStatusRoutes(app: App, numbers: SidecarNumbers): void {
         },
       },
     },
-    async () => {
-      if (sink.stalled !== 0) throw failure('output-stalled', 'an output is blocked');
-      return { status: 'ok', feed: feed().connected };
-    },
+    answering(plain.ready),
   );
 }
 

@@ -6,8 +6,9 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Feed, type FeedCapture } from '../../../src/feed/feed.ts';
-import { createApp, listen } from '../../../src/http/app.ts';
+import { createApp } from '../../../src/http/app.ts';
 import { addFeedRoutes } from '../../../src/http/helper/feed-routes.ts';
+import { HttpServer } from '../../../src/http/server.ts';
 import type { Observation } from '../../../src/model/feed.ts';
 import { canonicalIp } from '../../../src/parse/address.ts';
 import { watchHealth } from './health.ts';
@@ -105,10 +106,8 @@ export async function play(scene: HostileScene): Promise<Outcome> {
     flush: async () => feed.batch([], watermark),
   };
   feed.connect(capture);
-  const app = createApp(
-    { connections: 20, connectionsPerSource: 20, requestsPerSecond: 1e6, headersMs: 5_000 },
-    (message) => console.error(message),
-  );
+  const onError = (message: string): void => console.error(message);
+  const app = createApp(onError);
   addFeedRoutes(app, {
     feed,
     capture: { lookup: async () => [] },
@@ -117,7 +116,9 @@ export async function play(scene: HostileScene): Promise<Outcome> {
     canonical: canonicalIp,
     stats: { cutOff: 0, refused: 0 },
   });
-  const helper = await listen(app, '127.0.0.1', 0);
+  const limits = { connections: 20, connectionsPerSource: 20, requestsPerSecond: 1e6, headersMs: 5_000 };
+  const server = new HttpServer({ limits, open: () => app, onError });
+  const helper = await server.listen('127.0.0.1', 0);
   const [before, after] = [join(dir, 'access.log'), join(dir, 'enriched.log')];
   const log = openSync(before, 'a');
   const sidecar = spawn(
@@ -205,7 +206,7 @@ export async function play(scene: HostileScene): Promise<Outcome> {
     sidecar.kill('SIGKILL');
     closeSync(log);
     feed.close();
-    await app.close();
+    await server.close();
     rmSync(dir, { recursive: true, force: true });
   }
 }

@@ -37,6 +37,8 @@ export interface GroupRequests {
   readonly seen: readonly TappedRequest[];
   /** No request of the group's windows was missed. */
   readonly complete: boolean;
+  /** An attempt's own request may have the id of its client instead. */
+  readonly mayHaveIdOfClient: boolean;
   /** For each attempt the requests that may be its, in step with the group. Undefined for one attempt: all of them. */
   readonly possible: readonly (readonly TappedRequest[])[] | undefined;
 }

@@ -237,7 +237,7 @@ function request()
   local t = targets[math.random(#targets)]
   local headers = { ["User-Agent"] = agents[math.random(#agents)] }
   if math.random(4) == 1 then headers["Referer"] = "http://lab/" .. math.random(50) end
-  if math.random(10) == 1 then headers["X-Request-ID"] = string.format("%032x", math.random(20)) end
+  if math.random(${plan.clientIdOneIn}) == 1 then headers["X-Request-ID"] = string.format("%032x", math.random(20)) end
   ${plan.bulk.keepalive ? '' : 'headers["Connection"] = "close"'}
   local body = nil
   if t[1] == "POST" then body = string.rep("b", math.random(900)) end

@@ -76,6 +76,8 @@ export interface RoundPlan {
   seconds: number;
   /** wrk: requests a second or so (0: as fast as it goes), client connections, TLS. */
   bulk: { perSecond: number; connections: number; keepalive: boolean; tls: boolean };
+  /** One in so many of wrk's requests has an id of its client's. */
+  clientIdOneIn: number;
   /** HTTP/2 clients. */
   h2Clients: number;
   /** Requests a second of aborts, uploads, HEAD, 100-continue, odd answers. */
@@ -145,6 +147,25 @@ function drawPlace(chance: Random, plan: { nginx: string; format: ChaosFormat },
   };
 }
 
+/** Two places of one Service: one passes on its clients' ids, and subrequests or the error page of the other send nginx's, or the reverse. */
+function withIdsOfClients(chance: Random, places: readonly Place[]): Place[] {
+  const [first, second, ...rest] = places as [Place, Place, ...Place[]];
+  const service = chance.pick(['a', 'b', 'odd'] as const);
+  const extra = chance.pick(['auth', 'mirror', 'error-page', 'post-action'] as const);
+  const both = { ...first, service, upstream: chance.pick(['http1.0', 'http1.1'] as const) };
+  const id = chance.pick(['client', 'client', 'own'] as const);
+  return [
+    { ...both, id, extra, other: 1 },
+    {
+      ...both,
+      id: id === 'own' ? 'client' : 'own',
+      extra: second.extra === 'auth' ? 'auth' : 'none',
+      other: 0,
+    },
+    ...rest,
+  ];
+}
+
 export function drawRound(seed: number, round: number, builds: readonly ('debian' | 'newest')[]): RoundPlan {
   const chance = new Random(seed * 1_000_003 + round * 7919);
   const nginx = builds[round % builds.length]!;
@@ -177,6 +198,7 @@ export function drawRound(seed: number, round: number, builds: readonly ('debian
       keepalive: chance.chance(0.8),
       tls: chance.chance(0.1),
     },
+    clientIdOneIn: 10,
     h2Clients: chance.chance(0.3) ? chance.int(1, 4) : 0,
     oddPerSecond: quiet ? chance.pick([0, 1, 5]) : chance.pick([0, 50, 150]),
     slowReaders: chance.chance(0.3) ? chance.int(1, 10) : 0,
@@ -200,5 +222,9 @@ export function drawRound(seed: number, round: number, builds: readonly ('debian
     );
   }
   if (clocks) plan.clock = chance.pick(['-0.05s', '+0.05s', '-1s', '-0.2s']);
+  if (!plan.conf && format !== 'chosen' && chance.chance(format === 'id' ? 0.4 : 0.1)) {
+    plan.clientIdOneIn = 2;
+    plan.places = withIdsOfClients(chance, plan.places);
+  }
   return plan;
 }

@@ -105,6 +105,39 @@ describe('beside an ordinary request', {
     },
     [{ path: '/posted/{n}' }],
   );
+  for (const format of ['full', 'id'] as const)
+    for (const by of ['auth_request', 'mirror'] as const) {
+      const name = `${by} sends nginx's id while the location passes on its client's, ${format}`;
+      test(name, async () => {
+        const passesOn = 'proxy_set_header Connection ""; proxy_pass http://svc_a;';
+        const sends = `proxy_set_header X-Request-ID $request_id; ${passesOn}`;
+        const row = await scenario(
+          name,
+          {
+            format,
+            keepalive: true,
+            services: ['a', 'solo'],
+            http: HTTP,
+            locations: `
+    location /a/open/ { ${by} /asked; ${passesOn} }
+    location /a/gone/ { ${by} /asked; proxy_intercept_errors on; error_page 503 = @again; ${sends} }
+    location @again { ${passesOn} }
+    location = /asked { internal; proxy_pass_request_body off; proxy_set_header Content-Length ""; ${sends} }`,
+          },
+          ({ sentTo }) => {
+            const headers = ['X-Request-ID: of-a-client-{n}'];
+            const requests: RequestPlan[] = [
+              { path: '/a/open/{n}', headers },
+              { path: '/a/open/{n}', method: 'POST', bodyBytes: 900, headers },
+              { path: '/a/gone/status/503', method: 'POST', bodyBytes: 900, headers },
+              { path: '/a/{n}', weight: 3 },
+            ];
+            return sentTo({ ...LOAD, requests });
+          },
+        );
+        assertResolved(row, 'request-id', 0.4);
+      });
+    }
   both(
     'some requests are not logged',
     0.99,

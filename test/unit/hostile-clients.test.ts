@@ -8,7 +8,7 @@ import { compileLogFormat, type LogFormatOptions } from '../../src/parse/log-for
 /** Times of the tests are ms after this. */
 const T0 = 1_764_837_843_000;
 const FIELDS =
-  '$upstream_addr $msec $request_time "$upstream_status" "$upstream_header_time" "$upstream_response_time" "$upstream_bytes_sent"';
+  '$upstream_addr "$request" $msec $request_time "$upstream_status" "$upstream_header_time" "$upstream_response_time" "$upstream_bytes_sent"';
 const A = '10.244.1.1';
 const B = '10.244.1.2';
 
@@ -19,6 +19,8 @@ interface Seen {
   bytes?: number;
   singleSegment?: true;
   midStream?: true;
+  method?: string;
+  path?: string;
 }
 
 /** The feed of a Service with two pods and one connection to each, from the source ports 1001 (A) and 1002 (B). */
@@ -53,7 +55,7 @@ function world() {
       const field = options.requestIdField ?? 'request_id';
       const format = compileLogFormat(`${FIELDS} "$${field}"`, options);
       const seconds = ((over - begun) / 1000).toFixed(3);
-      const text = `10.105.148.194:80 ${((T0 + over) / 1000).toFixed(3)} ${seconds} "200" "0.001" "${seconds}" "${bytesSent}" "${id}"`;
+      const text = `10.105.148.194:80 "GET /item HTTP/1.1" ${((T0 + over) / 1000).toFixed(3)} ${seconds} "200" "0.001" "${seconds}" "${bytesSent}" "${id}"`;
       const bytes = Buffer.from(text);
       const line = format.parse(bytes, 0, bytes.length);
       assert.ok(typeof line !== 'string', `the line is taken for ${String(line)}`);
@@ -90,11 +92,16 @@ test('the same where no id stands before Host, but requests without any tell of 
   assert.equal(settle('nginxs-own', 9, 20), 'ambiguous');
 });
 
-test('an id that stands before Host is believed beside one that a client may have sent', () => {
-  const { seen, settle } = world();
-  seen(10, A, { id: 'the-clients', singleSegment: true });
-  seen(11, B, { id: 'nginxs-own', idBeforeHost: true, singleSegment: true });
-  assert.equal(settle('nginxs-own', 9, 20), B);
+test('an id that stands before Host is believed beside one that a client may have sent, if the target is the line’s', () => {
+  for (const [target, pod] of [
+    ['/item', B],
+    ['/asked', 'ambiguous'],
+  ] as const) {
+    const { seen, settle } = world();
+    seen(10, A, { id: 'the-clients', singleSegment: true });
+    seen(11, B, { id: 'nginxs-own', idBeforeHost: true, singleSegment: true, method: 'GET', path: target });
+    assert.equal(settle('nginxs-own', 9, 20), pod);
+  }
 });
 
 test('an id in what may be a piece of a body in chunks is believed where no request carries an id of a client', () => {

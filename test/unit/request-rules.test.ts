@@ -138,7 +138,8 @@ test('an id that a client may have written is believed where no request with an 
     podOf(
       byId(
         two({ idBeforeHost: true })
-          .request(1, 1, 0, { ...A, ...own })
+          .request(2, 2, -400_000, { id: 'of a client' })
+          .request(1, 1, 0, { ...A, method: 'GET', path: '/', ...own })
           .request(2, 2, 1, other)
           .tick(100),
       ),
@@ -148,6 +149,57 @@ test('an id that a client may have written is believed where no request with an 
   assert.equal(say({ idBeforeHost: true }, { id: 'b', idBeforeHost: true }), '1');
   assert.equal(say({ idBeforeHost: true, afterChunks: true }, { id: 'b' }), 'ambiguous');
   assert.equal(say({}, { id: 'b', idBeforeHost: true }), '1');
+});
+
+test('an id before Host is a subrequest’s, perhaps, if method or target are not the line’s and a client’s id may be its own', () => {
+  const asked = (method: string | undefined, path: string | undefined, other: object = { id: 'b' }) => {
+    const wire = two({ idBeforeHost: true }).request(2, 2, -400_000, { id: 'of a client' }).tick(-1);
+    const own = { ...A, idBeforeHost: true as const, method, path } as object;
+    return podOf(byId(wire.request(1, 1, 0, own).request(2, 2, 1, other).tick(100)));
+  };
+  assert.equal(asked('GET', '/'), '1');
+  assert.equal(asked('GET', '/asked'), 'ambiguous');
+  assert.equal(asked('HEAD', '/'), 'ambiguous');
+  assert.equal(asked(undefined, undefined), 'ambiguous');
+  assert.equal(asked('GET', '/asked', { id: 'b', idBeforeHost: true }), '1', 'that is of another line');
+  const none = two({ idBeforeHost: true }).request(1, 1, 0, { ...A, idBeforeHost: true, path: '/asked' });
+  assert.equal(podOf(byId(none.request(2, 2, 1, { id: 'b', idBeforeHost: true }).tick(100))), '1');
+});
+
+test('a target of more than 256 characters is not compared', () => {
+  const at = (length: number): string | undefined => {
+    const path = '/'.padEnd(length, 'x');
+    const wire = two({ idBeforeHost: true }).request(2, 2, -400_000, { id: 'of a client' }).tick(-1);
+    wire.request(1, 1, 0, { ...A, idBeforeHost: true, method: 'GET', path }).request(2, 2, 1, { id: 'b' });
+    return podOf(byId(wire.tick(100), { ...line(), path }));
+  };
+  assert.deepEqual([at(256), at(257)], ['1', 'ambiguous']);
+});
+
+test('beside a subrequest, of two attempts one may have the id of the client: then neither is in order', () => {
+  const answered = { headerMs: 3, responseMs: 3 };
+  const of = lineOf({ end: 10, took: 10 }, { ...A, attempts: [answered, answered] });
+  const wire = (last: object): Wire => {
+    const own = { ...A, idBeforeHost: true, method: 'GET' } as const;
+    return two({ idBeforeHost: true })
+      .request(2, 2, -400_000, { id: 'of a client' })
+      .tick(-1)
+      .request(1, 1, 1, { ...own, path: '/asked' })
+      .request(2, 2, 3, { ...own, path: '/' })
+      .request(1, 1, 6, { method: 'GET', path: '/', ...last })
+      .tick(100);
+  };
+  const outcomes = (last: object) =>
+    matchLine(of, T0 + 11, wire(last).index).outcomes.map((outcome) =>
+      'evidence' in outcome ? outcome.ip.split('.')[3] : outcome.reason,
+    );
+  assert.deepEqual(outcomes({ id: 'b' }), ['ambiguous', 'ambiguous']);
+  const untimed = lineOf(undefined, { ...A, attempts: [{ status: undefined }, { status: undefined }] });
+  assert.equal(
+    wire({ id: 'b' }).says(untimed, 11),
+    'ambiguous',
+    'where the line does not say what was sent, too',
+  );
 });
 
 test('of several attempts that were answered none is named where fewer requests have the id', () => {

@@ -71,6 +71,9 @@ export function newConnection(
  */
 export const LINGER_MS = 60_000;
 
+/** Longer targets are not kept (characters). */
+const MAX_TARGET = 256;
+
 /** Until when the connection may have served a request, ms since the epoch. */
 export function servedUntil(connection: Connection): number {
   return Math.min(connection.closeTo + LINGER_MS, connection.overBy);
@@ -97,6 +100,9 @@ export interface TappedRequest extends FifoEntry<TappedRequest> {
   readonly id: string | undefined;
   /** The id is certainly nginx's, not a client's header. */
   readonly idBeforeHost: boolean;
+  /** Method and target as on the wire; undefined where not kept (`keepsTarget`). */
+  readonly method: string | undefined;
+  readonly target: string | undefined;
   /** The whole request, with its id, may be part of a body. */
   readonly afterChunks: boolean;
   /** Payload of its first packet in bytes; with `singleSegment`, of the whole request. */
@@ -133,12 +139,15 @@ export function newTappedRequest(
   record: RequestRecord,
   watermark: number,
 ): TappedRequest {
+  const keeps = keepsTarget(connection, record);
   return {
     connection,
     from: Math.min(watermark, record.t),
     to: record.t,
     id: record.id,
     idBeforeHost: record.idBeforeHost === true,
+    method: keeps ? record.method : undefined,
+    target: keeps ? record.path : undefined,
     afterChunks: record.afterChunks === true,
     bytes: record.bytes,
     singleSegment: record.singleSegment === true,
@@ -159,6 +168,11 @@ export function newTappedRequest(
     before: undefined,
     after: undefined,
   };
+}
+
+/** Where some requests have ids of clients, the target tells whether one with nginx's id is the line's own. */
+function keepsTarget({ service }: Connection, { idBeforeHost, path }: RequestRecord): boolean {
+  return service.idsBehindHost && idBeforeHost === true && path !== undefined && path.length <= MAX_TARGET;
 }
 
 function contentOf({ content, afterChunks }: RequestRecord): RequestContent | undefined {
@@ -186,6 +200,8 @@ export interface Service {
   readonly requestsWithRepeatedId: Map<string, TappedRequest[]>;
   /** A request with an id that is certainly nginx's was seen, so others may carry a client's. */
   idsBeforeHost: boolean;
+  /** A request with an id that a client may have written was seen. */
+  idsBehindHost: boolean;
   /** When the last request without an id header was seen: its location would forward a client's. */
   lastWithoutIdAt: number;
   /** Whether recent lines had a counterpart in a record that is complete. */
@@ -233,6 +249,7 @@ export function newService(
     requestsWithoutId: [],
     requestsWithRepeatedId: new Map(),
     idsBeforeHost: false,
+    idsBehindHost: false,
     lastWithoutIdAt: -Infinity,
     trust: Trust.given(),
     answers: new Answers(answersKnownSince, compared),

@@ -233,8 +233,11 @@ export class FlowIndex {
       return;
     }
     const tapped = newTappedRequest(connection, record, this.coverage.watermark);
-    if (tapped.idBeforeHost) service.idsBeforeHost = true;
-    if (tapped.id !== undefined) service.carriesIds = true;
+    if (tapped.id !== undefined) {
+      service.carriesIds = true;
+      if (tapped.idBeforeHost) service.idsBeforeHost = true;
+      else service.idsBehindHost = true;
+    }
     const bare = record.id === undefined && !record.cut && record.received === undefined;
     if (bare) service.lastWithoutIdAt = record.t;
     const { latest, midStream } = connection;

@@ -29,18 +29,15 @@ const NONE: readonly TappedRequest[] = [];
 export function matchByRequestId(query: Query, index: FlowIndex): Verdict | undefined {
   const { line, attempt, window, group, carried } = query;
   if (line.id === undefined || typeof attempt.localPort === 'number') return undefined;
-  if (group.requests === undefined) group.requests = requestsOf(line.id, group.queries, index) ?? null;
+  if (group.requests === undefined) group.requests = requestsOf(line, group.queries, index) ?? null;
   if (group.requests === null) return undefined;
-  const { seen, complete } = group.requests;
+  const { seen, complete, mayHaveIdOfClient } = group.requests;
   const requests = requestsFor(query);
   if (requests.length === 0) return undefined;
   const remaining = new Candidates();
   if (lacksRequests(group, seen)) remaining.several = true;
   for (const request of requests) remaining.add(request.connection);
-  addWithoutReadableId(line.id, query, index, remaining);
-  if (idMayBeFromClient(requests, query)) {
-    for (const each of servicesOf(query, index)) addFitting(each.requests, query, index, remaining, line);
-  }
+  addOthers(mayHaveIdOfClient, query, index, remaining);
   const certain = carried === 'yes';
   if (!certain && mayBeRefusedUnseen(query, requests, remaining)) remaining.several = true;
   const untimedFrom = seen[0]!.from - BEFORE_SEEN_MS;
@@ -71,10 +68,14 @@ export function requestsFor({ group, place, carried }: Query): readonly TappedRe
   return possible ? possible[place]! : carried === 'no' ? NONE : seen;
 }
 
-/** The requests with this id that fit an attempt of the group; undefined where none does. */
-function requestsOf(id: string, queries: readonly Query[], index: FlowIndex): GroupRequests | undefined {
+/** The requests with the line's id that fit an attempt of the group; undefined where none does. */
+function requestsOf(
+  line: ParsedLine,
+  queries: readonly Query[],
+  index: FlowIndex,
+): GroupRequests | undefined {
   let seen: TappedRequest[] | undefined;
-  for (let request = index.requestsWithId(id); request; request = request.older) {
+  for (let request = index.requestsWithId(line.id!); request; request = request.older) {
     index.counters.visited += queries.length;
     for (const query of queries) {
       if (!mayBe(request, query)) continue;
@@ -91,14 +92,23 @@ function requestsOf(id: string, queries: readonly Query[], index: FlowIndex): Gr
   let complete = true;
   for (const query of queries)
     complete &&= sawAllRequests(query, index, untimedFrom, query.window.endedAfter);
-  if (queries.length === 1) return { seen, complete, possible: undefined };
-  // A request without a readable id may belong to any attempt of the group, and would shift the others too.
-  const unreadable = new Candidates();
-  for (const query of queries) addWithoutReadableId(id, query, index, unreadable);
-  const possible = unreadable.none
+  const mayHaveIdOfClient =
+    idMayBeFromClient(seen, queries[0]!) || mayBeOfSubrequests(seen, line, queries, index);
+  if (queries.length === 1) return { seen, complete, mayHaveIdOfClient, possible: undefined };
+  // A request that has not the line's id may belong to any attempt of the group, and would shift the others too.
+  const others = new Candidates();
+  for (const query of queries) addOthers(mayHaveIdOfClient, query, index, others);
+  const possible = others.none
     ? orderedAssignments(queries, seen)
     : queries.map((query) => seen.filter((request) => mayBe(request, query)));
-  return { seen, complete, possible };
+  return { seen, complete, mayHaveIdOfClient, possible };
+}
+
+/** Adds the requests that may be the attempt's without having the line's id. */
+function addOthers(withIdOfClient: boolean, query: Query, index: FlowIndex, remaining: Candidates): void {
+  addWithoutReadableId(query.line.id!, query, index, remaining);
+  if (!withIdOfClient) return;
+  for (const each of servicesOf(query, index)) addFitting(each.requests, query, index, remaining, query.line);
 }
 
 /**
@@ -153,6 +163,27 @@ function idMayBeFromClient(requests: readonly TappedRequest[], { service, direct
   for (const { idBeforeHost, afterChunks } of requests)
     if (afterChunks || (passes && !idBeforeHost)) return true;
   return false;
+}
+
+/**
+ * Whether fewer of the requests have the line's method and target than attempts may have been sent, and the Service has
+ * requests with ids of clients: the rest may be of an `auth_request` or a mirror, while an attempt's own has its client's id.
+ */
+function mayBeOfSubrequests(
+  seen: readonly TappedRequest[],
+  { method, path }: ParsedLine,
+  queries: readonly Query[],
+  index: FlowIndex,
+): boolean {
+  if (!servicesOf(queries[0]!, index).some(({ idsBehindHost }) => idsBehindHost)) return false;
+  let missing = 0;
+  for (const { carried } of queries) if (carried !== 'no') missing++;
+  for (const request of seen) {
+    const alike = path !== undefined && request.target === path && request.method === method;
+    // Of one behind Host the Service's other requests have to tell (`idMayBeFromClient`).
+    if (alike || !request.idBeforeHost) missing--;
+  }
+  return missing > 0;
 }
 
 /**

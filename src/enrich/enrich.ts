@@ -98,6 +98,7 @@ export async function* enrich(parts: EnrichParts): AsyncGenerator<Buffer> {
         count(progress, block);
         yield* style.render(block.bytes, block.lines, block.outcomes);
       }
+      if (waiting.unfinished) continue;
       if (waiting.blocks === 0 || (feed.last ?? -Infinity) > horizon) return;
       await advance(feed, progress);
     }

@@ -146,6 +146,7 @@ export class PendingBlocks<Tag> {
     const settled: PendingBlock<Tag>[] = [];
     this.#visitsUntil = this.#index.counters.visited + VISITS_AT_ONCE;
     this.#unfinished = false;
+    const decisions = this.#timing?.counters.decisions;
     for (const block of this.#blocks) {
       const incomplete = this.#waitsFor(block) > watermark || block.triedAt >= watermark;
       const full = this.#bytes > this.#limits.maxBytes;
@@ -155,6 +156,11 @@ export class PendingBlocks<Tag> {
       else if (incomplete) this.counters.timedOut++;
       this.#bytes -= block.bytes.length;
       settled.push(block);
+      // One can take half a second. With more watermarks in the same read the next one would follow at once.
+      if (this.#timing?.counters.decisions !== decisions) {
+        this.#unfinished = true;
+        break;
+      }
     }
     if (settled.length > 0) this.#blocks = this.#blocks.slice(settled.length);
     return settled;

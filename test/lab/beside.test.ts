@@ -138,6 +138,40 @@ describe('beside an ordinary request', {
         assertResolved(row, 'request-id', 0.4);
       });
     }
+  test('one client that asks again as soon as it has its answer', async () => {
+    await scenario(
+      'one client in a closed loop, times',
+      { format: 'times', services: ['a', 'odd', 'solo'], withoutIdHeader: true, http: HTTP },
+      ({ sentTo }) =>
+        sentTo({
+          connections: 1,
+          total: 600,
+          requests: [{ path: '/odd/{n}?delay=2-20' }, { path: '/a/{n}' }],
+        }),
+    );
+  });
+  for (const format of ['id', 'full'] as const)
+    test(`a hundred source ports for three Services over the same pods, ${format}`, async () => {
+      const range = (from: number, to: number) =>
+        scene.runIn(scene.fronts[0]!, `sysctl -qw net.ipv4.ip_local_port_range="${from} ${to}"`);
+      range(40_000, 40_099);
+      scene.runIn(scene.fronts[0]!, 'sysctl -qw net.ipv4.tcp_tw_reuse=1');
+      try {
+        await scenario(
+          `a hundred source ports, ${format}`,
+          { format, services: ['a', 'b', 'odd', 'solo'], http: HTTP },
+          ({ sentTo }) =>
+            sentTo({
+              connections: 10,
+              total: 800,
+              ratePerSecond: 80,
+              requests: [{ path: '/a/{n}' }, { path: '/b/{n}' }, { path: '/odd/{n}' }],
+            }),
+        );
+      } finally {
+        range(32_768, 60_999);
+      }
+    });
   both(
     'some requests are not logged',
     0.99,

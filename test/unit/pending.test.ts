@@ -169,6 +169,7 @@ function deduction(pod: { ip: string; port: number } | undefined = { ip: podIp(2
   const told: string[] = [];
   const timing = {
     waitMs: 50,
+    counters: { decisions: 0 },
     observe: (_line: ParsedLine, readAt: number) => told.push(`read ${readAt - T0}`),
     know: (_line: ParsedLine, k: number, ip: string) => told.push(`${k} is ${ip}`),
     backend: () => pod,
@@ -191,6 +192,21 @@ test('what other evidence leaves ambiguous waits for the lines beside it, and is
   assert.equal(blocks.needsWatermark, false);
   assert.deepEqual(take(14), ['x: 1 request-id; ; ; 2 timing']);
   assert.equal(told.length, 3, 'it is told once');
+});
+
+test('after a block for which a decision was made others have their turn; the next blocks leave when asked again', () => {
+  const { timing } = deduction();
+  const { wire, blocks, push, take } = start(timing);
+  for (const tag of ['x', 'y', 'z']) push(tag, 11, OPEN);
+  wire.tick(11).tick(61);
+  const decided = timing.backend;
+  timing.backend = (...of) => {
+    timing.counters.decisions++;
+    return decided(...of);
+  };
+  assert.deepEqual([take(12), blocks.unfinished], [['x: 2 timing'], true]);
+  timing.backend = decided;
+  assert.deepEqual([take(12), blocks.unfinished], [['y: 2 timing', 'z: 2 timing'], false]);
 });
 
 test('a block of which nothing is ambiguous does not wait, nor does one past its deadline', () => {

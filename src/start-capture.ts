@@ -63,6 +63,7 @@ export function asCaptureOptions(options: CaptureOptions, log: Log, besideAnothe
   return {
     sources: options.sources,
     tap: options.tap,
+    tapSource: options.tapSource,
     tapGroup: options.tapGroup,
     besideAnother,
     snaplen: options.tapSnaplen,

@@ -16,10 +16,17 @@ export interface Wishes {
   readonly content?: boolean;
 }
 
+export type TapSource = 'nflog' | 'packet' | 'auto';
+
 export interface CaptureOptions {
   sources: readonly Source[];
   /** The tap copies the first packet of each request, or TCP headers and nothing else. */
   tap: 'request' | 'headers';
+  /**
+   * Where the tap gets packets: from rules of nftables' (NFLOG), or from a packet socket. `auto`: a packet socket where the
+   * kernel cannot run the rules.
+   */
+  tapSource: TapSource;
   /** NFLOG group of the tap. */
   tapGroup: number;
   /** If another helper, which is about to end, has the table and the group, use the second ones. */
@@ -45,6 +52,7 @@ export interface CaptureOptions {
 export const CAPTURE_DEFAULTS = {
   sources: ['conntrack', 'tap'] as readonly Source[],
   tap: 'request' as 'request' | 'headers',
+  tapSource: 'nflog' as TapSource,
   tapGroup: 9797,
   besideAnother: false,
   snaplen: 1024,

@@ -24,15 +24,15 @@ import { AddressSet, AddressTexts, addressBytes, addressText } from './ip-bytes.
 import { SourceMerge } from './merge.ts';
 import { type Libc, loadLibc } from './netlink/libc.ts';
 import type { NetlinkSocket } from './netlink/socket.ts';
-import { FlowTables } from './tap/flow-tables.ts';
-import { HeaderPackets } from './tap/header-tap.ts';
+import type { NetlinkSource } from './netlink-source.ts';
+import type { PacketTap } from './packet/packet-tap.ts';
+import type { FlowTables } from './tap/flow-tables.ts';
 import { type ListedAddresses, listAddresses } from './tap/listed-addresses.ts';
 import { ELEMENT_TIMEOUT_MS } from './tap/nft-message.ts';
 import type { TapTable } from './tap/nft-table.ts';
-import { openTap, SECOND_TABLE, TABLE } from './tap/open-tap.ts';
-import { headerName } from './tap/request-head.ts';
-import { TapPackets } from './tap/request-tap.ts';
+import { SECOND_TABLE, TABLE } from './tap/open-tap.ts';
 import { TakenPast } from './tap/taken-past.ts';
+import { type OpenedTap, openTapSource } from './tap-source.ts';
 
 /** Interval of the checks for due work (ms); without traffic also of the watermarks. */
 const TICK_MS = 1_000;
@@ -64,7 +64,9 @@ export class KernelCapture implements Capture {
   #conntrack: NetlinkSocket | undefined;
   #clients: Clients | undefined;
   #requests: NetlinkSocket | undefined;
-  #tap: NetlinkSocket | undefined;
+  #tap: (NetlinkSource & { close(): void }) | undefined;
+  /** Of a packet socket. */
+  #packets: PacketTap | undefined;
   #table: TapTable | undefined;
   #flowTables: FlowTables | undefined;
   #ticker: NodeJS.Timeout | undefined;
@@ -77,41 +79,41 @@ export class KernelCapture implements Capture {
   constructor(options: CaptureOptions, sink: CaptureSink) {
     this.#options = options;
     this.#sink = sink;
-    this.#flows = new FlowTable(options.maxFlows);
+    const { sources, maxFlows } = options;
+    this.#flows = new FlowTable(maxFlows, sources.includes('conntrack') ? 'conntrack' : 'tap');
   }
 
   async start(): Promise<void> {
-    const { sources, receiveBufferBytes, requestIdHeader, paths, log } = this.#options;
+    const { sources, receiveBufferBytes, log } = this.#options;
     this.#libc = await loadLibc();
     const libc = this.#libc;
+    const texts = new AddressTexts();
+    let opened: OpenedTap;
     try {
       if (sources.includes('conntrack')) {
         this.#conntrack = openConntrackEvents(libc, receiveBufferBytes);
         this.#requests = openConntrackRequests(libc);
         this.stats.accounting = countsFlows();
       }
-      if (sources.includes('tap')) this.#flowTables = FlowTables.open(libc);
-      const { group, table } = await openTap(libc, this.#options);
-      this.#tap = group;
-      this.#table = table;
+      opened = await openTapSource(libc, this.#options, {
+        addresses: this.#addresses,
+        texts,
+        stats: this.stats,
+        flows: this.#flows,
+        contents: this.#contents,
+      });
+      this.#tap = opened.socket;
+      this.#table = opened.table;
+      this.#flowTables = opened.flowTables;
+      this.#packets = opened.packetTap;
     } catch (error) {
       await this.close();
       throw error;
     }
-    const texts = new AddressTexts();
-    const tapped = { addresses: this.#addresses, texts, stats: this.stats };
     this.#reader = new SourceMerge({
       conntrack: this.#conntrack,
       tap: this.#tap,
-      packets:
-        this.#options.tap === 'headers'
-          ? new HeaderPackets({ ...tapped, maxFlows: this.#options.maxFlows })
-          : new TapPackets({
-              ...tapped,
-              idHeader: headerName(requestIdHeader),
-              paths,
-              contents: this.#contents,
-            }),
+      packets: opened.packets,
       takenPast: this.#flowTables && new TakenPast({ flowTables: this.#flowTables, stats: this.stats, log }),
       addresses: this.#addresses,
       texts,
@@ -160,7 +162,8 @@ export class KernelCapture implements Capture {
     if (clients) await this.#clients?.watch(texts);
     const fresh = new Map<string, Watched>();
     let answersSince: number | undefined;
-    const unanswered = answers && this.#tap ? texts.filter((text) => !this.#answered.has(text)) : [];
+    const unanswered =
+      answers && this.#table && this.#tap ? texts.filter((text) => !this.#answered.has(text)) : [];
     for (const text of unanswered) this.#answered.add(text);
     if (content) for (const text of texts) this.#contents.add(text);
     for (const text of texts) {
@@ -205,7 +208,11 @@ export class KernelCapture implements Capture {
     if (this.#table) {
       await this.#refresh();
       const now = this.#libc.wallClock();
-      if (this.#tap) for (const watched of fresh.values()) watched.completeSince.tap = now;
+      if (this.#tap && !this.#packets) for (const watched of fresh.values()) watched.completeSince.tap = now;
+    }
+    if (this.#packets) {
+      const now = this.#libc.wallClock();
+      for (const watched of fresh.values()) watched.completeSince.tap = now;
     }
     if (this.#conntrack) {
       await this.#resyncs.of(fresh);
@@ -231,6 +238,7 @@ export class KernelCapture implements Capture {
 
   #addressesChanged(): void {
     this.stats.addresses = this.#watched.size;
+    this.#packets?.setAddresses([...this.#watched.keys()], this.#libc.wallClock());
     this.#conntrack?.filter(conntrackEventFilter([...this.#watched.keys()], this.#clients?.incoming));
   }
 

@@ -176,7 +176,12 @@ export class SourceMerge {
         flows.release(readBehind, flows.endings - readBehind, end, this.#out);
       }
     }
-    for (const each of requests) this.#placement.emit(each, this.#out);
+    let unplaced = 0;
+    for (const each of requests) if (!this.#placement.emit(each, this.#out)) unplaced++;
+    if (unplaced > 0) {
+      stats.tapLost += unplaced;
+      this.completeness.lose('tap', unplaced);
+    }
     if (this.#options.takenPast?.check()) this.completeness.lose('tap', 0);
     stats.flows = flows.size;
     stats.clients = this.#options.clients?.()?.connections ?? 0;
@@ -275,12 +280,12 @@ export class SourceMerge {
     const drained = source.drain(READ_LIMIT, add, this.#arrived);
     if (drained.overrun) {
       stats.tapOverruns++;
-      packets.overrun();
+      packets.overrun(this.#options.clock.wall());
       this.#overrunTold = true;
       // The next packet's number gives the count.
       this.completeness.lose('tap', 0);
     }
-    const lost = packets.takeLost();
+    const lost = packets.takeLost() + (drained.lost ?? 0);
     if (lost > 0) {
       stats.tapLost += lost;
       // Without an overrun the time of the loss is unknown: any time since the last packet.
@@ -290,6 +295,7 @@ export class SourceMerge {
       this.#packetWatermark = this.#watermark;
       if (!drained.overrun || lost > 0) this.#overrunTold = false;
     }
+    if (drained.empty) packets.settle?.(this.#options.clock.wall());
     return drained.empty;
   }
 

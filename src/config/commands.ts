@@ -58,6 +58,10 @@ const FEED = {
 /** Options of the helper and of `--helper embedded`. */
 const CAPTURE = {
   sources: someOf('conntrack', 'tap', 'kernel-log').or('conntrack,tap', 'any of conntrack, tap, kernel-log'),
+  tapSource: oneOf('nflog', 'packet', 'auto').or(
+    'nflog',
+    'where the tap reads packets: nflog, by rules in nftables; packet, a packet socket, for nodes whose packets pass no netfilter and for older kernels (needs NET_RAW); auto, packet where the kernel cannot run the rules',
+  ),
   tapGroup: short.or('9797', 'NFLOG group'),
   tapSnaplen: bytes.or('1024', "how much of a request's first packet is copied"),
   tap: oneOf('request', 'headers').or('request', 'headers copies no payload at all, only TCP headers'),

@@ -186,6 +186,27 @@ test('the helper has NET_ADMIN and no other capability', { skip }, () => {
   assert.deepEqual(containers[0]?.securityContext.capabilities, { drop: ['ALL'], add: ['NET_ADMIN'] });
 });
 
+test('the packet Component adds the capability and the options that it needs, and is valid', {
+  skip,
+}, async (context) => {
+  const here = folder(context);
+  writeFileSync(
+    join(here, 'kustomization.yaml'),
+    JSON.stringify({
+      resources: [relative(here, join(root, 'k8s/helper'))],
+      components: [relative(here, join(root, 'k8s/helper-packet'))],
+    }),
+  );
+  const manifests = build(here);
+  for (const manifest of manifests) assert.deepEqual(await problems(manifest), []);
+  const { containers } = pick(manifests, 'DaemonSet', 'realpod-helper').spec.template.spec;
+  const [helper] = containers as (Container & { env: { name: string; value: string }[] })[];
+  assert.deepEqual(helper!.securityContext.capabilities, { drop: ['ALL'], add: ['NET_ADMIN', 'NET_RAW'] });
+  const env = Object.fromEntries(helper!.env.map(({ name, value }) => [name, value]));
+  const { sources, tapSource } = readOptions(COMMAND.helper, [], env);
+  assert.deepEqual([sources, tapSource], [['tap'], 'packet']);
+});
+
 test('the kernel-log Component adds the device, the source and the privilege that it needs, and is valid', {
   skip,
 }, async (context) => {

@@ -1,9 +1,25 @@
 /**
  * A socket filter for conntrack events, so that the kernel does not queue events without use: most connections of a node
- * belong to no subscriber, and each that does has five useless events. Classic BPF (linux/filter.h;
- * Documentation/networking/filter.rst). It only saves work: the parser checks every event that passes.
+ * belong to no subscriber, and each that does has five useless events. It only saves work: the parser checks every event that passes.
  */
 
+import {
+  ANCILLARY,
+  assemble,
+  COPY_TO_X,
+  type Instruction,
+  JUMP,
+  JUMP_EQUAL,
+  JUMP_EQUAL_X,
+  JUMP_SET,
+  LOAD_BYTE,
+  LOAD_BYTE_X,
+  LOAD_IMMEDIATE,
+  LOAD_WORD,
+  LOADX_IMMEDIATE,
+  MOST_INSTRUCTIONS,
+  RETURN,
+} from '../bpf.ts';
 import { addressBytes } from '../ip-bytes.ts';
 import { ATTRIBUTE_HEADER, IPPROTO_TCP } from '../netlink/wire.ts';
 import {
@@ -14,26 +30,12 @@ import {
   TCP_TIME_WAIT,
 } from './message.ts';
 
-/** With more addresses than this, or a longer program (BPF_MAXINSNS), the filter passes all. */
+/** With more addresses than this, or a longer program, the filter passes all. */
 const MOST_ADDRESSES = 250;
-const MOST_INSTRUCTIONS = 4_096;
-
-const LOAD_WORD = 0x20;
-const LOAD_BYTE = 0x30;
-const LOAD_BYTE_X = 0x50;
-const LOAD_IMMEDIATE = 0x00;
-const LOADX_IMMEDIATE = 0x01;
-const COPY_TO_X = 0x07;
-const JUMP = 0x05;
-const JUMP_EQUAL = 0x15;
-/** Compares with X. */
-const JUMP_EQUAL_X = 0x1d;
-const JUMP_SET = 0x45;
-const RETURN = 0x06;
 
 /** SKF_AD_OFF + SKF_AD_NLATTR (_NEST): A = offset of attribute X after offset A (within the attribute at A), or 0. */
-const FIND_ATTRIBUTE = 0xfffff000 + 12;
-const FIND_NESTED = 0xfffff000 + 16;
+const FIND_ATTRIBUTE = ANCILLARY + 12;
+const FIND_NESTED = ANCILLARY + 16;
 
 /**
  * The kernel's layout: nlmsghdr, nfgenmsg, then CTA_TUPLE_ORIG { CTA_TUPLE_IP { source, destination },
@@ -68,15 +70,6 @@ const LAYOUT = {
 const IPCTNL_MSG_CT_DELETE = 2;
 /** NLM_F_CREATE and NLM_F_EXCL, which only NEW events have, in the flags' high byte. */
 const NEW_FLAGS = 0x06;
-
-interface Instruction {
-  code: number;
-  value: number;
-  /** Labels; the next instruction if absent. */
-  yes?: string | undefined;
-  no?: string | undefined;
-  label?: string;
-}
 
 /** Addresses whose incoming connections pass, too: all of them, or those whose source the node translates. */
 export interface Incoming {
@@ -207,25 +200,4 @@ function towards(length: 4 | 16, targets: readonly Towards[]): Instruction[] {
     program.push({ label: other, code: LOAD_IMMEDIATE, value: 0 });
   });
   return program;
-}
-
-function assemble(program: readonly Instruction[]): Buffer {
-  const places = new Map<string, number>();
-  program.forEach(({ label }, at) => {
-    if (label !== undefined) places.set(label, at);
-  });
-  const bytes = Buffer.alloc(program.length * 8);
-  program.forEach(({ code, value, yes, no }, at) => {
-    const distance = (label: string | undefined) => (label === undefined ? 0 : places.get(label)! - at - 1);
-    // struct sock_filter: u16 code, u8 distance if true, u8 distance if false, u32 operand.
-    bytes.writeUInt16LE(code, at * 8);
-    if (code === JUMP) {
-      bytes.writeUInt32LE(distance(yes), at * 8 + 4);
-    } else {
-      bytes.writeUInt8(distance(yes), at * 8 + 2);
-      bytes.writeUInt8(distance(no), at * 8 + 3);
-      bytes.writeUInt32LE(value, at * 8 + 4);
-    }
-  });
-  return bytes;
 }

@@ -6,6 +6,7 @@ import type { RequestOrder } from '../tap/request-order.ts';
 import type { ConntrackEvent } from './message.ts';
 
 export interface FlowEntry extends Required<Flow>, RequestOrder {
+  via: 'conntrack' | 'tap';
   id: number;
   zone: number;
   /** When it was opened; with `preexisting`, when it was first seen. */
@@ -50,6 +51,7 @@ export function newEntry(
     vport: event.vport,
     ip: event.ip,
     port: event.port,
+    via: 'conntrack',
     id: event.id,
     zone: event.zone,
     t,
@@ -73,7 +75,7 @@ export function newEntry(
 }
 
 export function openOf(entry: FlowEntry): OpenObservation {
-  const open = { kind: 'open', t: entry.t, ...flowOf(entry), via: 'conntrack' } as const;
+  const open = { kind: 'open', t: entry.t, ...flowOf(entry), via: entry.via } as const;
   if (entry.preexisting) return { ...open, preexisting: true };
   if (entry.kernelTime) return { ...open, kernelTime: true };
   return entry.openedAfter === undefined ? open : { ...open, openedAfter: entry.openedAfter };
@@ -81,7 +83,7 @@ export function openOf(entry: FlowEntry): OpenObservation {
 
 /** The end of a connection, read at `t`. */
 export function closeOf(entry: FlowEntry, t: number): CloseObservation {
-  const close = { kind: 'close', t: Math.max(t, entry.t), ...flowOf(entry), via: 'conntrack' } as const;
+  const close = { kind: 'close', t: Math.max(t, entry.t), ...flowOf(entry), via: entry.via } as const;
   const { endKind, endedAt } = entry;
   return {
     ...close,

@@ -33,6 +33,7 @@ export interface DumpChange {
  */
 export class FlowTable {
   readonly #limit: number;
+  readonly #via: FlowEntry['via'];
   readonly #sources = new Map<string, Map<number, FlowEntry>>();
   readonly #ending: FlowEntry[] = [];
   #size = 0;
@@ -41,8 +42,10 @@ export class FlowTable {
   #ended: Set<string> | undefined;
   refused = 0;
 
-  constructor(limit: number) {
+  /** `via`: what tells of the connections. */
+  constructor(limit: number, via: FlowEntry['via'] = 'conntrack') {
     this.#limit = limit;
+    this.#via = via;
   }
 
   get size(): number {
@@ -88,6 +91,13 @@ export class FlowTable {
       found = entry;
     }
     return found;
+  }
+
+  /** The connection from `src:sport` that dialed `vip:vport`, by its original tuple. */
+  dialed(src: string, sport: number, vip: string, vport: number): FlowEntry | undefined {
+    let entry = this.#sources.get(src)?.get(sport);
+    while (entry && (entry.vport !== vport || entry.vip !== vip)) entry = entry.next;
+    return entry;
   }
 
   /** The connection of this tuple has ended, and is there only until `release`. */
@@ -241,6 +251,7 @@ export class FlowTable {
       return undefined;
     }
     const entry = newEntry(event, t, preexisting, openedAfter, bySport.get(event.sport));
+    entry.via = this.#via;
     bySport.set(event.sport, entry);
     this.#size++;
     return entry;

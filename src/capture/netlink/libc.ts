@@ -10,6 +10,10 @@ export interface Libc {
   socket(family: number, type: number, protocol: number): number;
   bind(fd: number, address: Buffer): number;
   setsockopt(fd: number, level: number, option: number, value: Buffer): number;
+  /** The option's value goes into `value`, which has its length. */
+  getsockopt(fd: number, level: number, option: number, value: Buffer): number;
+  /** Name of a network device, undefined where there is none of this index. */
+  deviceName(index: number): string | undefined;
   send(fd: number, bytes: Buffer): number;
   /** In libuv's pool, as the kernel does the work of a netlink request within the call. */
   sendAsync(fd: number, bytes: Buffer): Promise<number>;
@@ -32,6 +36,8 @@ export interface Poll {
 
 const MSG_DONTWAIT = 0x40;
 const CLOCK_REALTIME = 0;
+/** net/if.h */
+const IF_NAMESIZE = 16;
 
 let loaded: Promise<Libc> | undefined;
 
@@ -62,6 +68,8 @@ async function load(): Promise<Libc> {
   const socket = library.func('int socket(int, int, int)');
   const bind = library.func('int bind(int, const void *, uint32_t)');
   const setsockopt = library.func('int setsockopt(int, int, int, const void *, uint32_t)');
+  const getsockopt = library.func('int getsockopt(int, int, int, void *, void *)');
+  const ifIndexToName = library.func('void *if_indextoname(uint32_t, void *)');
   // `long` stands for ssize_t, which koffi does not know.
   const send = library.func('long send(int, const void *, size_t, int)');
   const recv = library.func('long recv(int, void *, size_t, int)');
@@ -79,12 +87,20 @@ async function load(): Promise<Libc> {
         else resolve(result(value));
       });
     });
+  const length = Buffer.allocUnsafeSlow(4);
+  const name = Buffer.allocUnsafeSlow(IF_NAMESIZE);
   const timespec = Buffer.allocUnsafeSlow(16);
 
   return {
     socket: (family, type, protocol) => result(socket(family, type, protocol)),
     bind: (fd, address) => result(bind(fd, address, address.length)),
     setsockopt: (fd, level, option, value) => result(setsockopt(fd, level, option, value, value.length)),
+    getsockopt: (fd, level, option, value) => {
+      length.writeUInt32LE(value.length);
+      return result(getsockopt(fd, level, option, value, length));
+    },
+    deviceName: (index) =>
+      ifIndexToName(index, name) ? name.toString('latin1', 0, name.indexOf(0)) : undefined,
     send: (fd, bytes) => result(send(fd, bytes, bytes.length, 0)),
     sendAsync: (fd, bytes) => inPool(send, fd, bytes, bytes.length, 0),
     recvAsync: (fd, into) => inPool(recv, fd, into, into.length, MSG_DONTWAIT),

@@ -1,5 +1,6 @@
 /** Netlink sockets of the netfilter family (linux/netlink.h, linux/netfilter/nfnetlink.h). */
 import { constants } from 'node:os';
+import { type DatagramSizes, Datagrams } from './datagrams.ts';
 import { callFailed, type Libc, type Poll } from './libc.ts';
 import { align4, MESSAGE_HEADER, messageEnd, NLMSG_DONE, NLMSG_ERROR, u16, u32 } from './wire.ts';
 
@@ -12,25 +13,13 @@ const SOL_SOCKET = 1;
 const SO_ATTACH_FILTER = 26;
 const SO_DETACH_FILTER = 27;
 const SO_RCVBUFFORCE = 33;
-const MSG_TRUNC = 0x20;
 const { EAGAIN, EBADF, EINTR, ENOBUFS } = constants.errno;
 
-/** sizeof(struct mmsghdr) and struct iovec on 64-bit machines, and offsets in them. */
-const MMSGHDR = 64;
-const MSG_IOV_AT = 16;
-const MSG_IOVLEN_AT = 24;
-const MSG_FLAGS_AT = 48;
-const MSG_LEN_AT = 56;
-const IOVEC = 16;
-
-export interface NetlinkOptions {
+/** A datagram that arrives cut counts as an overrun. */
+export interface NetlinkOptions extends Pick<DatagramSizes, 'datagramBytes' | 'datagrams'> {
   /** Bit n-1 joins multicast group n. */
   groups?: number;
   receiveBufferBytes?: number;
-  /** A datagram longer than this arrives cut, which counts as an overrun. */
-  datagramBytes: number;
-  /** Datagrams read by one system call. */
-  datagrams: number;
 }
 
 export interface Drained {
@@ -39,6 +28,8 @@ export interface Drained {
   overrun: boolean;
   /** Nothing is left. Otherwise `limit` was reached. */
   empty: boolean;
+  /** How many were lost, where the socket says so. */
+  lost?: number;
 }
 
 /** The kernel's answer to a request: what was wrong, and the sequence number of the message it is about. */
@@ -53,12 +44,8 @@ export type MessageVisitor = (bytes: Buffer, start: number, end: number) => void
 export class NetlinkSocket {
   readonly #libc: Libc;
   readonly #fd: number;
-  readonly #datagrams: number;
-  readonly #datagramBytes: number;
-  readonly #headers: Buffer;
-  readonly #vectors: Buffer;
-  readonly #data: Buffer;
-  /** Kept while the kernel copies it, as the buffers above are while it fills them. */
+  readonly #datagrams: Datagrams;
+  /** Kept while the kernel copies it. */
   #program: Buffer = Buffer.alloc(0);
   #poll: Poll | undefined;
   #closed = false;
@@ -66,19 +53,7 @@ export class NetlinkSocket {
   private constructor(libc: Libc, fd: number, options: NetlinkOptions) {
     this.#libc = libc;
     this.#fd = fd;
-    this.#datagrams = options.datagrams;
-    this.#datagramBytes = options.datagramBytes;
-    this.#data = Buffer.allocUnsafeSlow(options.datagrams * options.datagramBytes);
-    this.#vectors = Buffer.allocUnsafeSlow(options.datagrams * IOVEC);
-    this.#headers = Buffer.allocUnsafeSlow(options.datagrams * MMSGHDR).fill(0);
-    const data = libc.addressOf(this.#data);
-    const vectors = libc.addressOf(this.#vectors);
-    for (let i = 0; i < options.datagrams; i++) {
-      this.#vectors.writeBigUInt64LE(data + BigInt(i * options.datagramBytes), i * IOVEC);
-      this.#vectors.writeBigUInt64LE(BigInt(options.datagramBytes), i * IOVEC + 8);
-      this.#headers.writeBigUInt64LE(vectors + BigInt(i * IOVEC), i * MMSGHDR + MSG_IOV_AT);
-      this.#headers.writeBigUInt64LE(1n, i * MMSGHDR + MSG_IOVLEN_AT);
-    }
+    this.#datagrams = new Datagrams(libc, options);
   }
 
   /** Throws `CaptureError`. */
@@ -138,7 +113,7 @@ export class NetlinkSocket {
   drain(limit: number, visit: MessageVisitor, arrived?: () => void): Drained {
     const result: Drained = { messages: 0, overrun: false, empty: false };
     while (result.messages < limit) {
-      const count = this.#libc.recvmmsg(this.#fd, this.#headers, this.#datagrams);
+      const count = this.#datagrams.receive(this.#fd);
       if (count === -EAGAIN) {
         result.empty = true;
         break;
@@ -156,15 +131,9 @@ export class NetlinkSocket {
       }
       arrived?.();
       for (let i = 0; i < count; i++) {
-        const header = i * MMSGHDR;
-        if ((this.#headers[header + MSG_FLAGS_AT]! & MSG_TRUNC) !== 0) result.overrun = true;
-        const start = i * this.#datagramBytes;
-        result.messages += visitMessages(
-          this.#data,
-          start,
-          start + u32(this.#headers, header + MSG_LEN_AT),
-          visit,
-        );
+        if (this.#datagrams.isCut(i)) result.overrun = true;
+        const { data } = this.#datagrams;
+        result.messages += visitMessages(data, this.#datagrams.startOf(i), this.#datagrams.endOf(i), visit);
       }
     }
     return result;

@@ -29,8 +29,14 @@ export class RequestPlacement {
     const left: Pending[] = [];
     let readOnce = readConntrack;
     for (const each of pending) {
+      if ('record' in each || ('request' in each && each.settled)) {
+        if (left.length === 0) this.emit(each, out);
+        else left.push(each);
+        continue;
+      }
       const { src, sport, ip, port } = 'response' in each ? each.response : each.request;
-      const find = () => flows.find(src, sport, ip, port);
+      const dialed = 'request' in each && each.dialed === true;
+      const find = () => (dialed ? flows.dialed(src, sport, ip, port) : flows.find(src, sport, ip, port));
       let entry = each.placed ? undefined : find();
       if (entry === undefined && !each.placed && readOnce !== undefined) {
         readOnce();
@@ -68,6 +74,8 @@ export class RequestPlacement {
         }
         request.vip = entry.vip;
         request.vport = entry.vport;
+        request.ip = entry.ip;
+        request.port = entry.port;
         each.unreadable = what === 'unreadable';
       } else if (entry === 'several' && request.midStream && 'seq' in each) {
         // The connection is ambiguous, and so are the segments before this one.
@@ -79,9 +87,13 @@ export class RequestPlacement {
     return left;
   }
 
-  emit(pending: Pending, out: Observation[]): void {
-    if ('response' in pending) out.push(pending.response);
+  /** False: what was dialed is all that is known of the request, which is lost then. */
+  emit(pending: Pending, out: Observation[]): boolean {
+    if ('record' in pending) out.push(pending.record);
+    else if ('response' in pending) out.push(pending.response);
+    else if (pending.dialed && !pending.placed) return false;
     else this.#emitRequest(pending, out);
+    return true;
   }
 
   #emitRequest(pending: PendingRequest | PendingSegment, out: Observation[]): void {

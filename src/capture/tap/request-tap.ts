@@ -29,6 +29,15 @@ export interface PendingRequest {
   placed: boolean;
   /** It marks the connection as one whose requests cannot be read. */
   unreadable?: boolean;
+  /** The request is complete: its connection is known, and its place in it. */
+  settled?: boolean;
+  /** The request has the address that was dialed, and gets the pod's with its connection. Without one it counts as lost. */
+  dialed?: boolean;
+}
+
+/** A record of the tap's own. */
+export interface PendingRecord {
+  record: Observation;
 }
 
 /** A segment that may be a request, a retransmission of one, or payload that only looks like one. */
@@ -48,7 +57,7 @@ export interface PendingSegment extends PendingRequest {
   chunked: boolean;
 }
 
-export type Pending = PendingRequest | PendingSegment | PendingAnswer;
+export type Pending = PendingRequest | PendingSegment | PendingAnswer | PendingRecord;
 
 /** A tap's packets as requests. */
 export interface TapReading {
@@ -57,8 +66,10 @@ export interface TapReading {
   /** Requests, and the number of packets that were lost, since the last call. */
   take(): Pending[];
   takeLost(): number;
-  /** The kernel reported a loss of packets; the next packet's number gives the count. */
-  overrun(): void;
+  /** The kernel reported a loss of packets at `now` (ms since the epoch). */
+  overrun(now: number): void;
+  /** Called after each reading that left nothing. */
+  settle?(now: number): void;
 }
 
 /** Sequence numbers further apart than this (bytes) cannot be put in order. */

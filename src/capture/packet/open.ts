@@ -1,0 +1,43 @@
+/** A packet socket with what reads it, for the tap. */
+import type { CaptureOptions } from '../capture.ts';
+import { CaptureError } from '../error.ts';
+import type { Libc } from '../netlink/libc.ts';
+import { Devices } from './devices.ts';
+import { NOTHING, packetFilter } from './filter.ts';
+import { localAddresses } from './local-addresses.ts';
+import { PacketTap, type PacketTapOptions } from './packet-tap.ts';
+import { PacketSocket } from './socket.ts';
+
+export interface OpenedPackets {
+  socket: PacketSocket;
+  packets: PacketTap;
+}
+
+/** Throws `CaptureError`. */
+export function openPackets(
+  libc: Libc,
+  options: CaptureOptions,
+  parts: Omit<PacketTapOptions, 'conntrack' | 'maxFlows' | 'devices' | 'isLocal' | 'onPlanChange'>,
+): OpenedPackets {
+  const { snaplen, receiveBufferBytes, sources, maxFlows } = options;
+  if (options.tap === 'headers')
+    throw new CaptureError('tap-source', '--tap headers needs --tap-source nflog');
+  const socket = PacketSocket.open(libc, { snaplen, receiveBufferBytes }, NOTHING);
+  const packets = new PacketTap({
+    ...parts,
+    conntrack: sources.includes('conntrack'),
+    maxFlows,
+    devices: new Devices(libc),
+    isLocal: localAddresses(),
+    onPlanChange() {
+      const plan = { ...packets.plan, snaplen };
+      try {
+        socket.filter(packetFilter(plan));
+      } catch {
+        // Longer than this kernel allows (net.core.optmem_max): packets of other addresses are then copied for nothing.
+        socket.filter(packetFilter(plan, false));
+      }
+    },
+  });
+  return { socket, packets };
+}

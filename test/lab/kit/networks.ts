@@ -1,0 +1,144 @@
+/** Scenes for each kind of load balancing: the same traffic, the truth beside every line. */
+import { after, before, describe, test } from 'node:test';
+import { type Stored, service, slice } from '../../unit/api-server.ts';
+import { readMetrics } from './check.ts';
+import { type ApiServer, startApiServer } from './cluster.ts';
+import type { FormatName } from './formats.ts';
+import type { LoadPlan } from './load.ts';
+import { startBackends, until } from './nginx.ts';
+import { type Program, startHelper } from './product.ts';
+import { labCanRun } from './requirements.ts';
+import { type ResultsFile, type Row, table, writeSection } from './results.ts';
+import { assertResolved, type Judge, judge } from './scenario.ts';
+import { createScene, type Scene, type SceneOptions, type ServiceSpec } from './scene.ts';
+import { SOCKET_LB, socketLbObstacle } from './socket-lb.ts';
+
+const RESULTS: ResultsFile = {
+  url: new URL('../../../docs/results/networks.md', import.meta.url),
+  header: `# Networks
+
+Written by \`npm run test:socket-lb\` when \`REALPOD_LAB_RESULTS=write\` is set; not by hand. Each line's truth comes from the
+backend that answered it. A helper with the names of an API server's stand-in; half of the pods are said to be on another node.
+`,
+};
+
+const NODE = 'worker-1';
+const ALL = [0, 1, 2, 3];
+export const CONNECTIONS = 100;
+export const LINES = 6000;
+
+/** Two Services over the same pods and port, and one over the same addresses with another port. */
+export const SERVICES: readonly ServiceSpec[] = [
+  { name: 'a', port: 10000, targetPort: 10000, pods: ALL },
+  { name: 'b', port: 80, targetPort: 10000, pods: ALL },
+  { name: 'c', port: 10000, targetPort: 10002, pods: ALL },
+  { name: 'solo', port: 10000, targetPort: 10001, pods: [0] },
+];
+export const NAMES = SERVICES.map(({ name }) => name);
+
+export const mix = (...names: readonly string[]): LoadPlan['requests'] =>
+  names.flatMap((name) => [
+    { path: `/${name}/item/{n}`, weight: 3 },
+    { path: `/${name}/same`, weight: 2 },
+    { path: `/${name}/form`, method: 'POST', bodyBytes: 600 },
+    { path: `/${name}/status/500`, weight: 0.2 },
+  ]);
+
+export interface Stage {
+  scene: Scene;
+  api: ApiServer;
+  helper: Program;
+  scenario: Judge['scenario'];
+  /** Tells the API server of these Services. */
+  tell(specs: readonly ServiceSpec[]): Promise<void>;
+}
+
+export async function openStage(
+  mode: SceneOptions['mode'],
+  rows: Row[],
+  helperArgs: readonly string[],
+): Promise<Stage> {
+  const scene = await createScene({ pods: 4, services: SERVICES, ...(mode ? { mode } : {}) });
+  try {
+    const api = await startApiServer(scene);
+    const tell = async (specs: readonly ServiceSpec[]): Promise<void> => {
+      for (const { name, port, targetPort, pods } of specs) {
+        const endpoints = pods.map((i) => ({
+          ip: scene.pods[i]!.ip,
+          pod: scene.pods[i]!.name,
+          node: i < 2 ? NODE : 'worker-2',
+        }));
+        const at = (object: Stored, ports: object[]): Stored =>
+          object.kind === 'Service'
+            ? { ...object, spec: { ...(object.spec as object), ports } }
+            : { ...object, ports };
+        await api.send({
+          put: at(slice('shop', name, 'v4', endpoints), [{ name: 'http', port: targetPort }]),
+        });
+        const { clusterIp } = scene.service(name);
+        await api.send({
+          put: at(service('shop', name, [clusterIp]), [{ name: 'http', port, targetPort: 'http' }]),
+        });
+      }
+    };
+    await tell(SERVICES);
+    await startBackends(scene, [10000, 10001, 10002]);
+    process.env.NODE_NAME = NODE;
+    const helper = await startHelper(scene, ['--kubeconfig', api.kubeconfig, ...helperArgs]);
+    delete process.env.NODE_NAME;
+    await until('the helper to have listed both kinds', () => {
+      const lists = readMetrics(helper.get('/metrics').text).filter(
+        ({ name }) => name === 'realpod_helper_api_lists_total',
+      );
+      return lists.length === 2 && lists.every(({ value }) => value > 0);
+    });
+    return { scene, api, helper, tell, scenario: judge(scene, rows).scenario };
+  } catch (error) {
+    await scene.dispose();
+    throw error;
+  }
+}
+
+const skip = !labCanRun(SOCKET_LB, socketLbObstacle);
+
+export function suite(
+  title: string,
+  mode: SceneOptions['mode'],
+  tests: (stage: () => Stage) => void,
+  notes: readonly string[] = [],
+  helperArgs: readonly string[] = [],
+): void {
+  describe(title, { skip, concurrency: false, timeout: 400_000 }, () => {
+    const rows: Row[] = [];
+    let stage: Stage;
+    before(async () => {
+      stage = await openStage(mode, rows, helperArgs);
+    });
+    after(async () => {
+      await stage?.scene.dispose();
+      if (rows.length > 0) writeSection(RESULTS, title, table(rows), notes);
+    });
+    tests(() => stage);
+  });
+}
+
+/** Each format, without and with upstream keepalive. */
+export function formats(stage: () => Stage, names: readonly FormatName[]): void {
+  for (const format of names) {
+    for (const keepalive of [false, true]) {
+      const title = `${format}, ${keepalive ? 'keepalive' : 'no keepalive'}`;
+      test(`${title}: no line names a wrong pod`, async () => {
+        const options = {
+          format,
+          keepalive,
+          services: NAMES,
+          ...(format === 'times' || format === 'article' ? { withoutIdHeader: true } : {}),
+        };
+        const row = await stage().scenario(title, options, ({ sentTo }) =>
+          sentTo({ connections: CONNECTIONS, total: LINES, requests: mix('a', 'b', 'c') }),
+        );
+        if (format === 'full') assertResolved(row, 'request-id', 0.999);
+      });
+    }
+  }
+}

@@ -4,6 +4,13 @@ import type { ApiObject, Reflection } from './reflector.ts';
 
 export type EndpointObservation = Omit<EndpointRecord, 'seq'>;
 
+/** Where the helper itself is reached. */
+export interface OwnPort {
+  port: number;
+  /** Whether the address is one of the helper's; `now`: ms since the epoch. */
+  isAt(ip: string, now: number): boolean;
+}
+
 /** A Service's addresses and ports, or those of a Service that no object tells of yet. */
 interface Service {
   ports: readonly ServicePort[];
@@ -55,6 +62,7 @@ export class Endpoints {
   readonly #onChange: (record: EndpointObservation) => void;
   readonly #now: () => number;
   readonly #node: string | undefined;
+  readonly #own: OwnPort | undefined;
 
   /** Addresses left out because of `MAX_ADDRESSES`. */
   dropped = 0;
@@ -62,7 +70,13 @@ export class Endpoints {
   changes = 0;
 
   /** `node`: the helper's own; undefined where it does not know its name. */
-  constructor(onChange: (record: EndpointObservation) => void, now: () => number, node?: string) {
+  constructor(
+    onChange: (record: EndpointObservation) => void,
+    now: () => number,
+    node?: string,
+    own?: OwnPort,
+  ) {
+    this.#own = own;
     this.#node = node;
     this.#onChange = onChange;
     this.#now = now;
@@ -77,7 +91,13 @@ export class Endpoints {
     const now = this.#now();
     const endpoint = this.#byIp.get(ip);
     if (endpoint) dropFuture(endpoint, now);
-    for (const state of endpoint?.states ?? [{ ...UNKNOWN, since: now }]) yield record(ip, state);
+    for (const state of endpoint?.states ?? [{ ...UNKNOWN, since: now }]) yield this.#record(ip, state);
+  }
+
+  #record(ip: string, { since, of, place }: State): EndpointObservation {
+    const known = { ...(of ? { of } : {}), ...(place ? { place } : {}) };
+    const own = this.#own?.isAt(ip, this.#now()) ? { helper: this.#own.port } : {};
+    return { kind: 'endpoint', t: since, ip, ...known, ...own };
   }
 
   /** For the reflector of EndpointSlices. */
@@ -230,7 +250,7 @@ export class Endpoints {
     const state = { since, of, place, text };
     endpoint.states.push(state);
     this.changes++;
-    this.#onChange(record(ip, state));
+    this.#onChange(this.#record(ip, state));
   }
 
   #portsOf({ slices }: Endpoint): EndpointPort[] | undefined {
@@ -296,9 +316,4 @@ function textOf(of: readonly EndpointPort[]): string {
 
 function keyOf({ metadata }: ApiObject): string {
   return `${metadata?.namespace}/${metadata?.name}`;
-}
-
-function record(ip: string, { since, of, place }: State): EndpointObservation {
-  const known = { ...(of ? { of } : {}), ...(place ? { place } : {}) };
-  return { kind: 'endpoint', t: since, ip, ...known };
 }

@@ -3,7 +3,7 @@ import type { Log } from '../log.ts';
 import type { PodName } from '../model/outcome.ts';
 import type { ApiServer } from './api.ts';
 import { Directory, type NameObservation } from './directory.ts';
-import { type EndpointObservation, Endpoints } from './endpoints.ts';
+import { type EndpointObservation, Endpoints, type OwnPort } from './endpoints.ts';
 import { newStats, type Pace, type Reflection, type ReflectorStats, reflect } from './reflector.ts';
 
 /** The two kinds that the helper watches, as kube-proxy does on every node. k8s/helper/rbac.yaml grants exactly these. */
@@ -18,6 +18,8 @@ export interface NamesOptions {
   pace?: Pace;
   /** The helper's own node. */
   node?: string | undefined;
+  /** Where the sidecars reach the helper. */
+  own?: OwnPort;
 }
 
 export interface ClusterNames {
@@ -64,9 +66,9 @@ export const realPace: Pace = {
  * A short loss of the API server changes no name. After a minute all names are withdrawn, because another pod may have
  * got an address unseen; they return with the next complete list.
  */
-export function createNames({ api, onName, log, pace = realPace, node }: NamesOptions): ClusterNames {
+export function createNames({ api, onName, log, pace = realPace, node, own }: NamesOptions): ClusterNames {
   const directory = new Directory(onName, pace.now);
-  const endpoints = new Endpoints(onName, pace.now, node);
+  const endpoints = new Endpoints(onName, pace.now, node, own);
   const stopping = new AbortController();
   const slices = newStats();
   const services = newStats();

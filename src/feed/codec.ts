@@ -25,7 +25,7 @@ export function encodeRecord(record: Observation, seq: number): string {
     case 'name':
       return `${head},"ip":"${record.ip}","pod":${JSON.stringify(record.pod)},"namespace":${JSON.stringify(record.namespace)},"node":${JSON.stringify(record.node)},"service":${JSON.stringify(record.service)}}\n`;
     case 'endpoint':
-      return `${head},"ip":"${record.ip}"${record.place === undefined ? '' : `,"place":"${record.place}"`}${record.of === undefined ? '' : `,"of":${JSON.stringify(record.of)}`}}\n`;
+      return `${head},"ip":"${record.ip}"${record.place === undefined ? '' : `,"place":"${record.place}"`}${record.helper === undefined ? '' : `,"helper":${record.helper}`}${record.of === undefined ? '' : `,"of":${JSON.stringify(record.of)}`}}\n`;
     case 'client': {
       const { dst, dport, peer, peerPort, client, clientPort, via, preexisting, kernelTime, end } = record;
       const opened = `${preexisting ? ',"preexisting":true' : ''}${kernelTime ? ',"kernelTime":true' : ''}`;
@@ -173,6 +173,7 @@ export function decodeRecord(line: string): FeedRecord | undefined | string {
     case 'endpoint':
       return isAddress(record.ip) &&
         (record.place === undefined || record.place === 'here' || record.place === 'elsewhere') &&
+        (record.helper === undefined || isPort(record.helper)) &&
         (record.of === undefined || (Array.isArray(record.of) && record.of.every(isEndpointPort)))
         ? (value as FeedRecord)
         : `incomplete endpoint: ${line.slice(0, 120)}`;

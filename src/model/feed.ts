@@ -249,6 +249,8 @@ export interface EndpointRecord {
   of?: readonly EndpointPort[];
   /** Absent: not known. */
   place?: Place;
+  /** The port of this address on which the helper itself serves the feed: connections to it are a sidecar's, not nginx's. */
+  helper?: number;
 }
 
 export type FeedRecord =

@@ -208,3 +208,23 @@ test('a record goes over the wire as it is, and a damaged one ends the feed', ()
     assert.match(error ?? '', /^incomplete endpoint/, of);
   }
 });
+
+test('the helper’s own addresses are told with its port, whatever else is known of them', () => {
+  const records: EndpointObservation[] = [];
+  const own = { port: 9797, isAt: (ip: string) => ip === '10.0.0.5' };
+  const endpoints = new Endpoints(
+    (record) => records.push(record),
+    () => 1,
+    'n',
+    own,
+  );
+  const last = (ip: string) => [...endpoints.history(ip)].at(-1)!;
+  assert.deepEqual(last('10.0.0.5'), { kind: 'endpoint', t: 1, ip: '10.0.0.5', helper: 9797 });
+  assert.equal(last(POD).helper, undefined);
+  const decoded = new RecordDecoder().push(Buffer.from(encodeRecord(last('10.0.0.5'), 0)));
+  assert.deepEqual(decoded, { records: [{ ...last('10.0.0.5'), seq: 0 }], error: undefined });
+  const bad = new RecordDecoder().push(
+    Buffer.from('{"kind":"endpoint","seq":0,"t":1,"ip":"10.0.0.5","helper":"x"}\n'),
+  );
+  assert.match(bad.error!, /^incomplete endpoint/);
+});

@@ -45,6 +45,11 @@ class World {
     return this.#apply({ kind: 'endpoint', t: T0 + t, ip: podIp(pod), ...known });
   }
 
+  /** The helper serves the feed at this address and port. */
+  helper(pod: number, t: number, helper: number): this {
+    return this.#apply({ kind: 'endpoint', t: T0 + t, ip: podIp(pod), helper });
+  }
+
   open(sport: number, pod: number, t: number, to: Partial<ServicePort> & { port?: number } = {}): this {
     return this.#apply({ kind: 'open', t: T0 + t, ...flow(sport, pod, to), via: 'conntrack' });
   }
@@ -178,6 +183,21 @@ test('a connection that no Service explains may be any Service’s', () => {
     .request(1001, 1, 1, undefined)
     .request(1003, 3, 2, undefined);
   assert.equal(headless.says(6, undefined, at(SHOP)), '1 sole-backend');
+});
+
+test('a sidecar’s own connection to the helper is no attempt’s', () => {
+  const beside = (helper: number | undefined): World => {
+    const world = new World().endpoint(1, -HOUR, leads(SHOP));
+    if (helper !== undefined) world.helper(3, -10, helper);
+    world.tick(-60_000).open(1001, 1, -50_000).open(1003, 3, -50_000).tick(-1);
+    return world.request(1001, 1, 1, undefined).request(1003, 3, 2, undefined);
+  };
+  assert.equal(beside(undefined).says(6, undefined, at(SHOP)), 'ambiguous');
+  assert.equal(beside(PORT + 1).says(6, undefined, at(SHOP)), 'ambiguous');
+  assert.equal(beside(PORT).says(6, undefined, at(SHOP)), '1 sole-backend');
+  // Where a Service leads to the helper, nginx may have dialed that.
+  const behind = beside(PORT).endpoint(3, -HOUR, leads(SHOP));
+  assert.equal(behind.says(6, undefined, at(SHOP)), 'ambiguous');
 });
 
 test('without an id no pod is named that is not known as an endpoint', () => {

@@ -1,10 +1,10 @@
 /** A packet socket with what reads it, for the tap. */
 import type { CaptureOptions } from '../capture.ts';
 import { CaptureError } from '../error.ts';
+import { localAddresses } from '../local-addresses.ts';
 import type { Libc } from '../netlink/libc.ts';
 import { Devices } from './devices.ts';
 import { NOTHING, packetFilter } from './filter.ts';
-import { localAddresses } from './local-addresses.ts';
 import { PacketTap, type PacketTapOptions } from './packet-tap.ts';
 import { PacketSocket } from './socket.ts';
 

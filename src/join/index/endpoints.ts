@@ -18,6 +18,9 @@ const REMEMBER_MS = 10 * 60_000;
  */
 const LAG_MS = 120_000;
 
+/** Addresses of helpers; at the limit they are forgotten, and connections to them are candidates. */
+const MAX_HELPERS = 64;
+
 /** Whether a port was an endpoint of a Service port. */
 export type IsEndpoint = 'yes' | 'no' | 'unknown';
 
@@ -40,6 +43,8 @@ export class Endpoints {
   readonly #services = new Map<string, number>();
   /** When each past state ended, in the order of the records. */
   readonly #past = new Set<{ ip: string; ended: number }>();
+  /** The ports at which helpers serve the feed, by address: a sidecar connects there, and no attempt of nginx's. */
+  readonly #helpers = new Map<string, number>();
   /** The last known place of each address. */
   readonly #places = new Map<string, Place>();
   readonly #seen = new Set<Place>();
@@ -68,7 +73,8 @@ export class Endpoints {
   }
 
   /** Records of one address may come repeatedly, and those of a reader's beginning after later ones. */
-  set({ ip, t, of, place }: EndpointRecord): void {
+  set({ ip, t, of, place, helper }: EndpointRecord): void {
+    if (helper !== undefined) this.#setHelper(ip, helper);
     let states = this.#byIp.get(ip);
     if (!states) {
       states = [{ since: -Infinity, of: undefined }];
@@ -85,6 +91,14 @@ export class Endpoints {
     this.#count(state, 1);
     if (states.length > 2) this.#past.add({ ip, ended: t });
     if (states.length > this.#limits.perAddress) this.#shorten(states, states[2]!.since);
+  }
+
+  #setHelper(ip: string, port: number): void {
+    if (this.#helpers.get(ip) === port) return;
+    // A node has few addresses; of more than that nothing needs to be known.
+    if (this.#helpers.size >= MAX_HELPERS) this.#helpers.clear();
+    this.#helpers.set(ip, port);
+    this.version++;
   }
 
   /** How many of the two places were seen. */
@@ -143,7 +157,8 @@ export class Endpoints {
    * on the Service port. `unknown`: the states of that time are not known, or no Service explains the connection.
    */
   mayLead(ip: string, port: number, vip: string, vport: number, first: number, last: number): IsEndpoint {
-    return isEndpoint(this.#byIp.get(ip), port, vip, vport, first - LAG_MS, last + LAG_MS);
+    const found = isEndpoint(this.#byIp.get(ip), port, vip, vport, first - LAG_MS, last + LAG_MS);
+    return found === 'unknown' && this.#helpers.get(ip) === port ? 'no' : found;
   }
 
   /** Whether it was an endpoint at that time, by all that is known. */

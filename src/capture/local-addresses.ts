@@ -1,5 +1,5 @@
 import { networkInterfaces } from 'node:os';
-import { canonicalIp } from '../../parse/address.ts';
+import { canonicalIp } from '../parse/address.ts';
 
 /** How long the list is used (ms). */
 const LISTED_MS = 10_000;

@@ -175,7 +175,11 @@ function mayBeOfSubrequests(
   queries: readonly Query[],
   index: FlowIndex,
 ): boolean {
-  if (!servicesOf(queries[0]!, index).some(({ idsBehindHost }) => idsBehindHost)) return false;
+  const { service, direct } = queries[0]!;
+  const others = direct
+    ? direct.services.some(({ idsBehindHost }) => idsBehindHost)
+    : service?.idsBehindHost || index.unknown.idsBehindHost;
+  if (!others) return false;
   let missing = 0;
   for (const { carried } of queries) if (carried !== 'no') missing++;
   for (const request of seen) {

@@ -147,13 +147,13 @@ function drawPlace(chance: Random, plan: { nginx: string; format: ChaosFormat },
   };
 }
 
-/** Two places of one Service: one passes on its clients' ids, and subrequests or the error page of the other send nginx's, or the reverse. */
+/** Two places of one Service, one sends nginx's ids and one passes on its clients'; a subrequest or the error page of the first leads to the second. */
 function withIdsOfClients(chance: Random, places: readonly Place[]): Place[] {
   const [first, second, ...rest] = places as [Place, Place, ...Place[]];
   const service = chance.pick(['a', 'b', 'odd'] as const);
   const extra = chance.pick(['auth', 'mirror', 'error-page', 'post-action'] as const);
   const both = { ...first, service, upstream: chance.pick(['http1.0', 'http1.1'] as const) };
-  const id = chance.pick(['client', 'client', 'own'] as const);
+  const id = extra === 'error-page' ? 'own' : 'client';
   return [
     { ...both, id, extra, other: 1 },
     {
@@ -224,6 +224,8 @@ export function drawRound(seed: number, round: number, builds: readonly ('debian
   if (clocks) plan.clock = chance.pick(['-0.05s', '+0.05s', '-1s', '-0.2s']);
   if (!plan.conf && format !== 'chosen' && chance.chance(format === 'id' ? 0.4 : 0.1)) {
     plan.clientIdOneIn = 2;
+    // At full speed lines of formats without times are not named.
+    plan.bulk.perSecond = chance.pick([100, 300, 1_000]);
     plan.places = withIdsOfClients(chance, plan.places);
   }
   return plan;

@@ -101,7 +101,7 @@ async function replay(
     stats: { cutOff: 0, refused: 0 },
   });
   const limits = { ...ROOMY, connections: 20, headersMs: 5_000 };
-  const helper = new HttpServer({ limits, open: () => app, onError: say });
+  const helper = new HttpServer({ limits, application: app, onError: say });
   const helperPort = await helper.listen('127.0.0.1', 0);
   const src = recording.records.find((record) => 'src' in record);
   const paths = { before: join(folder, 'access.log'), after: join(folder, 'enriched.log') };

@@ -18,8 +18,11 @@ export interface HttpLimits extends SourceLimits {
 
 export interface ServerParts {
   limits: HttpLimits;
-  /** The application, which gets what `plain` has no answer to. Called at the first such request. */
-  open(): App | Promise<App>;
+  /**
+   * The application, which gets what `plain` has no answer to: made ready before the server listens, or, if a function makes it,
+   * at the first such request.
+   */
+  application: App | (() => App | Promise<App>);
   /** `GET` of exactly these targets, such as `/healthz`. */
   plain?: ReadonlyMap<string, Respond>;
   /** Gets unexpected errors. */
@@ -80,6 +83,7 @@ export class HttpServer {
 
   /** Where the machine has no IPv6, `::` becomes `0.0.0.0`. Resolves with the port. */
   async listen(host: string, port: number): Promise<number> {
+    if (typeof this.#parts.application !== 'function') await this.#app();
     try {
       await this.#bind(host, port);
     } catch (error) {
@@ -152,7 +156,8 @@ export class HttpServer {
   }
 
   async #open(): Promise<App> {
-    const app = await this.#parts.open();
+    const { application } = this.#parts;
+    const app = typeof application === 'function' ? await application() : application;
     await app.ready();
     return app;
   }

@@ -21,7 +21,8 @@ async function serving(server: HttpServer): Promise<number> {
   return await server.listen('127.0.0.1', 0);
 }
 
-const withApp = (app: App, limits = LIMITS) => new HttpServer({ limits, open: () => app, onError: () => {} });
+const withApp = (app: App, limits = LIMITS) =>
+  new HttpServer({ limits, application: app, onError: () => {} });
 
 const served = serving(servedDemo().server);
 

@@ -251,7 +251,7 @@ test(
     const app = createApp(() => {});
     app.get('/', async () => 'here');
     const limits = { connections: 10, connectionsPerSource: 10, requestsPerSecond: 10, headersMs: 100 };
-    const server = new HttpServer({ limits, open: () => app, onError: () => {} });
+    const server = new HttpServer({ limits, application: app, onError: () => {} });
     const port = await server.listen('127.0.0.1', 0);
     closing.push(() => server.close());
     const silent = exchange(port, HOSTILE, '');
@@ -269,7 +269,7 @@ test(
     const limits = { connections: 10, connectionsPerSource: 10, requestsPerSecond: 5, headersMs: 1_000 };
     const app = createApp(() => {});
     app.get('/', async () => 'here');
-    const server = new HttpServer({ limits, open: () => app, onError: () => {}, refusals });
+    const server = new HttpServer({ limits, application: app, onError: () => {}, refusals });
     const port = await server.listen('127.0.0.1', 0);
     closing.push(() => server.close());
     const pipeline = 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(99);

@@ -17,11 +17,15 @@ interface Answer {
   body: string;
 }
 
-async function serving(open: () => App, plain: [string, Respond][] = [], requestsPerSecond = 500) {
+async function serving(
+  application: App | (() => App),
+  plain: [string, Respond][] = [],
+  requestsPerSecond = 500,
+) {
   const errors: string[] = [];
   const server = new HttpServer({
     limits: { ...LIMITS, requestsPerSecond },
-    open,
+    application,
     plain: new Map(plain),
     onError: (message) => errors.push(message),
   });
@@ -105,3 +109,13 @@ test(
     assert.equal((await get('/here')).body, 'here');
   },
 );
+
+test('an application that is there is ready before the server listens', LIMIT, async () => {
+  const app = createApp(() => {});
+  let ready = false;
+  app.addHook('onReady', async () => {
+    ready = true;
+  });
+  await serving(app);
+  assert.ok(ready);
+});

@@ -77,6 +77,6 @@ export function createHelperHttp(
     ],
   ]);
   for (const [path, respond] of plain) app.get(path, answering(respond));
-  const server = new HttpServer({ limits: LIMITS, open: () => app, plain, onError, refusals, allowHost });
+  const server = new HttpServer({ limits: LIMITS, application: app, plain, onError, refusals, allowHost });
   return { server, app };
 }

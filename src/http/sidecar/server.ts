@@ -24,7 +24,7 @@ export function createSidecarServer(
   const plain = plainAnswers(numbers, refusals);
   return new HttpServer({
     limits: LIMITS,
-    open: async () => (await import('./app.ts')).createSidecarApp(numbers, plain, onError),
+    application: async () => (await import('./app.ts')).createSidecarApp(numbers, plain, onError),
     plain: new Map([
       ['/healthz', plain.health],
       ['/readyz', plain.ready],

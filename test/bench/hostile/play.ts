@@ -117,7 +117,7 @@ export async function play(scene: HostileScene): Promise<Outcome> {
     stats: { cutOff: 0, refused: 0 },
   });
   const limits = { connections: 20, connectionsPerSource: 20, requestsPerSecond: 1e6, headersMs: 5_000 };
-  const server = new HttpServer({ limits, open: () => app, onError });
+  const server = new HttpServer({ limits, application: app, onError });
   const helper = await server.listen('127.0.0.1', 0);
   const [before, after] = [join(dir, 'access.log'), join(dir, 'enriched.log')];
   const log = openSync(before, 'a');

@@ -1,4 +1,5 @@
 /** What the kernel of this node can give a helper: each source is opened once and closed again. */
+import { release } from 'node:os';
 import type { Source } from '../model/feed.ts';
 import type { CaptureOptions } from './capture.ts';
 import { countsFlows, dumpRequest, openConntrackEvents } from './conntrack/events.ts';
@@ -17,12 +18,13 @@ import {
   be32,
   NETFILTER_HEADER,
 } from './netlink/wire.ts';
+import { countOpenings, openingsText } from './packet/check.ts';
 import { FlowTables } from './tap/flow-tables.ts';
 import { openTap } from './tap/open-tap.ts';
 
 /** One finding. `can`: undefined where it is no source, but something that decides what a source is good for. */
 export interface NodeFinding {
-  subject: Source | 'flow tables' | 'byte counts';
+  subject: Source | 'packets' | 'flow tables' | 'byte counts';
   can: boolean | undefined;
   /** One line for people, with what to do where there is something to do. */
   says: string;
@@ -38,7 +40,7 @@ export async function checkNode(options: CaptureOptions): Promise<NodeFinding[]>
   }
   return [
     await checkConntrack(libc, options),
-    await checkTap(libc, options),
+    ...(await checkTaps(libc, options)),
     await checkKernelLog(options),
     checkFlowTables(libc),
     {
@@ -69,11 +71,11 @@ export interface ConnectionCount {
 /** What the entries of the node say about who translates a Service's address. */
 export function connectionsText({ tracked, translated }: ConnectionCount): string {
   if (tracked === 0)
-    return 'no connection is tracked in this network namespace: run the helper on the node’s network (hostNetwork)';
+    return 'no connection is tracked in this network namespace: the helper is not on the node’s network (hostNetwork), or packets pass no netfilter';
   if (translated === 0)
     return (
       `${tracked} connections are tracked, none of them with a translated destination: nobody uses a Service now,` +
-      ' or it is not netfilter that translates (a CNI in place of kube-proxy), and lines will stay no-flow'
+      ' or it is not netfilter that translates (a CNI in place of kube-proxy): then lines are named with the endpoints of the API server'
     );
   return `${tracked} connections are tracked, ${translated} of them with a translated destination`;
 }
@@ -105,6 +107,27 @@ export function isTranslated(bytes: Buffer, start: number, end: number): boolean
   return false;
 }
 
+/** The two ways of the tap, as one finding where `--tap-source` takes what there is. */
+async function checkTaps(libc: Libc, options: CaptureOptions): Promise<NodeFinding[]> {
+  const { tapSource } = options;
+  const packets = await checkPackets(libc, options);
+  const rules = await checkTap(libc, options);
+  if (tapSource === 'packet' || (tapSource === 'auto' && rules.can === false && packets.can)) {
+    const without = tapSource === 'packet' ? '' : ` (by rules not: ${rules.says})`;
+    return [{ ...packets, subject: 'tap', says: packets.says + without }];
+  }
+  return [rules, packets];
+}
+
+async function checkPackets(libc: Libc, options: CaptureOptions): Promise<NodeFinding> {
+  const subject = 'packets';
+  try {
+    return { subject, can: true, says: openingsText(await countOpenings(libc, options)) };
+  } catch (error) {
+    return { ...refusal('tap', error), subject };
+  }
+}
+
 async function checkTap(libc: Libc, options: CaptureOptions): Promise<NodeFinding> {
   const { tapGroup } = options;
   try {
@@ -115,7 +138,8 @@ async function checkTap(libc: Libc, options: CaptureOptions): Promise<NodeFindin
     const code = error instanceof CaptureError ? error.code : '';
     if (code === 'table-exists' || (code === 'group-in-use' && (await isHelperThere(libc, options))))
       return { subject: 'tap', can: true, says: 'another realpod helper uses it on this node' };
-    return refusal('tap', error);
+    const { subject, can, says } = refusal('tap', error);
+    return { subject, can, says: code === 'kernel' ? `${says} (this is Linux ${release()})` : says };
   }
 }
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { connectionsText, isTranslated, type NodeFinding } from '../../src/capture/check.ts';
+import { openingsText } from '../../src/capture/packet/check.ts';
 import { nodeReport } from '../../src/helper-check.ts';
 
 const { messages } = JSON.parse(
@@ -22,7 +23,10 @@ test('a connection with a translated destination is one whose entry was made by 
 
 test('what the entries say of this node: none, none translated, some', () => {
   assert.match(connectionsText({ tracked: 0, translated: 0 }), /hostNetwork/);
-  assert.match(connectionsText({ tracked: 7, translated: 0 }), /^7 connections .* stay no-flow$/);
+  assert.match(
+    connectionsText({ tracked: 7, translated: 0 }),
+    /^7 connections .* endpoints of the API server$/,
+  );
   assert.equal(
     connectionsText({ tracked: 7, translated: 3 }),
     '7 connections are tracked, 3 of them with a translated destination',
@@ -42,4 +46,10 @@ test('the report ends with 0 only if every wanted source can be given', () => {
   const { text, code } = nodeReport(findings, ['conntrack', 'tap']);
   assert.equal(code, 1);
   assert.match(text, /\nThis node cannot give tap of --sources conntrack,tap\.\n$/);
+});
+
+test('where conntrack does not have the connections that are opened, the options that need none are named', () => {
+  assert.match(openingsText({ opened: 0, tracked: 0 }), /nothing opened a connection/);
+  assert.match(openingsText({ opened: 5, tracked: 5 }), /has 5 of 5 connections that were opened meanwhile$/);
+  assert.match(openingsText({ opened: 5, tracked: 1 }), /has 1 of 5 .*: --sources tap --tap-source packet$/);
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { HEADER_SNAPLEN, packetFilter } from '../../src/capture/packet/filter.ts';
+import { HEADER_SNAPLEN, openingsFilter, packetFilter } from '../../src/capture/packet/filter.ts';
 import { type SegmentFields, segment } from './segments.ts';
 
 const SNAPLEN = 1024;
@@ -144,4 +144,14 @@ test('the last of many addresses is found, and more than can be compared all pas
 test('without an address nothing passes', () => {
   const nothing = packetFilter({ addresses: new Map(), answers: true, snaplen: SNAPLEN });
   assert.equal(run(nothing, sent({ flags: 'S' })), 0);
+});
+
+test('of any address the openings', () => {
+  const openings = openingsFilter();
+  for (const src of ['10.1.2.3', 'fd00::9']) {
+    assert.equal(run(openings, sent({ flags: 'S' }, src)), HEADER_SNAPLEN);
+    assert.equal(run(openings, sent({ ack: 1, payload: 'GET /' }, src)), 0);
+    assert.equal(run(openings, sent({ flags: 'S' }, src), { outgoing: true }), 0);
+  }
+  assert.equal(run(openings, sent({ flags: 'S' }), { protocol: 0x0806 }), 0);
 });

@@ -73,6 +73,33 @@ export interface FilterPlan {
 
 export const NOTHING = assemble([{ code: RETURN, value: 0 }]);
 
+/** SYNs that a device received, of any address. */
+export function openingsFilter(): Buffer {
+  const flags = (family: 4 | 6): Instruction[] => [
+    { code: LOAD_BYTE_X, value: TCP_FLAGS_AT },
+    { code: JUMP_SET, value: syn, no: `no${family}` },
+    { code: RETURN, value: HEADER_SNAPLEN },
+    { label: `no${family}`, code: RETURN, value: 0 },
+  ];
+  return assemble([
+    { code: LOAD_BYTE, value: PACKET_TYPE },
+    { code: JUMP_EQUAL, value: OUTGOING, yes: 'drop' },
+    { code: JUMP_EQUAL, value: LOOPBACK, yes: 'drop' },
+    { code: LOAD_HALF, value: PROTOCOL },
+    { code: JUMP_EQUAL, value: ETHERTYPE[6], yes: 'ipv6' },
+    { code: JUMP_EQUAL, value: ETHERTYPE[4], no: 'drop' },
+    { code: LOAD_BYTE, value: AT[4].protocol },
+    { code: JUMP_EQUAL, value: IPPROTO_TCP, no: 'drop' },
+    { code: LOADX_HEADER_LENGTH, value: 0 },
+    ...flags(4),
+    { label: 'ipv6', code: LOAD_BYTE, value: AT[6].protocol },
+    { code: JUMP_EQUAL, value: IPPROTO_TCP, no: 'drop' },
+    { code: LOADX_IMMEDIATE, value: IPV6_HEADER },
+    ...flags(6),
+    { label: 'drop', code: RETURN, value: 0 },
+  ]);
+}
+
 /** `compare`: false passes every address, as do more addresses than can be compared. */
 export function packetFilter(plan: FilterPlan, compare = true): Buffer {
   if (plan.addresses.size === 0) return NOTHING;

@@ -1,10 +1,86 @@
 /** Packets that pass no netfilter: the tap reads a packet socket. The same traffic as elsewhere, the truth beside every line. */
-import { formats, suite } from './kit/networks.ts';
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { CONNECTIONS, formats, LINES, mix, NAMES, type Stage, suite } from './kit/networks.ts';
+import { assertResolved } from './kit/scenario.ts';
+
+const PACKET = ['--sources', 'tap', '--tap-source', 'packet'];
+
+/** By the node's own netfilter nothing is seen of what passes between pods. */
+function noNetfilter(stage: () => Stage): void {
+  test('no packet between pods passes netfilter or conntrack', () => {
+    const { scene } = stage();
+    const front = scene.fronts[0]!.ip;
+    const seen = scene.runIn(scene.node, `conntrack -L -s ${front} 2>/dev/null || true`);
+    assert.equal(seen.includes(scene.pods[0]!.ip), false, seen);
+    assert.equal(scene.runIn(scene.node, 'nft list ruleset').trim(), '');
+  });
+}
 
 suite(
-  'chosen in connect(), no packet passes netfilter',
-  'socket-lb',
+  'chosen in connect(), past netfilter',
+  'host-routing',
+  (stage) => {
+    formats(stage, ['full']);
+    noNetfilter(stage);
+
+    for (const connections of [1, 10]) {
+      test(`${connections} connections`, async () => {
+        const options = { format: 'full', keepalive: true, services: NAMES } as const;
+        const row = await stage().scenario(`full, ${connections} connections`, options, ({ sentTo }) =>
+          sentTo({ connections, total: LINES / 10, requests: mix('a', 'b') }),
+        );
+        assertResolved(row, 'request-id', 0.999);
+      });
+    }
+
+    test('clients send ids of their own, some of them another’s: right or left alone', async () => {
+      const options = {
+        format: 'full',
+        keepalive: true,
+        services: NAMES,
+        locations: 'location /open/ { proxy_set_header Connection ""; proxy_pass http://svc_b; }',
+      } as const;
+      await stage().scenario('forged ids', options, ({ sentTo }) =>
+        sentTo({
+          connections: CONNECTIONS,
+          total: LINES,
+          requests: [
+            ...mix('a', 'b'),
+            { path: '/open/{n}', headers: ['X-Request-ID: 0123456789abcdef0123456789abcdef'], weight: 2 },
+            { path: '/open/none/{n}' },
+          ],
+        }),
+      );
+    });
+  },
+  [],
+  PACKET,
+);
+
+suite(
+  'chosen packet by packet, past netfilter',
+  'packet-lb',
+  (stage) => {
+    formats(stage, ['full']);
+    noNetfilter(stage);
+  },
+  [],
+  PACKET,
+);
+
+suite(
+  'translated, the tap reads a packet socket',
+  'iptables',
   (stage) => formats(stage, ['full']),
   [],
-  ['--sources', 'tap', '--tap-source', 'packet'],
+  ['--tap-source', 'packet'],
+);
+
+suite(
+  'translated, connections from packets, too',
+  'iptables',
+  (stage) => formats(stage, ['full']),
+  [],
+  PACKET,
 );

@@ -2,6 +2,7 @@ import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { mkdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createHostRouting, type HostRouting } from './host-routing.ts';
 import { iptablesRules, type ServiceRules } from './kube-proxy.ts';
 import { nftablesRules } from './kube-proxy-nft.ts';
 import { removeRun, runPrefix, sweepDeadRuns } from './namespaces.ts';
@@ -24,8 +25,12 @@ export interface SceneOptions {
   fronts?: number;
   services?: readonly ServiceSpec[];
   masqueradeAll?: boolean;
-  /** kube-proxy's mode, or none: processes of nginx pods get their pod in connect(). Default iptables. */
-  mode?: 'iptables' | 'nftables' | 'socket-lb';
+  /**
+   * kube-proxy's mode, or none: processes of nginx pods get their pod in connect() (`socket-lb`), also where packets go past
+   * the node's stack (`host-routing`), or the node puts a pod's address into each packet there (`packet-lb`, IPv4 only).
+   * Default iptables.
+   */
+  mode?: 'iptables' | 'nftables' | 'socket-lb' | 'host-routing' | 'packet-lb';
 }
 
 export interface ServiceSpec {
@@ -169,12 +174,21 @@ export async function createScene(options: SceneOptions = {}): Promise<Scene> {
   const children = new Set<ChildProcess>();
   let services: Service[] = [];
   let socketLb: SocketLb | undefined;
+  let routing: HostRouting | undefined;
 
   living.add(prefix);
   mkdirSync(dir, { recursive: true });
   try {
     sh([nodeScript(node), ...[client, ...fronts, ...pods].map((p, i) => podScript(node, p, i))].join('\n'));
-    if (options.mode === 'socket-lb') socketLb = createSocketLb(prefix, dir);
+    if (options.mode === 'socket-lb' || options.mode === 'host-routing')
+      socketLb = createSocketLb(prefix, dir);
+    if (options.mode === 'host-routing' || options.mode === 'packet-lb') {
+      const routed = [client, ...fronts, ...pods].map(({ ip, ip6 }, i) => ({
+        device: `veth${i}`,
+        ips: [ip, ip6],
+      }));
+      routing = createHostRouting(prefix, dir, node.ns, routed);
+    }
   } catch (error) {
     removeRun(prefix);
     living.delete(prefix);
@@ -206,8 +220,9 @@ export async function createScene(options: SceneOptions = {}): Promise<Scene> {
       sh(`exec ip netns exec ${where.ns} sh -ec '${script.replaceAll("'", `'\\''`)}'`, input),
     setServices(specs) {
       services = specs.map(resolveService);
-      if (socketLb) {
-        socketLb.setServices(
+      const balancer = socketLb ?? routing;
+      if (balancer) {
+        balancer.setServices(
           services.map((s) => ({
             ip: s.clusterIp,
             port: s.port,

@@ -1,7 +1,8 @@
-import { existsSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { bpfMount, removeBpfMount } from './bpf-mount.ts';
 import { fails } from './requirements.ts';
 import { sh } from './shell.ts';
 
@@ -30,7 +31,6 @@ export const SOCKET_LB = [
 ] as const;
 
 const SOURCE = fileURLToPath(new URL('socket-lb.bpf.c', import.meta.url));
-const PINS = '/sys/fs/bpf';
 const PROGRAMS = ['connect4', 'connect6', 'getpeername4', 'getpeername6'];
 const MOST = 8;
 
@@ -51,7 +51,7 @@ function cgroupRoot(): string | undefined {
 /** `dir`: for the compiled program. Removed by `removeSocketLb(prefix)`. */
 export function createSocketLb(prefix: string, dir: string): SocketLb {
   const group = join(cgroupRoot()!, prefix);
-  const pins = join(PINS, prefix);
+  const pins = join(bpfMount(prefix), 'socket-lb');
   const object = join(dir, 'socket-lb.o');
   sh(`clang -O2 -g -target bpf -I"/usr/include/$(uname -m)-linux-gnu" -c ${SOURCE} -o ${object}
 mkdir ${group}
@@ -76,8 +76,7 @@ bpftool prog loadall ${object} ${pins} pinmaps ${pins}-maps`);
 
 /** Removes what `createSocketLb` made, if it did. The group has no process any more. */
 export function removeSocketLb(prefix: string): void {
-  for (const path of [join(PINS, prefix), join(PINS, `${prefix}-maps`)])
-    if (existsSync(path)) rmSync(path, { recursive: true, force: true });
+  removeBpfMount(prefix);
   const root = cgroupRoot();
   const group = root && join(root, prefix);
   if (!group || !existsSync(group)) return;
@@ -95,13 +94,11 @@ export function removeSocketLb(prefix: string): void {
 /** Prefixes of runs that left something behind, or still run. */
 export function socketLbRuns(): string[] {
   const root = cgroupRoot();
-  const names = root ? readdirSync(root) : [];
-  if (existsSync(PINS)) names.push(...readdirSync(PINS));
-  return names;
+  return root ? readdirSync(root) : [];
 }
 
 /** `struct address` of socket-lb.bpf.c, as hexadecimal bytes. */
-function addressBytes({ ip, port }: { ip: string; port: number }): string {
+export function addressBytes({ ip, port }: { ip: string; port: number }): string {
   const address = Buffer.alloc(20);
   if (isIPv6(ip)) {
     const [head = '', tail = ''] = ip.split('::');
@@ -117,7 +114,7 @@ function addressBytes({ ip, port }: { ip: string; port: number }): string {
 }
 
 /** `struct service`; the count is in the machine's order. */
-function valueBytes({ ip, port, endpoints }: SocketService): string {
+export function valueBytes({ ip, port, endpoints }: SocketService): string {
   if (endpoints.length > MOST) throw new Error(`lab: ${ip}:${port} has more than ${MOST} endpoints`);
   const count = Buffer.alloc(4);
   count.writeUInt32LE(endpoints.length);

@@ -1,8 +1,18 @@
 /** Packets that pass no netfilter: the tap reads a packet socket. The same traffic as elsewhere, the truth beside every line. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { CONNECTIONS, formats, LINES, mix, NAMES, type Stage, suite } from './kit/networks.ts';
-import { assertResolved } from './kit/scenario.ts';
+import {
+  CONNECTIONS,
+  fewConnections,
+  formats,
+  ipv6,
+  LINES,
+  mix,
+  NAMES,
+  quiet,
+  type Stage,
+  suite,
+} from './kit/networks.ts';
 
 const PACKET = ['--sources', 'tap', '--tap-source', 'packet'];
 
@@ -24,15 +34,9 @@ suite(
     formats(stage, ['full']);
     noNetfilter(stage);
 
-    for (const connections of [1, 10]) {
-      test(`${connections} connections`, async () => {
-        const options = { format: 'full', keepalive: true, services: NAMES } as const;
-        const row = await stage().scenario(`full, ${connections} connections`, options, ({ sentTo }) =>
-          sentTo({ connections, total: LINES / 10, requests: mix('a', 'b') }),
-        );
-        assertResolved(row, 'request-id', 0.999);
-      });
-    }
+    fewConnections(stage);
+    ipv6(stage);
+    quiet(stage, ['times']);
 
     test('clients send ids of their own, some of them another’s: right or left alone', async () => {
       const options = {
@@ -64,6 +68,8 @@ suite(
   (stage) => {
     formats(stage, ['full']);
     noNetfilter(stage);
+    fewConnections(stage);
+    quiet(stage, ['times']);
   },
   [],
   PACKET,

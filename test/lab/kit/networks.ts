@@ -33,6 +33,8 @@ export const SERVICES: readonly ServiceSpec[] = [
   { name: 'b', port: 80, targetPort: 10000, pods: ALL },
   { name: 'c', port: 10000, targetPort: 10002, pods: ALL },
   { name: 'solo', port: 10000, targetPort: 10001, pods: [0] },
+  { name: 'a6', port: 10000, targetPort: 10000, pods: ALL, family: 6 },
+  { name: 'b6', port: 80, targetPort: 10000, pods: ALL, family: 6 },
 ];
 export const NAMES = SERVICES.map(({ name }) => name);
 
@@ -62,9 +64,9 @@ export async function openStage(
   try {
     const api = await startApiServer(scene);
     const tell = async (specs: readonly ServiceSpec[]): Promise<void> => {
-      for (const { name, port, targetPort, pods } of specs) {
+      for (const { name, port, targetPort, pods, family } of specs) {
         const endpoints = pods.map((i) => ({
-          ip: scene.pods[i]!.ip,
+          ip: scene.pods[i]![family === 6 ? 'ip6' : 'ip'],
           pod: scene.pods[i]!.name,
           node: i < 2 ? NODE : 'worker-2',
         }));
@@ -73,7 +75,7 @@ export async function openStage(
             ? { ...object, spec: { ...(object.spec as object), ports } }
             : { ...object, ports };
         await api.send({
-          put: at(slice('shop', name, 'v4', endpoints), [{ name: 'http', port: targetPort }]),
+          put: at(slice('shop', name, 'x', endpoints), [{ name: 'http', port: targetPort }]),
         });
         const { clusterIp } = scene.service(name);
         await api.send({
@@ -84,7 +86,13 @@ export async function openStage(
     await tell(SERVICES);
     await startBackends(scene, [10000, 10001, 10002]);
     process.env.NODE_NAME = NODE;
-    const helper = await startHelper(scene, ['--kubeconfig', api.kubeconfig, ...helperArgs]);
+    const helper = await startHelper(scene, [
+      '--auth',
+      'none',
+      '--kubeconfig',
+      api.kubeconfig,
+      ...helperArgs,
+    ]);
     delete process.env.NODE_NAME;
     await until('the helper to have listed both kinds', () => {
       const lists = readMetrics(helper.get('/metrics').text).filter(
@@ -108,13 +116,15 @@ export function suite(
   notes: readonly string[] = [],
   helperArgs: readonly string[] = [],
 ): void {
-  describe(title, { skip, concurrency: false, timeout: 400_000 }, () => {
+  const unwanted = !new RegExp(process.env.REALPOD_NETWORKS ?? '').test(title);
+  describe(title, { skip: skip || unwanted, concurrency: false, timeout: 400_000 }, () => {
     const rows: Row[] = [];
     let stage: Stage;
     before(async () => {
       stage = await openStage(mode, rows, helperArgs);
     });
     after(async () => {
+      if (process.env.REALPOD_LAB_ROWS && stage) console.log(stage.helper.said(), lossesOf(stage.helper));
       await stage?.scene.dispose();
       if (rows.length > 0) writeSection(RESULTS, title, table(rows), notes);
     });
@@ -122,23 +132,74 @@ export function suite(
   });
 }
 
+/** The helper's losses, for people. */
+function lossesOf(helper: Program): string {
+  return readMetrics(helper.get('/metrics').text)
+    .filter(({ name, value }) => value > 0 && /lost|gaps|overruns|starts|malformed|refused/.test(name))
+    .map(({ name, labels, value }) => `${name}${JSON.stringify(labels)} ${value}`)
+    .join('\n');
+}
+
+interface Traffic {
+  connections?: number;
+  total?: number;
+  ratePerSecond?: number;
+  services?: readonly string[];
+}
+
+function judged(
+  stage: () => Stage,
+  title: string,
+  format: FormatName,
+  keepalive: boolean,
+  traffic: Traffic,
+): void {
+  const { services = ['a', 'b', 'c'], connections = CONNECTIONS, total = LINES, ratePerSecond } = traffic;
+  const name = `${title}, ${keepalive ? 'keepalive' : 'no keepalive'}`;
+  test(`${name}: no line names a wrong pod`, async () => {
+    const options = {
+      format,
+      keepalive,
+      services: NAMES,
+      ...(format === 'times' || format === 'article' ? { withoutIdHeader: true } : {}),
+    };
+    const rate = ratePerSecond === undefined ? {} : { ratePerSecond };
+    const row = await stage().scenario(name, options, ({ sentTo }) =>
+      sentTo({ connections, total, ...rate, requests: mix(...services) }),
+    );
+    if (format === 'full') assertResolved(row, 'request-id', 0.999);
+  });
+}
+
 /** Each format, without and with upstream keepalive. */
 export function formats(stage: () => Stage, names: readonly FormatName[]): void {
-  for (const format of names) {
-    for (const keepalive of [false, true]) {
-      const title = `${format}, ${keepalive ? 'keepalive' : 'no keepalive'}`;
-      test(`${title}: no line names a wrong pod`, async () => {
-        const options = {
-          format,
-          keepalive,
-          services: NAMES,
-          ...(format === 'times' || format === 'article' ? { withoutIdHeader: true } : {}),
-        };
-        const row = await stage().scenario(title, options, ({ sentTo }) =>
-          sentTo({ connections: CONNECTIONS, total: LINES, requests: mix('a', 'b', 'c') }),
-        );
-        if (format === 'full') assertResolved(row, 'request-id', 0.999);
+  for (const format of names)
+    for (const keepalive of [false, true]) judged(stage, format, format, keepalive, {});
+}
+
+/** One client, or ten, and IPv6. */
+export function fewConnections(stage: () => Stage): void {
+  for (const connections of [1, 10])
+    for (const keepalive of [false, true])
+      judged(stage, `full, ${connections} connections`, 'full', keepalive, {
+        connections,
+        total: LINES / 10,
       });
-    }
-  }
+}
+
+export function ipv6(stage: () => Stage): void {
+  for (const keepalive of [false, true])
+    judged(stage, 'full, IPv6', 'full', keepalive, { services: ['a6', 'b6'], total: LINES / 2 });
+}
+
+/** Formats without an id, or with the id alone, where requests seldom overlap. */
+export function quiet(stage: () => Stage, names: readonly FormatName[]): void {
+  for (const format of names)
+    for (const keepalive of [false, true])
+      judged(stage, `${format}, 1 connection, 50/s`, format, keepalive, {
+        connections: 1,
+        total: 300,
+        ratePerSecond: 50,
+        services: ['a', 'b'],
+      });
 }

@@ -1,7 +1,8 @@
 /**
  * What the node helper costs: memory and CPU of the real program in the lab, with names from 10,000 endpoints, 20
  * readers, and requests through real nginx beside real sidecars. Needs root. Prints a table; CPU is the helper's own time,
- * so other load on the machine does not show in it.
+ * so other load on the machine does not show in it. nginx's is that of its workers, in which the kernel copies packets for the
+ * tap. Arguments are options of the helper, such as `--sources tap --tap-source packet`.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,10 +11,11 @@ import { fileURLToPath } from 'node:url';
 import { readMetrics } from '../lab/kit/check.ts';
 import { type ApiServer, startApiServer } from '../lab/kit/cluster.ts';
 import { FORMATS } from '../lab/kit/formats.ts';
-import { startBackends, startFront, until } from '../lab/kit/nginx.ts';
+import { type Nginx, startBackends, startFront, until } from '../lab/kit/nginx.ts';
 import { HELPER_PORT, type Program, startHelper, startSidecar } from '../lab/kit/product.ts';
 import { labCanRun } from '../lab/kit/requirements.ts';
 import { createScene, NODE_IP, type Scene } from '../lab/kit/scene.ts';
+import { childPids } from '../lab/kit/stage.ts';
 import { load } from '../lab/kit/traffic.ts';
 import { slice } from '../unit/api-server.ts';
 
@@ -73,11 +75,16 @@ async function startReaders(scene: Scene): Promise<void> {
   await new Promise((resolve) => child.stdout!.once('data', resolve));
 }
 
+function workersCpuMs(fronts: readonly Nginx[]): number {
+  return fronts.flatMap(({ child }) => childPids(child.pid!)).reduce((sum, worker) => sum + cpuMs(worker), 0);
+}
+
 async function run(scene: Scene): Promise<void> {
   const api = await startApiServer(scene);
   for (let n = 0; n < SLICES; n++) await api.send({ put: slice('shop', `s${n}`, 'x', endpointsOf(n, 0)) });
   await startBackends(scene, [10000]);
-  const helper = await startHelper(scene, ['--auth', 'none', '--kubeconfig', api.kubeconfig]);
+  const options = ['--auth', 'none', '--kubeconfig', api.kubeconfig, ...process.argv.slice(2)];
+  const helper = await startHelper(scene, options);
   const pid = helperPid(helper);
   const metric = (name: string): number =>
     readMetrics(helper.get('/metrics').text)
@@ -89,12 +96,18 @@ async function run(scene: Scene): Promise<void> {
   const row = (what: string, cpu: string): void =>
     console.log(`| ${what} | ${megabytes(pid, 'VmRSS')} MB | ${cpu} |`);
   row(`${SLICES * ENDPOINTS} endpoints listed, nobody reads`, `${begun} ms from the start on`);
+  const fronts: Nginx[] = [];
   const measure = async (what: string, work: () => Promise<unknown>, requests = 0): Promise<void> => {
     const [cpu, at, seen] = [cpuMs(pid), performance.now(), metric('realpod_helper_records_total')];
+    const nginx = workersCpuMs(fronts);
     await work();
     const seconds = (performance.now() - at) / 1000;
     const used = cpuMs(pid) - cpu;
-    const each = requests > 0 ? `, ${Math.round((used * 1000) / requests)} µs a request` : '';
+    const perRequest = (ms: number): number => Math.round((ms * 1000) / requests);
+    const each =
+      requests > 0
+        ? `, ${perRequest(used)} µs a request; nginx ${perRequest(workersCpuMs(fronts) - nginx)} µs`
+        : '';
     const records = Math.round((metric('realpod_helper_records_total') - seen) / seconds);
     row(`${what} (${records} records/s)`, `${(used / seconds).toFixed(0)} ms/s${each}`);
   };
@@ -106,6 +119,7 @@ async function run(scene: Scene): Promise<void> {
       keepalive: true,
       services: ['a'],
     });
+    fronts.push(front);
     await startSidecar(scene, scene.fronts[i]!, {
       accessLog: front.accessLog,
       format: FORMATS.full,

@@ -223,8 +223,9 @@ export function drawRound(seed: number, round: number, builds: readonly ('debian
   }
   if (clocks) plan.clock = chance.pick(['-0.05s', '+0.05s', '-1s', '-0.2s']);
   if (!plan.conf && format !== 'chosen' && chance.chance(format === 'id' ? 0.4 : 0.1)) {
-    plan.clientIdOneIn = 2;
-    // At full speed lines of formats without times are not named.
+    plan.clientIdOneIn = chance.pick([1, 1, 2]);
+    // A request without any id contradicts all lines without times, and at full speed those are not named.
+    plan.oddPerSecond = plan.h2Clients = plan.slowReaders = 0;
     plan.bulk.perSecond = chance.pick([100, 300, 1_000]);
     plan.places = withIdsOfClients(chance, plan.places);
   }

@@ -13,6 +13,8 @@ function start(t: TestContext) {
   const last = new LastReading();
   const reads: number[] = [];
   let watcher: (() => void) | undefined;
+  let onEvent: (() => void) | undefined;
+  const events: number[] = [];
   let held = { ids: 0, others: 0 };
   let alter = (_: CaptureStats): void => {};
   const source = {
@@ -23,9 +25,17 @@ function start(t: TestContext) {
       watcher = undefined;
     },
   };
+  const conntrack = {
+    watch: (onReadable: () => void) => {
+      onEvent = onReadable;
+    },
+    unwatch: () => {
+      onEvent = undefined;
+    },
+  };
   const wakeups = new Wakeups(
     {
-      conntrack: undefined,
+      conntrack: conntrack as never,
       tap: source as never,
       monotonic: () => now,
       read() {
@@ -39,7 +49,7 @@ function start(t: TestContext) {
         last.end(stats, now);
         return true;
       },
-      readConntrack() {},
+      readConntrack: () => void events.push(now),
       hasLeft: () => false,
     },
     last,
@@ -63,7 +73,19 @@ function start(t: TestContext) {
   const onRead = (what: typeof alter): void => {
     alter = what;
   };
-  return { wakeups, come, step, reads, stats, onRead, isWatched: () => watcher !== undefined };
+  return {
+    wakeups,
+    come,
+    step,
+    reads,
+    stats,
+    onRead,
+    isWatched: () => watcher !== undefined,
+    /** A connection opens or closes now. */
+    event: () => onEvent?.(),
+    events,
+    areEventsWatched: () => onEvent !== undefined,
+  };
 }
 
 /** Brings it so far that requests are told apart by their ids, and ends with a quiet moment. */
@@ -188,4 +210,39 @@ test('for readers that need exact times nothing is gathered', (t) => {
   world.wakeups.readPromptly(true);
   world.come(1);
   assert.equal(world.reads.length, 1);
+});
+
+test('a connection’s event is a message like others', (t) => {
+  const { event, events, reads, areEventsWatched } = start(t);
+  event();
+  assert.deepEqual([reads, events, areEventsWatched()], [[0], [], false]);
+});
+
+test('for readers that need exact times each event is read as it comes, and all is read once a pause', (t) => {
+  const { wakeups, event, events, reads, step, areEventsWatched } = start(t);
+  assert.equal(wakeups.readPromptly(true), true);
+  assert.equal(wakeups.readPromptly(true), false, 'as before');
+  for (let n = 0; n < 3; n++) event();
+  assert.deepEqual([events, reads], [[0, 0, 0], []]);
+  step(1);
+  event();
+  step(4);
+  assert.deepEqual([events, reads], [[0, 0, 0, 1], [1]]);
+  assert.equal(areEventsWatched(), true);
+});
+
+test('after its end nothing is read and nothing is watched', (t) => {
+  for (const end of ['while it waits', 'in a pause', 'in a prompt pause'] as const) {
+    const world = start(t);
+    if (end === 'in a prompt pause') world.wakeups.readPromptly(true);
+    if (end !== 'while it waits') world.come(1);
+    world.event();
+    const before = world.reads.length;
+    world.wakeups.close();
+    assert.deepEqual([world.isWatched(), world.areEventsWatched()], [false, false], end);
+    assert.equal(world.wakeups.readPromptly(true), false);
+    world.step(50);
+    assert.deepEqual([world.reads.length, world.isWatched()], [before, false], end);
+    t.mock.timers.reset();
+  }
 });

@@ -33,6 +33,7 @@ test('the request with the id of the line names its pod, and belongs to the line
   assert.equal(podOf(verdict), '1');
   assert.equal(verdict.final, true);
   assert.equal(verdict.hasCounterpart, true);
+  assert.equal(verdict.retryAtNextWatermark, false, 'nothing is waited for');
   assert.equal(verdict.matched, wire.index.onPort(1)[0]!.latest);
   assert.equal(byId(wire, line({ id: 'c' })), undefined, 'not seen');
   assert.equal(byId(wire, line({})), undefined, 'no id is logged');

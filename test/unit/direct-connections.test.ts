@@ -4,7 +4,14 @@ import { test } from 'node:test';
 import { FlowIndex } from '../../src/join/index/flow-index.ts';
 import { DEFAULT_LIMITS, type IndexLimits } from '../../src/join/index/limits.ts';
 import { matchLine } from '../../src/join/match.ts';
-import type { EndpointPort, FeedRecord, Observation, Place, RequestRecord } from '../../src/model/feed.ts';
+import type {
+  EndpointPort,
+  FeedRecord,
+  Observation,
+  Place,
+  RequestRecord,
+  Source,
+} from '../../src/model/feed.ts';
 import type { Attempt } from '../../src/model/line.ts';
 import { isResolved } from '../../src/model/outcome.ts';
 import { lineOf, NGINX, podIp, T0 } from '../model/wire.ts';
@@ -24,10 +31,15 @@ class World {
   readonly index: FlowIndex;
   #seq = 0;
 
-  constructor(limits: IndexLimits = DEFAULT_LIMITS) {
+  constructor(limits: IndexLimits = DEFAULT_LIMITS, sources: readonly Source[] = ['conntrack', 'tap']) {
     this.index = new FlowIndex(limits);
-    for (const source of ['conntrack', 'tap'] as const) this.#apply({ kind: 'gap', source, t: T0 - HOUR });
-    this.tick(-HOUR);
+    this.begin(-HOUR, sources);
+  }
+
+  /** A feed of a helper with these sources begins. */
+  begin(t: number, sources: readonly Source[]): this {
+    for (const source of sources) this.index.apply({ kind: 'gap', source, t: T0 + t, seq: 0 });
+    return this.tick(t);
   }
 
   #apply(observation: Observation): this {
@@ -183,6 +195,20 @@ test('a connection that no Service explains may be any Service’s', () => {
     .request(1001, 1, 1, undefined)
     .request(1003, 3, 2, undefined);
   assert.equal(headless.says(6, undefined, at(SHOP)), '1 sole-backend');
+});
+
+test('where packets alone tell of connections, those of the helper before are over when the next one begins', () => {
+  const world = new World(DEFAULT_LIMITS, ['tap']);
+  for (const pod of [1, 2]) world.endpoint(pod, -HOUR, leads(SHOP));
+  world.tick(-260_000).open(1001, 1, -250_000).open(1002, 2, -250_000).tick(-240_000);
+  world.request(1001, 1, -239_000, undefined);
+  // The connection to pod 2, on which no request was seen, may carry one unseen.
+  assert.equal(world.request(1001, 1, -199_994, undefined).says(-199_990, undefined, at(SHOP)), 'gap');
+  world.begin(-90_000, ['tap']).tick(-10_000);
+  assert.equal(world.request(1001, 1, 1, undefined).says(6, undefined, at(SHOP)), '1 request-window');
+  // One that is open in truth is told of by its next request.
+  world.tick(2_000).request(1002, 2, 2_001, undefined).request(1001, 1, 2_002, undefined);
+  assert.equal(world.says(2_006, undefined, at(SHOP)), 'gap');
 });
 
 test('a sidecar’s own connection to the helper is no attempt’s', () => {

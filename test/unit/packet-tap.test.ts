@@ -38,7 +38,7 @@ class Held {
   unwatch(): void {}
 }
 
-function scene({ maxFlows = 100 } = {}) {
+function scene({ maxFlows = 100, conntrack = false } = {}) {
   const socket = new Held();
   const addresses = new AddressSet();
   const flows = new FlowTable(maxFlows, 'tap');
@@ -54,7 +54,7 @@ function scene({ maxFlows = 100 } = {}) {
     stats,
     flows,
     maxFlows,
-    conntrack: false,
+    conntrack,
     idHeader: headerName('X-Request-ID'),
     paths: true,
     contents: new Set(),
@@ -171,6 +171,17 @@ test('the answer to the SYN that the node has translated back changes nothing', 
   out({ seq: 101, ack: 501, payload: get(1) });
   const told = read();
   assert.deepEqual(kinds(told), ['open', 'request']);
+});
+
+test('an answer with another number is to another SYN', () => {
+  const { out, back, read } = scene();
+  out({ flags: 'S', seq: 100 });
+  back({ src: OTHER, flags: 'S', seq: 700, ack: 99 });
+  back({ flags: 'S', seq: 500, ack: 101 });
+  out({ seq: 101, ack: 501, payload: get(1) });
+  const told = read();
+  assert.deepEqual(kinds(told), ['open', 'request']);
+  assert.ok(told[1]?.kind === 'request' && told[1].ip === POD);
 });
 
 test('of two pods that answer one SYN neither is believed', () => {
@@ -360,6 +371,28 @@ test('a connection of which no packet comes any more is over after an hour, an o
   assert.deepEqual(kinds(all.read(3_500_000)), []);
   all.back({ dport: 40002, flags: 'S', seq: 500, ack: 101 });
   assert.deepEqual(kinds(all.read(120_000)), ['close']);
+});
+
+test('where conntrack has the connections, a request gets the pod of the address that was dialed, or is lost', () => {
+  const { out, back, read, flows, stats } = scene({ conntrack: true });
+  const dialed = { src: NGINX, sport: 40001, vip: VIP, vport: 10000, ip: POD, port: 8000 };
+  flows.opened({ type: 'new', id: 1, zone: 0, ...dialed, tcpState: undefined, eventMs: undefined }, 1, []);
+  out({ flags: 'S', seq: 100 });
+  back({ flags: 'S', seq: 500, ack: 101 });
+  out({ seq: 101, ack: 501, payload: get(1) });
+  const [request, ...rest] = read();
+  assert.deepEqual(rest, []);
+  assert.ok(request?.kind === 'request');
+  assert.deepEqual(
+    [request.vip, request.ip, request.port, request.id],
+    [VIP, POD, 8000, '1'.padStart(32, '0')],
+  );
+  // What is dialed may be a Service: its address is nobody's.
+  out({ sport: 40002, seq: 101, ack: 501, payload: get(2) });
+  out({ seq: 300, ack: 900, payload: get(3) });
+  const told = read();
+  assert.deepEqual(kinds(told), ['request', 'gap']);
+  assert.equal(stats.tapLost, 1);
 });
 
 test('an address that is read no more is forgotten', () => {

@@ -86,6 +86,8 @@ export class FlowIndex {
     this.counters.records++;
     const sources = this.#beginning.after(record);
     if (sources) this.coverage.endAllBut(sources);
+    // Of what is open, the end will not be told.
+    if (sources?.has('conntrack') === false) this.#closeAll(record.t);
     switch (record.kind) {
       case 'request':
         this.#request(record);

@@ -178,6 +178,19 @@ test('a pod is an endpoint for connections from two minutes before the helper le
   assert.equal(learned(71_000).says(6, 'one', at(SHOP)), 'no-flow');
 });
 
+test('a pod that is connected to for the first time, or becomes an endpoint, counts though the Service was asked for before', () => {
+  const world = new World().endpoint(1, -HOUR, leads(SHOP)).endpoint(2, -HOUR, leads(SHOP));
+  world.endpoint(3, -HOUR, leads(BLOG)).tick(-60_000).open(1001, 1, -50_000).tick(-1);
+  assert.equal(world.request(1001, 1, 1, 'one').says(6, 'one', at(SHOP)), '1 request-id');
+  world.open(1002, 2, 2_000).request(1001, 1, 2_006, 'two').request(1002, 2, 2_007, undefined);
+  assert.equal(world.says(2_010, 'two', at(SHOP)), 'ambiguous');
+  world.open(1003, 3, 4_000).request(1001, 1, 4_006, 'three').request(1003, 3, 4_007, undefined);
+  assert.equal(world.says(4_010, 'three', at(SHOP)), '1 request-id', 'an endpoint of another Service');
+  world.endpoint(3, 6_000, leads(BLOG, SHOP));
+  world.open(1004, 3, 6_001).request(1001, 1, 6_006, 'four').request(1004, 3, 6_007, undefined);
+  assert.equal(world.says(6_010, 'four', at(SHOP)), 'ambiguous');
+});
+
 test('a connection that no Service explains may be any Service’s', () => {
   const beside = (of: EndpointPort[] | undefined): World => {
     const world = new World().endpoint(1, -HOUR, leads(SHOP)).endpoint(3, -HOUR, of).tick(-60_000);

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { CaptureError } from './capture/error.ts';
-import { localAddresses } from './capture/local-addresses.ts';
+import { localAddresses, reachedAt } from './capture/local-addresses.ts';
 import { openApi, opening } from './cluster/api.ts';
 import { createAuthorizer } from './cluster/authorize.ts';
 import { createNames } from './cluster/names.ts';
@@ -146,7 +146,8 @@ function joinCluster(
   const found = openApi(kubeconfig);
   const api = opening(found);
   const node = process.env.NODE_NAME;
-  const own = { port: options.listen.port, isAt: localAddresses() };
+  const { host, port } = options.listen;
+  const own = { port, isAt: reachedAt(host, localAddresses()) };
   const names = createNames({ api, onName: (record) => feed.name(record), log, node, own });
   names.start();
   const reviewer = mode === 'token' ? createReviewer(api, log) : undefined;

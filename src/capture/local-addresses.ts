@@ -19,3 +19,14 @@ export function localAddresses(
     return known.has(ip);
   };
 }
+
+/** Whether a server that listens on `host` is reached at an address; `isLocal`: whether it is one of this namespace. */
+export function reachedAt(
+  host: string,
+  isLocal: (ip: string, now: number) => boolean,
+): (ip: string, now: number) => boolean {
+  if (host === '::') return isLocal;
+  if (host === '0.0.0.0') return (ip, now) => !ip.includes(':') && isLocal(ip, now);
+  const only = canonicalIp(host);
+  return (ip) => ip === only;
+}

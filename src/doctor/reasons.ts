@@ -10,8 +10,9 @@ import { keepalive, type Unreadable } from './target.ts';
 const UNREADABLE: Readonly<Record<Unreadable, string>> = {
   tls: 'TLS to the backend: the request id cannot be seen on the way',
   'maybe-tls': 'the scheme is a variable: with TLS to the backend the request id cannot be seen',
-  grpc: 'gRPC is HTTP/2: its compressed headers hide the request id',
-  http2: 'proxy_http_version 2: its compressed headers hide the request id; 1.1 would show it',
+  grpc: 'HTTP/2 to the backend shows the request id and nothing else: exact where grpc_set_header sends it, which is not judged here',
+  http2:
+    'HTTP/2 to the backend shows the request id and nothing else: exact where proxy_set_header sends it, which is not judged here',
   fastcgi: 'FastCGI is not HTTP on the wire: no request id to see',
   uwsgi: 'uwsgi is not HTTP on the wire: no request id to see',
   scgi: 'SCGI is not HTTP on the wire: no request id to see',

@@ -43,7 +43,7 @@ export function encodeRecord(record: Observation, seq: number): string {
       if (record.kind === 'response')
         return `${flow},"via":"${record.via}"${record.kernelTime ? ',"kernelTime":true' : ''}}\n`;
       if (record.kind === 'unreadable')
-        return `${flow},"protocol":"${record.protocol}","via":"${record.via}"}\n`;
+        return `${flow},"protocol":"${record.protocol}"${record.idsRead ? ',"idsRead":true' : ''},"via":"${record.via}"}\n`;
       if (record.kind === 'close') return `${flow},"via":"${record.via}"${endOf(record)}}\n`;
       const own = record.idBeforeHost ? ',"idBeforeHost":true' : '';
       const after = record.afterChunks ? ',"afterChunks":true' : '';

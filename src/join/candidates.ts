@@ -120,14 +120,22 @@ export function connectionsOf(query: Query, index: FlowIndex): Candidates {
   return candidates;
 }
 
-/** Adds the connections whose requests cannot be read: each may have carried the attempt. */
-export function addUnreadable(query: Query, index: FlowIndex, candidates: Candidates): void {
+/**
+ * Adds the connections whose requests cannot be read: each may have carried the attempt. `byId`: only those whose requests
+ * cannot be read for their ids.
+ */
+export function addUnreadable(
+  query: Query,
+  index: FlowIndex,
+  candidates: Candidates,
+  { byId = false } = {},
+): void {
   const { answeredAfter } = query.window;
   for (const each of servicesOf(query, index)) {
-    if (each.unreadableKnownSince > answeredAfter && each.unreadableKnownSince !== -Infinity)
-      candidates.several = true;
+    const knownSince = byId ? each.hidingIdsKnownSince : each.unreadableKnownSince;
+    if (knownSince > answeredAfter && knownSince !== -Infinity) candidates.several = true;
     let visited = 0;
-    for (const connection of each.unreadable) {
+    for (const connection of byId ? each.hidingIds : each.unreadable) {
       index.counters.visited++;
       if (++visited > MAX_LOOKED_AT) candidates.several = true;
       if (candidates.several) return;

@@ -123,7 +123,9 @@ export type UnreadableProtocol = 'http2' | 'tls' | 'other' | 'offloaded';
 
 /**
  * The requests of this connection cannot be read, from its beginning or from `t` on: its first payload is no HTTP/1
- * request, or a flow table takes its packets past the tap (`offloaded`). Holds until the connection closes.
+ * request, or a flow table takes its packets past the tap (`offloaded`). Holds until the connection closes. With
+ * `idsRead` it is HTTP/2 whose requests have `request` records, all of them with what an id needs, until a record without it:
+ * their sizes and answers remain unknown.
  */
 export interface UnreadableRecord extends Flow {
   kind: 'unreadable';
@@ -131,6 +133,7 @@ export interface UnreadableRecord extends Flow {
   t: number;
   via: Source;
   protocol: UnreadableProtocol;
+  idsRead?: true;
 }
 
 /**

@@ -110,6 +110,7 @@ test('how a connection ended and whose time its opening has travel with the reco
   const unreadable: Observation[] = (['http2', 'tls', 'other', 'offloaded'] as const).map((protocol) => {
     return { ...plain, kind: 'unreadable', via: 'tap', protocol };
   });
+  unreadable.push({ ...plain, kind: 'unreadable', via: 'tap', protocol: 'http2', idsRead: true });
   for (const observation of [opened, ...closed, ...unreadable]) {
     assert.deepEqual(decodeRecord(encodeRecord(observation, 7)), { ...observation, seq: 7 });
   }

@@ -182,7 +182,7 @@ const REASONS: readonly (readonly [string, string, string, RegExp])[] = [
     'HTTP/2 to the backend',
     'proxy_http_version 2; proxy_pass http://x;',
     'sole-backend',
-    /1\.1 would show it/,
+    /exact where proxy_set_header sends it/,
   ],
   ['a scheme in a variable', 'proxy_pass $scheme://x;', 'sole-backend', /the scheme is a variable/],
   [

@@ -285,6 +285,7 @@ test('a record that begins anew makes known again what was forgotten, from then 
     'withoutRequestKnownSince',
     'requestsKnownSince',
     'unreadableKnownSince',
+    'hidingIdsKnownSince',
   ] as const)
     service[field] = Infinity;
   wire.gap('conntrack', 10);
@@ -294,8 +295,9 @@ test('a record that begins anew makes known again what was forgotten, from then 
       service.withoutRequestKnownSince,
       service.requestsKnownSince,
       service.unreadableKnownSince,
+      service.hidingIdsKnownSince,
     ].map((t) => t - T0),
-    [10, 10, 10, 10],
+    [10, 10, 10, 10, 10],
   );
 });
 

@@ -19,6 +19,7 @@ function contentWhere(found: 'several' | undefined): unknown {
     requestEnd: 2,
     upgrade: false,
     chunked: false,
+    copied: undefined,
     protocol: 'other',
     placed: true,
   };

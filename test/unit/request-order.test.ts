@@ -10,6 +10,8 @@ const fresh = (): RequestOrder => ({
   upgraded: false,
   chunked: false,
   unreadable: undefined,
+  followed: undefined,
+  preexisting: false,
 });
 
 interface Given {
@@ -33,6 +35,7 @@ function segment({ seq, length, ack, request, upgrade = false, chunked = false }
     requestEnd: typeof request === 'number' ? (seq + request) >>> 0 : undefined,
     upgrade,
     chunked,
+    copied: undefined,
     protocol: 'tls',
     placed: true,
   };

@@ -40,8 +40,9 @@ test('at the limit the oldest unused Service goes, and since when it was known s
       next.withoutRequestKnownSince,
       next.requestsKnownSince,
       next.unreadableKnownSince,
+      next.hidingIdsKnownSince,
     ],
-    [7, 7, 7, 7],
+    [7, 7, 7, 7, 7],
     'what was forgotten may have been of this one',
   );
 });

@@ -70,6 +70,7 @@ export function newEntry(
     upgraded: false,
     chunked: false,
     unreadable: undefined,
+    followed: undefined,
     next,
   };
 }
@@ -94,9 +95,10 @@ export function closeOf(entry: FlowEntry, t: number): CloseObservation {
 
 /** The records of an open connection for a new reader: that it is open, and whether its requests can be read. */
 export function snapshotOf(entry: FlowEntry): SnapshotObservation[] {
-  const { unreadable, t } = entry;
-  if (unreadable === undefined) return [openOf(entry)];
-  return [openOf(entry), unreadableOf(entry, t, unreadable)];
+  const { unreadable, followed, t } = entry;
+  if (unreadable !== undefined) return [openOf(entry), unreadableOf(entry, t, unreadable)];
+  if (followed !== undefined) return [openOf(entry), { ...unreadableOf(entry, t, 'http2'), idsRead: true }];
+  return [openOf(entry)];
 }
 
 export function unreadableOf(

@@ -29,6 +29,9 @@ export const NFT_PAYLOAD_INNER_HEADER = 3;
 /** An entry of a list (NFTA_LIST_ELEM). */
 export const LIST_ELEMENT = 1;
 
+/** First byte of the log prefix of packets on HTTP/2 connections. */
+export const HTTP2_PREFIX = '2';
+
 /** The parameters of a rule that logs to an NFLOG group. */
 export interface PacketLog {
   group: number;
@@ -68,9 +71,10 @@ export function masked(bits: number): Buffer {
   );
 }
 
-/** The one byte in register 1 is `value`. */
-export function equals(value: number): Buffer {
-  return expression('cmp', number32(1, NFT_REG_1), number32(2, 0), nested(3, attribute(1, Buffer.of(value))));
+/** Register 1 is `value`: one byte, or several. */
+export function equals(value: number | Buffer): Buffer {
+  const bytes = typeof value === 'number' ? Buffer.of(value) : value;
+  return expression('cmp', number32(1, NFT_REG_1), number32(2, 0), nested(3, attribute(1, bytes)));
 }
 
 /** Register 1 is not `value`. */

@@ -7,6 +7,7 @@
  *       set clients6 { type ipv6_addr; flags timeout; timeout 30s }
  *       set bodies { typeof ct id; size 131072; flags dynamic,timeout; timeout 1m }
  *       set opaque { typeof ct id; size 131072; flags dynamic,timeout; timeout 1h }
+ *       set http2 { typeof ct id; size 131072; flags dynamic,timeout; timeout 1d }
  *       (sets, chains and rules for answers: nft-answers.ts)
  *       chain tap {
  *         type filter hook postrouting priority 90; policy accept;
@@ -19,6 +20,10 @@
  *         meta iiftype != loopback ip6 saddr @clients6 goto request
  *       }
  *       chain request {
+ *         meta l4proto tcp tcp flags & (syn | ack) == syn delete @http2 { ct id }
+ *         HEAD @ih,0,32 == "PRI " ct id != @bodies update @http2 { ct id }
+ *         meta l4proto tcp ct direction original @ih,0,8 0-255 ct id @http2 update @http2 { ct id }
+ *           log prefix "2" group 9797 snaplen 1536 queue-threshold 1 return
  *         HEAD @ih,0,32 != "GET " @ih,0,32 != "HEAD" @ih,0,32 != "PRI " update @bodies { ct id }
  *         HEAD log group 9797 snaplen 1024 queue-threshold 1 return
  *         meta l4proto tcp ct direction original @ih,0,8 0-255 ct id @bodies update @bodies { ct id }
@@ -59,7 +64,12 @@
  * A request can also begin within a packet, after the rest of the previous body, if the backend answered before it had read
  * that body. So the headers of all further packets are logged for connections with bodies; the acknowledgement number
  * shows which of them came after the beginning of an answer. A connection is followed for a minute after its last packet.
- * GET and HEAD are excluded, as WebSockets begin with GET, and so is HTTP/2 (`PRI`).
+ * GET and HEAD are excluded, as WebSockets begin with GET.
+ *
+ * Of an HTTP/2 connection, which begins with `PRI`, every packet with payload is logged: the beginning of its frames can be
+ * followed only from one to the next. What a client writes into a body may look like such a beginning, but then its
+ * connection has a body. The kernel may give the id of a connection to a later one, so a SYN takes it out of the set. The set
+ * forgets a connection that is idle for a day; the prefix, which its packets then lack, shows it.
  *
  * One packet is logged of a connection with any other content (TLS, FastCGI, a tunnel, a connection older than the table):
  * its requests cannot be read, and the join needs a record that they exist.
@@ -76,6 +86,7 @@ import {
   differs,
   equals,
   expression,
+  HTTP2_PREFIX,
   hasPayload,
   LIST_ELEMENT,
   log,
@@ -92,6 +103,7 @@ import {
   notFromLoopback,
   type PacketLog,
   payload,
+  remove,
   tcpOf,
   update,
   verdict,
@@ -118,11 +130,28 @@ import { TCP_FLAGS } from './packet.ts';
 
 const TCP_FLAGS_AT = 13;
 const { fin: TCP_FIN, syn: TCP_SYN, rst: TCP_RST, psh: TCP_PSH, ack: TCP_ACK } = TCP_FLAGS;
+/** A SYN without ACK, retransmissions included. */
+const beginsConnection = [
+  meta(NFT_META_L4PROTO),
+  equals(6),
+  payload(NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS_AT, 1),
+  masked(TCP_SYN | TCP_ACK),
+  equals(TCP_SYN),
+];
 const LOG_PREFIX = 'realpod: ';
 const LOG_LEVEL_INFO = 6;
 /** Limit of connections whose bodies are followed, and for how long after their last packet. Beyond it: not followed. */
 const BODIES_LIMIT = 131_072;
 const BODIES_TIMEOUT_MS = 60_000;
+
+/**
+ * Copied more of a packet on an HTTP/2 connection. nginx sends the piece of a body that came with the client's head, by default
+ * up to 1 KiB with it, in a frame of its own: the next frame's beginning should be among the copied bytes.
+ */
+export const HTTP2_MORE_BYTES = 512;
+/** Limit of HTTP/2 connections. Beyond it: as other content. Longer than any `keepalive_timeout`. */
+const HTTP2_LIMIT = 131_072;
+const HTTP2_TIMEOUT_MS = 86_400_000;
 
 /** Connections with other content than requests and known bodies: one packet of each is logged an hour. */
 const OPAQUE_LIMIT = 131_072;
@@ -152,6 +181,7 @@ export function tableMessages({ tap, logOpenings }: TableRules): Message[] {
     newSet('clients6', TYPE_IP6ADDR, 16, 2, ELEMENT_TIMEOUT_MS),
     newSet('bodies', TYPE_MARK, 4, 3, BODIES_TIMEOUT_MS, BODIES_LIMIT),
     newSet('opaque', TYPE_MARK, 4, 4, OPAQUE_TIMEOUT_MS, OPAQUE_LIMIT),
+    newSet('http2', TYPE_MARK, 4, 8, HTTP2_TIMEOUT_MS, HTTP2_LIMIT),
     ...answeredSets,
     baseChain('tap', HOOK.postrouting),
     baseChain('local', HOOK.input),
@@ -162,8 +192,36 @@ export function tableMessages({ tap, logOpenings }: TableRules): Message[] {
       const jump = [...matchAddress(set, protocol, sourceAt, length), verdict(NFT_GOTO, text(2, 'request'))];
       return [newRule('tap', ...jump), newRule('local', ...notFromLoopback(), ...jump)];
     }),
-    ...(tap && !tap.headersOnly ? [bodiesRule, requestRule(tap), withinBodyRule(tap), opaqueRule(tap)] : []),
+    ...(tap && !tap.headersOnly
+      ? [...http2Rules(tap), bodiesRule, requestRule(tap), withinBodyRule(tap), opaqueRule(tap)]
+      : []),
     ...(logOpenings ? [openingRule] : []),
+  ];
+}
+
+function http2Rules(tap: TapRule): Message[] {
+  const id = ct(NFT_CT_ID);
+  return [
+    newRule('request', ...beginsConnection, id, remove('http2')),
+    newRule(
+      'request',
+      ...beginsRequest,
+      payload(NFT_PAYLOAD_INNER_HEADER, 0, 4),
+      equals(Buffer.from('PRI ', 'latin1')),
+      id,
+      lookup('bodies', true),
+      update('http2'),
+    ),
+    newRule(
+      'request',
+      ...tcpOf(DIRECTION_ORIGINAL),
+      ...hasPayload,
+      id,
+      lookup('http2'),
+      update('http2'),
+      log({ ...tap, snaplen: tap.snaplen + HTTP2_MORE_BYTES }, HTTP2_PREFIX),
+      verdict(NFT_RETURN),
+    ),
   ];
 }
 
@@ -238,14 +296,9 @@ function opaqueRule(tap: TapRule): Message {
   );
 }
 
-/** A SYN without ACK, retransmissions included. */
 const openingRule = newRule(
   'request',
-  meta(NFT_META_L4PROTO),
-  equals(6),
-  payload(NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS_AT, 1),
-  masked(TCP_SYN | TCP_ACK),
-  equals(TCP_SYN),
+  ...beginsConnection,
   expression('log', text(2, LOG_PREFIX), number32(5, LOG_LEVEL_INFO)),
 );
 

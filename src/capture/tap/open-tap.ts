@@ -5,7 +5,7 @@ import type { Libc } from '../netlink/libc.ts';
 import type { NetlinkSocket } from '../netlink/socket.ts';
 import { openTapGroup, QUEUE_THRESHOLD } from './group.ts';
 import { HEADER_BYTES } from './nft-message.ts';
-import type { TapRule } from './nft-rules.ts';
+import { HTTP2_MORE_BYTES, type TapRule } from './nft-rules.ts';
 import { TapTable } from './nft-table.ts';
 
 /** The table, and the one of a helper that starts while another one is about to end. */
@@ -38,7 +38,7 @@ async function openAs(libc: Libc, options: CaptureOptions, name: string, number:
   let group: NetlinkSocket | undefined;
   if (sources.includes('tap')) {
     rule = { group: number, snaplen, queueThreshold: QUEUE_THRESHOLD, headersOnly };
-    const copied = headersOnly ? HEADER_BYTES[6] : snaplen;
+    const copied = headersOnly ? HEADER_BYTES[6] : snaplen + HTTP2_MORE_BYTES;
     group = await openTapGroup(libc, { group: number, snaplen: copied, receiveBufferBytes });
   }
   if (!rule && !logRule) return { group, table: undefined };

@@ -1,7 +1,7 @@
 import type { Observation } from '../../model/feed.ts';
 import type { CaptureStats } from '../capture.ts';
 import type { FlowTable } from '../conntrack/flow-table.ts';
-import { takeSegment } from './request-order.ts';
+import { makeWithin, takeSegment } from './request-order.ts';
 import type { Pending, PendingRequest, PendingSegment } from './request-tap.ts';
 
 export interface PlacementParts {
@@ -37,7 +37,8 @@ export class RequestPlacement {
       const { src, sport, ip, port } = 'response' in each ? each.response : each.request;
       const dialed = 'request' in each && each.dialed === true;
       const find = () => (dialed ? flows.dialed(src, sport, ip, port) : flows.find(src, sport, ip, port));
-      let entry = each.placed ? undefined : find();
+      const wasPlaced = each.placed;
+      let entry = wasPlaced ? undefined : find();
       if (entry === undefined && !each.placed && readOnce !== undefined) {
         readOnce();
         readOnce = undefined;
@@ -65,7 +66,10 @@ export class RequestPlacement {
         delete request.received;
       }
       // A client may have written it into a body, which only the segments before it on its connection show.
-      if (entry === undefined || entry === 'several') delete request.content;
+      if (entry === undefined || entry === 'several') {
+        delete request.content;
+        if (!wasPlaced && 'copied' in each && each.copied) makeWithin(each);
+      }
       if (entry !== undefined && entry !== 'several') {
         const what = 'seq' in each ? takeSegment(entry, each) : 'request';
         if (what === 'repeated') {
@@ -77,6 +81,7 @@ export class RequestPlacement {
         request.ip = entry.ip;
         request.port = entry.port;
         each.unreadable = what === 'unreadable';
+        each.followed = what === 'followed';
       } else if (entry === 'several' && request.midStream && 'seq' in each) {
         // The connection is ambiguous, and so are the segments before this one.
         each.unreadable = true;
@@ -99,16 +104,16 @@ export class RequestPlacement {
   #emitRequest(pending: PendingRequest | PendingSegment, out: Observation[]): void {
     const { request } = pending;
     const { stats } = this.#parts;
-    if ('protocol' in pending && pending.unreadable) {
+    if ('protocol' in pending && (pending.unreadable || pending.followed)) {
       const { t, src, sport, vip, vport, ip, port, via } = request;
       const dialed = vip === undefined || vport === undefined ? {} : { vip, vport };
-      stats.unreadable++;
-      out.push({
-        kind: 'unreadable',
-        ...{ t, src, sport, ...dialed, ip, port, via },
-        protocol: pending.protocol,
-      });
-      return;
+      const record = { kind: 'unreadable', t, src, sport, ...dialed, ip, port, via } as const;
+      if (pending.unreadable) {
+        stats.unreadable++;
+        out.push({ ...record, protocol: pending.protocol });
+        return;
+      }
+      out.push({ ...record, protocol: 'http2', idsRead: true });
     }
     out.push(request);
     if (request.midStream) {

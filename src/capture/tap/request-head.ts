@@ -3,7 +3,7 @@ import type { ContentHashes } from '../../model/content.ts';
 import { headerHash, NO_VALUE, targetHash } from '../../parse/content.ts';
 
 /** Longer ids, and ids with bytes other than printable ASCII, are dropped and match no log line. */
-const ID_LIMIT = 256;
+export const ID_LIMIT = 256;
 
 export interface RequestHead {
   /** Absent if the copy ends within it. */
@@ -97,7 +97,7 @@ export function headerName(name: string): Buffer {
 const TRACE_ID = /^[\da-f]{2}-([\da-f]{32})-[\da-f]{16}-[\da-f]{2}(?:-|$)/;
 
 /** The id in the header's value: the trace id of a `traceparent`, any other value unchanged. */
-function idOf(header: Buffer, value: string): string {
+export function headerId(header: Buffer, value: string): string {
   return (header === TRACEPARENT ? TRACE_ID.exec(value)?.[1] : undefined) ?? value;
 }
 
@@ -191,7 +191,7 @@ export function parseRequestHead(
         idBeforeHost = !hostSeen;
         const value = headerValue(bytes, at + idHeader.length + 1, lineStop);
         if (value === undefined) idDoubtful = true;
-        else if (value !== '') id = idOf(idHeader, value);
+        else if (value !== '') id = headerId(idHeader, value);
       }
     }
     at = feed + 1;

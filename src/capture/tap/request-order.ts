@@ -1,5 +1,6 @@
-/** Classifies a segment by the earlier segments of its connection. HTTP/1.x has one request after the other. */
+/** Classifies a segment by the earlier segments of its connection. HTTP has one request after the other. */
 import type { UnreadableProtocol } from '../../model/feed.ts';
+import { beginFollowing, type Followed, follow, type Placed, type ShownRequest } from './http2/frames.ts';
 import type { PendingSegment } from './request-tap.ts';
 
 /** The state of a connection after the segments read so far. */
@@ -16,12 +17,17 @@ export interface RequestOrder {
   chunked: boolean;
   /** Its requests cannot be read: its first payload was no HTTP/1 request. */
   unreadable: UnreadableProtocol | undefined;
+  /** It is HTTP/2, and every frame since its first packet was followed. */
+  followed: Followed | undefined;
+  /** It was opened before the record of connections began. */
+  readonly preexisting: boolean;
 }
 
 /**
  * `request`: emit it, unchanged or, if it may only contain the beginning of a request, with `midStream` and nothing else.
  * `repeated`: a retransmitted segment of a request, or a part of its body, or of a protocol already marked unreadable.
- * `unreadable`: the first payload that was seen of the connection, and no request.
+ * `unreadable`: the first payload that was seen of the connection, and no request; or HTTP/2 that is followed no further.
+ * `followed`: the first request of an HTTP/2 connection whose frames are followed from here on. Emit it.
  *
  * Updates `order` with the segment, and may change the fields of its request: a client can write bytes that look like a
  * request, with any id, into a body or into a tunnel.
@@ -29,11 +35,13 @@ export interface RequestOrder {
 export function takeSegment(
   order: RequestOrder,
   segment: PendingSegment,
-): 'request' | 'repeated' | 'unreadable' {
+): 'request' | 'repeated' | 'unreadable' | 'followed' {
   const { request, seq, ack, segmentEnd } = segment;
   const { lastAck, last } = order;
   if (order.unreadable !== undefined) return 'repeated';
+  if (order.followed !== undefined) return takeFollowed(order, order.followed, segment);
   if (lastAck === undefined) {
+    if (!order.preexisting && takePreface(order, segment)) return 'followed';
     if (request.midStream) {
       order.unreadable = segment.protocol;
       return 'unreadable';
@@ -74,12 +82,63 @@ export function takeSegment(
   return 'request';
 }
 
+function takePreface(order: RequestOrder, segment: PendingSegment): boolean {
+  const packet = placedOf(segment);
+  const followed = packet && beginFollowing(packet);
+  const shown = followed && follow(followed, packet);
+  if (typeof shown !== 'object') return false;
+  showRequest(segment, shown);
+  order.followed = followed;
+  return true;
+}
+
+function takeFollowed(
+  order: RequestOrder,
+  followed: Followed,
+  segment: PendingSegment,
+): ReturnType<typeof takeSegment> {
+  const packet = placedOf(segment);
+  // Without a copy: the kernel does not know the connection as HTTP/2 any more, and may not have logged what went before.
+  const shown = packet ? follow(followed, packet) : 'lost';
+  if (shown === 'nothing') return 'repeated';
+  if (shown === 'lost') {
+    order.followed = undefined;
+    order.unreadable = 'http2';
+    segment.protocol = 'http2';
+    return 'unreadable';
+  }
+  if (shown === 'within') makeWithin(segment);
+  else showRequest(segment, shown);
+  return 'request';
+}
+
+function placedOf({ copied, seq, ack, segmentEnd }: PendingSegment): Placed | undefined {
+  return copied && { ...copied, seq, ack, end: segmentEnd };
+}
+
+/** Makes the segment the request that its frames show, and nothing else. */
+function showRequest(segment: PendingSegment, { block, doubtful }: ShownRequest): void {
+  const { request } = segment;
+  makeWithin(segment);
+  delete request.midStream;
+  const { id, idIsNginxs, method, path, cut } = block;
+  if (id !== undefined) {
+    request.id = id;
+    if (idIsNginxs) request.idBeforeHost = true;
+  }
+  if (method !== undefined) request.method = method;
+  if (path !== undefined) request.path = path;
+  if (cut) request.cut = true;
+  if (doubtful) request.afterChunks = true;
+}
+
 /** Bytes from one sequence number to another, modulo 2^32 (RFC 9293, section 3.4). */
 function distance(from: number, to: number): number {
   return (to - from) >>> 0;
 }
 
-function makeWithin({ request }: PendingSegment): void {
+/** Makes the segment one in which a request may begin, and nothing else. */
+export function makeWithin({ request }: PendingSegment): void {
   delete request.id;
   delete request.idBeforeHost;
   delete request.method;

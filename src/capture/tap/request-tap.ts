@@ -3,8 +3,11 @@
 import type { Observation, UnreadableProtocol } from '../../model/feed.ts';
 import type { CaptureStats } from '../capture.ts';
 import type { AddressSet, AddressTexts } from '../ip-bytes.ts';
+import type { Copied } from './http2/frames.ts';
+import type { HeaderReading } from './http2/header-block.ts';
 import { type NflogPacket, parseNflog } from './nflog.ts';
 import { ANSWER_PREFIX, UNANSWERABLE_PREFIX } from './nft-answers.ts';
+import { HTTP2_PREFIX } from './nft-expression.ts';
 import { parseTcpPacket, type TcpSegment } from './packet.ts';
 import { contentOf, parseRequestHead } from './request-head.ts';
 
@@ -13,6 +16,7 @@ type ResponseObservation = Extract<Observation, { kind: 'response' }>;
 
 const ANSWER = ANSWER_PREFIX.charCodeAt(0);
 const UNANSWERABLE = UNANSWERABLE_PREFIX.charCodeAt(0);
+const HTTP2 = HTTP2_PREFIX.charCodeAt(0);
 /** A packet's time is used if it is not after the reading and at most this long before it (ms). */
 const READ_WITHIN_MS = 10_000;
 
@@ -29,6 +33,8 @@ export interface PendingRequest {
   placed: boolean;
   /** It marks the connection as one whose requests cannot be read. */
   unreadable?: boolean;
+  /** It is the first of an HTTP/2 connection whose requests are read for their ids. */
+  followed?: boolean;
   /** The request is complete: its connection is known, and its place in it. */
   settled?: boolean;
   /** The request has the address that was dialed, and gets the pod's with its connection. Without one it counts as lost. */
@@ -55,6 +61,8 @@ export interface PendingSegment extends PendingRequest {
   protocol: UnreadableProtocol;
   /** Its body is chunked: the copied packets do not show where it ends. */
   chunked: boolean;
+  /** Its payload, on connections that the kernel takes for HTTP/2. */
+  copied: Copied | undefined;
 }
 
 export type Pending = PendingRequest | PendingSegment | PendingAnswer | PendingRecord;
@@ -105,11 +113,14 @@ export interface TapPacketsOptions extends SegmentOptions {
 export class TapPackets implements TapReading {
   readonly #options: TapPacketsOptions;
   readonly #sequence = new PacketSequence();
+  readonly #reading: HeaderReading;
   #requests: Pending[] = [];
   #lost = 0;
 
   constructor(options: TapPacketsOptions) {
+    const { idHeader, paths } = options;
     this.#options = options;
+    this.#reading = { idHeader, idName: idHeader.toString('latin1'), paths };
   }
 
   take(): Pending[] {
@@ -150,7 +161,13 @@ export class TapPackets implements TapReading {
       return;
     }
     const pending = readSegment(bytes, segment, readAt, this.#options);
-    if (pending) this.#requests.push(pending);
+    if (!pending) return;
+    if (packet.prefix === HTTP2) {
+      // The buffer is used again before the connection is known.
+      const payload = Buffer.from(bytes.subarray(segment.payloadStart, segment.payloadEnd));
+      pending.copied = { bytes: payload, reading: this.#reading };
+    }
+    this.#requests.push(pending);
   }
 
   #answer(bytes: Buffer, { arrivedMs }: NflogPacket, segment: TcpSegment, readAt: number): void {
@@ -202,6 +219,7 @@ export function readSegment(
     upgrade: false,
     chunked: false,
     protocol: 'other',
+    copied: undefined,
     placed: false,
   };
   const head = parseRequestHead(bytes, segment.payloadStart, segment.payloadEnd, idHeader);

@@ -5,7 +5,14 @@ import type {
   ResponseRecord,
   UnreadableRecord,
 } from '../../model/feed.ts';
-import { type Backend, type Connection, newConnection, type Service, servedUntil } from './connection.ts';
+import {
+  type Backend,
+  type Connection,
+  forgetUnreadable,
+  newConnection,
+  type Service,
+  servedUntil,
+} from './connection.ts';
 import { ConnectionsByPort } from './connections-by-port.ts';
 import type { CountedRequests } from './counted-requests.ts';
 import { FifoList } from './fifo-list.ts';
@@ -125,8 +132,7 @@ export class ConnectionTable {
     else if (service.forgottenBackend !== backend) service.forgottenBackend = null;
     service.connectionsWithoutRequest.delete(connection);
     this.#counted.forget(connection);
-    if (service.unreadable.delete(connection))
-      service.unreadableKnownSince = Math.max(service.unreadableKnownSince, servedUntil(connection));
+    forgetUnreadable(service, connection);
     this.#byPort.remove(connection);
     const left = (service.backends.get(backend) ?? 1) - 1;
     if (left > 0) service.backends.set(backend, left);

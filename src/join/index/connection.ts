@@ -212,6 +212,9 @@ export interface Service {
   readonly unreadable: Set<Connection>;
   /** Unreadable connections that served their last request before this time may be forgotten, ms since the epoch. */
   unreadableKnownSince: number;
+  /** Those of them whose requests cannot be read for their ids either, and the like time. */
+  readonly hidingIds: Set<Connection>;
+  hidingIdsKnownSince: number;
   /** A request with an id was seen, so the request of a line whose id was not seen is missing from the record. */
   carriesIds: boolean;
   /** Remembered connections on which no request was seen. */
@@ -225,6 +228,15 @@ export interface Service {
   /** The same for connections that carried no request. */
   withoutRequestKnownSince: number;
   requestsKnownSince: number;
+}
+
+/** The connection is no longer remembered as unreadable, if it was. */
+export function forgetUnreadable(service: Service, connection: Connection): void {
+  const until = servedUntil(connection);
+  if (service.unreadable.delete(connection))
+    service.unreadableKnownSince = Math.max(service.unreadableKnownSince, until);
+  if (service.hidingIds.delete(connection))
+    service.hidingIdsKnownSince = Math.max(service.hidingIdsKnownSince, until);
 }
 
 /**
@@ -255,6 +267,8 @@ export function newService(
     answers: new Answers(answersKnownSince, compared),
     unreadable: new Set(),
     unreadableKnownSince: -Infinity,
+    hidingIds: new Set(),
+    hidingIdsKnownSince: -Infinity,
     carriesIds: false,
     connectionsWithoutRequest: new Set(),
     apart: undefined,

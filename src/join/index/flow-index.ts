@@ -14,6 +14,7 @@ import {
   type Backend,
   type Connection,
   endsUnanswered,
+  forgetUnreadable,
   newTappedRequest,
   type Service,
   servedUntil,
@@ -328,12 +329,13 @@ export class FlowIndex {
     const { service } = connection;
     service.connectionsWithoutRequest.delete(connection);
     service.unreadable.add(connection);
-    for (const oldest of service.unreadable) {
-      const until = servedUntil(oldest);
-      if (until > this.coverage.watermark - UNREADABLE_KEPT_MS) break;
-      service.unreadable.delete(oldest);
-      service.unreadableKnownSince = Math.max(service.unreadableKnownSince, until);
-    }
+    // For good: an earlier record, sent again to a new reader, takes nothing back.
+    if (!record.idsRead) service.hidingIds.add(connection);
+    for (const connections of [service.unreadable, service.hidingIds])
+      for (const oldest of connections) {
+        if (servedUntil(oldest) > this.coverage.watermark - UNREADABLE_KEPT_MS) break;
+        forgetUnreadable(service, oldest);
+      }
   }
 
   /** New byte counts of the youngest request on the record's connection. */

@@ -96,6 +96,7 @@ export class Services {
       service.withoutRequestKnownSince = Math.min(service.withoutRequestKnownSince, t);
       service.requestsKnownSince = Math.min(service.requestsKnownSince, t);
       service.unreadableKnownSince = Math.min(service.unreadableKnownSince, t);
+      service.hidingIdsKnownSince = Math.min(service.hidingIdsKnownSince, t);
     }
   }
 
@@ -107,6 +108,7 @@ export class Services {
     service.withoutRequestKnownSince = this.knownSince;
     service.requestsKnownSince = this.knownSince;
     service.unreadableKnownSince = this.knownSince;
+    service.hidingIdsKnownSince = this.knownSince;
     const sameVip = this.#byVip.get(vip);
     if (sameVip) sameVip.push(service);
     else this.#byVip.set(vip, [service]);

@@ -117,7 +117,7 @@ function addOthers(withIdOfClient: boolean, query: Query, index: FlowIndex, rema
  * The same holds for requests beyond the limit for one id.
  */
 function addWithoutReadableId(id: string, query: Query, index: FlowIndex, remaining: Candidates): void {
-  addUnreadable(query, index, remaining);
+  addUnreadable(query, index, remaining, { byId: true });
   for (const each of servicesOf(query, index)) {
     addFitting(each.requestsWithoutId, query, index, remaining);
     addFitting(each.requestsWithRepeatedId.get(id) ?? NONE, query, index, remaining);

@@ -233,6 +233,24 @@ test('a forged beginning hides no request that follows, whichever stream it pret
   ]);
 });
 
+test('the packet within which the next frame is lost begins no request, whatever stands at its beginning', () => {
+  const body = frame(DATA, 0, 1, Buffer.concat([Buffer.alloc(100), begins(3, 'forged'), Buffer.alloc(900)]));
+  const { shown } = opened(begins(1, 'first', { flags: 0 }))
+    .send(body.subarray(0, 109), { ack: 9 })
+    .send(Buffer.concat([body.subarray(109), frame(DATA, 0, 1, 50)]), { ack: 50, copied: 500 });
+  assert.deepEqual(shown, ['first', 'nothing', 'within']);
+});
+
+test('the beginning of a connection that has taken the port, unheard of so far, is not taken for bytes sent again', () => {
+  const other = Buffer.concat([OPENING, begins(1, 'of another')]);
+  const { shown } = opened()
+    .send(other, { ack: 7, back: 900 })
+    .send(begins(3, 'second'), { ack: 80, back: other.length - 900 });
+  assert.equal(shown[1], 'within');
+  const again = Buffer.concat([OPENING, begins(1, 'first')]);
+  assert.deepEqual(opened().send(again, { ack: 1, back: again.length }).shown, ['first', 'nothing']);
+});
+
 test('behind bytes that were not seen a request may begin anywhere', () => {
   const { shown } = opened(begins(1, 'first', { flags: 0 }))
     .send(frame(DATA, 0, 1, 100), { ack: 9, unseen: 300 })

@@ -32,6 +32,8 @@ const MAX_ANNOUNCED = 2 ** 30;
 
 /** How far a connection was followed. Sequence and acknowledgement numbers are TCP's. */
 export interface Followed {
+  /** Its first byte. */
+  readonly start: number;
   /** After the last byte of the connection that was seen to pass. */
   seenTo: number;
   /** Where the next frame begins; undefined where that is not known any more. */
@@ -84,30 +86,44 @@ interface Frame {
 
 /** A connection's first packet with payload: undefined if it does not begin with the preface. */
 export function beginFollowing({ bytes, seq, ack }: Placed): Followed | undefined {
-  if (bytes.length < PREFACE.length || bytes.compare(PREFACE, 0, PREFACE.length, 0, PREFACE.length) !== 0)
-    return undefined;
+  if (!hasPreface(bytes)) return undefined;
   const boundary = (seq + PREFACE.length) >>> 0;
-  return { seenTo: seq, boundary, floor: boundary, stream: -1, ack, open: false, left: 0, perhaps: -1 };
+  return {
+    start: seq,
+    seenTo: seq,
+    boundary,
+    floor: boundary,
+    stream: -1,
+    ack,
+    open: false,
+    left: 0,
+    perhaps: -1,
+  };
+}
+
+function hasPreface(bytes: Buffer): boolean {
+  return bytes.length >= PREFACE.length && bytes.compare(PREFACE, 0, PREFACE.length, 0, PREFACE.length) === 0;
 }
 
 /** Follows a connection with its next packet. After `lost`, `followed` is of no use. */
 export function follow(followed: Followed, packet: Placed): Shown {
-  const { seq, ack, end } = packet;
+  const { bytes, seq, ack, end } = packet;
   if (end === undefined) return 'lost';
+  // Of another connection, perhaps, that has taken the port, with its event still unread.
+  if (hasPreface(bytes) && seq !== followed.seenTo && seq !== followed.start) return 'within';
   // Sent before, all of it.
   if (after(end, followed.seenTo) <= 0) return 'nothing';
   // Bytes before it passed unseen, in a packet that is read later, or never.
   const unseen = after(seq, followed.seenTo) > 0;
   if (after(followed.seenTo, followed.floor) > 0) followed.floor = followed.seenTo;
   followed.seenTo = end;
-  const known = followed.boundary !== undefined;
   if (unseen) followed.boundary = undefined;
-  const shown = known && !unseen ? eachFrame(followed, packet, end) : undefined;
+  const shown = eachFrame(followed, packet, end);
   if (shown !== undefined) return shown;
   // The next request acknowledges the answer to the one before.
   if (followed.boundary !== undefined || ack === followed.ack || after(end, followed.floor) <= 0)
     return 'nothing';
-  return known || unseen || after(seq, followed.floor) < 0 ? 'within' : perhapsRequest(followed, packet);
+  return unseen || after(seq, followed.floor) < 0 ? 'within' : perhapsRequest(followed, packet);
 }
 
 /** Reads frame by frame up to the packet's end, or to one that was not copied. */

@@ -239,6 +239,15 @@ export function forgetUnreadable(service: Service, connection: Connection): void
     service.hidingIdsKnownSince = Math.max(service.hidingIdsKnownSince, until);
 }
 
+/** Those that served their last request by `t` are no longer remembered as unreadable. */
+export function forgetUnreadableBefore(service: Service, t: number): void {
+  for (const connections of [service.unreadable, service.hidingIds])
+    for (const oldest of connections) {
+      if (servedUntil(oldest) > t) break;
+      forgetUnreadable(service, oldest);
+    }
+}
+
 /**
  * `answersKnownSince`: answers through it before that time may have been forgotten, ms since the epoch. `compared`: what of
  * a request is compared with its line.

@@ -14,10 +14,9 @@ import {
   type Backend,
   type Connection,
   endsUnanswered,
-  forgetUnreadable,
+  forgetUnreadableBefore,
   newTappedRequest,
   type Service,
-  servedUntil,
   type TappedRequest,
 } from './connection.ts';
 import { ConnectionTable } from './connection-table.ts';
@@ -331,11 +330,7 @@ export class FlowIndex {
     service.unreadable.add(connection);
     // For good: an earlier record, sent again to a new reader, takes nothing back.
     if (!record.idsRead) service.hidingIds.add(connection);
-    for (const connections of [service.unreadable, service.hidingIds])
-      for (const oldest of connections) {
-        if (servedUntil(oldest) > this.coverage.watermark - UNREADABLE_KEPT_MS) break;
-        forgetUnreadable(service, oldest);
-      }
+    forgetUnreadableBefore(service, this.coverage.watermark - UNREADABLE_KEPT_MS);
   }
 
   /** New byte counts of the youngest request on the record's connection. */

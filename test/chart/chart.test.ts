@@ -187,3 +187,14 @@ test('the webhook lets every pod through where it is away, and may touch its own
     ],
   );
 });
+
+test('a helper whose tap may read a packet socket gets the capability for it', { skip }, () => {
+  const added = (...values: string[]): unknown => {
+    const [helper] = pick(render(...values), 'DaemonSet').spec.template.spec.containers;
+    return (helper!.securityContext as { capabilities: { add: string[] } }).capabilities.add;
+  };
+  assert.deepEqual(added(), ['NET_ADMIN']);
+  for (const source of ['packet', 'auto'])
+    assert.deepEqual(added('--set', `helper.options.tap-source=${source}`), ['NET_ADMIN', 'NET_RAW']);
+  assert.deepEqual(added('--set', 'helper.options.tap-source=nflog'), ['NET_ADMIN']);
+});

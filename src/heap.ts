@@ -5,17 +5,17 @@ const YOUNG_BYTES = 8 * 1024 * 1024;
 const TUNE_EVERY_MS = 100;
 
 /**
- * Lines are short-lived. With V8's default young generation (3 × 16 MB) a busy sidecar would retain mostly garbage, and with the
- * initial 1 MB it would spend half of its CPU in collections. So the young generation grows to 4 MB and no further; V8 itself
+ * Lines and records are short-lived. With V8's default young generation (3 × 16 MB) a busy process would retain mostly garbage,
+ * and with the initial 1 MB a sidecar would spend half of its CPU in collections. So the young generation grows to 4 MB and no further; V8 itself
  * shrinks it when the process is idle.
  */
 export class YoungGeneration {
   #looked = Number.NEGATIVE_INFINITY;
   #growing = true;
 
-  constructor() {
-    // The old generation is collected earlier instead: it is small, and contains the index.
-    setFlagsFromString('--heap-growing-percent=20');
+  /** `smallOld`: the old generation is small, and is collected earlier, too. */
+  constructor(smallOld: boolean) {
+    if (smallOld) setFlagsFromString('--heap-growing-percent=20');
   }
 
   /** Call it often. `now`: ms. */

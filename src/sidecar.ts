@@ -107,7 +107,7 @@ async function run(
 ): Promise<number> {
   const clock = Date.now;
   const { accessLog, output: outputs, helper } = options;
-  const young = new YoungGeneration();
+  const young = new YoungGeneration(true);
   const needed = needsAnswers(format, { ...plan, localPortField: options.localPortField });
   const answers = needed && plan.outlivesClients === undefined;
   if (needed && !answers)

@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Capture, CaptureOptions as CaptureSettings } from './capture/capture.ts';
+import type { Capture, CaptureOptions as CaptureSettings, CaptureSink } from './capture/capture.ts';
 import { createCapture } from './capture/create.ts';
 import type { CaptureOptions } from './config/commands.ts';
 import { Feed } from './feed/feed.ts';
+import { YoungGeneration } from './heap.ts';
 import type { Log } from './log.ts';
 
 /** Connections kept at a time over all subscribed pods. About 600 bytes each. */
@@ -34,7 +35,15 @@ export function prepareCapture(
   besideAnother = false,
 ): Captured & { start(): Promise<void> } {
   const feed = new Feed(Date.now);
-  const capture = createCapture(asCaptureOptions(options, log, besideAnother), feed);
+  // Its table can hold a million connections, which are not to be marked again for each fifth that is added.
+  const young = new YoungGeneration(false);
+  const sink: CaptureSink = {
+    batch(observations, watermark) {
+      feed.batch(observations, watermark);
+      young.tune(Date.now());
+    },
+  };
+  const capture = createCapture(asCaptureOptions(options, log, besideAnother), sink);
   let started = false;
   // Readers get every event up to here, so lines up to here do not need the next helper.
   const flush = async (): Promise<void> => {

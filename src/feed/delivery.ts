@@ -5,8 +5,11 @@ const NEARLY = 0.9;
 /** Share of `batchMs` after which a batch is sent without a reading of its own accord. */
 const WITHOUT_READING = 1.2;
 
-/** A reader with more text than this (characters) gets it with the reading, however long its batch. */
-const MOST_PENDING = 1024 * 1024;
+/**
+ * A reader with more text than this (characters), some 400 requests, gets it with the reading, however long its batch: more
+ * would save few wake-ups, and what waits for its line is then too old for a cheap garbage collection.
+ */
+const MOST_PENDING = 128 * 1024;
 
 export interface DeliveryParts {
   clock(): number;

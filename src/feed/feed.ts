@@ -248,7 +248,7 @@ export class Feed implements CaptureSink {
     this.stats.bytes += text.length;
     if ('src' in observation) {
       const { src, ip, vip, t } = observation;
-      this.#ring.push({ seq, src, ip, t, text });
+      this.#ring.push({ seq, src, ip, t, text, record: observation });
       const watched = this.#watched.get(src);
       if (!watched) return;
       for (const reader of watched.readers) {

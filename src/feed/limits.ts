@@ -1,5 +1,5 @@
 export interface FeedLimits {
-  /** Bytes of records kept for readers that reconnect. */
+  /** Bytes of records kept for readers that reconnect, in short form: a request has some 40. */
   ringBytes: number;
   /** How long addresses stay subscribed after their last reader disconnects, so that it can resume without a gap (ms). */
   lingerMs: number;
@@ -15,7 +15,7 @@ export interface FeedLimits {
 }
 
 export const FEED_LIMITS: FeedLimits = {
-  ringBytes: 32 * 1024 * 1024,
+  ringBytes: 8 * 1024 * 1024,
   lingerMs: 30_000,
   quietTickMs: 1_000,
   batchMs: 1_000,

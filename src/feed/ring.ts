@@ -1,3 +1,7 @@
+import type { Observation } from '../model/feed.ts';
+import { encodeRecord } from './codec.ts';
+import { PACKED, pack, unpack } from './packed.ts';
+
 /** One encoded record. `src` is empty for records to every reader; `ip`: the backend, empty where there is none. */
 export interface Entry {
   seq: number;
@@ -8,10 +12,15 @@ export interface Entry {
   text: string;
 }
 
+/** `record`: what the text says. Absent: it is kept as text. */
+export interface NewEntry extends Entry {
+  record?: Observation;
+}
+
 /** The ring has this many parts; the oldest is dropped as a whole. */
 const PARTS = 16;
-/** Usual least length of a record's text (bytes); with shorter ones a part is full earlier. */
-const LEAST_TEXT = 64;
+/** Usual least length of a record (bytes); with shorter ones a part is full earlier. */
+const LEAST_BYTES = 32;
 /** Distinct addresses of pods and backends at a time, more than most clusters have. At the limit the ring is emptied. */
 const MAX_RING_ADDRESSES = 65_536;
 
@@ -29,7 +38,7 @@ class Part {
   used = 0;
 
   constructor(size: number) {
-    const most = Math.ceil(size / LEAST_TEXT);
+    const most = Math.ceil(size / LEAST_BYTES);
     this.bytes = Buffer.allocUnsafeSlow(size);
     this.seqs = new Float64Array(most);
     this.times = new Float64Array(most);
@@ -39,10 +48,11 @@ class Part {
   }
 
   /** False if there is no room for it. */
-  push({ seq, t, text }: Entry, source: number, backend: number): boolean {
-    // At most three bytes of UTF-8 for each of JavaScript's characters.
+  push({ seq, t, text, record }: NewEntry, source: number, backend: number, vip: number): boolean {
+    // At most three bytes of UTF-8 for each of JavaScript's characters, and fewer in the short form.
     if (this.count === this.seqs.length || this.bytes.length - this.used < 3 * text.length) return false;
-    this.used += this.bytes.write(text, this.used, 'utf8');
+    const end = record === undefined ? this.used : pack(record, vip, this.bytes, this.used);
+    this.used = end > this.used ? end : end + this.bytes.write(text, end, 'utf8');
     this.seqs[this.count] = seq;
     this.times[this.count] = t;
     this.sources[this.count] = source;
@@ -53,7 +63,7 @@ class Part {
   }
 }
 
-/** The youngest records of the feed, for readers that reconnect. Bounded in bytes of text. */
+/** The youngest records of the feed, for readers that reconnect. Bounded in bytes. */
 export class Ring {
   readonly #limitBytes: number;
   /** Oldest first; `add` fills the last. */
@@ -70,16 +80,18 @@ export class Ring {
     this.#droppedSeq = startSeq;
   }
 
-  push(entry: Entry): void {
+  push(entry: NewEntry): void {
     if (this.#numbers.size >= MAX_RING_ADDRESSES) this.#forgetAll();
     const source = this.#number(entry.src);
     const backend = this.#number(entry.ip);
+    const { record } = entry;
+    const vip = record !== undefined && 'vip' in record && record.vip ? this.#number(record.vip) : 0;
     const part = this.#parts[this.#parts.length - 1];
     const before = part ? part.used : 0;
-    if (!part?.push(entry, source, backend)) {
+    if (!part?.push(entry, source, backend, vip)) {
       const longest = 3 * entry.text.length;
-      const next = new Part(Math.max(Math.ceil(this.#limitBytes / PARTS), longest, LEAST_TEXT));
-      next.push(entry, source, backend);
+      const next = new Part(Math.max(Math.ceil(this.#limitBytes / PARTS), longest, LEAST_BYTES));
+      next.push(entry, source, backend, vip);
       this.#parts.push(next);
       this.#bytes += next.used;
     } else this.#bytes += part.used - before;
@@ -103,14 +115,21 @@ export class Ring {
   *after(seq: number, addresses: ReadonlySet<string>): Generator<Omit<Entry, 'src'>> {
     const wanted = new Set([0]);
     for (const address of addresses) wanted.add(this.#numbers.get(address) ?? 0);
-    for (const { seqs, times, sources, backends, ends, bytes, count } of this.#parts) {
+    for (const part of this.#parts) {
+      const { seqs, sources, count } = part;
       if (count === 0 || seqs[count - 1]! <= seq) continue;
-      for (let i = 0; i < count; i++) {
-        if (seqs[i]! <= seq || !wanted.has(sources[i]!)) continue;
-        const text = bytes.toString('utf8', i === 0 ? 0 : ends[i - 1]!, ends[i]!);
-        yield { seq: seqs[i]!, ip: this.#addresses[backends[i]!]!, t: times[i]!, text };
-      }
+      for (let i = 0; i < count; i++)
+        if (seqs[i]! > seq && wanted.has(sources[i]!)) yield this.#entry(part, i);
     }
+  }
+
+  #entry({ seqs, times, sources, backends, ends, bytes }: Part, i: number): Omit<Entry, 'src'> {
+    const addresses = this.#addresses;
+    const [seq, t, begin, end] = [seqs[i]!, times[i]!, i === 0 ? 0 : ends[i - 1]!, ends[i]!];
+    const ip = addresses[backends[i]!]!;
+    if (bytes[begin] !== PACKED) return { seq, ip, t, text: bytes.toString('utf8', begin, end) };
+    const known = { t, src: addresses[sources[i]!]!, ip, vip: (number: number) => addresses[number]! };
+    return { seq, ip, t, text: encodeRecord(unpack(bytes, begin, end, known), seq) };
   }
 
   #number(address: string): number {

@@ -299,7 +299,7 @@ test('while the kernel is asked a reader gets nothing, and what is recorded mean
 });
 
 test('a point is taken up if nothing was dropped while the kernel was asked', async () => {
-  const { feed, read, subscription } = start({ ringBytes: 1_000 });
+  const { feed, read, subscription } = start({ ringBytes: 200 });
   const one = await read([A]);
   feed.batch([request(A, 1)], T0 + 1);
   const point = { instance: feed.instance, after: one.last, since: T0 + 1 };
@@ -366,6 +366,6 @@ test('what is counted of a feed', async () => {
     { ...feed.stats, bytes: feed.stats.bytes > 300 },
     { records: 3, bytes: true, readers: 1, freshStarts: 1, resumed: 0, gaps: 1 },
   );
-  assert.equal(feed.ringBytes, feed.stats.bytes);
+  assert.ok(feed.ringBytes > 50 && feed.ringBytes < feed.stats.bytes);
   feed.close();
 });

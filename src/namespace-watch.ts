@@ -64,10 +64,10 @@ export class NamespaceWatch {
   }
 
   #schedule(): void {
-    const { clock, isQuietWanted } = this.#parts;
+    const { clock, onQuiet, isQuietWanted } = this.#parts;
     const untilSecond = NAMESPACE_POLL_MS - BEFORE_SECOND_MS - (clock() % NAMESPACE_POLL_MS);
     const wait = untilSecond > BEFORE_SECOND_MS ? untilSecond : untilSecond + NAMESPACE_POLL_MS;
-    const soon = isQuietWanted() && this.#lookTook <= MAX_LOOK_MS;
+    const soon = onQuiet !== undefined && isQuietWanted() && this.#lookTook <= MAX_LOOK_MS;
     this.#timer = setTimeout(
       () => {
         this.#schedule();

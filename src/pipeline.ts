@@ -18,8 +18,8 @@ const NEWLINE = 0x0a;
 /** Interval at which lines that wait for a lost feed check whether it is still expected back (ms). */
 const LOOK_FOR_FEED_MS = 50;
 /**
- * Attempts in a row that an id or a port named, after which lines may be gathered: when others are read is evidence, and
- * later means more candidates.
+ * Attempts in a row that an id or a port named, after which lines may be gathered, but for a lone other one: when others are
+ * read is evidence, and later means more candidates.
  */
 const NAMED_IN_A_ROW = 256;
 const TIMELESS: ReadonlySet<Evidence> = new Set(['request-id', 'source-port']);
@@ -87,6 +87,7 @@ export class Pipeline {
   #ending = false;
   /** Attempts that an id or a port named, since the last one that was settled by times. */
   #namedInARow = 0;
+  #gathers = false;
   /** The last reading of the clock, ms since the epoch. */
   #now = -Infinity;
 
@@ -243,8 +244,11 @@ export class Pipeline {
     this.#parts.onSettled(block);
     const { style, clients } = this.#parts;
     const found = clients && block.lines.map((line) => clients.find(block.bytes, line, block.readAt));
-    if (found?.some((client) => client !== undefined && isByTimes(client))) this.#namedInARow = 0;
-    this.#parts.follower.gather(this.#namedInARow >= NAMED_IN_A_ROW);
+    if (found?.some((client) => client !== undefined && isByTimes(client))) {
+      this.#namedInARow = 0;
+      this.#gathers = false;
+    }
+    this.#parts.follower.gather(this.#gathers);
     const chunks = style.render(block.bytes, block.lines, block.outcomes, found);
     // Keep only the bytes until they are written: parsed lines are many times their size.
     const end = block.tag;
@@ -274,14 +278,23 @@ export class Pipeline {
         if (isResolved(outcome)) {
           enriched = true;
           evidence[outcome.evidence] = (evidence[outcome.evidence] ?? 0) + 1;
-          this.#namedInARow = TIMELESS.has(outcome.evidence) ? this.#namedInARow + 1 : 0;
+          this.#settledByTimes(!TIMELESS.has(outcome.evidence));
         } else {
-          if (outcome.reason === 'ambiguous') this.#namedInARow = 0;
+          if (outcome.reason === 'ambiguous') this.#settledByTimes(true);
           reasons[outcome.reason] = (reasons[outcome.reason] ?? 0) + 1;
         }
       }
       results[enriched ? 'enriched' : 'unchanged']++;
     }
+  }
+
+  #settledByTimes(byTimes: boolean): void {
+    if (!byTimes) {
+      if (++this.#namedInARow >= NAMED_IN_A_ROW) this.#gathers = true;
+      return;
+    }
+    if (this.#namedInARow < NAMED_IN_A_ROW) this.#gathers = false;
+    this.#namedInARow = 0;
   }
 
   #schedule(): void {

@@ -1,5 +1,8 @@
 import type { CaptureStats } from './capture.ts';
 
+/** Requests in a row with an id, after which times need not tell requests apart. */
+const IDS_IN_A_ROW = 256;
+
 /** What the last reading brought, which determines the next pause. */
 export class LastReading {
   /** Monotonic time (ms). */
@@ -7,9 +10,11 @@ export class LastReading {
   requests = 0;
   /** Of any kind. */
   messages = 0;
-  /** Requests with an id, of this reading and those before, since the last record that only its time tells from others. */
-  withIds = 0;
-  #before = { requests: 0, messages: 0, byTimes: 0 };
+  /** Requests have ids, but for a lone one: exact times of those after it would not tell it from others. */
+  toldByIds = false;
+  /** Requests with an id since the last record that only its time tells from others. */
+  #inARow = 0;
+  #before = { requests: 0, messages: 0, withoutId: 0, byTimes: 0 };
 
   begin(stats: CaptureStats): void {
     this.#before = countsOf(stats);
@@ -17,18 +22,27 @@ export class LastReading {
 
   end(stats: CaptureStats, at: number): void {
     const now = countsOf(stats);
+    const before = this.#before;
     this.at = at;
-    this.requests = now.requests - this.#before.requests;
-    this.messages = now.messages - this.#before.messages;
-    const byTimes = now.byTimes > this.#before.byTimes || stats.clients > 0;
-    this.withIds = byTimes ? 0 : this.withIds + this.requests;
+    this.requests = now.requests - before.requests;
+    this.messages = now.messages - before.messages;
+    const withoutId = now.withoutId - before.withoutId;
+    const byTimes = now.byTimes > before.byTimes || stats.clients > 0;
+    if (!byTimes && withoutId === 0) {
+      this.#inARow += this.requests;
+      if (this.#inARow >= IDS_IN_A_ROW) this.toldByIds = true;
+      return;
+    }
+    if (byTimes || withoutId > 1 || this.#inARow < IDS_IN_A_ROW) this.toldByIds = false;
+    this.#inARow = 0;
   }
 }
 
-function countsOf(stats: CaptureStats): { requests: number; messages: number; byTimes: number } {
+function countsOf(stats: CaptureStats) {
   return {
     requests: stats.tapRequests,
     messages: stats.conntrackEvents + stats.tapPackets,
-    byTimes: stats.tapWithoutId + stats.tapWithin + stats.tapAnswers + stats.unreadable,
+    withoutId: stats.tapWithoutId,
+    byTimes: stats.tapWithin + stats.tapAnswers + stats.unreadable,
   };
 }

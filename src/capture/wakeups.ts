@@ -11,8 +11,6 @@ const IDLE_MS = 20;
  */
 const BUSY_REST_MS = 8;
 const BUSY_REQUESTS = 12;
-/** Requests in a row with an id, after which times need not tell requests apart and readings may be rare. */
-const IDS_IN_A_ROW = 256;
 /** Requests that one reading of several may bring, so that they fit the caches and the receive buffer: more shorten the next pause. */
 const GATHERED_REQUESTS = 600;
 const LEAST_GATHER_MS = 10;
@@ -82,7 +80,7 @@ export class Wakeups {
   }
 
   get #gathers(): boolean {
-    return this.#gatherMs > 0 && !this.#prompt && this.#last.withIds >= IDS_IN_A_ROW;
+    return this.#gatherMs > 0 && !this.#prompt && this.#last.toldByIds;
   }
 
   readonly #arm = (): void => {

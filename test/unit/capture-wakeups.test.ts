@@ -117,7 +117,7 @@ test('where requests have ids, what comes is gathered and read together', (t) =>
   );
 });
 
-test('it takes 256 requests with an id in a row, and one without begins the count anew', (t) => {
+test('it takes 256 requests with an id in a row, and one without among fewer begins the count anew', (t) => {
   const { wakeups, come, step, reads } = start(t);
   wakeups.gather(100);
   come(255);
@@ -135,11 +135,37 @@ test('it takes 256 requests with an id in a row, and one without begins the coun
   assert.equal(reads.length, 0, 'the 257th: gathered');
   step(100);
   assert.equal(reads.length, 1);
-  come(0, 1);
-  step(1_000);
-  reads.length = 0;
-  come(1);
-  assert.equal(reads.length, 1, 'after the one without: at once again');
+});
+
+test('a lone request without an id changes nothing, the second among 256 does, and so do two at once', (t) => {
+  for (const second of [() => {}, (come: (ids: number, others: number) => void) => come(200, 0)]) {
+    const world = start(t);
+    const { wakeups, come, step, reads } = world;
+    const comeAndRead = (ids: number, others: number): void => {
+      come(ids, others);
+      step(1_000);
+      reads.length = 0;
+    };
+    wakeups.gather(100);
+    withIds(world);
+    comeAndRead(3, 1);
+    come(1);
+    assert.equal(reads.length, 0, 'a lone one');
+    step(1_000);
+    second(comeAndRead);
+    comeAndRead(5, 1);
+    come(1);
+    assert.equal(reads.length, 1, 'the second: at once again');
+    t.mock.timers.reset();
+  }
+  const world = start(t);
+  world.wakeups.gather(100);
+  withIds(world);
+  world.come(5, 2);
+  world.step(1_000);
+  world.reads.length = 0;
+  world.come(1);
+  assert.equal(world.reads.length, 1, 'two in one reading');
 });
 
 for (const [what, count] of [

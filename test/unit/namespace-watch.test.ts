@@ -164,3 +164,35 @@ test('a line without times is left alone while a client is older than the record
   wire.index.blindSpots.setOlderClients(false, T0 - 20_000);
   assert.equal(wire.says(lineOf(undefined), 6), '1 sole-backend');
 });
+
+test('it looks ten times a second only while quiet moments are wanted and of use', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  for (const [ofUse, looks] of [
+    [false, 1],
+    [true, 10],
+  ] as const) {
+    let now = T0;
+    let looked = 0;
+    const watching = new NamespaceWatch({
+      blindSpots: new BlindSpots(),
+      addresses() {
+        looked++;
+        return [];
+      },
+      served: () => [],
+      subscribe() {},
+      sockets: async () => undefined,
+      onQuiet: ofUse ? () => {} : undefined,
+      isQuietWanted: () => true,
+      clockSetBack: () => 0,
+      ownPort: 9798,
+      clock: () => now,
+    });
+    for (let ms = 0; ms < 1_000; ms++) {
+      now++;
+      t.mock.timers.tick(1);
+    }
+    watching.close();
+    assert.ok(Math.abs(looked - looks) <= 1, `${looked} looks where quiet is ${ofUse ? '' : 'not '}of use`);
+  }
+});

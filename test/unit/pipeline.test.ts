@@ -183,7 +183,7 @@ for (const [how, id, evidence] of [
   ['ambiguous', 'unseen', 'request-id'],
   ['named by times', '-', 'sole-backend'],
 ] as const)
-  test(`lines are gathered once 256 attempts in a row were named by an id, until one is ${how}`, async () => {
+  test(`lines are gathered once 256 attempts in a row were named by an id, until two of 256 are ${how}`, async () => {
     const { asked, feed, read, at, end, pipeline } = start();
     feed(
       { kind: 'gap', source: 'conntrack', t: T0 - 100 },
@@ -206,12 +206,17 @@ for (const [how, id, evidence] of [
     assert.deepEqual(asked.gather, [false]);
     await named(255, 256);
     assert.deepEqual(asked.gather, [false, true]);
-    at(T0 + 300);
-    await read(line(id, T0 + 200), 2);
-    at(T0 + 405);
-    feed({ kind: 'tick', t: T0 + 400 });
-    await turn();
-    assert.deepEqual(asked.gather, [false, true, false]);
+    const other = async (after: number): Promise<void> => {
+      at(T0 + after);
+      await read(line(id, T0 + after - 100), 2);
+      at(T0 + after + 105);
+      feed({ kind: 'tick', t: T0 + after + 100 });
+      await turn();
+    };
+    await other(300);
+    assert.deepEqual(asked.gather, [false, true, true], 'a lone one');
+    await other(500);
+    assert.deepEqual(asked.gather, [false, true, true, false]);
     assert.equal(Object.keys(pipeline.counters.evidence).at(-1), evidence);
     await end();
   });

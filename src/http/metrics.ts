@@ -1,5 +1,3 @@
-import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-
 export interface LabelledCount {
   labels: Record<string, string>;
   value: number;
@@ -13,65 +11,44 @@ export interface CountedHistogram {
 }
 
 interface Sample extends LabelledCount {
-  metricName?: string;
+  /** Behind the family's name. */
+  suffix?: string;
 }
 
+interface Family {
+  name: string;
+  help: string;
+  type: 'counter' | 'gauge' | 'histogram';
+  read(): Iterable<Sample>;
+}
+
+const NO_LABELS = {};
+
 /**
- * A set of metrics in the Prometheus text format. The values are plain numbers elsewhere, read at each scrape, so that
- * counting costs no more than an increment.
+ * A set of metrics in the Prometheus text format, version 0.0.4
+ * (https://prometheus.io/docs/instrumenting/exposition_formats). The values are plain numbers elsewhere, read at each
+ * scrape, so that counting costs no more than an increment.
  */
 export class Metrics {
-  readonly #registry = new Registry();
+  readonly contentType = 'text/plain; version=0.0.4; charset=utf-8';
+  readonly #families: Family[] = [];
 
   /** A counter, read at each scrape. */
   counter(name: string, help: string, read: () => number): void {
-    const counter = new Counter({
-      name,
-      help,
-      registers: [this.#registry],
-      collect() {
-        counter.reset();
-        counter.inc(read());
-      },
-    });
+    this.#add({ name, help, type: 'counter', read: () => [{ labels: NO_LABELS, value: read() }] });
   }
 
   /** A family of counters: `read` returns each label value with its count. */
   counters(name: string, help: string, label: string, read: () => Iterable<[string, number]>): void {
-    const counter = new Counter({
-      name,
-      help,
-      labelNames: [label],
-      registers: [this.#registry],
-      collect() {
-        counter.reset();
-        for (const [value, count] of read()) counter.inc({ [label]: value }, count);
-      },
-    });
+    this.#add({ name, help, type: 'counter', read: () => labelled(label, read()) });
   }
 
   gauge(name: string, help: string, read: () => number): void {
-    const gauge = new Gauge({
-      name,
-      help,
-      registers: [this.#registry],
-      collect() {
-        gauge.set(read());
-      },
-    });
+    this.#add({ name, help, type: 'gauge', read: () => [{ labels: NO_LABELS, value: read() }] });
   }
 
   gauges(name: string, help: string, label: string, read: () => Iterable<[string, number]>): void {
-    const gauge = new Gauge({
-      name,
-      help,
-      labelNames: [label],
-      registers: [this.#registry],
-      collect() {
-        gauge.reset();
-        for (const [value, count] of read()) gauge.set({ [label]: value }, count);
-      },
-    });
+    this.#add({ name, help, type: 'gauge', read: () => labelled(label, read()) });
   }
 
   /** What keeps this process awake, by kind (`process.getActiveResourcesInfo`): timers, sockets, requests to the system. */
@@ -85,7 +62,7 @@ export class Metrics {
 
   /** A family of counters with several labels. */
   labelled(name: string, help: string, read: () => Iterable<LabelledCount>): void {
-    this.#register(name, help, 'counter', () => [...read()]);
+    this.#add({ name, help, type: 'counter', read });
   }
 
   /** A family of histograms that are counted elsewhere. `bounds` are upper bounds, inclusive, without +Inf. */
@@ -95,40 +72,50 @@ export class Metrics {
     bounds: readonly number[],
     read: () => Iterable<CountedHistogram>,
   ): void {
-    this.#register(name, help, 'histogram', () => {
-      const values: Sample[] = [];
-      for (const { labels, counts, sum } of read()) {
-        let below = 0;
-        for (let b = 0; b <= bounds.length; b++) {
-          below += counts[b]!;
-          const le = b < bounds.length ? String(bounds[b]) : '+Inf';
-          values.push({ metricName: `${name}_bucket`, labels: { ...labels, le }, value: below });
-        }
-        values.push({ metricName: `${name}_sum`, labels, value: sum });
-        values.push({ metricName: `${name}_count`, labels, value: below });
-      }
-      return values;
-    });
+    this.#add({ name, help, type: 'histogram', read: () => buckets(bounds, read()) });
   }
 
-  /** prom-client needs only a metric's `get()`; its own classes would keep a second copy of every count. */
-  #register(name: string, help: string, type: 'counter' | 'histogram', values: () => Sample[]): void {
-    const metric = { name, get: async () => ({ name, help, type, values: values(), aggregator: 'sum' }) };
-    this.#registry.registerMetric(metric as unknown as Gauge);
+  text(): string {
+    let text = '';
+    for (const { name, help, type, read } of this.#families) {
+      text += `# HELP ${name} ${escaped(help)}\n# TYPE ${name} ${type}\n`;
+      for (const { suffix = '', labels, value } of read())
+        text += `${name}${suffix}${labelsText(labels)} ${value === Infinity ? '+Inf' : value}\n`;
+    }
+    return text;
   }
 
-  histogram(name: string, help: string, buckets: number[]): (value: number, count: number) => void {
-    const histogram = new Histogram({ name, help, buckets, registers: [this.#registry] });
-    return (value, count) => {
-      for (let i = 0; i < count; i++) histogram.observe(value);
-    };
+  #add(family: Family): void {
+    if (this.#families.some(({ name }) => name === family.name))
+      throw new Error(`${family.name} comes twice`);
+    this.#families.push(family);
   }
+}
 
-  get contentType(): string {
-    return this.#registry.contentType;
-  }
+function* labelled(label: string, counts: Iterable<[string, number]>): Generator<Sample> {
+  for (const [name, value] of counts) yield { labels: { [label]: name }, value };
+}
 
-  text(): Promise<string> {
-    return this.#registry.metrics();
+function* buckets(bounds: readonly number[], histograms: Iterable<CountedHistogram>): Generator<Sample> {
+  for (const { labels, counts, sum } of histograms) {
+    let below = 0;
+    for (let b = 0; b <= bounds.length; b++) {
+      below += counts[b]!;
+      const le = b < bounds.length ? String(bounds[b]) : '+Inf';
+      yield { suffix: '_bucket', labels: { ...labels, le }, value: below };
+    }
+    yield { suffix: '_sum', labels, value: sum };
+    yield { suffix: '_count', labels, value: below };
   }
+}
+
+function labelsText(labels: Record<string, string>): string {
+  let text = '';
+  for (const name in labels)
+    text += `${text === '' ? '{' : ','}${name}="${escaped(labels[name]!).replaceAll('"', '\\"')}"`;
+  return text === '' ? '' : `${text}}`;
+}
+
+function escaped(text: string): string {
+  return text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n');
 }

@@ -14,7 +14,7 @@ test('what the helper asks of the API server and what comes of it is counted, ea
   const reviewer = { reviews: 12, cached: 13, refused: 14, failed: 15, stale: 16 };
   const metrics = new Metrics();
   addClusterMetrics(metrics, { names, reviewer }, () => NOW);
-  const families = parseMetrics(await metrics.text());
+  const families = parseMetrics(metrics.text());
   const values = [...families].flatMap(([name, { samples }]) =>
     samples.map(({ labels, value }) => `${[name, ...Object.values(labels)].join(' ')} ${value}`),
   );
@@ -46,5 +46,5 @@ test('what the helper asks of the API server and what comes of it is counted, ea
 test('without a cluster there are no such metrics', async () => {
   const metrics = new Metrics();
   addClusterMetrics(metrics, { names: undefined, reviewer: undefined }, () => NOW);
-  assert.equal((await metrics.text()).trim(), '');
+  assert.equal(metrics.text().trim(), '');
 });

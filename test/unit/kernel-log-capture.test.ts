@@ -151,7 +151,7 @@ test('the metrics count every message of the kernel log by what became of it', a
   const cluster = { names: undefined, reviewer: undefined };
   const refusals = { connections: 0, requests: 0, hosts: 0 };
   const metrics = helperMetrics({ capture, kernelLog, feed, routes, refusals, cluster, clock: () => 0 });
-  const read = parseMetrics(await metrics.text());
+  const read = parseMetrics(metrics.text());
   const value = (name: string, label?: string) =>
     read.get(name)!.samples.find(({ labels }) => label === undefined || Object.values(labels).includes(label))
       ?.value;

@@ -306,9 +306,9 @@ test('the helper’s rights are exactly what it calls', async (context) => {
   assert.deepEqual([...called].sort(), granted.sort());
 });
 
-test('the sidecar starts without Fastify, prom-client, the Kubernetes client, koffi and yaml', () => {
+test('the sidecar starts without Fastify, the Kubernetes client, koffi and yaml', () => {
   const hook = `export const resolve = (name, context, next) => {
-    if (/^(@kubernetes\\/client-node|fastify|koffi|prom-client|yaml)(\\/|$)/.test(name)) throw new Error('forbidden: ' + name);
+    if (/^(@kubernetes\\/client-node|fastify|koffi|yaml)(\\/|$)/.test(name)) throw new Error('forbidden: ' + name);
     return next(name, context);
   };`;
   const data = (code: string): string => `data:text/javascript,${encodeURIComponent(code)}`;

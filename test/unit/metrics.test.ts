@@ -52,7 +52,7 @@ test('label values are escaped', async () => {
   const metrics = new Metrics();
   const value = 'a"b\\c\nd';
   metrics.labelled('x_total', 'x', () => [{ labels: { value }, value: 1 }]);
-  const [sample] = parseMetrics(await metrics.text()).get('x_total')!.samples;
+  const [sample] = parseMetrics(metrics.text()).get('x_total')!.samples;
   assert.equal(sample!.labels.value, value);
 });
 

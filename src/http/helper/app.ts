@@ -58,7 +58,7 @@ export function createHelperHttp(
     clock: Date.now,
   });
   const plain = new Map<string, Respond>([
-    ['/metrics', async () => ({ type: metrics.contentType, body: await metrics.text() })],
+    ['/metrics', () => ({ type: metrics.contentType, body: metrics.text() })],
     // Only `--evidence inferred` needs the counts, and names fewer lines without them.
     ['/healthz', () => jsonAnswer({ status: 'ok', accounting: stats.accounting })],
     [

@@ -1,8 +1,7 @@
 import { jsonAnswer, type Respond } from '../answer.ts';
 import { failure } from '../errors.ts';
-import type { Metrics } from '../metrics.ts';
 import type { Refusals } from '../sources.ts';
-import type { SidecarNumbers } from './metrics.ts';
+import { type SidecarNumbers, sidecarMetrics } from './metrics.ts';
 
 /** What programs ask again and again: `/healthz`, `/readyz`, `/metrics`. */
 export interface Plain {
@@ -13,7 +12,7 @@ export interface Plain {
 
 export function plainAnswers(numbers: SidecarNumbers, refusals: Readonly<Refusals>): Plain {
   const { sink, feed } = numbers;
-  let metrics: Metrics | undefined;
+  const metrics = sidecarMetrics({ ...numbers, refusals });
   return {
     health: () => jsonAnswer({ status: 'ok' }),
     // Ready means that lines are written. Without a helper they are written too, with the addresses that nginx logged.
@@ -21,9 +20,6 @@ export function plainAnswers(numbers: SidecarNumbers, refusals: Readonly<Refusal
       if (sink.stalled !== 0) throw failure('output-stalled', 'an output is blocked');
       return jsonAnswer({ status: 'ok', feed: feed().connected });
     },
-    async metrics() {
-      metrics ??= (await import('./metrics.ts')).sidecarMetrics({ ...numbers, refusals });
-      return { type: metrics.contentType, body: await metrics.text() };
-    },
+    metrics: () => ({ type: metrics.contentType, body: metrics.text() }),
   };
 }

@@ -15,6 +15,8 @@ import { enrich, newProgress, OFFLINE_LIMITS, type Progress } from './enrich.ts'
 import { decompressed } from './gzip.ts';
 
 const SHOW_EVERY_MS = 500;
+/** With Node's 64 KiB, every 200 lines wait for another thread: 5 to 10 % more CPU. */
+const READ = { highWaterMark: 256 * 1024 };
 
 /**
  * `realpod enrich`: 0 when everything was read; 1 when the log or the feed could not be read to its end, or when nothing
@@ -39,8 +41,8 @@ export async function runEnrich(
   const index = new FlowIndex(OFFLINE_LIMITS);
   const progress = newProgress();
   const enriched = enrich({
-    log: decompressed(logPath === undefined ? stdin : createReadStream(logPath)),
-    feed: decompressed(createReadStream(feedPath)),
+    log: decompressed(logPath === undefined ? stdin : createReadStream(logPath, READ)),
+    feed: decompressed(createReadStream(feedPath, READ)),
     format,
     style: createStyle(options.style, format),
     index,

@@ -12,7 +12,7 @@ import { type Refusals, type SourceLimits, Sources } from './sources.ts';
 export interface HttpLimits extends SourceLimits {
   /** Open connections; one more is closed at once. */
   connections: number;
-  /** A request's head must be complete within this time (ms). */
+  /** A request's head must be complete within this time (ms); a late one is refused within twice of it. */
   headersMs: number;
 }
 
@@ -33,8 +33,6 @@ export interface ServerParts {
   allowHost?: readonly string[];
 }
 
-/** Interval at which Node closes connections whose head is late (ms). */
-const LATE_HEAD_CHECK_MS = 1_000;
 /** The longest head of a request, request line included. */
 const MAX_HEAD_BYTES = 16_384;
 
@@ -59,7 +57,8 @@ export class HttpServer {
         // A route may stream for hours, so only a request's head has a time limit.
         requestTimeout: 0,
         headersTimeout: limits.headersMs,
-        connectionsCheckingInterval: LATE_HEAD_CHECK_MS,
+        // Late ones are looked for no more often: each look wakes an idle process.
+        connectionsCheckingInterval: limits.headersMs,
         keepAliveTimeout: 30_000,
         maxHeaderSize: MAX_HEAD_BYTES,
         requireHostHeader: false,

@@ -126,3 +126,21 @@ suite(
   [],
   [...PACKET, '--receive-buffer', '500000'],
 );
+
+suite(
+  'past netfilter, another helper',
+  'host-routing',
+  (stage) => {
+    test('a helper that starts beside kept connections learns whom they lead to', async () => {
+      const row = await stage().scenario('another helper', KEPT, async ({ sentTo }) => {
+        await sentTo({ ...STEADY, total: LINES / 3 });
+        await stage().restartHelper();
+        await delay(3_000);
+        await sentTo({ ...STEADY, total: (LINES * 2) / 3 });
+      });
+      assertResolved(row, 'request-id', 0.6);
+    });
+  },
+  [],
+  PACKET,
+);

@@ -47,6 +47,7 @@ function scene({ maxFlows = 100, conntrack = false } = {}) {
   const { stats } = createCapture({ ...CAPTURE_DEFAULTS, log: () => {} }, { batch: () => {} });
   const texts = new AddressTexts();
   const time = { wall: 1_000_000 };
+  const unseen: string[] = [];
   const plans: { ports: number[]; answers: boolean }[] = [];
   const packets: PacketTap = new PacketTap({
     addresses,
@@ -60,6 +61,7 @@ function scene({ maxFlows = 100, conntrack = false } = {}) {
     contents: new Set(),
     devices: { isStacked: (index) => index === BRIDGE },
     isLocal: (ip) => ip === NODE,
+    onLocalAddress: (address) => unseen.push(address),
     onPlanChange: () => {
       const { addresses: planned, answers } = packets.plan;
       plans.push({ ports: [...(planned.get(NGINX) ?? [])], answers });
@@ -90,6 +92,7 @@ function scene({ maxFlows = 100, conntrack = false } = {}) {
     stats,
     flows,
     plans,
+    unseen,
     packets,
     /** From nginx to what it dialed. */
     out: (fields: Partial<SegmentFields>, device = VETH) =>
@@ -393,6 +396,13 @@ test('where conntrack has the connections, a request gets the pod of the address
   const told = read();
   assert.deepEqual(kinds(told), ['request', 'gap']);
   assert.equal(stats.tapLost, 1);
+});
+
+test('that nothing is seen of an address of the own namespace is told once', () => {
+  const { packets, unseen } = scene();
+  packets.setAddresses([NGINX, NODE], 2_000_000);
+  packets.setAddresses([NODE, NGINX], 2_000_001);
+  assert.deepEqual(unseen, [NODE]);
 });
 
 test('an address that is read no more is forgotten', () => {

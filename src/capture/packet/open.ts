@@ -17,9 +17,12 @@ export interface OpenedPackets {
 export function openPackets(
   libc: Libc,
   options: CaptureOptions,
-  parts: Omit<PacketTapOptions, 'conntrack' | 'maxFlows' | 'devices' | 'isLocal' | 'onPlanChange'>,
+  parts: Omit<
+    PacketTapOptions,
+    'conntrack' | 'maxFlows' | 'devices' | 'isLocal' | 'onLocalAddress' | 'onPlanChange'
+  >,
 ): OpenedPackets {
-  const { snaplen, receiveBufferBytes, sources, maxFlows } = options;
+  const { snaplen, receiveBufferBytes, sources, maxFlows, log } = options;
   if (options.tap === 'headers')
     throw new CaptureError('tap-source', '--tap headers needs --tap-source nflog');
   const socket = PacketSocket.open(libc, { snaplen, receiveBufferBytes }, NOTHING);
@@ -29,6 +32,12 @@ export function openPackets(
     maxFlows,
     devices: new Devices(libc),
     isLocal: localAddresses(),
+    onLocalAddress(address) {
+      log(
+        'error',
+        `${address} is an address of this network namespace: a packet socket sees no request from it, and its lines stay unchanged. Use --tap-source nflog`,
+      );
+    },
     onPlanChange() {
       const plan = { ...packets.plan, snaplen };
       try {

@@ -21,6 +21,8 @@ export interface PacketTapOptions extends SegmentOptions {
   devices: Pick<Devices, 'isStacked'>;
   isLocal(ip: string, now: number): boolean;
   stats: CaptureStats;
+  /** A subscribed address is one of this network namespace: no device receives what it sends. */
+  onLocalAddress(address: string): void;
   /** What `plan` says has changed: the filter has to be made anew. */
   onPlanChange(): void;
 }
@@ -64,6 +66,7 @@ export class PacketTap implements TapReading {
     for (const address of wanted) {
       if (this.#listening.has(address)) continue;
       this.#listening.set(address, new Set());
+      if (this.#options.isLocal(address, now)) this.#options.onLocalAddress(address);
       this.#connections?.begin(now);
     }
     this.#answers = this.#connections?.isLearning(now) ?? false;

@@ -16,6 +16,15 @@ COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
 RUN npm run build && node dist/cli.js --version
 
+# The source `trace`, a program without libraries. For x86-64 only: elsewhere the folder stays empty, and the helper says so.
+FROM ${NODE_IMAGE} AS trace
+COPY bpf /bpf
+RUN mkdir /trace \
+    && if [ "$(uname -m)" = x86_64 ]; then \
+      apt-get update -qq \
+      && apt-get install -y -qq --no-install-recommends clang libbpf-dev libc6-dev >/dev/null \
+      && sh /bpf/build.sh && cp /bpf/realpod-trace /bpf/trace.bpf.c /bpf/trace.h /bpf/README.md /trace; fi
+
 FROM ${NODE_IMAGE} AS helper-packages
 WORKDIR /app
 COPY package.json package-lock.json k8s/trim-packages.sh ./
@@ -68,8 +77,10 @@ CMD ["sidecar"]
 
 FROM runtime AS helper
 LABEL org.opencontainers.image.title="realpod helper" \
-      org.opencontainers.image.description="Reads a node's connections and requests for realpod sidecars"
+      org.opencontainers.image.description="Reads a node's connections and requests for realpod sidecars" \
+      org.opencontainers.image.licenses="Apache-2.0 AND GPL-2.0-only"
 COPY --from=helper-packages /app/node_modules ./node_modules
+COPY --from=trace /trace ./bpf
 COPY k8s/health.mjs ./health.mjs
 # Root, as Kubernetes gives capabilities to no one else; k8s/helper drops all of them but NET_ADMIN.
 EXPOSE 9797

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Loads trace.bpf.c and attaches it to the places in nginx that it is told of. It reads commands, one a line, from stdin and
+ * ends with it; it writes one line each to stdout:
+ *
+ *   add NAMESPACE ADDRESS, remove …    nginx's addresses whose lines are reported, by network namespace (inode)
+ *   attach ID CHAIN FREE WRITE[,…] PATH  → attached ID, or failed ID REASON. Offsets in the file, decimal
+ *   detach ID                          → detached ID
+ *   sync N                             → synced N LOST CONTRADICTED NOT_A_REQUEST NOT_FOUND LINES, behind every line
+ *                                        that was written before the command was read
+ *
+ * A line is `line AT INODE OFFSET LENGTH CHECK STATES UNCLEAR SOURCE [INDEX PORT ADDRESS PORT AT]…`: times in ms since the
+ * epoch, the CRC-32 of the first MAX_CHECKED bytes, the entries of $upstream_addr, and for each attempt its place among them,
+ * nginx's port, the address that was dialed, and when it was first written to.
+ */
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#include "trace.h"
+
+/* trace.bpf.o, as it is. */
+__asm__(".section .rodata\n.balign 8\nprogram_begin:\n.incbin \"trace.bpf.o\"\nprogram_end:\n.previous");
+extern const unsigned char program_begin[], program_end[];
+
+/* linux/bpf.h of kernel 6.6; older headers lack them. */
+#define TRACE_UPROBE_MULTI 48
+#define LINK_CREATE 28
+
+#define MAX_ATTACHED 64
+#define MAX_WRITES 64
+/* In the order of attaching: a request must not be seen to begin before its end can be seen. Detached in reverse. */
+static const char *const NAMES[] = { "on_write", "on_free", "on_chain" };
+enum { WRITE, FREE, CHAIN, PROGRAMS };
+
+static struct { unsigned id; int links[PROGRAMS]; } attached[MAX_ATTACHED];
+static int programs[PROGRAMS], places_map, counters, workers;
+static unsigned crc_table[256];
+
+static void make_crc_table(void) {
+  for (unsigned i = 0; i < 256; i++) {
+    unsigned value = i;
+    for (int k = 0; k < 8; k++) value = value & 1 ? 0xedb88320u ^ value >> 1 : value >> 1;
+    crc_table[i] = value;
+  }
+}
+
+static unsigned crc32(const unsigned char *bytes, unsigned length) {
+  unsigned value = ~0u;
+  while (length--) value = crc_table[(value ^ *bytes++) & 255] ^ value >> 8;
+  return ~value;
+}
+
+static unsigned long long ns_of(clockid_t clock) {
+  struct timespec now;
+  clock_gettime(clock, &now);
+  return now.tv_sec * 1000000000ull + now.tv_nsec;
+}
+
+/* What to add to CLOCK_MONOTONIC for the time since the epoch (ns). */
+static unsigned long long to_wall;
+
+static void print_time(unsigned long long monotonic) {
+  unsigned long long wall = (monotonic + to_wall) / 1000;
+  printf(" %llu.%03llu", wall / 1000, wall % 1000);
+}
+
+static void print_address(const unsigned char *bytes) {
+  static const unsigned char mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+  char text[INET6_ADDRSTRLEN];
+  int is_mapped = !memcmp(bytes, mapped, sizeof mapped);
+  inet_ntop(is_mapped ? AF_INET : AF_INET6, is_mapped ? bytes + 12 : bytes, text, sizeof text);
+  printf(" %s", text);
+}
+
+static int parse_address(const char *text, unsigned char *bytes) {
+  memset(bytes, 0, 16);
+  if (inet_pton(AF_INET6, text, bytes) == 1) return 1;
+  memset(bytes + 10, 0xff, 2);
+  return inet_pton(AF_INET, text, bytes + 12) == 1;
+}
+
+static int print_line(void *unused, void *data, size_t size) {
+  const struct line *line = data;
+  (void)unused;
+  unsigned bytes = line->length < MAX_CHECKED ? line->length : MAX_CHECKED;
+  fputs("line", stdout);
+  print_time(line->at);
+  printf(" %llu %llu %u %u %u %u", line->inode, line->offset, line->length, crc32(line->bytes, bytes), line->states,
+         line->unclear);
+  print_address(line->source);
+  for (unsigned i = 0; i < line->attempts && i < MAX_ATTEMPTS; i++) {
+    const struct attempt *attempt = &line->attempt[i];
+    printf(" %u %u", attempt->index, attempt->source_port);
+    print_address(attempt->dialed);
+    printf(" %u", attempt->dialed_port);
+    print_time(attempt->at);
+  }
+  putchar('\n');
+  return size < __builtin_offsetof(struct line, bytes) + bytes ? -1 : 0;
+}
+
+static int attach(int program, const char *path, const unsigned long *offsets, unsigned count, unsigned long long id) {
+  unsigned long long cookies[MAX_WRITES];
+  for (unsigned i = 0; i < count; i++) cookies[i] = id;
+  union {
+    struct {
+      unsigned program, target, type, flags;
+      unsigned long long path, offsets, references, cookies;
+      unsigned count, multi_flags, pid;
+    } link;
+    char room[128];
+  } attr;
+  memset(&attr, 0, sizeof attr);
+  attr.link.program = program;
+  attr.link.type = TRACE_UPROBE_MULTI;
+  attr.link.path = (unsigned long)path;
+  attr.link.offsets = (unsigned long)offsets;
+  attr.link.cookies = (unsigned long)cookies;
+  attr.link.count = count;
+  return syscall(SYS_bpf, LINK_CREATE, &attr, sizeof attr.link);
+}
+
+/* A worker that the links watched may be watched by others from now on. */
+static void forget_workers(unsigned long long id) {
+  unsigned key, next;
+  /* The owner is the second word of struct worker (trace.bpf.c). */
+  static unsigned long long worker[1024];
+  int more = !bpf_map_get_next_key(workers, 0, &next);
+  while (more) {
+    key = next;
+    more = !bpf_map_get_next_key(workers, &key, &next);
+    if (!bpf_map_lookup_elem(workers, &key, worker) && worker[1] == id) bpf_map_delete_elem(workers, &key);
+  }
+}
+
+static void detach(unsigned id) {
+  for (int i = 0; i < MAX_ATTACHED; i++) {
+    if (attached[i].id != id) continue;
+    for (int k = PROGRAMS - 1; k >= 0; k--)
+      if (attached[i].links[k] >= 0) close(attached[i].links[k]);
+    attached[i].id = 0;
+    forget_workers(id);
+  }
+}
+
+static void attach_all(unsigned id, unsigned long chain, unsigned long freeing, char *writes, const char *path) {
+  unsigned long places[PROGRAMS][MAX_WRITES] = { [FREE] = { freeing }, [CHAIN] = { chain } };
+  unsigned counts[PROGRAMS] = { [FREE] = 1, [CHAIN] = 1 };
+  for (char *at = strtok(writes, ","); at && counts[WRITE] < MAX_WRITES; at = strtok(0, ","))
+    places[WRITE][counts[WRITE]++] = strtoul(at, 0, 10);
+  int slot = 0;
+  while (slot < MAX_ATTACHED && attached[slot].id) slot++;
+  if (slot == MAX_ATTACHED) {
+    printf("failed %u more than %d files of nginx\n", id, MAX_ATTACHED);
+    return;
+  }
+  attached[slot].id = id;
+  for (int k = 0; k < PROGRAMS; k++) attached[slot].links[k] = -1;
+  for (int k = 0; k < PROGRAMS; k++) {
+    attached[slot].links[k] = attach(programs[k], path, places[k], counts[k], id);
+    if (attached[slot].links[k] >= 0) continue;
+    printf("failed %u %s\n", id, strerror(errno));
+    detach(id);
+    return;
+  }
+  printf("attached %u\n", id);
+}
+
+static void sync_to(struct ring_buffer *ring, unsigned long long number) {
+  ring_buffer__consume(ring);
+  printf("synced %llu", number);
+  for (unsigned i = 0; i < COUNTERS; i++) {
+    unsigned long long value = 0;
+    bpf_map_lookup_elem(counters, &i, &value);
+    printf(" %llu", value);
+  }
+  putchar('\n');
+}
+
+static void command(struct ring_buffer *ring, char *text) {
+  struct place place = { .unused = 0 };
+  unsigned char yes = 1;
+  char writes[2048], path[512], ip[64];
+  unsigned id;
+  unsigned long chain, freeing;
+  unsigned long long number;
+  if (sscanf(text, "add %u %63s", &place.namespace, ip) == 2 && parse_address(ip, place.address))
+    bpf_map_update_elem(places_map, &place, &yes, BPF_ANY);
+  else if (sscanf(text, "remove %u %63s", &place.namespace, ip) == 2 && parse_address(ip, place.address))
+    bpf_map_delete_elem(places_map, &place);
+  else if (sscanf(text, "attach %u %lu %lu %2047s %511s", &id, &chain, &freeing, writes, path) == 5 && id)
+    attach_all(id, chain, freeing, writes, path);
+  else if (sscanf(text, "detach %u", &id) == 1 && id) {
+    detach(id);
+    printf("detached %u\n", id);
+  } else if (sscanf(text, "sync %llu", &number) == 1) sync_to(ring, number);
+}
+
+static int refuse(const char *what) {
+  fprintf(stderr, "%s: %s\n", what, strerror(errno));
+  return 1;
+}
+
+static int be_silent(enum libbpf_print_level level, const char *format, va_list arguments) {
+  (void)level, (void)format, (void)arguments;
+  return 0;
+}
+
+int main(void) {
+  make_crc_table();
+  libbpf_set_print(be_silent);
+  LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "realpod");
+  struct bpf_object *object = bpf_object__open_mem(program_begin, program_end - program_begin, &options);
+  if (!object) return refuse("the program cannot be read");
+  for (int k = 0; k < PROGRAMS; k++)
+    bpf_program__set_expected_attach_type(bpf_object__find_program_by_name(object, NAMES[k]), TRACE_UPROBE_MULTI);
+  if (bpf_object__load(object)) return refuse("the kernel does not take the program (BPF and PERFMON, Linux 6.6)");
+  for (int k = 0; k < PROGRAMS; k++)
+    programs[k] = bpf_program__fd(bpf_object__find_program_by_name(object, NAMES[k]));
+  places_map = bpf_object__find_map_fd_by_name(object, "places");
+  counters = bpf_object__find_map_fd_by_name(object, "counters");
+  workers = bpf_object__find_map_fd_by_name(object, "workers");
+  int records = bpf_object__find_map_fd_by_name(object, "records");
+  struct ring_buffer *ring = ring_buffer__new(records, print_line, 0, 0);
+  if (!ring) return refuse("the ring of the records cannot be read");
+  static char text[8192];
+  size_t used = 0;
+  puts("ready");
+  for (;;) {
+    if (fflush(stdout)) return 0;
+    struct pollfd ready[2] = { { .fd = 0, .events = POLLIN }, { .fd = ring_buffer__epoll_fd(ring), .events = POLLIN } };
+    if (poll(ready, 2, -1) < 0) continue;
+    to_wall = ns_of(CLOCK_REALTIME) - ns_of(CLOCK_MONOTONIC);
+    if (ready[1].revents) ring_buffer__consume(ring);
+    if (!ready[0].revents) continue;
+    ssize_t got = read(0, text + used, sizeof text - 1 - used);
+    if (got <= 0) return 0;
+    used += got;
+    text[used] = 0;
+    char *begin = text;
+    for (char *end; (end = strchr(begin, '\n')); begin = end + 1) {
+      *end = 0;
+      command(ring, begin);
+    }
+    used -= begin - text;
+    memmove(text, begin, used);
+    /* A command longer than any is none. */
+    if (used == sizeof text - 1) used = 0;
+  }
+}

@@ -219,7 +219,7 @@ export class Pipeline {
     this.pending.expire();
   }
 
-  #accept({ bytes, readAt, oversized, end }: LogBlock): void {
+  #accept({ bytes, readAt, oversized, end, at }: LogBlock): void {
     // The clock truncates to milliseconds: an event of the last one may belong to these lines.
     const knownAt = readAt + 1 + this.#parts.index.feedClock.aheadMs;
     if (oversized) {
@@ -236,7 +236,7 @@ export class Pipeline {
       lines.push({ start, end: lineEnd, parsed });
       start = lineEnd + 1;
     }
-    this.pending.push(bytes, knownAt, lines, end);
+    this.pending.push(bytes, knownAt, lines, end, at);
   }
 
   #emit(block: PendingBlock<LogPosition | undefined>): void {

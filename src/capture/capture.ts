@@ -203,6 +203,23 @@ export interface KernelLogStats {
   gaps: number;
 }
 
+/** Counters since the start, and a gauge. */
+export interface TraceStats {
+  /** Lines of subscribed pods that nginx wrote. */
+  lines: number;
+  /** Words of the loader that were not understood. */
+  malformed: number;
+  /** Lines that did not fit into the ring. */
+  lost: number;
+  /** Attempts that contradicted an earlier one. */
+  contradicted: number;
+  /** Readings of nginx's memory that did not look as expected. */
+  unexpected: number;
+  /** Gauge: executables of nginx that are watched. */
+  binaries: number;
+  restarts: number;
+}
+
 export interface Capture {
   /** Opens the sockets and creates the nftables table. Rejects with a `CaptureError`: one line with what to do next. */
   start(): Promise<void>;
@@ -229,5 +246,7 @@ export interface Capture {
   close(): Promise<void>;
   readonly stats: CaptureStats;
   /** The file of the kernel log. */
-  readonly kernelLog?: KernelLogStats;
+  readonly kernelLog?: KernelLogStats | undefined;
+  /** Of the source `trace`. */
+  readonly trace?: TraceStats;
 }

@@ -21,6 +21,7 @@ import {
 import { countOpenings, openingsText } from './packet/check.ts';
 import { FlowTables } from './tap/flow-tables.ts';
 import { openTap } from './tap/open-tap.ts';
+import { tryTrace } from './trace/check.ts';
 
 /** One finding. `can`: undefined where it is no source, but something that decides what a source is good for. */
 export interface NodeFinding {
@@ -42,6 +43,7 @@ export async function checkNode(options: CaptureOptions): Promise<NodeFinding[]>
     await checkConntrack(libc, options),
     ...(await checkTaps(libc, options)),
     await checkKernelLog(options),
+    ...(options.sources.includes('trace') ? [await checkTrace()] : []),
     checkFlowTables(libc),
     {
       subject: 'byte counts',
@@ -172,6 +174,15 @@ async function checkKernelLog({ kernelLog, log }: CaptureOptions): Promise<NodeF
     };
   } catch (error) {
     return refusal('kernel-log', error);
+  }
+}
+
+/** Only where it is asked for: it loads a program into the kernel. */
+async function checkTrace(): Promise<NodeFinding> {
+  try {
+    return { subject: 'trace', can: true, says: await tryTrace() };
+  } catch (error) {
+    return refusal('trace', error);
   }
 }
 

@@ -3,6 +3,7 @@ import {
   type FeedRecord,
   NO_CURSOR,
   type Observation,
+  SOURCES,
   type Source,
   type UnreadableProtocol,
 } from '../model/feed.ts';
@@ -17,6 +18,8 @@ export function encodeRecord(record: Observation, seq: number): string {
   switch (record.kind) {
     case 'tick':
       return `${head}}\n`;
+    case 'line':
+      return `${head}${lineOf(record)}}\n`;
     case 'gap': {
       const from = record.from === undefined ? '' : `,"from":${Math.round(record.from * 1000) / 1000}`;
       const lost = record.lost === undefined ? '' : `,"lost":${record.lost}`;
@@ -69,6 +72,18 @@ export function encodeClients(clients: readonly ClientObservation[], watermark: 
       return encodeRecord({ ...record, t }, NO_CURSOR);
     })
     .join('');
+}
+
+function lineOf(record: Extract<Observation, { kind: 'line' }>): string {
+  const { src, ino, offset, length, check, states, attempts, via } = record;
+  let used = '';
+  if (attempts) {
+    const each = attempts.map(
+      ([state, sport, vip, vport, at]) => `[${state},${sport},"${vip}",${vport},${at}]`,
+    );
+    used = `,"attempts":[${each.join()}]`;
+  }
+  return `,"src":"${src}","ino":"${ino}","offset":${offset},"length":${length},"check":${check},"states":${states}${used},"via":"${via}"`;
 }
 
 function countsOf({ sent, received, reset, update }: Extract<Observation, { kind: 'request' }>): string {
@@ -160,6 +175,8 @@ export function decodeRecord(line: string): FeedRecord | undefined | string {
         : `incomplete clients: ${line.slice(0, 120)}`;
     case 'tick':
       return value as FeedRecord;
+    case 'line':
+      return isLine(record) ? (value as FeedRecord) : `incomplete line: ${line.slice(0, 120)}`;
     case 'gap':
       return isSource(record.source) &&
         (record.from === undefined || isNumber(record.from)) &&
@@ -220,6 +237,22 @@ function isClient({
   );
 }
 
+function isLine({ src, ino, offset, length, check, states, attempts }: Record<string, unknown>): boolean {
+  return (
+    isAddress(src) &&
+    typeof ino === 'string' &&
+    /^\d{1,20}$/.test(ino) &&
+    [offset, length, check, states].every(isNumber) &&
+    (attempts === undefined || (Array.isArray(attempts) && attempts.every(isTracedAttempt)))
+  );
+}
+
+function isTracedAttempt(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length !== 5) return false;
+  const [state, sport, vip, vport, writtenAt] = value as unknown[];
+  return isNumber(state) && isPort(sport) && isAddress(vip) && isPort(vport) && isNumber(writtenAt);
+}
+
 function isEndpointPort(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
   const { port, vip, vport } = value as Record<string, unknown>;
@@ -237,7 +270,7 @@ function isProtocol(value: unknown): value is UnreadableProtocol {
 }
 
 function isSource(value: unknown): value is Source {
-  return value === 'conntrack' || value === 'tap' || value === 'kernel-log';
+  return SOURCES.includes(value as Source);
 }
 
 /** An address is written into lines: anything else, a newline above all, would break them. IPv6 has at most 45 characters. */

@@ -246,8 +246,16 @@ export class Feed implements CaptureSink {
     const text = encodeRecord(observation, seq);
     this.stats.records++;
     this.stats.bytes += text.length;
+    const { kind, t } = observation;
+    if (kind === 'client' || kind === 'clients' || kind === 'line') {
+      const src = kind === 'line' ? observation.src : observation.dst;
+      this.#ring.push({ seq, src, ip: '', t, text });
+      for (const reader of this.#watched.get(src)?.readers ?? [])
+        if ((kind === 'line' || reader.clients) && this.#readers.has(reader)) reader.pending += text;
+      return;
+    }
     if ('src' in observation) {
-      const { src, ip, vip, t } = observation;
+      const { src, ip, vip } = observation;
       this.#ring.push({ seq, src, ip, t, text, record: observation });
       const watched = this.#watched.get(src);
       if (!watched) return;
@@ -259,15 +267,8 @@ export class Feed implements CaptureSink {
       }
       return;
     }
-    if (observation.kind === 'client' || observation.kind === 'clients') {
-      const { dst, t } = observation;
-      this.#ring.push({ seq, src: dst, ip: '', t, text });
-      for (const reader of this.#watched.get(dst)?.readers ?? [])
-        if (reader.clients && this.#readers.has(reader)) reader.pending += text;
-      return;
-    }
-    if (observation.kind === 'gap') this.stats.gaps++;
-    this.#ring.push({ seq, src: '', ip: '', t: observation.t, text });
+    if (kind === 'gap') this.stats.gaps++;
+    this.#ring.push({ seq, src: '', ip: '', t, text });
     for (const reader of this.#readers) reader.pending += text;
   }
 

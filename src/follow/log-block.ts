@@ -10,6 +10,8 @@ export interface LogBlock {
   readAt: number;
   /** The position behind this block: a restart there reads the next line. */
   end: LogPosition;
+  /** The file that the bytes are of, and where they begin there: where it is the log itself, and not a compressed or older file. */
+  at?: { ino: string; offset: number };
   /** A piece of a line longer than the limit, possibly without its \n: pass it through unparsed. */
   oversized?: true;
 }

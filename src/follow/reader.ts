@@ -188,7 +188,10 @@ export class LogReader {
       ? { ...this.#current.position(), older }
       : { dev: '', ino: '', offset: 0, fingerprint: '', since: this.#since, older };
     const block: LogBlock = { bytes: taken.bytes, readAt: this.#clock(), end };
-    return taken.oversized ? { ...block, oversized: true } : block;
+    if (taken.oversized) return { ...block, oversized: true };
+    if (file && !file.compressed && !taken.newlineAdded)
+      block.at = { ino: end.ino, offset: end.offset - taken.bytes.length };
+    return block;
   }
 
   /** The unfinished last line of a file, with a newline added. */

@@ -195,7 +195,7 @@ export function addUnusedConnections(
 }
 
 /** Whether the connection may have been opened for the Service: to its address, to one that is not known, or directly. */
-function mayBeOf(connection: Connection, { service, direct }: Query): boolean {
+export function mayBeOf(connection: Connection, { service, direct }: Query): boolean {
   if (connection.service === service || connection.service.vip === undefined) return true;
   return direct?.mayHave(connection) === true;
 }

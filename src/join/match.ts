@@ -11,6 +11,8 @@ import { matchByRequestId, requestsFor } from './rules/request-id.ts';
 import { matchByRequestWindow } from './rules/request-window.ts';
 import { matchBySoleBackend } from './rules/sole-backend.ts';
 import { matchBySourcePort } from './rules/source-port.ts';
+import { matchByTrace } from './rules/trace.ts';
+import type { TracedLine } from './traced-line.ts';
 import { ranAcrossClockRollback, UNTIMED_MS } from './window.ts';
 
 const NONE: readonly TappedRequest[] = [];
@@ -26,6 +28,7 @@ const AMBIGUOUS: Verdict = { outcome: { reason: 'ambiguous' }, final: true };
  *
  * | rule | assumes |
  * | --- | --- |
+ * | trace | nginx's memory was read as it is, from all workers of the log; every connection from the port was seen |
  * | request-id | every request on the wire with this id was seen; requests whose id a client may have written are candidates too |
  * | source-port | every connection from this port was seen |
  * | log-record | the kernel logged the connection that opened for this attempt |
@@ -35,6 +38,7 @@ const AMBIGUOUS: Verdict = { outcome: { reason: 'ambiguous' }, final: true };
  * | only-answer | every answer since the last quiet moment was seen; each answered line had one, before it was read |
  */
 const RULES: readonly Rule[] = [
+  matchByTrace,
   matchByRequestId,
   matchBySourcePort,
   matchByLogRecord,
@@ -53,8 +57,8 @@ const RULES: readonly Rule[] = [
  *
  * `readAt`: when the line was read, ms since the epoch.
  */
-export function matchLine(line: ParsedLine, readAt: number, index: FlowIndex): Match {
-  const queries = queriesOf(line, readAt, index);
+export function matchLine(line: ParsedLine, readAt: number, index: FlowIndex, traced?: TracedLine): Match {
+  const queries = queriesOf(line, readAt, index, traced);
   const outcomes = new Array<Outcome>(queries.length);
   const mistimed = ranAcrossClockRollback(line, index.coverage.repeatedUntil);
   let matched = NONE;

@@ -2,9 +2,11 @@ import type { ParsedLine, UnparsedReason } from '../model/line.ts';
 import { isResolved, type Outcome } from '../model/outcome.ts';
 import type { Deduction } from './deduction.ts';
 import type { FlowIndex } from './index/flow-index.ts';
+import { type LinePlace, placeOf } from './index/traced-lines.ts';
 import { matchLine, settleLine } from './match.ts';
 import type { Match } from './match-result.ts';
 import { COUNTED_SLACK_MS } from './rules/byte-counts.ts';
+import { tracedLine } from './traced-line.ts';
 import { lineEnd } from './window.ts';
 
 /** One line of a block: its span without the newline, and its parsed values. */
@@ -20,6 +22,12 @@ const NEW_CONNECTION_WAIT_MS = 100;
 const VISITS_AT_ONCE = 1_000_000;
 const NO_OUTCOMES: readonly Outcome[] = [];
 
+/** A place in the file with the inode `ino` (decimal). */
+export interface FilePlace {
+  readonly ino: string;
+  readonly offset: number;
+}
+
 /** The lines of one read, which wait for their evidence together and leave together, in order. */
 export interface PendingBlock<Tag> {
   bytes: Buffer;
@@ -29,6 +37,8 @@ export interface PendingBlock<Tag> {
   outcomes: (readonly Outcome[])[];
   /** The caller's data, returned with the block. */
   tag: Tag;
+  /** The file that its bytes are of, and where they begin there; undefined where that is not known. */
+  at: FilePlace | undefined;
   /** All evidence of all lines has arrived once the watermark is not before this. */
   needs: number;
   /** The watermark at which not all lines could be matched: the block waits for a later one. */
@@ -105,7 +115,7 @@ export class PendingBlocks<Tag> {
     return matches === undefined ? needs : needs + (this.#timing?.waitMs ?? 0);
   }
 
-  push(bytes: Buffer, readAt: number, lines: readonly BlockLine[], tag: Tag): void {
+  push(bytes: Buffer, readAt: number, lines: readonly BlockLine[], tag: Tag, at?: FilePlace): void {
     let needs = -Infinity;
     for (const { parsed } of lines) {
       needs = Math.max(needs, this.#lineNeeds(parsed, readAt));
@@ -120,6 +130,7 @@ export class PendingBlocks<Tag> {
       lines,
       outcomes: [],
       tag,
+      at,
       needs,
       triedAt: -Infinity,
       deadline: readAt + this.#limits.maxWaitMs,
@@ -202,9 +213,13 @@ export class PendingBlocks<Tag> {
         matchedSoFar.push(undefined);
         continue;
       }
-      const match = matchLine(parsed, block.readAt, this.#index);
+      const { traced } = this.#index;
+      const place = traced.active ? placeIn(block, lines[i]!) : undefined;
+      const told = place && tracedLine(parsed, block.bytes, traced.of(place));
+      const match = matchLine(parsed, block.readAt, this.#index, told);
       if (match.retryAtNextWatermark && mayWait) return undefined;
       settleLine(match, this.#index);
+      if (place) traced.spend(place);
       matchedSoFar.push(match);
     }
     return matchedSoFar;
@@ -233,4 +248,9 @@ export class PendingBlocks<Tag> {
       outcomes[k] = direct ? { reason: 'direct' } : { evidence: 'timing', ...named };
     });
   }
+}
+
+function placeIn({ at, bytes }: PendingBlock<unknown>, { start, end }: BlockLine): LinePlace | undefined {
+  // A newline that the file has not was not written by nginx.
+  return at && placeOf(bytes, start, end + 1, at.ino, at.offset + start);
 }

@@ -3,6 +3,7 @@ import type { Outcome } from '../model/outcome.ts';
 import type { Service, TappedRequest } from './index/connection.ts';
 import type { DirectConnections } from './index/direct-connections.ts';
 import type { FlowIndex } from './index/flow-index.ts';
+import type { TracedLine } from './traced-line.ts';
 import { attemptWindows, type Sent, type Window, wasCarried, wasSent } from './window.ts';
 
 /** The question to a rule: which pod served this attempt? */
@@ -22,6 +23,8 @@ export interface Query {
   /** The attempts of the line on the same address, and the place of this one among them. */
   readonly group: Group;
   readonly place: number;
+  /** What nginx's own memory says of the line; undefined where that is not read. */
+  readonly traced?: TracedLine | undefined;
 }
 
 /** Attempts of one line on one address. nginx makes them one after another, so their requests are on the wire in this order. */
@@ -63,7 +66,12 @@ export interface Verdict {
 export type Rule = (query: Query, index: FlowIndex) => Verdict | undefined;
 
 /** One query for each attempt of the line; undefined where the attempt has no address. */
-export function queriesOf(line: ParsedLine, readAt: number, index: FlowIndex): (Query | undefined)[] {
+export function queriesOf(
+  line: ParsedLine,
+  readAt: number,
+  index: FlowIndex,
+  traced?: TracedLine,
+): (Query | undefined)[] {
   const { attempts } = line;
   const windows = attemptWindows(line, readAt, index.lineClock, index.feedClock.behindMs);
   const queries = new Array<Query | undefined>(attempts.length);
@@ -94,6 +102,7 @@ export function queriesOf(line: ParsedLine, readAt: number, index: FlowIndex): (
       carried: wasCarried(line, k),
       group,
       place: group.queries.length,
+      traced,
     };
     group.queries.push(query);
     queries[k] = query;

@@ -11,7 +11,8 @@ import type { ContentHashes } from './content.ts';
 export const NO_CURSOR = 0;
 
 /** Where the helper learned a fact. */
-export type Source = 'conntrack' | 'tap' | 'kernel-log';
+export type Source = 'conntrack' | 'tap' | 'kernel-log' | 'trace';
+export const SOURCES: readonly Source[] = ['conntrack', 'tap', 'kernel-log', 'trace'];
 
 /** A request of one segment up to this (bytes) is one write of nginx's; the kernel may push a longer one in several. */
 export const ONE_WRITE_BYTES = 8_192;
@@ -195,6 +196,44 @@ export interface ClientsRecord {
   nodes: string[];
 }
 
+/**
+ * nginx wrote a line to a log at `t`, of a request that used upstreams from address `src`. What it used, nginx's own memory says
+ * (bpf/trace.bpf.c).
+ */
+export interface LineRecord {
+  kind: 'line';
+  seq: number;
+  t: number;
+  src: string;
+  via: 'trace';
+  /** Inode of the file, decimal. */
+  ino: string;
+  /** The file's size when the line was about to be written (bytes): it begins there, or where another worker was faster, behind. */
+  offset: number;
+  /** Bytes of the line with its newline, and the CRC-32 of the first `CHECKED_BYTES` of them. */
+  length: number;
+  check: number;
+  /** Entries of nginx's list of upstream states: those of `$upstream_addr`, and one for each internal redirect between them. */
+  states: number;
+  /** Those that a request was written to. Absent: it is not clear. */
+  attempts?: readonly TracedAttempt[];
+}
+
+/**
+ * One entry that a request was written to: its place in the list, nginx's port, the address that nginx dialed, and when the
+ * first byte was about to be written (ms since the epoch).
+ */
+export type TracedAttempt = readonly [
+  state: number,
+  sport: number,
+  vip: string,
+  vport: number,
+  writtenAt: number,
+];
+
+/** The bytes of a line that `LineRecord.check` is of. */
+export const CHECKED_BYTES = 1_024;
+
 /** Every event up to `t` has been sent. The event of a record lies between the preceding tick and the record's `t`. */
 export interface TickRecord {
   kind: 'tick';
@@ -264,6 +303,7 @@ export type FeedRecord =
   | UnreadableRecord
   | ClientRecord
   | ClientsRecord
+  | LineRecord
   | TickRecord
   | GapRecord
   | NameRecord

@@ -80,13 +80,13 @@ const CASES: Readonly<Record<string, Case>> = {
     ],
   },
   grpc: {
-    about: 'HTTP/2 to the backend shows the id, TLS hides it',
+    about: 'HTTP/2 to the backend hides the id',
     before: [
       ['_ /catalog.Catalog/', 'sole-backend'],
       ['_ /billing.Billing/', 'sole-backend'],
       ['_ /', 'exact'],
     ],
-    stays: { '_ /billing.Billing/': 'sole-backend' },
+    stays: { '_ /catalog.Catalog/': 'sole-backend', '_ /billing.Billing/': 'sole-backend' },
   },
   php: {
     about: 'FastCGI has no header to see, a socket no Service',

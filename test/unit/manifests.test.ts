@@ -231,6 +231,28 @@ test('the kernel-log Component adds the device, the source and the privilege tha
   assert.equal(options.kernelLog, '/dev/kmsg');
 });
 
+test('the trace Component adds the source and the rights that it needs, and is valid', {
+  skip,
+}, async (context) => {
+  const here = folder(context);
+  writeFileSync(
+    join(here, 'kustomization.yaml'),
+    JSON.stringify({
+      resources: [relative(here, join(root, 'k8s/helper'))],
+      components: [relative(here, join(root, 'k8s/helper-trace'))],
+    }),
+  );
+  const manifests = build(here);
+  for (const manifest of manifests) assert.deepEqual(await problems(manifest), []);
+  const { spec } = pick(manifests, 'DaemonSet', 'realpod-helper').spec.template;
+  const [helper] = spec.containers as (Container & { env: { name: string; value: string }[] })[];
+  const add = ['NET_ADMIN', 'BPF', 'PERFMON', 'SYS_PTRACE'];
+  assert.deepEqual(helper!.securityContext.capabilities, { drop: ['ALL'], add });
+  assert.equal((spec as { hostPID?: boolean }).hostPID, true);
+  const env = Object.fromEntries(helper!.env.map(({ name, value }) => [name, value]));
+  assert.deepEqual(readOptions(COMMAND.helper, [], env).sources, ['conntrack', 'tap', 'trace']);
+});
+
 test('the arguments and the option ConfigMaps of the manifests are options that exist', { skip }, () => {
   const manifests = build(join(root, 'k8s/example'));
   const args = (container: Container | undefined): string[] => container?.args ?? [];

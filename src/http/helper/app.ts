@@ -46,11 +46,12 @@ export function createHelperHttp(
   const app = createApp(onError);
   const routes = { cutOff: 0, refused: 0 };
   addFeedRoutes(app, { feed, capture, authorizer, names, canonical: canonicalIp, stats: routes });
-  const { stats, kernelLog } = capture;
+  const { stats, kernelLog, trace } = capture;
   const cluster = { names: names?.stats, reviewer: reviewer?.stats };
   const metrics = helperMetrics({
     capture: stats,
     kernelLog,
+    trace,
     feed,
     routes,
     refusals,

@@ -1,14 +1,17 @@
-import type { CaptureStats, KernelLogStats } from '../../capture/capture.ts';
+import type { CaptureStats, KernelLogStats, TraceStats } from '../../capture/capture.ts';
 import type { Feed } from '../../feed/feed.ts';
 import { Metrics } from '../metrics.ts';
 import type { Refusals } from '../sources.ts';
 import { addClusterMetrics, type ClusterNumbers } from './cluster-metrics.ts';
+import { addTraceMetrics } from './trace-metrics.ts';
 
 /** The sources of the helper's numbers, read at each scrape. */
 export interface HelperNumbers {
   capture: Readonly<CaptureStats>;
   /** Present if the kernel log is read. */
   kernelLog?: Readonly<KernelLogStats> | undefined;
+  /** Present if nginx is traced. */
+  trace?: Readonly<TraceStats> | undefined;
   feed: Feed;
   routes: { readonly cutOff: number; readonly refused: number };
   refusals: Readonly<Refusals>;
@@ -19,6 +22,7 @@ export interface HelperNumbers {
 export function helperMetrics({
   capture,
   kernelLog,
+  trace,
   feed,
   routes,
   refusals,
@@ -173,6 +177,7 @@ export function helperMetrics({
     Math.max(0, (clock() - feed.watermark) / 1000),
   );
   metrics.activeResources('realpod_helper_active_resources');
+  if (trace) addTraceMetrics(metrics, trace);
   addClusterMetrics(metrics, cluster, clock);
   return metrics;
 }

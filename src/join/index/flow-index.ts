@@ -30,6 +30,7 @@ import { Names } from './names.ts';
 import { QuietMoments } from './quiet-moments.ts';
 import { RequestTable } from './request-table.ts';
 import { type ComparedAt, Services } from './services.ts';
+import { TracedLines } from './traced-lines.ts';
 
 /** How long an unreadable connection stays in the index after it can have served its last request (ms). */
 const UNREADABLE_KEPT_MS = 60_000;
@@ -49,7 +50,8 @@ export class FlowIndex {
   readonly quiet = new QuietMoments();
   readonly logged = new LoggedOpens();
   readonly counted = new CountedRequests();
-  readonly names: Names;
+  readonly names = new Names();
+  readonly traced = new TracedLines();
   readonly endpoints = new Endpoints();
   /** `visited`: connections and requests that the rules examined, the measure of the join's cost. */
   readonly counters = {
@@ -70,15 +72,10 @@ export class FlowIndex {
     this.#direct = new DirectTable(this.#services, this.endpoints);
     this.#requests = new RequestTable(limits, this.counters);
     this.#connections = new ConnectionTable(limits.connections, this.counters, this.#requests, this.counted);
-    this.names = new Names();
   }
 
   get sizes(): { open: number; closed: number; requests: number; services: number; backends: number } {
-    return {
-      ...this.#connections.sizes,
-      requests: this.#requests.size,
-      services: this.#services.size,
-    };
+    return { ...this.#connections.sizes, requests: this.#requests.size, services: this.#services.size };
   }
 
   /** Applies one record. Records must come in the order of the feed. */
@@ -105,6 +102,9 @@ export class FlowIndex {
       case 'close':
         if (!record.update) this.#closedBy(record);
         break;
+      case 'line':
+        this.traced.add(record);
+        break;
       case 'tick':
         if (record.t > this.coverage.watermark) this.coverage.watermark = record.t;
         this.names.forget(record.t);
@@ -123,7 +123,6 @@ export class FlowIndex {
         break;
       case 'endpoint':
         this.endpoints.set(record);
-        break;
     }
   }
 
@@ -181,6 +180,7 @@ export class FlowIndex {
     this.names.onClockRollback(t);
     this.endpoints.onClockRollback(t);
     this.logged.onClockRollback(t);
+    this.traced.clear();
     this.quiet.onClockRollback(t);
     this.#services.onClockRollback(t);
   }

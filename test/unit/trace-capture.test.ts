@@ -6,6 +6,7 @@ import { parseTracedLine } from '../../src/capture/trace/line.ts';
 import type { Loader, LoaderCounts, LoaderParts } from '../../src/capture/trace/loader.ts';
 import { localAddresses, type RunningBinary } from '../../src/capture/trace/processes.ts';
 import type { Observation } from '../../src/model/feed.ts';
+import { executable } from './nginx-executable.ts';
 
 const NGINX = '10.244.0.70';
 /** As the loader writes it. */
@@ -72,6 +73,9 @@ class World {
   /** Called at each sync, before its answer. */
   whileSyncing: () => void = () => {};
   binaries: RunningBinary[] = [];
+  file = Buffer.alloc(0);
+  /** Of an attempt to attach. */
+  failure: string | undefined;
   readonly said: string[] = [];
   readonly batches: { observations: Observation[]; watermark: number }[] = [];
   inner!: CaptureSink;
@@ -82,7 +86,7 @@ class World {
       watch: (change, { namespace, address }) => this.said.push(`${change} ${namespace} ${address}`),
       attach: async (id) => {
         this.said.push(`attach ${id}`);
-        return undefined;
+        return this.failure;
       },
       detach: (id) => this.said.push(`detach ${id}`),
       sync: async () => {
@@ -114,7 +118,7 @@ class World {
           binaries: addresses.size > 0 ? this.binaries : [],
           places: [...addresses].map((address) => ({ namespace: '9', address })),
         }),
-        read: () => Buffer.alloc(0),
+        read: () => this.file,
         clock: { wall: () => this.now },
         log: (level, message) => this.said.push(`${level}: ${message}`),
       },
@@ -234,6 +238,29 @@ test('an executable that is no nginx of a known kind is left alone, once', async
     'warn: /usr/sbin/nginx (process 5) is not traced: it is not nginx, or does not say which version',
   ]);
   assert.ok(!world.said.some((text) => text.startsWith('attach')));
+  await world.capture.close();
+});
+
+test('a process that ends before it can be attached to is not the executable’s end', async () => {
+  const world = await new World().begin();
+  world.binaries = [{ key: '1:2', path: '/proc/5/exe', named: 'nginx (process 5)' }];
+  world.file = executable();
+  world.failure = 'No such file or directory';
+  await world.capture.subscribe(['10.244.0.71']);
+  await world.capture.subscribe(['10.244.0.72']);
+  world.failure = undefined;
+  await world.capture.subscribe(['10.244.0.73']);
+  await world.capture.subscribe(['10.244.0.74']);
+  assert.deepEqual(
+    world.said.filter((text) => /attach|process 5/.test(text)),
+    [
+      'attach 1',
+      'warn: nginx (process 5) cannot be traced yet: No such file or directory',
+      'attach 2',
+      'attach 3',
+      'info: nginx (process 5), nginx 1.22.1, is traced',
+    ],
+  );
   await world.capture.close();
 });
 

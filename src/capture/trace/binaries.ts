@@ -24,6 +24,8 @@ export interface BinariesParts {
 export class TracedBinaries {
   readonly #parts: BinariesParts;
   readonly #known = new Map<string, Known>();
+  /** Those whose failure was told: it may have been the process that ended, so each look tries again. */
+  readonly #told = new Set<string>();
   #watched = new Map<string, Place>();
   #loader: Loader | undefined;
   #ids = 0;
@@ -40,6 +42,7 @@ export class TracedBinaries {
   restart(loader: Loader): void {
     this.#loader = loader;
     this.#known.clear();
+    this.#told.clear();
     this.#watched.clear();
   }
 
@@ -81,7 +84,7 @@ export class TracedBinaries {
   }
 
   /** Its id; undefined where it is left alone. */
-  async #attach({ path, named }: RunningBinary, loader: Loader): Promise<number | undefined | 'again'> {
+  async #attach({ key, path, named }: RunningBinary, loader: Loader): Promise<number | undefined | 'again'> {
     let file: Buffer;
     try {
       file = this.#parts.read(path);
@@ -97,8 +100,11 @@ export class TracedBinaries {
     const id = ++this.#ids;
     const failure = await loader.attach(id, places, path);
     if (failure !== undefined) {
-      this.#parts.log('warn', `${named} cannot be traced: ${failure}`);
-      return undefined;
+      if (this.#told.size < MAX_BINARIES && !this.#told.has(key)) {
+        this.#told.add(key);
+        this.#parts.log('warn', `${named} cannot be traced yet: ${failure}`);
+      }
+      return 'again';
     }
     this.#parts.log('info', `${named}, nginx ${places.version}, is traced`);
     return id;

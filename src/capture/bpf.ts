@@ -32,7 +32,7 @@ export const MOST_INSTRUCTIONS = 4_096;
 export interface Instruction {
   code: number;
   value: number;
-  /** Labels; the next instruction if absent. At most 255 instructions away; \`JUMP\` goes any distance. */
+  /** Labels; the next instruction if absent. At most 255 instructions away; `JUMP` goes any distance. */
   yes?: string | undefined;
   no?: string | undefined;
   label?: string;

@@ -54,10 +54,12 @@ export function pack(record: Observation, vip: number, into: Buffer, at: number)
   const kind = KINDS.indexOf(record.kind as Packable['kind']);
   if (kind < 0) return at;
   const packable = record as Packable;
+  const via = SOURCES.indexOf(packable.via);
+  if (via < 0) return at;
   const { sport, port, vport = 0 } = packable;
   if ((sport | port | vport) >>> 16 !== 0) return at;
   const dialed = packable.vip !== undefined;
-  let flags = kind | (SOURCES.indexOf(packable.via) << VIA_BITS) | (dialed ? VIP : 0);
+  let flags = kind | (via << VIA_BITS) | (dialed ? VIP : 0);
   let fields = ALWAYS + (dialed ? 2 : 0);
   let end = put16(into, put16(into, at + 3, sport), port);
   if (dialed) end = put16(into, put32(into, end, vip), vport);

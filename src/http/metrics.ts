@@ -80,7 +80,7 @@ export class Metrics {
     for (const { name, help, type, read } of this.#families) {
       text += `# HELP ${name} ${escaped(help)}\n# TYPE ${name} ${type}\n`;
       for (const { suffix = '', labels, value } of read())
-        text += `${name}${suffix}${labelsText(labels)} ${value === Infinity ? '+Inf' : value}\n`;
+        text += `${name}${suffix}${labelsText(labels)} ${numberText(value)}\n`;
     }
     return text;
   }
@@ -107,6 +107,11 @@ function* buckets(bounds: readonly number[], histograms: Iterable<CountedHistogr
     yield { suffix: '_sum', labels, value: sum };
     yield { suffix: '_count', labels, value: below };
   }
+}
+
+/** Infinity is `Inf`, with its sign. */
+function numberText(value: number): string {
+  return Math.abs(value) === Infinity ? `${value > 0 ? '+' : '-'}Inf` : String(value);
 }
 
 function labelsText(labels: Record<string, string>): string {

@@ -48,6 +48,14 @@ test('series of pods that are gone are dropped', async () => {
   assert.equal(metrics.get('realpod_upstream_seconds')!.samples.length, 0);
 });
 
+test('numbers are written as Prometheus reads them', () => {
+  const metrics = new Metrics();
+  const values = [1e21, 0.5, Infinity, -Infinity, NaN];
+  metrics.labelled('x', 'x', () => values.map((value, i) => ({ labels: { i: `${i}` }, value })));
+  const written = [...metrics.text().matchAll(/} (.*)$/gm)].map(([, value]) => value);
+  assert.deepEqual(written, ['1e+21', '0.5', '+Inf', '-Inf', 'NaN']);
+});
+
 test('label values are escaped', async () => {
   const metrics = new Metrics();
   const value = 'a"b\\c\nd';

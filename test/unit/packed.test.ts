@@ -59,6 +59,7 @@ test('what has no place in the short form is kept as text', () => {
     { kind: 'close', t: T0, via: 'conntrack', ...DIALED, end: 'refused' },
     { kind: 'unreadable', t: T0, via: 'tap', ...DIALED, protocol: 'tls' },
     { kind: 'gap', t: T0, source: 'tap' },
+    { ...REQUEST, via: 'of-a-later-version' } as unknown as Observation,
   ];
   for (const record of odd) {
     const { text, bytes, written } = through(record);

@@ -22,7 +22,7 @@ export interface DatagramSizes {
 }
 
 export class Datagrams {
-  /** All datagrams; the one of number i begins at \`startOf(i)\`. */
+  /** All datagrams; the one of number i begins at `startOf(i)`. */
   readonly data: Buffer;
   readonly #libc: Libc;
   readonly #count: number;

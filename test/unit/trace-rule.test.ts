@@ -122,6 +122,9 @@ test('a port that comes round: the connection that was open when nginx wrote', (
     wire().tick(-1_100).close(2, 2, -1_000).tick(-900).tick(-500).open(2, 3, -400).tick(-300);
   assert.deepEqual(new Log(again()).traced(line, [used(0, 2, -100)]).says(line), ['3 source-port']);
   assert.deepEqual(new Log(again()).traced(line, [used(0, 2, -2_000)]).says(line), ['2 source-port']);
+  // Its opening was read late: by the record the one before may have lasted until then.
+  const late = wire().tick(-1_100).close(2, 2, -1_000).tick(-900).open(2, 3, 5);
+  assert.deepEqual(new Log(late).traced(line, [used(0, 2, -100)]).says(line), ['3 source-port']);
 });
 
 test('nothing is named across a gap of the trace or of conntrack, nor within a second after one of the trace', () => {

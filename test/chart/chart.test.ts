@@ -144,7 +144,8 @@ test('the schema of the values has each option of both commands that the chart d
   };
   const SET = ['image', 'listen', 'namespace', 'service', 'secret', 'configuration'];
   for (const [name, own] of [
-    ['helper', ['kubeconfig', 'ready-file']],
+    // With `check` the helper only says what the node can give.
+    ['helper', ['check', 'kubeconfig', 'ready-file']],
     ['webhook', ['kubeconfig', ...SET]],
   ] as const) {
     const names = Object.keys(COMMAND[name].options).map((key) => optionName(key).slice(2));

@@ -7,7 +7,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { type ReaderOptions, readFeed } from '../../src/feed/client.ts';
 
 export const T0 = 1_764_837_843_000;
-export const limit = { timeout: 30_000 };
+export const limit = { timeout: 120_000 };
 
 /** A helper whose answers the test writes; timers stand still until the test moves them. */
 export async function helper(context: TestContext, more: Partial<ReaderOptions> = {}) {

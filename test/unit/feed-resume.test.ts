@@ -50,7 +50,8 @@ async function helper(context: TestContext) {
   return { asked, answers, names, start, until };
 }
 
-const limit = { timeout: 20_000 };
+// Against a hang; a busy machine may take long.
+const limit = { timeout: 120_000 };
 
 test(
   'a sidecar that is started again asks for what followed its point, and from then on for its cursor',

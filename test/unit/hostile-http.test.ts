@@ -11,7 +11,7 @@ import { HttpServer } from '../../src/http/server.ts';
 import { createSidecarServer } from '../../src/http/sidecar/server.ts';
 import { servedDemo } from './serve-app.ts';
 
-const LIMIT = { timeout: 20_000 };
+const LIMIT = { timeout: 120_000 };
 const LIMITS = { connections: 50, connectionsPerSource: 50, requestsPerSecond: 500, headersMs: 5_000 };
 const closing: HttpServer[] = [];
 after(() => Promise.all(closing.map((server) => server.close())));

@@ -14,7 +14,7 @@ import { Sources } from '../../src/http/sources.ts';
 import type { Observation } from '../../src/model/feed.ts';
 
 /** A connection that is not closed as it should be would be waited for without end. */
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 120_000 };
 /** Pods are told apart by their addresses; all of 127.0.0.0/8 is this machine's. */
 const HOSTILE = '127.0.0.66';
 const HONEST = '127.0.0.70';

@@ -6,7 +6,7 @@ import { type App, createApp } from '../../src/http/app.ts';
 import { failure } from '../../src/http/errors.ts';
 import { HttpServer } from '../../src/http/server.ts';
 
-const LIMIT = { timeout: 20_000 };
+const LIMIT = { timeout: 120_000 };
 const LIMITS = { connections: 50, connectionsPerSource: 50, requestsPerSecond: 500, headersMs: 5_000 };
 const closing: HttpServer[] = [];
 after(() => Promise.all(closing.map((server) => server.close())));

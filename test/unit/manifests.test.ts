@@ -462,7 +462,7 @@ test('the sidecar’s container waits from the second failure within a minute on
   );
 });
 
-test('a SIGTERM at the moment of a start reaches the sidecar', { timeout: 30_000 }, async (context) => {
+test('a SIGTERM at the moment of a start reaches the sidecar', { timeout: 120_000 }, async (context) => {
   const here = folder(context);
   const program = join(here, 'realpod');
   const failOnce = `mkdir ${here}/once 2>/dev/null && exit 3`;

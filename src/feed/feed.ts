@@ -43,6 +43,7 @@ export class Feed implements CaptureSink {
   /** The id of this process: a cursor is valid for one process only. */
   readonly instance = randomUUID();
   readonly stats = { records: 0, bytes: 0, readers: 0, freshStarts: 0, resumed: 0, gaps: 0 };
+  readonly #clock: () => number;
   readonly #limits: FeedLimits;
   readonly #ring: Ring;
   readonly #watched = new Map<string, Watched>();
@@ -53,8 +54,11 @@ export class Feed implements CaptureSink {
   readonly #delivery: Delivery;
   #seq: number;
   #watermark = -Infinity;
+  /** The latest time of the last batch: a reading goes on behind its watermark. */
+  #readTo = -Infinity;
 
   constructor(clock: () => number, limits: FeedLimits = FEED_LIMITS) {
+    this.#clock = clock;
     this.#limits = limits;
     this.#seq = Math.floor(clock() * 1000);
     this.#ring = new Ring(limits.ringBytes, this.#seq);
@@ -84,7 +88,11 @@ export class Feed implements CaptureSink {
   }
 
   batch(observations: Observation[], watermark: number): void {
-    for (const observation of observations) this.#publish(observation);
+    this.#readTo = watermark;
+    for (const observation of observations) {
+      this.#publish(observation);
+      this.#readTo = Math.max(this.#readTo, observation.t);
+    }
     this.#watermark = watermark;
     this.#handover.batch(observations, this.#seq, watermark);
     this.#delivery.read(this.#readers, this.#tick);
@@ -173,11 +181,11 @@ export class Feed implements CaptureSink {
     this.stats.freshStarts++;
     for (const [source, since] of Object.entries(completeSince) as [Source, number][]) {
       // The address was subscribed already: earlier records are not for this reader.
-      const t = Math.max(since, this.#watermark);
+      const t = Math.max(since, this.#toCome);
       reader.pending += encodeRecord({ kind: 'gap', t, source }, NO_CURSOR);
     }
     for (const flow of flows) this.#introduceFlow(reader, flow);
-    reader.pending += encodeClients(clients, this.#watermark);
+    reader.pending += encodeClients(clients, this.#toCome);
   }
 
   /** Where a reader of an earlier process, of this helper or of the one before, can begin, and what follows. */
@@ -204,7 +212,7 @@ export class Feed implements CaptureSink {
       if (seq <= after && isLasting(text)) reader.pending += text;
     this.#replay(reader, after, places);
     // Which clients were connected at that place is not known: their record begins now.
-    reader.pending += encodeClients(clients, this.#watermark);
+    reader.pending += encodeClients(clients, this.#toCome);
   }
 
   #introduceFlow(reader: OpenReader, flow: SnapshotObservation): void {
@@ -278,6 +286,12 @@ export class Feed implements CaptureSink {
     if (reader.named.size >= this.#limits.namesPerReader) reader.named.clear();
     reader.named.add(ip);
     reader.pending += encodeFacts(this.#names, ip, t);
+  }
+
+  /** Every event after this time is in a record that is still to come, ms since the epoch. */
+  get #toCome(): number {
+    // A batch in which the clock was set back has times from before. The clock has whole milliseconds.
+    return Math.max(this.#watermark, Math.min(this.#readTo, this.#clock() + 1));
   }
 
   get #tick(): string {

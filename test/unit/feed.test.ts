@@ -112,6 +112,23 @@ test('a new reader gets a gap for each source and the connections that are open,
   assert.ok(held?.kind === 'open' && held.preexisting);
 });
 
+test('what was read behind the last watermark, before a reader came, is in its gap', async () => {
+  const { feed, state, read } = start();
+  await read([NGINX]);
+  // A reading may be long on a busy machine, and finds what happens meanwhile.
+  feed.batch([request(NGINX, T0 + 40, 'read'), request(NGINX, T0 + 70, 'read last')], T0 + 5);
+  state.now = T0 + 71;
+  const gap = async () =>
+    (await read([NGINX])).records.filter(({ kind }) => kind === 'gap').map(({ t }) => t - T0);
+  assert.deepEqual(await gap(), [70, 70]);
+  feed.batch([], T0 + 72);
+  assert.deepEqual(await gap(), [72, 72]);
+  // The clock was set back within this batch.
+  state.now = T0 - 3_000;
+  feed.batch([request(NGINX, T0 + 73, 'before')], T0 - 3_001);
+  assert.deepEqual(await gap(), [-5, -1], 'since when the capture has the address');
+});
+
 test('a reader gets the records of its own addresses only, and each batch ends in a watermark', async () => {
   const { feed, read } = start();
   const mine = await read([NGINX]);

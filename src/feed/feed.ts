@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import type { Capture, CaptureSink, SnapshotObservation, Subscription } from '../capture/capture.ts';
-import { NO_CURSOR, type Observation, type Source } from '../model/feed.ts';
+import type { Capture, CaptureSink, Subscription } from '../capture/capture.ts';
+import type { Observation } from '../model/feed.ts';
 import type { ResumePoint } from '../model/resume-point.ts';
-import { encodeClients, encodeRecord } from './codec.ts';
+import { Beginning, type Place } from './beginning.ts';
+import { encodeRecord } from './codec.ts';
 import { Delivery } from './delivery.ts';
 import { Handover } from './handover.ts';
 import { FEED_LIMITS, type FeedLimits } from './limits.ts';
@@ -21,16 +22,12 @@ import {
   type Watched,
   type Write,
 } from './readers.ts';
-import { isLasting, openedBefore } from './replay.ts';
 import { Ring } from './ring.ts';
 
 export { FEED_LIMITS, type FeedLimits } from './limits.ts';
 export type { NameLookup, Reader, ReaderWishes, Successor, Write } from './readers.ts';
 
 export type FeedCapture = Pick<Capture, 'subscribe' | 'unsubscribe' | 'flush' | 'readPromptly' | 'gather'>;
-
-/** The records after `after` contain every event after `since`. */
-type Place = Omit<ResumePoint, 'instance'> & { watermark?: number };
 
 /** The result of a request for the feed. */
 export type Opened = { reader: Reader } | { refused: 'readers' };
@@ -46,6 +43,7 @@ export class Feed implements CaptureSink {
   readonly #clock: () => number;
   readonly #limits: FeedLimits;
   readonly #ring: Ring;
+  readonly #beginning: Beginning;
   readonly #watched = new Map<string, Watched>();
   readonly #readers = new Set<OpenReader>();
   #capture: FeedCapture | undefined;
@@ -62,6 +60,7 @@ export class Feed implements CaptureSink {
     this.#limits = limits;
     this.#seq = Math.floor(clock() * 1000);
     this.#ring = new Ring(limits.ringBytes, this.#seq);
+    this.#beginning = new Beginning(this.#ring, (reader, ip, t) => this.#introduce(reader, ip, t));
     this.#delivery = new Delivery({
       clock,
       quietTickMs: limits.quietTickMs,
@@ -158,7 +157,7 @@ export class Feed implements CaptureSink {
     if (typeof from === 'number' && this.#holds(reader, from) && haveClients(reader, this.#watched, from)) {
       this.stats.resumed++;
       for (const address of reader.addresses) this.#join(address, reader);
-      this.#replay(reader, from);
+      this.#beginning.replay(reader, from);
     } else {
       const places = typeof from === 'object' ? this.#placesFor(from, reader.prompt) : [];
       const point = places[0];
@@ -168,8 +167,13 @@ export class Feed implements CaptureSink {
       for (const address of reader.addresses) this.#join(address, reader);
       const subscription = await this.#subscribe(reader);
       // The ring may have dropped records meanwhile.
-      if (held && this.#holds(reader, point.after)) this.#resume(reader, places, subscription);
-      else this.#begin(reader, subscription);
+      if (held && this.#holds(reader, point.after)) {
+        this.stats.resumed++;
+        this.#beginning.at(places, reader, subscription, this.#toCome);
+      } else {
+        this.stats.freshStarts++;
+        this.#beginning.anew(reader, subscription, this.#toCome);
+      }
     }
     this.#readers.add(reader);
     this.#readersChanged();
@@ -177,61 +181,10 @@ export class Feed implements CaptureSink {
     return { reader };
   }
 
-  #begin(reader: OpenReader, { flows, completeSince, clients = [] }: Subscription): void {
-    this.stats.freshStarts++;
-    for (const [source, since] of Object.entries(completeSince) as [Source, number][]) {
-      // The address was subscribed already: earlier records are not for this reader.
-      const t = Math.max(since, this.#toCome);
-      reader.pending += encodeRecord({ kind: 'gap', t, source }, NO_CURSOR);
-    }
-    for (const flow of flows) this.#introduceFlow(reader, flow);
-    reader.pending += encodeClients(clients, this.#toCome);
-  }
-
   /** Where a reader of an earlier process, of this helper or of the one before, can begin, and what follows. */
   #placesFor(from: ResumePoint | Successor, prompt: boolean): readonly Place[] {
     if ('watermark' in from) return prompt ? [] : this.#handover.placesFrom(from.watermark);
     return from.instance === this.instance ? [from] : [];
-  }
-
-  #resume(
-    reader: OpenReader,
-    places: readonly Place[],
-    { flows, completeSince, clients = [] }: Subscription,
-  ): void {
-    this.stats.resumed++;
-    const { after, since } = places[0]!;
-    for (const source of Object.keys(completeSince) as Source[]) {
-      reader.pending += encodeRecord({ kind: 'gap', t: since, source }, NO_CURSOR);
-    }
-    const texts: string[] = [];
-    for (const { text } of this.#ring.after(after, reader.addresses)) texts.push(text);
-    for (const flow of openedBefore(texts, flows, since)) this.#introduceFlow(reader, flow);
-    // Earlier `unreadable` records of those connections are still valid.
-    for (const { seq, text } of this.#ring.after(NO_CURSOR, reader.addresses))
-      if (seq <= after && isLasting(text)) reader.pending += text;
-    this.#replay(reader, after, places);
-    // Which clients were connected at that place is not known: their record begins now.
-    reader.pending += encodeClients(clients, this.#toCome);
-  }
-
-  #introduceFlow(reader: OpenReader, flow: SnapshotObservation): void {
-    this.#introduce(reader, flow.ip, flow.t);
-    if (flow.vip !== undefined) this.#introduce(reader, flow.vip, flow.t);
-    reader.pending += encodeRecord(flow, NO_CURSOR);
-  }
-
-  /** `places`: from `after` on, each with a watermark that bounds the records behind it. */
-  #replay(reader: OpenReader, after: number, places: readonly Place[] = []): void {
-    let passed = 0;
-    for (const { seq, ip, t, text } of this.#ring.after(after, reader.addresses)) {
-      for (; passed < places.length && places[passed]!.after < seq; passed++) {
-        const { watermark, after: tickSeq } = places[passed]!;
-        if (watermark !== undefined) reader.pending += encodeRecord({ kind: 'tick', t: watermark }, tickSeq);
-      }
-      if (ip !== '') this.#introduce(reader, ip, t);
-      reader.pending += text;
-    }
   }
 
   /** Reads all events up to now; readers of these addresses get a watermark not before the time of this call. */

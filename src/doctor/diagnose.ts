@@ -121,7 +121,7 @@ function rank(
   if (!forgeable && names.localPortField && log.format.variables.has(names.localPortField))
     return 'source-port';
   if (has('unread')) return 'unknown';
-  const readable = target.unreadable === undefined && !has('repeated', 'slice');
+  const readable = target.unreadable === undefined && !target.http2 && !has('repeated', 'slice');
   return readable && logged.requestLine && logged.duration ? 'request-window' : 'sole-backend';
 }
 

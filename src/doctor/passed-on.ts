@@ -111,7 +111,7 @@ function hostAndPort(text: string): [string, number] {
 function passedBy(route: Route, followed: string): PassedOn {
   const { chain, http, server } = route;
   const target = targetOf(route);
-  if (!http || target.unreadable !== undefined || target.variable) return NOTHING_KNOWN;
+  if (!http || target.unreadable !== undefined || target.http2 || target.variable) return NOTHING_KNOWN;
   const headers = inherited(chain, 'proxy_set_header');
   const sets = (name: string): boolean =>
     headers.directives.some(({ args }) => args[0]?.text.toLowerCase() === name);

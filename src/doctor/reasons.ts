@@ -10,9 +10,6 @@ import { keepalive, type Unreadable } from './target.ts';
 const UNREADABLE: Readonly<Record<Unreadable, string>> = {
   tls: 'TLS to the backend: the request id cannot be seen on the way',
   'maybe-tls': 'the scheme is a variable: with TLS to the backend the request id cannot be seen',
-  grpc: 'HTTP/2 to the backend shows the request id and nothing else: exact where grpc_set_header sends it, which is not judged here',
-  http2:
-    'HTTP/2 to the backend shows the request id and nothing else: exact where proxy_set_header sends it, which is not judged here',
   fastcgi: 'FastCGI is not HTTP on the wire: no request id to see',
   uwsgi: 'uwsgi is not HTTP on the wire: no request id to see',
   scgi: 'SCGI is not HTTP on the wire: no request id to see',
@@ -51,10 +48,11 @@ export function blockerReason(blocker: Blocker, names: DoctorNames): string {
     case 'header-missing': {
       const { scope, directives } = blocker.from;
       if (!scope) return `${header} is not sent`;
+      const { name } = directives[0]!;
       const place = placeOf(directives[0]!.file, directives[0]!.start);
       return scope.kind === 'location'
-        ? `${header} is not sent: this location's own proxy_set_header lines (${place}) replace all inherited ones`
-        : `${header} is not sent: not among the proxy_set_header lines of the ${scope.kind} (${place})`;
+        ? `${header} is not sent: this location's own ${name} lines (${place}) replace all inherited ones`
+        : `${header} is not sent: not among the ${name} lines of the ${scope.kind} (${place})`;
     }
     case 'header-differs': {
       const line = blocker.lines[0]!;
@@ -106,6 +104,7 @@ export function fallbackReason(finding: Finding): string | undefined {
   const { grade, route, target, log, blockers } = finding;
   if (grade !== 'request-window' && grade !== 'sole-backend') return undefined;
   if (!log?.format) return undefined;
+  if (target.http2) return 'HTTP/2 to the backend shows the request id and nothing else';
   const fields = loggedFields(log.format);
   const connection = keepalive(route, target, headerValue(route.chain, 'Connection'));
   const open =
@@ -166,6 +165,11 @@ export function notesOf(finding: Finding, names: DoctorNames): string[] {
     } else if (origin === 'other') {
       notes.push(
         `$${names.field} is made outside the configuration: exact only if it is unique for each request`,
+      );
+    }
+    if (target.http2) {
+      notes.push(
+        `${where}: HTTP/2 to the backend: where bodies are longer than some hundred bytes, some lines may stay unresolved; raise --tap-snaplen`,
       );
     }
     const long = longLinesBefore(header);

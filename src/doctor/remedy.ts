@@ -3,7 +3,8 @@ import { type AccessLog, type ConfFormat, formatTexts, isOption } from './access
 import { type Blocker, completeFormat, type Diagnosis, type Finding, isExact } from './finding.ts';
 import type { Directive, SourceFile, Token } from './parse-conf.ts';
 import type { Edit } from './patch.ts';
-import type { Scope } from './scope.ts';
+import { setHeader } from './request-id.ts';
+import type { Route, Scope } from './scope.ts';
 import type { Repeat } from './subrequest.ts';
 
 export const LOG_PATH = '/var/log/nginx/access.log';
@@ -43,11 +44,11 @@ function remedy(blocker: Blocker, finding: Finding, diagnosis: Diagnosis): Edit[
   const { field } = diagnosis.names;
   switch (blocker.kind) {
     case 'header-missing':
-      return sendId(blocker.from.scope, [], diagnosis);
+      return sendId(finding.route, blocker.from.scope, [], diagnosis);
     case 'header-differs':
-      return sendId(undefined, blocker.lines, diagnosis);
+      return sendId(finding.route, undefined, blocker.lines, diagnosis);
     case 'neighbour':
-      return sendId(blocker.header.from.scope, blocker.header.lines, diagnosis);
+      return sendId(blocker.route, blocker.header.from.scope, blocker.header.lines, diagnosis);
     case 'not-followable':
       return followable(blocker.logs, finding);
     case 'format-differs':
@@ -65,11 +66,17 @@ function remedy(blocker: Blocker, finding: Finding, diagnosis: Diagnosis): Edit[
 }
 
 /** Corrects the lines that send another value, else adds one beside the other headers of this level. */
-function sendId(scope: Scope | undefined, lines: readonly Directive[], diagnosis: Diagnosis): Edit[] {
+function sendId(
+  { chain }: Route,
+  scope: Scope | undefined,
+  lines: readonly Directive[],
+  diagnosis: Diagnosis,
+): Edit[] {
   const { field, header } = diagnosis.names;
   if (lines.length > 0) return lines.map((d) => replace(d.file, d.args[1]!, `$${field}`));
-  const line = `proxy_set_header ${header} $${field};`;
-  return scope ? [beforeFirst(scope, 'proxy_set_header', line)] : [atTop(httpOf(diagnosis), line)];
+  const name = setHeader(chain);
+  const line = `${name} ${header} $${field};`;
+  return scope ? [beforeFirst(scope, name, line)] : [atTop(httpOf(diagnosis), line)];
 }
 
 function httpOf(diagnosis: Diagnosis): Scope {
@@ -205,18 +212,17 @@ function otherId(repeat: Repeat, diagnosis: Diagnosis): Edit[] {
   const { field, header } = diagnosis.names;
   const id = `"\${${field}}-${repeat.by}"`;
   const scope = repeat.chain.at(-1)!;
+  const name = setHeader(repeat.chain);
   const isId = (d: Directive) => d.args[0]?.text.toLowerCase() === header.toLowerCase();
-  const ownLines = scope.entries.map((e) => e.directive).filter((d) => d.name === 'proxy_set_header');
-  const line = `proxy_set_header ${header} ${id};`;
+  const ownLines = scope.entries.map((e) => e.directive).filter((d) => d.name === name);
+  const line = `${name} ${header} ${id};`;
   if (ownLines.some(isId)) return ownLines.filter(isId).map((d) => replace(d.file, d.args[1]!, id));
-  if (ownLines.length > 0) return [beforeFirst(scope, 'proxy_set_header', line)];
-  const pass = scope.entries.find((e) => e.directive.name === 'proxy_pass')!.anchor;
-  const outer = [...repeat.chain]
-    .reverse()
-    .find((s) => s.entries.some((e) => e.directive.name === 'proxy_set_header'));
+  if (ownLines.length > 0) return [beforeFirst(scope, name, line)];
+  const pass = scope.entries.find(({ directive }) => /^(?:proxy|grpc)_pass$/.test(directive.name))!.anchor;
+  const outer = [...repeat.chain].reverse().find((s) => s.entries.some((e) => e.directive.name === name));
   const copies = (outer?.entries ?? [])
     .map((e) => e.directive)
-    .filter((d) => d.name === 'proxy_set_header' && !isId(d))
+    .filter((d) => d.name === name && !isId(d))
     .map((d) => before(pass, d.file.text.slice(d.start, d.end)));
   return [before(pass, line), ...copies];
 }

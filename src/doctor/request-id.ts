@@ -11,7 +11,7 @@ export interface IdNames {
 }
 
 export interface IdHeader {
-  /** The level whose `proxy_set_header` lines apply here. */
+  /** The level whose `proxy_set_header` or `grpc_set_header` lines apply here. */
   from: Inherited;
   /** Its lines for the id header; empty: nginx passes on the client's header, if any. */
   lines: readonly Directive[];
@@ -60,8 +60,13 @@ export function originOf(chain: Chain, field: string): Origin {
   return byClient ? 'client' : 'other';
 }
 
+/** The directive that sets the headers of requests from this location. */
+export function setHeader(chain: Chain): 'proxy_set_header' | 'grpc_set_header' {
+  return own(chain.at(-1)!, 'grpc_pass').length > 0 ? 'grpc_set_header' : 'proxy_set_header';
+}
+
 export function idHeader(chain: Chain, names: IdNames): IdHeader {
-  const from = inherited(chain, 'proxy_set_header');
+  const from = inherited(chain, setHeader(chain));
   const header = names.header.toLowerCase();
   const lines = from.directives.filter((d) => d.args[0]?.text.toLowerCase() === header);
   const field = withoutAlias(chain, names.field);
@@ -75,7 +80,7 @@ export function idHeader(chain: Chain, names: IdNames): IdHeader {
 /** Value of one header that nginx sends; undefined if no line sets it. */
 export function headerValue(chain: Chain, header: string): string | undefined {
   const wanted = header.toLowerCase();
-  return inherited(chain, 'proxy_set_header').directives.find((d) => d.args[0]?.text.toLowerCase() === wanted)
+  return inherited(chain, setHeader(chain)).directives.find((d) => d.args[0]?.text.toLowerCase() === wanted)
     ?.args[1]?.text;
 }
 

@@ -54,7 +54,7 @@ export function repeatsOf(route: Route, target: Target, names: IdNames): Repeat[
     if (!location) continue;
     const scope = blockScope(location);
     const chain = [route.chain[0]!, route.server, scope];
-    const pass = own(scope, 'proxy_pass')[0];
+    const pass = own(scope, 'proxy_pass')[0] ?? own(scope, 'grpc_pass')[0];
     const id = headerValue(chain, names.header);
     const told = id !== undefined && id !== '' && id !== headerValue(route.chain, names.header);
     const itself = location === route.chain[2]?.node;

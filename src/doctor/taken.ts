@@ -3,7 +3,7 @@ import { type AccessLog, onlyVariable, optionText } from './access-log.ts';
 import { diagnose } from './diagnose.ts';
 import type { Finding } from './finding.ts';
 import { ConfError } from './parse-conf.ts';
-import { type IdNames, originOf } from './request-id.ts';
+import { type IdNames, originOf, setHeader } from './request-id.ts';
 import { inherited, type Model, modelOf } from './scope.ts';
 import { assemble, type ConfFiles } from './sources.ts';
 
@@ -73,7 +73,7 @@ function idSent(model: Model, given: GivenNames): IdNames | undefined {
   const found = new Map<string, { names: IdNames; uses: number }>();
   for (const { chain, http } of model.routes) {
     if (!http) continue;
-    for (const { args } of inherited(chain, 'proxy_set_header').directives) {
+    for (const { args } of inherited(chain, setHeader(chain)).directives) {
       const header = args[0]?.text ?? '';
       const field = onlyVariable(args[1]?.text ?? '');
       if (field === undefined) continue;

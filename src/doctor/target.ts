@@ -3,17 +3,7 @@ import type { Directive } from './parse-conf.ts';
 import { blockScope, type Chain, own, type Route, type Scope, value } from './scope.ts';
 
 /** Why the tap cannot read the request id on the wire. */
-export type Unreadable =
-  | 'tls'
-  | 'maybe-tls'
-  | 'grpc'
-  | 'http2'
-  | 'fastcgi'
-  | 'uwsgi'
-  | 'scgi'
-  | 'memcached'
-  | 'tcp'
-  | 'udp';
+export type Unreadable = 'tls' | 'maybe-tls' | 'fastcgi' | 'uwsgi' | 'scgi' | 'memcached' | 'tcp' | 'udp';
 
 export interface Target {
   /** The text in the configuration. */
@@ -28,6 +18,8 @@ export interface Target {
   /** A unix socket or the loopback: nginx's pod, without a Service. */
   local: boolean;
   unreadable: Unreadable | undefined;
+  /** HTTP/2 without TLS: of its requests the id is read, and nothing else. */
+  http2: boolean;
 }
 
 const DEFAULT_PORT: Readonly<Record<string, string>> = { http: '80', https: '443', grpc: '80', grpcs: '443' };
@@ -67,12 +59,14 @@ function unreadableOf(route: Route, scheme: string): Unreadable | undefined {
     return udp ? 'udp' : 'tcp';
   }
   const protocol = route.pass.name.slice(0, -'_pass'.length);
-  if (protocol === 'grpc') return scheme === 'grpcs' ? 'tls' : 'grpc';
+  if (protocol === 'grpc') return scheme === 'grpcs' ? 'tls' : undefined;
   if (protocol !== 'proxy') return protocol as Unreadable;
   if (scheme === 'https') return 'tls';
-  if (scheme !== 'http') return 'maybe-tls';
-  const version = value(route.chain, 'proxy_http_version');
-  return version?.startsWith('2') ? 'http2' : undefined;
+  return scheme === 'http' ? undefined : 'maybe-tls';
+}
+
+function isHttp2({ http, pass, chain }: Route): boolean {
+  return http && (pass.name === 'grpc_pass' || value(chain, 'proxy_http_version')?.startsWith('2') === true);
 }
 
 /** Replaces a variable by its value if a single `set` in the same blocks sets it; variables in that value stay. */
@@ -99,6 +93,7 @@ export function targetOf(route: Route): Target {
     upstream: scope,
     local: members && members.length > 0 ? members.every(isLocal) : isLocal(raw),
     unreadable: unreadableOf(route, scheme),
+    http2: isHttp2(route),
   };
 }
 

@@ -1,18 +1,21 @@
 /** Packets that pass no netfilter: the tap reads a packet socket. The same traffic as elsewhere, the truth beside every line. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import {
   CONNECTIONS,
   fewConnections,
   formats,
   ipv6,
   LINES,
+  lossesOf,
   mix,
   NAMES,
   quiet,
   type Stage,
   suite,
 } from './kit/networks.ts';
+import { assertResolved } from './kit/scenario.ts';
 
 const PACKET = ['--sources', 'tap', '--tap-source', 'packet'];
 
@@ -87,6 +90,57 @@ suite(
   'translated, connections from packets, too',
   'iptables',
   (stage) => formats(stage, ['full']),
+  [],
+  PACKET,
+);
+
+const KEPT = { format: 'full', keepalive: true, services: NAMES } as const;
+const STEADY = {
+  connections: CONNECTIONS,
+  total: LINES,
+  ratePerSecond: 1_000,
+  requests: mix('a', 'b', 'c'),
+};
+
+suite(
+  'past netfilter, with losses',
+  'host-routing',
+  (stage) => {
+    test('a helper that stands still loses packets and says so: right or left alone', async () => {
+      const row = await stage().scenario('the helper stands still', KEPT, async ({ sentTo }) => {
+        const { pid } = stage().helper.child;
+        const sent = sentTo(STEADY);
+        for (let n = 0; n < 4; n++) {
+          await delay(800);
+          process.kill(pid!, 'SIGSTOP');
+          await delay(400);
+          process.kill(pid!, 'SIGCONT');
+        }
+        await sent;
+      });
+      assert.match(lossesOf(stage().helper), /realpod_helper_tap_lost_total/);
+      assert.ok((row.reasons.gap ?? 0) > 0, JSON.stringify(row.reasons));
+      assertResolved(row, 'request-id', 0.3);
+    });
+  },
+  [],
+  [...PACKET, '--receive-buffer', '500000'],
+);
+
+suite(
+  'past netfilter, another helper',
+  'host-routing',
+  (stage) => {
+    test('a helper that starts beside kept connections learns whom they lead to', async () => {
+      const row = await stage().scenario('another helper', KEPT, async ({ sentTo }) => {
+        await sentTo({ ...STEADY, total: LINES / 3 });
+        await stage().restartHelper();
+        await delay(3_000);
+        await sentTo({ ...STEADY, total: (LINES * 2) / 3 });
+      });
+      assertResolved(row, 'request-id', 0.6);
+    });
+  },
   [],
   PACKET,
 );

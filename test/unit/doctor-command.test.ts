@@ -171,18 +171,42 @@ test('lines added to a CRLF file end in CRLF, and a missing last newline stays m
   assert.match(out, / } }\n\\ No newline at end of file\n$/);
 });
 
+test('HTTP/2 to the backend is exact where the directive of its kind sends the id', async () => {
+  const text = `events {}
+http {
+  log_format main '[$time_local] $upstream_addr $request_id';
+  access_log /var/log/nginx/access.log main;
+  server {
+    proxy_set_header X-Request-ID $request_id;
+    location /rpc.A/ { grpc_set_header X-Request-ID $request_id; grpc_pass a:50051; }
+    location /rpc.B/ { grpc_pass grpc://b:50051; }
+    location /rpc.C/ {
+      grpc_set_header X-Foo 1;
+      grpc_pass grpcs://c:50051;
+    }
+    location / { proxy_http_version 2; proxy_pass http://web; }
+  }
+}
+`;
+  const { out } = await doctor({ 'nginx.conf': text });
+  assert.match(out, /\/rpc\.A\/ .* exact/);
+  assert.match(out, /\/rpc\.B\/ .* sole-backend\n.*X-Request-ID is not sent\n.*HTTP\/2 .* nothing else\n/);
+  assert.match(out, /\/rpc\.C\/ .* sole-backend\n.*TLS to the backend/);
+  assert.match(out, /web +exact/);
+  assert.match(out, /HTTP\/2 to the backend: where bodies are longer/);
+  const patch = (await doctor({ 'nginx.conf': text }, { fix: true })).out;
+  assert.deepEqual(patch.match(/^\+.*/gm), [
+    '+++ nginx.conf',
+    '+  grpc_set_header X-Request-ID $request_id;',
+  ]);
+});
+
 const REASONS: readonly (readonly [string, string, string, RegExp])[] = [
   [
     'TLS to the backend',
     'proxy_pass https://x;',
     'sole-backend',
     /TLS to the backend: the request id cannot/,
-  ],
-  [
-    'HTTP/2 to the backend',
-    'proxy_http_version 2; proxy_pass http://x;',
-    'sole-backend',
-    /exact where proxy_set_header sends it/,
   ],
   ['a scheme in a variable', 'proxy_pass $scheme://x;', 'sole-backend', /the scheme is a variable/],
   [

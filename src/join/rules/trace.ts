@@ -12,8 +12,8 @@ const OVERTAKEN_MS = 1_000;
 const EXACT_TO_MS = 5;
 
 /**
- * By nginx's own word, where its workers are traced: the connection on the port that the attempt's request was written to, at the
- * time when it was. Not decided where it is not certain: then the other rules are.
+ * By the trace of nginx's workers: the connection that was open on the port when nginx wrote the attempt's request to it. Where
+ * that is not certain, the other rules decide.
  */
 export function matchByTrace(query: Query, index: FlowIndex): Verdict | undefined {
   const { traced } = query;

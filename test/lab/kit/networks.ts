@@ -19,6 +19,8 @@ const RESULTS: ResultsFile = {
 
 Written by \`npm run test:socket-lb\` when \`REALPOD_LAB_RESULTS=write\` is set; not by hand. Each line's truth comes from the
 backend that answered it. A helper with the names of an API server's stand-in; half of the pods are said to be on another node.
+\`id\`: the article's format with the id alone; \`times\`: with times and no id; \`full\`: with both. IPVS is in [lab.md](lab.md).
+Past netfilter the helper runs with \`--sources tap --tap-source packet\`.
 `,
 };
 
@@ -51,6 +53,8 @@ export interface Stage {
   api: ApiServer;
   helper: Program;
   scenario: Judge['scenario'];
+  /** Ends the helper and starts another one. */
+  restartHelper(): Promise<void>;
   /** Tells the API server of these Services. */
   tell(specs: readonly ServiceSpec[]): Promise<void>;
 }
@@ -85,22 +89,31 @@ export async function openStage(
     };
     await tell(SERVICES);
     await startBackends(scene, [10000, 10001, 10002]);
-    process.env.NODE_NAME = NODE;
-    const helper = await startHelper(scene, [
-      '--auth',
-      'none',
-      '--kubeconfig',
-      api.kubeconfig,
-      ...helperArgs,
-    ]);
-    delete process.env.NODE_NAME;
-    await until('the helper to have listed both kinds', () => {
-      const lists = readMetrics(helper.get('/metrics').text).filter(
-        ({ name }) => name === 'realpod_helper_api_lists_total',
-      );
-      return lists.length === 2 && lists.every(({ value }) => value > 0);
-    });
-    return { scene, api, helper, tell, scenario: judge(scene, rows).scenario };
+    const openHelper = async (): Promise<Program> => {
+      process.env.NODE_NAME = NODE;
+      const options = ['--auth', 'none', '--kubeconfig', api.kubeconfig, ...helperArgs];
+      const helper = await startHelper(scene, options);
+      delete process.env.NODE_NAME;
+      await until('the helper to have listed both kinds', () => {
+        const lists = readMetrics(helper.get('/metrics').text).filter(
+          ({ name }) => name === 'realpod_helper_api_lists_total',
+        );
+        return lists.length === 2 && lists.every(({ value }) => value > 0);
+      });
+      return helper;
+    };
+    const stage: Stage = {
+      scene,
+      api,
+      helper: await openHelper(),
+      tell,
+      scenario: judge(scene, rows).scenario,
+      async restartHelper() {
+        await stage.helper.stop();
+        stage.helper = await openHelper();
+      },
+    };
+    return stage;
   } catch (error) {
     await scene.dispose();
     throw error;
@@ -133,7 +146,7 @@ export function suite(
 }
 
 /** The helper's losses, for people. */
-function lossesOf(helper: Program): string {
+export function lossesOf(helper: Program): string {
   return readMetrics(helper.get('/metrics').text)
     .filter(({ name, value }) => value > 0 && /lost|gaps|overruns|starts|malformed|refused/.test(name))
     .map(({ name, labels, value }) => `${name}${JSON.stringify(labels)} ${value}`)
@@ -181,7 +194,7 @@ export function formats(stage: () => Stage, names: readonly FormatName[]): void 
 export function fewConnections(stage: () => Stage): void {
   for (const connections of [1, 10])
     for (const keepalive of [false, true])
-      judged(stage, `full, ${connections} connections`, 'full', keepalive, {
+      judged(stage, `full, ${connections} connection${connections === 1 ? '' : 's'}`, 'full', keepalive, {
         connections,
         total: LINES / 10,
       });

@@ -18,7 +18,7 @@ const address = (ip: string | undefined) => (ip ?? '').replace('::ffff:', '');
 const BODY = 'an answer by one of two protocols\n';
 
 function served(inner: Socket, id: string, method: string, uri: string): Record<string, string> {
-  const socket = outer.get(inner.remotePort!)!;
+  const socket = outer.get(keyOf(inner.localPort!, inner.remotePort!))!;
   const ip = address(socket.localAddress);
   const client = `${address(socket.remoteAddress)}:${socket.remotePort}`;
   appendFileSync(servedLog!, `${id || '-'} ${ip}:${port} ${client} ${method} ${uri} ${Date.now() / 1000}\n`);
@@ -53,8 +53,9 @@ http2.on('stream', (stream, headers) => {
   );
 });
 
-/** Outer ends of the connections, by the local port of their inner ends. */
-const outer = new Map<number, Socket>();
+/** Outer ends of the connections, by both ports of their inner ends: one port may lead to both servers at a time. */
+const outer = new Map<string, Socket>();
+const keyOf = (inner: number, from: number): string => `${inner} ${from}`;
 
 // Node's HTTP/2 reads from the descriptor, so what was looked at cannot be given back: each connection is handed on whole.
 const server = createServer((socket) => {
@@ -65,16 +66,17 @@ const server = createServer((socket) => {
       first.toString('latin1', 0, 3) === 'PRI' ? http2 : http1
     ).address() as AddressInfo;
     const next = connect(inner, '127.0.0.1', () => {
-      outer.set(next.localPort!, socket);
+      const key = keyOf(inner, next.localPort!);
+      outer.set(key, socket);
+      next.once('close', () => {
+        if (outer.get(key) === socket) outer.delete(key);
+      });
       next.write(first);
       socket.pipe(next).pipe(socket);
     });
     next.on('error', () => socket.destroy());
     socket.once('close', () => next.destroy());
-    next.once('close', () => {
-      if (next.localPort !== undefined) outer.delete(next.localPort);
-      socket.end();
-    });
+    next.once('close', () => socket.end());
   });
 });
 http1.listen(0, '127.0.0.1');

@@ -40,7 +40,8 @@ bpftool prog loadall ${object} ${pins} pinmaps ${pins}-maps`);
     value.writeUInt32LE(index);
     return [
       `nsenter --net=/run/netns/${node} tc qdisc add dev ${device} clsact`,
-      `nsenter --net=/run/netns/${node} tc filter add dev ${device} ingress bpf da object-pinned ${pins}/from_pod`,
+      // tc mounts /sys/fs/bpf where it is not, and leaves it.
+      `unshare -m nsenter --net=/run/netns/${node} tc filter add dev ${device} ingress bpf da object-pinned ${pins}/from_pod`,
       ...ips.map(
         (ip) =>
           `${map('devices')} ${addressBytes({ ip, port: 0 })} value hex ${[...value].map((b) => b.toString(16)).join(' ')}`,

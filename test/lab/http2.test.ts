@@ -85,11 +85,22 @@ describe('HTTP/2 to the pods', { skip: !labCanRun(), concurrency: false, timeout
     build: WAYS[way].build!,
   });
 
-  const messages: LoadPlan['requests'] = [
-    { path: '/both/h2/{n}', method: 'POST', bodyBytes: 300, weight: 3 },
-    { path: '/both/h2/{n}', method: 'POST', bodyBytes: 5_000 },
-    { path: '/both/h2/same', method: 'POST', bodyBytes: 40, headers: ['TE: trailers'] },
-  ];
+  /** gRPC has POST alone, and says so; by HTTP/2 comes what clients send. */
+  const messagesOf = (way: Way): LoadPlan['requests'] => {
+    const grpc = ['TE: trailers', 'Content-Type: application/grpc'];
+    const headers = way === 'grpc_pass' ? grpc : [];
+    return [
+      { path: '/both/h2/{n}', method: 'POST', bodyBytes: 300, headers, weight: 3 },
+      { path: '/both/h2/{n}', method: 'POST', bodyBytes: 5_000, headers },
+      {
+        path: '/both/h2/same',
+        method: 'POST',
+        bodyBytes: 40,
+        headers: headers.length > 0 ? headers : ['TE: trailers'],
+      },
+      ...(way === 'grpc_pass' ? [] : [{ path: '/both/h2/{n}', weight: 3 }, { path: '/both/h2/same' }]),
+    ];
+  };
 
   for (const way of ways)
     for (const keepalive of [true, false])
@@ -97,11 +108,25 @@ describe('HTTP/2 to the pods', { skip: !labCanRun(), concurrency: false, timeout
         const name = `${way}, ${connections} connection${connections === 1 ? '' : 's'}, ${keepalive ? 'keepalive' : 'no keepalive'}`;
         test(name, { skip: skipOf(way) }, async () => {
           const row = await scenario(name, { format: 'full', ...options(way, keepalive) }, ({ sentTo }) =>
-            sentTo({ total: connections === 1 ? 500 : 1500, connections, requests: messages }),
+            sentTo({ total: connections === 1 ? 500 : 1500, connections, requests: messagesOf(way) }),
           );
           assertResolved(row, 'request-id', 0.999);
         });
       }
+
+  test('proxy_http_version 2 without Host, GET beside POST', {
+    skip: skipOf('proxy_http_version 2'),
+  }, async () => {
+    const way = 'proxy_http_version 2';
+    const { locations, ...given } = options(way, true);
+    const bare = locations!.replace('proxy_set_header Host $host;', '');
+    const row = await scenario(
+      `${way} without Host, GET beside POST`,
+      { format: 'full', ...given, locations: bare },
+      ({ sentTo }) => sentTo({ total: 800, connections: 20, requests: messagesOf(way) }),
+    );
+    assertResolved(row, 'request-id', 0.999);
+  });
 
   for (const way of ways)
     for (const auth of [false, true])
@@ -113,7 +138,7 @@ describe('HTTP/2 to the pods', { skip: !labCanRun(), concurrency: false, timeout
               total: 800,
               connections: 20,
               ratePerSecond: 300,
-              requests: [...messages, { path: '/both/h1/{n}', weight: 2 }],
+              requests: [...messagesOf(way), { path: '/both/h1/{n}', weight: 2 }],
             }),
           );
           if (format === 'full') assertResolved(row, 'request-id', 0.999);
@@ -161,7 +186,7 @@ describe('HTTP/2 to the pods', { skip: !labCanRun(), concurrency: false, timeout
           connections: 20,
           ratePerSecond: 200,
           requests: [
-            ...messages,
+            ...messagesOf(way),
             { path: '/both/h2/wait/20', method: 'POST', bodyBytes: 70_000 },
             { path: '/both/h2/big', method: 'POST', bodyBytes: 1_000_000, weight: 0.3 },
           ],

@@ -303,12 +303,10 @@ for (const { nginx, logged, pieces } of recorded)
       own('POST', '/large', 6),
       own('GET', '/after', 7),
     ]);
-    // `TE` comes with the first, `Content-Length` with bodies whose length is known, `Host` where the location sets it.
+    // `Host` where the location sets it. No request is gRPC's.
     const certain = shown.map((each) => typeof each !== 'string' && each.block.idIsNginxs);
     const host = nginx.endsWith('Host set');
-    const te = host || nginx.includes('grpc_pass');
-    const buffered = !nginx.includes('grpc_pass');
-    assert.deepEqual(certain, [te, host, true, host, false, buffered, true, host]);
+    assert.deepEqual(certain, [host, host, host, host, false, host, host, host]);
   });
 
 const blockOf = (bytes: Buffer, whole = true) => {
@@ -320,11 +318,26 @@ const blockOf = (bytes: Buffer, whole = true) => {
 test("an id is nginx's own where a header follows that no client can send through nginx", () => {
   const own = (...headers: [string, string][]) => blockOf(block(headers)).idIsNginxs;
   const id: [string, string] = ['x-request-id', 'i'];
-  assert.equal(own(id, ['content-length', '5']), true);
-  assert.equal(own(id, ['x-other', '5'], ['te', 'trailers']), true);
+  const grpc: [string, string] = ['content-type', 'application/grpc+proto'];
+  assert.equal(own(id, ['content-length', '5'], grpc), true);
+  assert.equal(own(id, ['x-other', '5'], ['te', 'trailers'], grpc), true);
   assert.equal(own(id, ['host', 'shop']), true);
-  assert.equal(own(['content-length', '5'], id), false);
-  assert.equal(own(id, ['user-agent', 'x']), false);
+  assert.equal(own(['host', 'shop'], id), false);
+  assert.equal(own(['te', 'trailers'], id, grpc), false);
+  assert.equal(own(id, ['user-agent', 'x'], grpc), false);
+  // Without bodies, requests of the same location have no such header: theirs must not seem another location's.
+  assert.equal(own(id, ['content-length', '5'], ['content-type', 'text/plain']), false);
+  assert.equal(own(id, ['te', 'trailers']), false);
+});
+
+test("an id behind Content-Length is a client's: the request has none of nginx's", () => {
+  const { id, cut } = blockOf(
+    block([
+      ['content-length', '5'],
+      ['x-request-id', 'i'],
+    ]),
+  );
+  assert.deepEqual([id, cut], [undefined, false]);
 });
 
 test('an id that occurs twice, is too long or is not text is none, and that is said', () => {
@@ -418,7 +431,10 @@ test('the first request says that the connection is followed, and one that looks
   const one = segment(first, 100);
   assert.equal(takeSegment(order, one), 'followed');
   const { id, idBeforeHost, method, path, midStream } = one.request;
-  assert.deepEqual([id, idBeforeHost, method, path, midStream], ['first', true, 'POST', '/a', undefined]);
+  assert.deepEqual(
+    [id, idBeforeHost, method, path, midStream],
+    ['first', undefined, 'POST', '/a', undefined],
+  );
   const looks = segment(
     Buffer.concat([begins(3, 'second', { flags: 0 }), frame(DATA, 0, 3, 50)]),
     100 + first.length,

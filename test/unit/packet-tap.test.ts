@@ -153,6 +153,35 @@ test('the answer to the SYN tells the pod, whatever was dialed; both FINs end th
   assert.equal(flows.size, 0);
 });
 
+/** HTTP/2's preface with SETTINGS, and a HEADERS frame of a GET with an id, as nginx writes them. */
+const PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0';
+function headers(stream: number, id: string): string {
+  const text = (value: string) => String.fromCharCode(value.length) + value;
+  const block = `\x82\x86\x84\x41${text('a')}\0${text('x-request-id')}${text(id)}\0${text('host')}${text('a')}`;
+  return `\0\0${String.fromCharCode(block.length)}\x01\x05\0\0\0${String.fromCharCode(stream)}${block}`;
+}
+const idsOf = (observations: readonly Observation[]) =>
+  observations.map((each) => (each.kind === 'request' ? (each.id ?? 'none') : each.kind));
+
+test('HTTP/2 is read for its ids while its frames can be followed', () => {
+  const all = scene();
+  const { out, read } = all;
+  let seq = 101;
+  const say = (payload: string, ack: number): void => {
+    out({ seq, ack, payload });
+    seq += payload.length;
+  };
+  open(all);
+  say(PREFACE + headers(1, 'one'), 501);
+  say('\0\0\0\x04\x01\0\0\0\0', 530);
+  say(headers(3, 'two'), 600);
+  assert.deepEqual(idsOf(read()), ['open', 'unreadable', 'one', 'two']);
+  // Its stream is the one before: a client wrote it.
+  say(headers(3, 'forged'), 700);
+  say(headers(5, 'three'), 800);
+  assert.deepEqual(idsOf(read()), ['unreadable']);
+});
+
 test('a packet is taken where it comes in first, and once', () => {
   const all = scene();
   const { out, read, stats } = all;

@@ -4,8 +4,9 @@
  *     from a subscribed address: SYN, FIN, RST; payload, unless it is from a port that the address listens on
  *     to a subscribed address:   SYN with ACK, FIN, RST; while `answers`, payload; unless it is to such a port
  *
- * and of these as many bytes as can hold a request where the payload begins like one, else the headers. What it cannot
- * look into (extension headers, fragments) it passes, so that it is counted.
+ * and of payload from the address as many bytes as can hold a request, else the headers. Which payload begins one the filter
+ * cannot tell: a frame of HTTP/2 begins like any bytes. What it cannot look into (extension headers, fragments) it passes, so
+ * that it is counted.
  */
 import {
   ADD,
@@ -16,10 +17,8 @@ import {
   COPY_TO_X,
   type Instruction,
   JUMP,
-  JUMP_AT_LEAST,
   JUMP_EQUAL,
   JUMP_EQUAL_X,
-  JUMP_GREATER,
   JUMP_SET,
   LOAD_BYTE,
   LOAD_BYTE_X,
@@ -57,9 +56,6 @@ const { syn, fin, rst, ack } = TCP_FLAGS;
 
 /** IP and TCP headers with options, and the first bytes, which identify the protocol. */
 export const HEADER_SNAPLEN = 160;
-/** First bytes of methods, as nginx accepts them: A-Z, `_` and `-`. */
-const FIRST_BYTE = 45;
-const LAST_BYTE = 95;
 /** Ports of one address that are compared: packets of the others are copied for nothing. */
 const MOST_PORTS = 16;
 
@@ -200,9 +196,6 @@ function sent(family: 4 | 6, snaplen: number): Instruction[] {
     { code: LOAD_HALF, value: family === 4 ? 2 : 4 },
     ...(family === 4 ? [] : [{ code: ADD, value: IPV6_HEADER }]),
     { code: JUMP_EQUAL_X, value: 0, yes: named('empty') },
-    { code: LOAD_BYTE_X, value: 0 },
-    { code: JUMP_AT_LEAST, value: FIRST_BYTE, no: named('flagged') },
-    { code: JUMP_GREATER, value: LAST_BYTE, yes: named('flagged') },
     { code: RETURN, value: snaplen },
     { label: named('flagged'), code: RETURN, value: HEADER_SNAPLEN },
     { label: named('empty'), code: RETURN, value: 0 },

@@ -3,6 +3,7 @@ import type { CaptureOptions } from '../capture.ts';
 import { CaptureError } from '../error.ts';
 import { localAddresses } from '../local-addresses.ts';
 import type { Libc } from '../netlink/libc.ts';
+import { HTTP2_MORE_BYTES } from '../tap/nft-rules.ts';
 import { Devices } from './devices.ts';
 import { NOTHING, packetFilter } from './filter.ts';
 import { PacketTap, type PacketTapOptions } from './packet-tap.ts';
@@ -22,7 +23,8 @@ export function openPackets(
     'conntrack' | 'maxFlows' | 'devices' | 'isLocal' | 'onLocalAddress' | 'onPlanChange'
   >,
 ): OpenedPackets {
-  const { snaplen, receiveBufferBytes, sources, maxFlows, log } = options;
+  const { receiveBufferBytes, sources, maxFlows, log } = options;
+  const snaplen = options.snaplen + HTTP2_MORE_BYTES;
   if (options.tap === 'headers')
     throw new CaptureError('tap-source', '--tap headers needs --tap-source nflog');
   const socket = PacketSocket.open(libc, { snaplen, receiveBufferBytes }, NOTHING);

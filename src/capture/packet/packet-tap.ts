@@ -2,6 +2,7 @@
 import type { Observation } from '../../model/feed.ts';
 import type { CaptureStats } from '../capture.ts';
 import type { FlowTable } from '../conntrack/flow-table.ts';
+import type { HeaderReading } from '../tap/http2/header-block.ts';
 import { parseTcpPacket, TCP_FLAGS, type TcpSegment } from '../tap/packet.ts';
 import { takeSegment } from '../tap/request-order.ts';
 import { type Pending, readSegment, type SegmentOptions, type TapReading } from '../tap/request-tap.ts';
@@ -12,6 +13,10 @@ import { deviceOf, SENDER_BYTES } from './socket.ts';
 /** Ports of an address on which it answers clients; of further ones its answers count as requests to nobody knows whom. */
 const MOST_LISTENING = 64;
 const ANSWER = Buffer.from('HTTP/');
+/** How an HTTP/2 connection begins (RFC 9113, section 3.4). */
+const PREFACE = Buffer.from('PRI * HTTP/2');
+/** Ports to which a preface was seen. Connections to further ones are unreadable. */
+const MOST_HTTP2 = 1_024;
 
 export interface PacketTapOptions extends SegmentOptions {
   flows: FlowTable;
@@ -37,13 +42,17 @@ export class PacketTap implements TapReading {
   readonly #connections: PacketConnections | undefined;
   /** By address, the ports on which it answers clients: what it sends from there is no request. */
   readonly #listening = new Map<string, Set<number>>();
+  /** Ports that are dialed for HTTP/2: of what goes there the payload is kept, as its frames are read when its connection is known. */
+  readonly #http2 = new Set<number>();
+  readonly #reading: HeaderReading;
   #answers = false;
   #pending: Pending[] = [];
   #lost = 0;
 
   constructor(options: PacketTapOptions) {
     this.#options = options;
-    const { flows, maxFlows, isLocal } = options;
+    const { flows, maxFlows, isLocal, idHeader, paths } = options;
+    this.#reading = { idHeader, idName: idHeader.toString('latin1'), paths };
     const emit = (record: Observation): void => void this.#pending.push({ record });
     this.#connections = options.conntrack
       ? undefined
@@ -157,13 +166,17 @@ export class PacketTap implements TapReading {
     const { flows, stats } = this.#options;
     const { sport, payloadStart, payloadEnd } = segment;
     const known = flows.dialed(src, sport, to.ip, to.port);
-    if (!known && isAnswer(bytes, payloadStart, payloadEnd)) {
+    if (!known && beginsWith(ANSWER, bytes, payloadStart, payloadEnd)) {
       // Of a client's connection, most likely, whose opening was not seen.
       this.#lost++;
       return;
     }
     const pending = readSegment(bytes, segment, t, this.#options);
     if (!pending) return;
+    if (this.#isHttp2(bytes, segment)) {
+      const payload = Buffer.from(bytes.subarray(payloadStart, payloadEnd));
+      pending.copied = { bytes: payload, reading: this.#reading };
+    }
     if (!this.#connections) {
       pending.dialed = true;
       this.#pending.push(pending);
@@ -185,6 +198,7 @@ export class PacketTap implements TapReading {
     request.ip = entry.ip;
     request.port = entry.port;
     pending.unreadable = what === 'unreadable';
+    pending.followed = what === 'followed';
     pending.settled = true;
     this.#pending.push(pending);
   }
@@ -208,6 +222,14 @@ export class PacketTap implements TapReading {
     if (!kept) this.#lost++;
   }
 
+  /** Whether the packet may be of an HTTP/2 connection. */
+  #isHttp2(bytes: Buffer, { dport, payloadStart, payloadEnd }: TcpSegment): boolean {
+    if (this.#http2.has(dport)) return true;
+    if (this.#http2.size >= MOST_HTTP2 || !beginsWith(PREFACE, bytes, payloadStart, payloadEnd)) return false;
+    this.#http2.add(dport);
+    return true;
+  }
+
   /** The address answers a SYN from this port, so no connection of its own begins there while it listens. */
   #listens(address: string, port: number, t: number): void {
     const ports = this.#listening.get(address);
@@ -218,9 +240,6 @@ export class PacketTap implements TapReading {
   }
 }
 
-function isAnswer(bytes: Buffer, start: number, end: number): boolean {
-  return (
-    end - start >= ANSWER.length &&
-    bytes.compare(ANSWER, 0, ANSWER.length, start, start + ANSWER.length) === 0
-  );
+function beginsWith(what: Buffer, bytes: Buffer, start: number, end: number): boolean {
+  return end - start >= what.length && bytes.compare(what, 0, what.length, start, start + what.length) === 0;
 }

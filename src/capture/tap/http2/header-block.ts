@@ -19,11 +19,12 @@ export interface HeaderReading {
 export interface HeaderBlock {
   method: string | undefined;
   path: string | undefined;
-  /** Value of the id header, if the copy has it exactly once and completely. */
+  /** Value of the id header, if the copy has it exactly once and completely. None where `Content-Length` stands before it: a client sent it. */
   id: string | undefined;
   /**
    * A header that no client can send through nginx stands behind the id. nginx writes the headers that it sets before the
-   * client's, and sets these itself or drops them: `Host`, `Content-Length`, `TE`.
+   * client's, and sets these itself or drops them: `Host`, `Content-Length`, `TE`. The last two come with some requests of a
+   * location only, so that an id without them would seem another location's: they count where each request has one, in gRPC.
    */
   idIsNginxs: boolean;
   /** The copy ends within the block, or the id is doubtful, so an absent one proves nothing. */
@@ -43,7 +44,11 @@ const INDEXED: ReadonlyMap<number, 'GET' | 'POST' | '/' | ''> = new Map([
   [6, ''],
   [7, ''],
 ]);
-const ONLY_NGINXS: ReadonlySet<string> = new Set(['host', 'content-length', 'te']);
+const HOST = 'host';
+const CONTENT_LENGTH = 'content-length';
+const TE = 'te';
+const CONTENT_TYPE = 'content-type';
+const GRPC = 'application/grpc';
 
 /** Longest name that is decoded (bytes). */
 const NAME_LIMIT = 256;
@@ -68,6 +73,9 @@ export function readHeaderBlock(
   };
   const strings = new Strings(bytes, end);
   let ids = 0;
+  let isGrpc = false;
+  let somethingBehind = false;
+  let lengthBefore = false;
   let at = start;
   while (at < end) {
     const first = bytes[at]!;
@@ -101,15 +109,23 @@ export function readHeaderBlock(
     if (name === idName) {
       const value = strings.text(ID_LIMIT)?.trim();
       if (++ids > 1 || value === undefined || value.length > ID_LIMIT) block.cut = true;
-      else if (value !== '') block.id = headerId(idHeader, value);
-    } else if (name !== undefined && ONLY_NGINXS.has(name)) {
+      else if (value !== '' && !lengthBefore) block.id = headerId(idHeader, value);
+    } else if (name === HOST) {
       if (ids === 1) block.idIsNginxs = true;
-      if (name === 'content-length') block.contentLength = numberIn(strings.text(15));
+    } else if (name === CONTENT_LENGTH || name === TE) {
+      if (ids === 1) somethingBehind = true;
+      if (name === CONTENT_LENGTH) {
+        lengthBefore = true;
+        block.contentLength = numberIn(strings.text(15));
+      }
+    } else if (name === CONTENT_TYPE) {
+      isGrpc = strings.text(NAME_LIMIT)?.startsWith(GRPC) === true;
     }
     at = next;
   }
   if (at < end && whole) return 'foreign';
   if (ids > 1) block.id = undefined;
+  if (isGrpc && somethingBehind) block.idIsNginxs = true;
   return block;
 }
 

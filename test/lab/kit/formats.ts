@@ -29,6 +29,11 @@ export const FORMATS = {
   ports: `${ARTICLE} "$upstream_local_port" "$request_id" ${TIMES} ${TRUTH}`,
 } as const;
 
+/** A format with the variable of `nginx-module/`. The port goes before the id, where the lab's judge expects one. */
+export function withLocalPort(format: string): string {
+  return format.replace(ARTICLE, `${ARTICLE} "$upstream_local_port"`);
+}
+
 /**
  * Of a `stream { }` server, one line a connection. In the place of the user's name stands the client's port, and in that
  * of the target the server's: by the two the truth is found.

@@ -13,7 +13,7 @@ import { assertResolved, type Judge, judge } from './scenario.ts';
 import { createScene, type Scene, type SceneOptions, type ServiceSpec } from './scene.ts';
 import { SOCKET_LB, socketLbObstacle } from './socket-lb.ts';
 
-const RESULTS: ResultsFile = {
+export const RESULTS: ResultsFile = {
   url: new URL('../../../docs/results/networks.md', import.meta.url),
   header: `# Networks
 
@@ -25,7 +25,7 @@ Past netfilter the helper runs with \`--sources tap --tap-source packet\`.
 };
 
 const NODE = 'worker-1';
-const ALL = [0, 1, 2, 3];
+export const ALL = [0, 1, 2, 3];
 export const CONNECTIONS = 100;
 export const LINES = 6000;
 
@@ -63,8 +63,9 @@ export async function openStage(
   mode: SceneOptions['mode'],
   rows: Row[],
   helperArgs: readonly string[],
+  services: readonly ServiceSpec[] = SERVICES,
 ): Promise<Stage> {
-  const scene = await createScene({ pods: 4, services: SERVICES, ...(mode ? { mode } : {}) });
+  const scene = await createScene({ pods: 4, services, ...(mode ? { mode } : {}) });
   try {
     const api = await startApiServer(scene);
     const tell = async (specs: readonly ServiceSpec[]): Promise<void> => {
@@ -87,7 +88,7 @@ export async function openStage(
         });
       }
     };
-    await tell(SERVICES);
+    await tell(services);
     await startBackends(scene, [10000, 10001, 10002]);
     const openHelper = async (): Promise<Program> => {
       process.env.NODE_NAME = NODE;

@@ -1,6 +1,7 @@
 import type { NameRecord } from '../model/feed.ts';
 import type { PodName } from '../model/outcome.ts';
 import { canonicalIp } from '../parse/address.ts';
+import { PastStates, reflectionOf } from './reflection.ts';
 import type { ApiObject, Reflection } from './reflector.ts';
 
 export type NameObservation = Omit<NameRecord, 'seq'>;
@@ -18,10 +19,6 @@ interface Entry {
 
 /** Addresses at most; others have no name, and are counted. 200,000 take some 90 MB. */
 const MAX_NAMED_ADDRESSES = 200_000;
-/** How long a past name is remembered (ms): lines of long requests come late. */
-const REMEMBER_MS = 10 * 60_000;
-/** Past names at most; at the limit the oldest is dropped. */
-const MAX_PAST = 20_000;
 
 /**
  * Names of addresses from EndpointSlices (pods) and Services (ClusterIPs). Only names are kept, no API objects.
@@ -33,10 +30,11 @@ const MAX_PAST = 20_000;
  */
 export class Directory {
   readonly #byIp = new Map<string, Entry>();
-  /** The claims of each object, by kind and namespace/name, so that an event can remove those it no longer has. */
-  readonly #byObject = new Map<string, Claim[]>();
-  /** Addresses whose name or last claim ended, oldest first: the next to forget. */
-  readonly #past = new Set<{ ip: string; ended: number }>();
+  /** The claims of each object, by namespace/name, so that an event can remove those it no longer has. */
+  readonly #slices = new Map<string, Claim[]>();
+  readonly #services = new Map<string, Claim[]>();
+  /** Those whose name or last claim ended. */
+  readonly #past = new PastStates();
   readonly #onName: (record: NameObservation) => void;
   readonly #now: () => number;
   /** Kinds of objects without a watch for too long. */
@@ -81,47 +79,36 @@ export class Directory {
 
   /** For the reflector of EndpointSlices. */
   slices(): Reflection {
-    return this.#reflection('slice ', claimsOfSlice);
+    return this.#reflection('slice', this.#slices, claimsOfSlice);
   }
 
   /** For the reflector of Services. */
   services(): Reflection {
-    return this.#reflection('service ', claimsOfService);
+    return this.#reflection('service', this.#services, claimsOfService);
   }
 
-  #reflection(prefix: string, claimsOf: (object: ApiObject) => Claim[]): Reflection {
-    let seen: Set<string> | undefined;
-    return {
-      upsert: (object) => {
-        const key = keyOf(prefix, object);
-        seen?.add(key);
-        this.#replace(key, claimsOf(object));
-      },
-      remove: (object) => this.#replace(keyOf(prefix, object), []),
-      lost: () => this.#vouch(prefix, false),
-      listing: () => {
-        seen = new Set();
-      },
-      listed: () => {
-        for (const key of this.#byObject.keys()) {
-          if (key.startsWith(prefix) && !seen?.has(key)) this.#replace(key, []);
-        }
-        seen = undefined;
-        this.#vouch(prefix, true);
-      },
-    };
+  #reflection(
+    kind: string,
+    objects: Map<string, Claim[]>,
+    claimsOf: (object: ApiObject) => Claim[],
+  ): Reflection {
+    return reflectionOf({
+      known: () => objects.keys(),
+      replace: (key, object) => this.#replace(objects, key, object ? claimsOf(object) : []),
+      vouch: (current) => this.#vouch(kind, current),
+    });
   }
 
   /** While one of the two kinds is lost no address has a name: another pod may have got it. */
-  #vouch(prefix: string, current: boolean): void {
+  #vouch(kind: string, current: boolean): void {
     const before = this.#lost.size;
-    if (current) this.#lost.delete(prefix);
-    else this.#lost.add(prefix);
+    if (current) this.#lost.delete(kind);
+    else this.#lost.add(kind);
     if (before === 0 || this.#lost.size === 0) for (const ip of this.#byIp.keys()) this.#updateName(ip);
   }
 
-  #replace(key: string, next: Claim[]): void {
-    const old = this.#byObject.get(key) ?? [];
+  #replace(objects: Map<string, Claim[]>, key: string, next: Claim[]): void {
+    const old = objects.get(key) ?? [];
     if (next.length === 0 && old.length === 0) return;
     const before = new Map(old.map((claim) => [identity(claim), claim]));
     const kept: Claim[] = [];
@@ -142,8 +129,8 @@ export class Directory {
       if (entry) entry.claims = entry.claims.filter((claim) => claim !== gone);
       touched.add(gone.ip);
     }
-    if (kept.length === 0) this.#byObject.delete(key);
-    else this.#byObject.set(key, kept);
+    if (kept.length === 0) objects.delete(key);
+    else objects.set(key, kept);
     for (const ip of touched) this.#updateName(ip);
     this.#forget();
   }
@@ -168,28 +155,24 @@ export class Directory {
     if (!entry) return;
     const since = this.#now();
     dropFuture(entry, since);
-    if (entry.claims.length === 0) this.#past.add({ ip, ended: since });
+    if (entry.claims.length === 0) this.#past.add(ip, since);
     const name = this.#lost.size === 0 ? nameFrom(entry.claims) : undefined;
     const last = entry.names.at(-1);
     if (last?.name && name ? sameName(last.name, name) : last?.name === name) return;
-    if (last && name) this.#past.add({ ip, ended: since });
+    if (last && name) this.#past.add(ip, since);
     entry.names.push({ since, name });
     this.changes++;
     this.#onName(record(ip, since, name));
   }
 
   #forget(): void {
-    const before = this.#now() - REMEMBER_MS;
-    for (const past of this.#past) {
-      const crowded = this.#past.size > MAX_PAST;
-      if (past.ended > before && !crowded) return;
-      this.#past.delete(past);
-      const entry = this.#byIp.get(past.ip);
-      if (!entry) continue;
+    this.#past.forget(this.#now(), (ip, before) => {
+      const entry = this.#byIp.get(ip);
+      if (!entry) return;
       const { names } = entry;
-      while (names.length > 1 && (crowded || names[1]!.since <= before)) names.shift();
-      if (entry.claims.length === 0 && !names[0]?.name) this.#byIp.delete(past.ip);
-    }
+      while (names.length > 1 && names[1]!.since <= before) names.shift();
+      if (entry.claims.length === 0 && !names[0]?.name) this.#byIp.delete(ip);
+    });
   }
 }
 
@@ -259,10 +242,6 @@ function claimsOfService(object: ApiObject): Claim[] {
     const ip = canonicalIp(address);
     return ip === undefined ? [] : [{ ip, pod: '', namespace, node: '', service }];
   });
-}
-
-function keyOf(prefix: string, object: ApiObject): string {
-  return `${prefix}${object.metadata?.namespace}/${object.metadata?.name}`;
 }
 
 /** Within one object. Pods with hostNetwork can share an address in one slice. */

@@ -1,6 +1,7 @@
 import type { EndpointPort, EndpointRecord, Place } from '../model/feed.ts';
 import { portsOf, type ServicePort, type Slice, sliceOf } from './endpoint-objects.ts';
-import type { ApiObject, Reflection } from './reflector.ts';
+import { PastStates, reflectionOf } from './reflection.ts';
+import type { Reflection } from './reflector.ts';
 
 export type EndpointObservation = Omit<EndpointRecord, 'seq'>;
 
@@ -39,10 +40,6 @@ const UNKNOWN = { of: undefined, place: undefined, text: '-' };
 const MAX_ADDRESSES = 200_000;
 /** Service ports of one address at most. Of an address with more, as of a node's, nothing is known. */
 const MAX_PORTS = 64;
-/** How long a past state is remembered (ms): lines of long requests come late. */
-const REMEMBER_MS = 10 * 60_000;
-/** Past states at most; at the limit the oldest is dropped. */
-const MAX_PAST = 20_000;
 
 /**
  * Which ports of an address are endpoints of which Service ports, from EndpointSlices and Services, now and in the last ten
@@ -55,8 +52,7 @@ export class Endpoints {
   readonly #slices = new Map<string, Slice>();
   /** By namespace/name. */
   readonly #services = new Map<string, Service>();
-  /** Addresses whose state changed, oldest first: the next to forget. */
-  readonly #past = new Set<{ ip: string; ended: number }>();
+  readonly #past = new PastStates();
   /** Kinds of objects that are not known completely. */
   readonly #lacking = new Set(['slice', 'service']);
   readonly #onChange: (record: EndpointObservation) => void;
@@ -102,41 +98,20 @@ export class Endpoints {
 
   /** For the reflector of EndpointSlices. */
   slices(): Reflection {
-    return this.#reflection('slice', this.#slices, (key, object) =>
-      this.#replaceSlice(key, object && sliceOf(object)),
-    );
+    return reflectionOf({
+      known: () => this.#slices.keys(),
+      replace: (key, object) => this.#replaceSlice(key, object && sliceOf(object)),
+      vouch: (current) => this.#vouch('slice', current),
+    });
   }
 
   /** For the reflector of Services. */
   services(): Reflection {
-    return this.#reflection('service', this.#services, (key, object) =>
-      this.#replaceService(key, object ? portsOf(object) : []),
-    );
-  }
-
-  #reflection(
-    kind: string,
-    known: ReadonlyMap<string, unknown>,
-    replace: (key: string, object?: ApiObject) => void,
-  ): Reflection {
-    let seen: Set<string> | undefined;
-    return {
-      upsert: (object) => {
-        const key = keyOf(object);
-        seen?.add(key);
-        replace(key, object);
-      },
-      remove: (object) => replace(keyOf(object)),
-      lost: () => this.#vouch(kind, false),
-      listing: () => {
-        seen = new Set();
-      },
-      listed: () => {
-        for (const key of [...known.keys()]) if (!seen?.has(key)) replace(key);
-        seen = undefined;
-        this.#vouch(kind, true);
-      },
-    };
+    return reflectionOf({
+      known: () => this.#services.keys(),
+      replace: (key, object) => this.#replaceService(key, object ? portsOf(object) : []),
+      vouch: (current) => this.#vouch('service', current),
+    });
   }
 
   #vouch(kind: string, complete: boolean): void {
@@ -238,7 +213,7 @@ export class Endpoints {
     if (!endpoint) return;
     const since = this.#now();
     dropFuture(endpoint, since);
-    if (endpoint.slices.size === 0) this.#past.add({ ip, ended: since });
+    if (endpoint.slices.size === 0) this.#past.add(ip, since);
     const of = this.#lacking.size === 0 ? this.#portsOf(endpoint) : undefined;
     const [slice] = endpoint.slices;
     const place = of === undefined ? undefined : this.#placeOf(slice?.ips.get(ip));
@@ -246,7 +221,7 @@ export class Endpoints {
     const last = endpoint.states.at(-1);
     if (last?.text === text) return;
     if (last?.since === since) endpoint.states.pop();
-    else if (last) this.#past.add({ ip, ended: since });
+    else if (last) this.#past.add(ip, since);
     const state = { since, of, place, text };
     endpoint.states.push(state);
     this.changes++;
@@ -281,17 +256,13 @@ export class Endpoints {
   }
 
   #forget(): void {
-    const before = this.#now() - REMEMBER_MS;
-    for (const past of this.#past) {
-      const crowded = this.#past.size > MAX_PAST;
-      if (past.ended > before && !crowded) return;
-      this.#past.delete(past);
-      const endpoint = this.#byIp.get(past.ip);
-      if (!endpoint) continue;
+    this.#past.forget(this.#now(), (ip, before) => {
+      const endpoint = this.#byIp.get(ip);
+      if (!endpoint) return;
       const { states, slices } = endpoint;
-      while (states.length > 1 && (crowded || states[1]!.since <= before)) states.shift();
-      if (slices.size === 0 && states.length <= 1) this.#byIp.delete(past.ip);
-    }
+      while (states.length > 1 && states[1]!.since <= before) states.shift();
+      if (slices.size === 0 && states.length <= 1) this.#byIp.delete(ip);
+    });
   }
 }
 
@@ -312,8 +283,4 @@ function textOf(of: readonly EndpointPort[]): string {
     )
     .sort()
     .join();
-}
-
-function keyOf({ metadata }: ApiObject): string {
-  return `${metadata?.namespace}/${metadata?.name}`;
 }

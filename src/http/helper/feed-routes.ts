@@ -4,13 +4,8 @@ import type { Authorizer } from '../../cluster/authorize.ts';
 import type { Feed, NameLookup, Successor } from '../../feed/feed.ts';
 import { INSTANCE_HEADER, type ResumePoint } from '../../model/resume-point.ts';
 import { type App, HttpError, type Request } from '../app.ts';
+import { Unread } from './unread.ts';
 
-/**
- * Unread text of one reader (bytes), and of all readers together. A reader with more than the first, or more than its
- * share of the second, is disconnected and may resume at its cursor.
- */
-const MAX_UNREAD_FEED = 8 * 1024 * 1024;
-const MAX_UNREAD_IN_ALL = 128 * 1024 * 1024;
 /** Concurrent look-ups: for each the kernel may walk its table of connections. */
 const MAX_LOOKUPS = 2;
 /** Addresses one reader may name. */
@@ -136,10 +131,11 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
         });
         raw.flushHeaders();
       };
+      const unread = new Unread();
       const write = (text: string): void => {
         begin();
         raw.write(text);
-        if (raw.writableLength > Math.min(MAX_UNREAD_FEED, MAX_UNREAD_IN_ALL / feed.stats.readers)) {
+        if (unread.isTooMuch(Buffer.byteLength(text), raw.writableLength, feed.stats.readers)) {
           stats.cutOff++;
           raw.destroy();
         }

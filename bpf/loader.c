@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Loads trace.bpf.c and attaches it to the places in nginx that it is told of. It reads commands, one a line, from stdin and
+ * Loads trace.bpf.c and attaches it to the places in nginx that it is told of. Its argument is the size of its ring in bytes, a
+ * power of two. It reads commands, one a line, from stdin and
  * ends with it; it writes one line each to stdout:
  *
  *   add NAMESPACE ADDRESS, remove …    nginx's addresses whose lines are reported, by network namespace (inode)
@@ -18,9 +19,11 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -87,9 +90,7 @@ static int parse_address(const char *text, unsigned char *bytes) {
   return inet_pton(AF_INET, text, bytes + 12) == 1;
 }
 
-static int print_line(void *unused, void *data, size_t size) {
-  const struct line *line = data;
-  (void)unused;
+static void print_line(const struct line *line) {
   unsigned bytes = line->length < MAX_CHECKED ? line->length : MAX_CHECKED;
   fputs("line", stdout);
   print_time(line->at);
@@ -104,7 +105,42 @@ static int print_line(void *unused, void *data, size_t size) {
     print_time(attempt->at);
   }
   putchar('\n');
-  return size < __builtin_offsetof(struct line, bytes) + bytes ? -1 : 0;
+}
+
+/*
+ * The ring, as the kernel lays it out for mmap (kernel/bpf/ringbuf.c): positions grow for ever, the data is there twice in a row.
+ * libbpf's reading ends only when there is nothing more, which a busy nginx can put off for as long as it is busy.
+ */
+static struct { unsigned long *consumed; const unsigned long *produced; const unsigned char *data; unsigned bytes; } ring;
+
+static int map_ring(int records, unsigned bytes) {
+  size_t page = getpagesize();
+  void *own = mmap(0, page, PROT_READ | PROT_WRITE, MAP_SHARED, records, 0);
+  void *theirs = mmap(0, page + 2 * (size_t)bytes, PROT_READ, MAP_SHARED, records, page);
+  if (own == MAP_FAILED || theirs == MAP_FAILED) return 0;
+  ring.consumed = own;
+  ring.produced = theirs;
+  ring.data = (unsigned char *)theirs + page;
+  ring.bytes = bytes;
+  return 1;
+}
+
+/* Prints what was in the ring at this call: a line may be written once its record has its place there. */
+static void read_ring(void) {
+  unsigned long at = *ring.consumed, until = __atomic_load_n(ring.produced, __ATOMIC_ACQUIRE);
+  while (at < until) {
+    const unsigned char *record = ring.data + (at & (ring.bytes - 1));
+    unsigned header = __atomic_load_n((const unsigned *)record, __ATOMIC_ACQUIRE);
+    if (header & BPF_RINGBUF_BUSY_BIT) {
+      /* Its program was interrupted while it was copying. The lines behind it may be in the log. */
+      sched_yield();
+      continue;
+    }
+    unsigned length = header & ~BPF_RINGBUF_DISCARD_BIT;
+    if (header == length) print_line((const struct line *)(record + BPF_RINGBUF_HDR_SZ));
+    at += (length + BPF_RINGBUF_HDR_SZ + 7) & ~7ul;
+    __atomic_store_n(ring.consumed, at, __ATOMIC_RELEASE);
+  }
 }
 
 static int attach(int program, const char *path, const unsigned long *offsets, unsigned count, unsigned long long id) {
@@ -174,8 +210,8 @@ static void attach_all(unsigned id, unsigned long chain, unsigned long freeing, 
   printf("attached %u\n", id);
 }
 
-static void sync_to(struct ring_buffer *ring, unsigned long long number) {
-  ring_buffer__consume(ring);
+static void sync_to(unsigned long long number) {
+  read_ring();
   printf("synced %llu", number);
   for (unsigned i = 0; i < COUNTERS; i++) {
     unsigned long long value = 0;
@@ -185,7 +221,7 @@ static void sync_to(struct ring_buffer *ring, unsigned long long number) {
   putchar('\n');
 }
 
-static void command(struct ring_buffer *ring, char *text) {
+static void command(char *text) {
   struct place place = { .unused = 0 };
   unsigned char yes = 1;
   char writes[2048], path[512], ip[64];
@@ -201,7 +237,7 @@ static void command(struct ring_buffer *ring, char *text) {
   else if (sscanf(text, "detach %u", &id) == 1 && id) {
     detach(id);
     printf("detached %u\n", id);
-  } else if (sscanf(text, "sync %llu", &number) == 1) sync_to(ring, number);
+  } else if (sscanf(text, "sync %llu", &number) == 1) sync_to(number);
 }
 
 static int refuse(const char *what) {
@@ -214,7 +250,8 @@ static int be_silent(enum libbpf_print_level level, const char *format, va_list 
   return 0;
 }
 
-int main(void) {
+int main(int count, char **arguments) {
+  unsigned bytes = count > 1 ? strtoul(arguments[1], 0, 10) : RING_BYTES;
   make_crc_table();
   libbpf_set_print(be_silent);
   LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "realpod");
@@ -222,6 +259,7 @@ int main(void) {
   if (!object) return refuse("the program cannot be read");
   for (int k = 0; k < PROGRAMS; k++)
     bpf_program__set_expected_attach_type(bpf_object__find_program_by_name(object, NAMES[k]), TRACE_UPROBE_MULTI);
+  bpf_map__set_max_entries(bpf_object__find_map_by_name(object, "records"), bytes);
   if (bpf_object__load(object)) return refuse("the kernel does not take the program (BPF and PERFMON, Linux 6.6)");
   for (int k = 0; k < PROGRAMS; k++)
     programs[k] = bpf_program__fd(bpf_object__find_program_by_name(object, NAMES[k]));
@@ -229,17 +267,16 @@ int main(void) {
   counters = bpf_object__find_map_fd_by_name(object, "counters");
   workers = bpf_object__find_map_fd_by_name(object, "workers");
   int records = bpf_object__find_map_fd_by_name(object, "records");
-  struct ring_buffer *ring = ring_buffer__new(records, print_line, 0, 0);
-  if (!ring) return refuse("the ring of the records cannot be read");
+  if (!map_ring(records, bytes)) return refuse("the ring of the records cannot be read");
   static char text[8192];
   size_t used = 0;
   puts("ready");
   for (;;) {
     if (fflush(stdout)) return 0;
-    struct pollfd ready[2] = { { .fd = 0, .events = POLLIN }, { .fd = ring_buffer__epoll_fd(ring), .events = POLLIN } };
+    struct pollfd ready[2] = { { .fd = 0, .events = POLLIN }, { .fd = records, .events = POLLIN } };
     if (poll(ready, 2, -1) < 0) continue;
     to_wall = ns_of(CLOCK_REALTIME) - ns_of(CLOCK_MONOTONIC);
-    if (ready[1].revents) ring_buffer__consume(ring);
+    if (ready[1].revents) read_ring();
     if (!ready[0].revents) continue;
     ssize_t got = read(0, text + used, sizeof text - 1 - used);
     if (got <= 0) return 0;
@@ -248,7 +285,7 @@ int main(void) {
     char *begin = text;
     for (char *end; (end = strchr(begin, '\n')); begin = end + 1) {
       *end = 0;
-      command(ring, begin);
+      command(begin);
     }
     used -= begin - text;
     memmove(text, begin, used);

@@ -314,7 +314,7 @@ int on_write(struct pt_regs *ctx) {
   count(LINES);
   /* The reader reads when it needs to know; it is woken only before the ring is full. */
   u64 waiting = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA);
-  u64 wake = waiting > RING_BYTES / 4 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+  u64 wake = waiting > bpf_ringbuf_query(&records, BPF_RB_RING_SIZE) / 4 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
   u32 size = __builtin_offsetof(struct line, bytes) + bytes;
   if (size > sizeof *line || bpf_ringbuf_output(&records, line, size, wake)) count(LOST);
   return 0;

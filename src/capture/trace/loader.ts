@@ -10,7 +10,7 @@ import type { Place } from './processes.ts';
 const PROGRAM = fileURLToPath(new URL('../../../bpf/realpod-trace', import.meta.url));
 /** Time limits for its first word and for an answer (ms). Beyond, it is ended and started again. */
 const READY_MS = 10_000;
-const ANSWER_MS = 5_000;
+const ANSWER_MS = 10_000;
 /** Bytes of one line of it; a longer one is none of it. */
 const MAX_TEXT = 64 * 1024;
 
@@ -139,7 +139,8 @@ class RunningLoader implements Loader {
   /** Resolves with the rest of the line that begins with `text`; undefined at its end, or after `ms`. */
   #answer(text: string, ms: number): Promise<string | undefined> {
     return new Promise((resolve) => {
-      const timer = setTimeout(() => done(undefined), ms);
+      // Where this process was held up, the answer may be there: it is read before this goes on.
+      const timer = setTimeout(() => setImmediate(() => done(undefined)), ms);
       const done = (rest: string | undefined): void => {
         clearTimeout(timer);
         this.#answers.delete(text);

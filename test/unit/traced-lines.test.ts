@@ -80,8 +80,8 @@ test('with a record of two forgotten, the other is not taken for certain', () =>
 
 test('the number of records has a limit, and the oldest go', () => {
   const lines = new TracedLines();
-  for (let i = 0; i < 70_000; i++) lines.add(record(7 * i));
-  assert.equal(lines.size, 30_000);
+  for (let i = 0; i < 140_000; i++) lines.add(record(7 * i));
+  assert.equal(lines.size, 100_000);
   assert.equal(lines.of(place(0)).length, 0);
   assert.equal(lines.of(place(7 * 40_000)).length, 1);
 });

@@ -1,0 +1,142 @@
+/**
+ * The scenes of the source `trace` again and again, until so many lines have been judged: `npm run soak:trace -- --lines N
+ * [--seed N] [--minutes N]`. Each scene's own traffic, and wrk with the same requests beside it. Says after each scene how it stands,
+ * and ends with 1 where a line was wrong. Needs root and what bpf/build.sh needs.
+ */
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { startHelper } from './kit/product.ts';
+import { labCanRun } from './kit/requirements.ts';
+import { type Row, writeSection } from './kit/results.ts';
+import { judge } from './kit/scenario.ts';
+import { lacks, TRACE_CASES } from './kit/trace-cases.ts';
+import { createTraceScene, runTraceCase } from './kit/trace-run.ts';
+import { traceResults } from './kit/trace-witness.ts';
+
+const BUILD = fileURLToPath(new URL('../../bpf/build.sh', import.meta.url));
+const VOLUME = { total: 2_000, seconds: 15, floodConnections: 32 };
+
+const { values } = parseArgs({
+  options: {
+    lines: { type: 'string', default: '100000' },
+    seed: { type: 'string', default: '1' },
+    minutes: { type: 'string', default: '240' },
+    /** Where the figures so far are kept, as JSON. */
+    state: { type: 'string' },
+  },
+});
+
+interface Sum {
+  runs: number;
+  lines: number;
+  answered: number;
+  right: number;
+  wrong: number;
+  missing: number;
+  podsRight: number;
+  podsWrong: number;
+  podsUnverified: number;
+  leftAlone: number;
+  byTrace: number;
+  failed: number;
+}
+
+const sums = new Map<string, Sum>();
+const failures: string[] = [];
+const EMPTY: Sum = {
+  runs: 0,
+  lines: 0,
+  answered: 0,
+  right: 0,
+  wrong: 0,
+  missing: 0,
+  podsRight: 0,
+  podsWrong: 0,
+  podsUnverified: 0,
+  leftAlone: 0,
+  byTrace: 0,
+  failed: 0,
+};
+
+function addTo(name: string, part: Partial<Sum>): void {
+  const sum = sums.get(name) ?? { ...EMPTY };
+  for (const key of Object.keys(part) as (keyof Sum)[]) sum[key] += part[key]!;
+  sums.set(name, sum);
+}
+
+function total(): Sum {
+  const all = { ...EMPTY };
+  for (const sum of sums.values()) for (const key of Object.keys(all) as (keyof Sum)[]) all[key] += sum[key];
+  return all;
+}
+
+const ofRow = (row: Row): Partial<Sum> => ({
+  runs: 1,
+  lines: row.lines,
+  podsRight: row.right,
+  podsWrong: row.wrong,
+  podsUnverified: row.unverified,
+  leftAlone: row.leftAlone,
+  byTrace: row.evidence['source-port'] ?? 0,
+});
+
+function report(): string {
+  const n = (value: number): string => value.toLocaleString('en');
+  const cells = (name: string, sum: Sum): string =>
+    `| ${[name, sum.runs, sum.lines, sum.answered, sum.right, sum.wrong, sum.missing, sum.byTrace, sum.podsRight, sum.podsWrong, sum.podsUnverified, sum.leftAlone, sum.failed].map((cell) => (typeof cell === 'number' ? n(cell) : cell)).join(' | ')} |`;
+  return [
+    '| scene | runs | lines | with an answer | port as the pod saw it | another port | no record | attempts named by the trace | pod right | pod wrong | pod named, truth unknown | left alone | runs that failed |',
+    '|---|---|---|---|---|---|---|---|---|---|---|---|---|',
+    ...[...sums].map(([name, sum]) => cells(name, sum)),
+    cells('**all**', total()),
+  ].join('\n');
+}
+
+async function round(seed: number, isOver: () => boolean): Promise<void> {
+  const scene = await createTraceScene(14);
+  try {
+    await startHelper(scene, ['--auth', 'none', '--sources', 'conntrack,tap,trace']);
+    const rows: Row[] = [];
+    const { scenario } = judge(scene, rows);
+    for (const [name, make] of Object.entries(TRACE_CASES)) {
+      for (const keepalive of [true, false]) {
+        if (isOver()) return;
+        const found = make(scene, keepalive);
+        if (lacks(found) !== undefined) continue;
+        try {
+          const ran = await runTraceCase(scene, scenario, name, found, keepalive, { ...VOLUME, seed });
+          const { answered, right, wrong, missing, findings } = ran.found;
+          addTo(name, { ...ofRow(ran.row), answered, right, wrong, missing });
+          failures.push(...findings.slice(0, 3));
+        } catch (error) {
+          // The row is there where only what must hold did not.
+          const row = rows.pop();
+          addTo(name, { ...(row ? ofRow(row) : {}), failed: 1 });
+          failures.push(`${name}, ${keepalive}: ${String((error as Error).message).slice(0, 400)}`);
+        }
+        rows.length = 0;
+        const { lines, answered, wrong, missing, podsWrong, failed } = total();
+        console.error(
+          `${new Date().toISOString()} ${name}, ${keepalive}: ${JSON.stringify({ lines, answered, wrong, missing, podsWrong, failed })}`,
+        );
+        if (values.state) writeFileSync(values.state, JSON.stringify([[...sums], failures.slice(-50)]));
+      }
+    }
+  } finally {
+    await scene.dispose();
+  }
+}
+
+if (!labCanRun(['clang:clang', '/usr/include/bpf/bpf_helpers.h:libbpf-dev', 'openssl:openssl']))
+  process.exit(0);
+if (spawnSync('sh', [BUILD], { stdio: 'inherit' }).status !== 0) process.exit(1);
+const end = Date.now() + Number(values.minutes) * 60_000;
+const isOver = (): boolean => total().lines >= Number(values.lines) || Date.now() > end;
+for (let seed = Number(values.seed); !isOver(); seed++) await round(seed, isOver);
+console.log(report());
+for (const failure of failures.slice(0, 20)) console.log(`\n${failure}`);
+writeSection(traceResults, 'soak', report(), [`Seeds from ${values.seed} on; \`npm run soak:trace\`.`]);
+const { wrong, podsWrong } = total();
+process.exitCode = wrong + podsWrong > 0 ? 1 : 0;

@@ -1,5 +1,4 @@
 /** What the kernel of this node can give a helper: each source is opened once and closed again. */
-import { release } from 'node:os';
 import type { Source } from '../model/feed.ts';
 import type { CaptureOptions } from './capture.ts';
 import { countsFlows, dumpRequest, openConntrackEvents } from './conntrack/events.ts';
@@ -118,6 +117,7 @@ async function checkTaps(libc: Libc, options: CaptureOptions): Promise<NodeFindi
     const without = tapSource === 'packet' ? '' : ` (by rules not: ${rules.says})`;
     return [{ ...packets, subject: 'tap', says: packets.says + without }];
   }
+  if (rules.can === false && packets.can) rules.says += ': --tap-source packet can be used here';
   return [rules, packets];
 }
 
@@ -140,8 +140,7 @@ async function checkTap(libc: Libc, options: CaptureOptions): Promise<NodeFindin
     const code = error instanceof CaptureError ? error.code : '';
     if (code === 'table-exists' || (code === 'group-in-use' && (await isHelperThere(libc, options))))
       return { subject: 'tap', can: true, says: 'another realpod helper uses it on this node' };
-    const { subject, can, says } = refusal('tap', error);
-    return { subject, can, says: code === 'kernel' ? `${says} (this is Linux ${release()})` : says };
+    return refusal('tap', error);
   }
 }
 

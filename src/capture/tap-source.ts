@@ -1,7 +1,7 @@
 /** Where the tap's packets come from, and what reads them. */
 import type { CaptureOptions, CaptureStats } from './capture.ts';
 import type { FlowTable } from './conntrack/flow-table.ts';
-import { CaptureError } from './error.ts';
+import { CANNOT_RUN_RULES, CaptureError } from './error.ts';
 import type { AddressSet, AddressTexts } from './ip-bytes.ts';
 import type { Libc } from './netlink/libc.ts';
 import type { NetlinkSource } from './netlink-source.ts';
@@ -13,6 +13,9 @@ import type { TapTable } from './tap/nft-table.ts';
 import { openTap } from './tap/open-tap.ts';
 import { headerName } from './tap/request-head.ts';
 import { TapPackets, type TapReading } from './tap/request-tap.ts';
+
+/** What no right and no other option helps against: of a kernel without nf_tables or netlink's netfilter, or one too old. */
+const WITHOUT_RULES: ReadonlySet<string> = new Set([CANNOT_RUN_RULES, 'EPROTONOSUPPORT']);
 
 export interface TapSourceParts {
   addresses: AddressSet;
@@ -45,15 +48,20 @@ export async function openTapSource(
   const request = { ...read, idHeader: headerName(requestIdHeader), paths, contents };
   let table: TapTable | undefined;
   if (tapSource !== 'packet' || !sources.includes('tap')) {
-    const flowTables = sources.includes('tap') ? FlowTables.open(libc) : undefined;
+    let flowTables: FlowTables | undefined;
     try {
+      flowTables = sources.includes('tap') ? FlowTables.open(libc) : undefined;
       const { group: socket, table } = await openTap(libc, options);
       const packets = tap === 'headers' ? new HeaderPackets({ ...read, maxFlows }) : new TapPackets(request);
       return { socket, packets, table, flowTables, packetTap: undefined };
     } catch (error) {
       flowTables?.close();
-      const replaceable = error instanceof CaptureError && error.code === 'kernel' && !options.logRule;
-      if (tapSource !== 'auto' || !replaceable) throw error;
+      if (!(error instanceof CaptureError) || !WITHOUT_RULES.has(error.code) || options.logRule) throw error;
+      if (tapSource !== 'auto')
+        throw new CaptureError(
+          error.code,
+          `${error.message}. Without: --tap-source packet, or --sources conntrack`,
+        );
       log('warn', `${error.message}. The tap reads a packet socket instead`);
     }
   } else if (options.logRule) {

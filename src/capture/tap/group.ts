@@ -1,13 +1,13 @@
 /** The NFLOG group that the table's rule logs to (linux/netfilter/nfnetlink_log.h). */
 import { constants } from 'node:os';
-import { CaptureError } from '../error.ts';
+import { CaptureError, cannotRunRules } from '../error.ts';
 import { callFailed, type Libc } from '../netlink/libc.ts';
 import { attribute, message, number8, number16, number32 } from '../netlink/message.ts';
 import { NetlinkSocket } from '../netlink/socket.ts';
 import { NLM_F_ACK, NLM_F_REQUEST } from '../netlink/wire.ts';
 import { NFLOG_CONFIG } from './nflog.ts';
 
-const { EBUSY, EPERM } = constants.errno;
+const { EBUSY, EINVAL, EOPNOTSUPP, EPERM } = constants.errno;
 
 const NFULA_CFG_CMD = 1;
 const NFULA_CFG_MODE = 2;
@@ -62,6 +62,8 @@ export async function openTapGroup(libc: Libc, options: TapGroup): Promise<Netli
         `NFLOG group ${group} is read by another program: stop it, or choose another with --tap-group`,
       );
     }
+    // No subsystem of this number: nfnetlink answers EINVAL.
+    if (bound === EINVAL || bound === EOPNOTSUPP) throw cannotRunRules('it needs nfnetlink_log');
     // struct nfulnl_msg_config_mode: be32 bytes to copy, u8 mode, u8 padding.
     const mode = Buffer.alloc(6);
     mode.writeUInt32BE(snaplen, 0);

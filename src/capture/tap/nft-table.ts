@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { CaptureError } from '../error.ts';
+import { CaptureError, cannotRunRules } from '../error.ts';
 import { callFailed, type Libc } from '../netlink/libc.ts';
 import { message } from '../netlink/message.ts';
 import { type KernelError, NetlinkSocket } from '../netlink/socket.ts';
@@ -89,11 +89,7 @@ function installFailed(name: string, { errno, sequence }: KernelError): CaptureE
   if (errno === EPERM || errno === EACCES)
     return callFailed(`create the nftables table inet ${name}`, -errno);
   if (errno === EOPNOTSUPP || errno === ENOENT || errno === EINVAL) {
-    return new CaptureError(
-      'kernel',
-      'this kernel cannot run the tap: it needs Linux 5.16 with nf_tables, nft_ct, nft_log and nfnetlink_log.' +
-        ' Without it: --sources conntrack',
-    );
+    return cannotRunRules('it needs Linux 5.16 with nf_tables, nft_ct and nft_log');
   }
   return callFailed(`create the nftables table inet ${name}`, -errno);
 }

@@ -20,7 +20,7 @@ const BASELINE_TRIES = 3;
 
 /** Tests by what they cost. Those that start processes or wait for real time say nothing about one line. */
 const QUICK =
-  /\/(answers|answers-kept|assumptions|byte-count-rule|candidates|capture-clients|capture-wakeups|clients|clients-record|clock-set-back|clocks|codec|content|coverage|direct-connections|exchanges|feed|feed-\w+|fifo-list|flow-index|follow-\w+|handover|hostile-clients|ledger|join-direct|join-endpoints|join-names|join-repeats|join-slow-reader|join-unconnected|log-record|namespace-watch|ordered-assignments|pending|ready-file|reconnect|record-scanner|request-order|request-rules|request-table|resolve|resume-points|ring|services|takeover|timed-flows|waiting|window|write-\w+)\.test/;
+  /\/(answers|answers-kept|assumptions|byte-count-rule|candidates|capture-clients|capture-wakeups|clients|clients-record|clock-set-back|clocks|codec|content|coverage|direct-connections|exchanges|feed|feed-\w+|fifo-list|flow-index|follow-\w+|handover|hostile-clients|ledger|join-direct|join-endpoints|join-names|join-repeats|join-slow-reader|join-unconnected|log-record|namespace-watch|ordered-assignments|pending|quiet-moments|ready-file|reconnect|record-scanner|request-order|request-rules|request-table|resolve|resume-points|ring|services|takeover|timed-flows|waiting|window|write-\w+)\.test/;
 const SLOW = /\/(join-truth|byte-counts|pipeline|timing)\.test/;
 
 const { values } = parseArgs({

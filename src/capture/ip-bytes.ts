@@ -1,7 +1,7 @@
 /** Converts IP addresses: the kernel's bytes and canonical text (dotted IPv4; IPv6 as in RFC 5952, without brackets). */
 
 import { canonicalIp } from '../parse/address.ts';
-import { be16, be32 } from './netlink/wire.ts';
+import { be16 } from './netlink/wire.ts';
 
 /** The cache of texts is emptied at this number of entries. A node connects to far fewer addresses. */
 const CACHE_LIMIT = 8192;
@@ -35,7 +35,7 @@ export class AddressTexts {
 
   text(bytes: Buffer, at: number, length: 4 | 16): string {
     return length === 4
-      ? cached(this.#v4, be32(bytes, at), bytes, at, 4)
+      ? cached(this.#v4, ipv4Key(bytes, at), bytes, at, 4)
       : cached(this.#v6, ipv6Key(bytes, at), bytes, at, 16);
   }
 }
@@ -63,7 +63,7 @@ export class AddressSet {
   add(text: string): boolean {
     const bytes = addressBytes(text);
     if (bytes === undefined) return false;
-    if (bytes.length === 4) this.#v4.set(be32(bytes, 0), addressText(bytes, 0, 4));
+    if (bytes.length === 4) this.#v4.set(ipv4Key(bytes, 0), addressText(bytes, 0, 4));
     else this.#v6.set(ipv6Key(bytes, 0), addressText(bytes, 0, 16));
     return true;
   }
@@ -71,13 +71,13 @@ export class AddressSet {
   delete(text: string): void {
     const bytes = addressBytes(text);
     if (bytes === undefined) return;
-    if (bytes.length === 4) this.#v4.delete(be32(bytes, 0));
+    if (bytes.length === 4) this.#v4.delete(ipv4Key(bytes, 0));
     else this.#v6.delete(ipv6Key(bytes, 0));
   }
 
   /** The text of the address of `length` bytes at `at` if it is in the set. */
   match(bytes: Buffer, at: number, length: 4 | 16): string | undefined {
-    return length === 4 ? this.#v4.get(be32(bytes, at)) : this.#v6.get(ipv6Key(bytes, at));
+    return length === 4 ? this.#v4.get(ipv4Key(bytes, at)) : this.#v6.get(ipv6Key(bytes, at));
   }
 
   has(text: string): boolean {
@@ -88,6 +88,11 @@ export class AddressSet {
   texts(): string[] {
     return [...this.#v4.values(), ...this.#v6.values()];
   }
+}
+
+/** Signed: V8 holds such a number without an object. */
+function ipv4Key(bytes: Buffer, at: number): number {
+  return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
 }
 
 function ipv6Key(bytes: Buffer, at: number): string {

@@ -25,10 +25,10 @@ export class Beginning {
     for (const [source, since] of Object.entries(completeSince) as [Source, number][]) {
       // Where the address was subscribed already, earlier records are not for this reader.
       const t = Math.max(since, toCome);
-      reader.pending += encodeRecord({ kind: 'gap', t, source }, NO_CURSOR);
+      reader.pending.lines(encodeRecord({ kind: 'gap', t, source }, NO_CURSOR));
     }
     for (const flow of flows) this.#introduceFlow(reader, flow);
-    reader.pending += encodeClients(clients, toCome);
+    reader.pending.lines(encodeClients(clients, toCome));
   }
 
   /** A reader with an empty index that goes on at the first of the places. */
@@ -40,35 +40,36 @@ export class Beginning {
   ): void {
     const { after, since } = places[0]!;
     for (const source of Object.keys(completeSince) as Source[]) {
-      reader.pending += encodeRecord({ kind: 'gap', t: since, source }, NO_CURSOR);
+      reader.pending.lines(encodeRecord({ kind: 'gap', t: since, source }, NO_CURSOR));
     }
-    const texts: string[] = [];
-    for (const { text } of this.#ring.after(after, reader.addresses)) texts.push(text);
-    for (const flow of openedBefore(texts, flows, since)) this.#introduceFlow(reader, flow);
+    const records = this.#ring.after(after, reader.addresses);
+    for (const flow of openedBefore(records, flows, since)) this.#introduceFlow(reader, flow);
     // Earlier `unreadable` records of those connections are still valid.
-    for (const { seq, text } of this.#ring.after(NO_CURSOR, reader.addresses))
-      if (seq <= after && isLasting(text)) reader.pending += text;
+    for (const kept of this.#ring.after(NO_CURSOR, reader.addresses))
+      if (kept.seq <= after && isLasting(kept)) reader.pending.record(kept);
     this.replay(reader, after, places);
     // Which clients were connected at that place is not known: their record begins now.
-    reader.pending += encodeClients(clients, toCome);
+    reader.pending.lines(encodeClients(clients, toCome));
   }
 
   /** The records after the cursor. `places`: from there on, each with a watermark that bounds the records behind it. */
   replay(reader: OpenReader, after: number, places: readonly Place[] = []): void {
     let passed = 0;
-    for (const { seq, ip, t, text } of this.#ring.after(after, reader.addresses)) {
-      for (; passed < places.length && places[passed]!.after < seq; passed++) {
+    for (const kept of this.#ring.after(after, reader.addresses)) {
+      for (; passed < places.length && places[passed]!.after < kept.seq; passed++) {
         const { watermark, after: tickSeq } = places[passed]!;
-        if (watermark !== undefined) reader.pending += encodeRecord({ kind: 'tick', t: watermark }, tickSeq);
+        if (watermark !== undefined)
+          reader.pending.lines(encodeRecord({ kind: 'tick', t: watermark }, tickSeq));
       }
-      if (ip !== '') this.#introduce(reader, ip, t);
-      reader.pending += text;
+      const { record } = kept;
+      if (record && 'src' in record && record.kind !== 'line') this.#introduce(reader, record.ip, record.t);
+      reader.pending.record(kept);
     }
   }
 
   #introduceFlow(reader: OpenReader, flow: SnapshotObservation): void {
     this.#introduce(reader, flow.ip, flow.t);
     if (flow.vip !== undefined) this.#introduce(reader, flow.vip, flow.t);
-    reader.pending += encodeRecord(flow, NO_CURSOR);
+    reader.pending.lines(encodeRecord(flow, NO_CURSOR));
   }
 }

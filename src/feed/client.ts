@@ -1,6 +1,7 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { INSTANCE_HEADER, type ResumePoint } from '../model/resume-point.ts';
 import { RecordDecoder } from './codec.ts';
+import { COMPACT_FORM, COMPACT_TYPE, FrameDecoder } from './frames.ts';
 import { HelperRequests } from './helper-requests.ts';
 import { Reconnect } from './reconnect.ts';
 import { aheadOf, lastWatermark, youngest } from './record-times.ts';
@@ -144,7 +145,11 @@ class Puller implements FeedSource {
     const clients = this.#options.clients ? '&clients=true' : '';
     const content = this.#options.content ? '&content=true' : '';
     const batch = this.#options.batchMs ? `&batch=${this.#options.batchMs}` : '';
-    const query = `${this.#start()}${prompt}${answers}${clients}${content}${batch}`.replace('&', '?');
+    const compact = `&compact=${COMPACT_FORM}`;
+    const query = `${this.#start()}${prompt}${answers}${clients}${content}${batch}${compact}`.replace(
+      '&',
+      '?',
+    );
     const request = await this.#helper.send(`/v1/feed${query}`, this.#addresses, (response) =>
       this.#receive(response),
     );
@@ -185,7 +190,9 @@ class Puller implements FeedSource {
     const awayMs = this.#reconnect.connected(performance.now());
     const again = awayMs === undefined ? '' : ` again after ${(awayMs / 1000).toFixed(1)} s`;
     this.#notice('info', `reading the feed of ${this.#options.url.origin}${again}`);
-    const decoder = new RecordDecoder();
+    // A helper that does not know the compact form answers with NDJSON.
+    const isCompact = response.headers['content-type'] === COMPACT_TYPE;
+    const decoder = isCompact ? new FrameDecoder() : new RecordDecoder();
     const begunAt = this.#options.clock();
     this.#watch(response);
     response.on('data', (chunk: Buffer) => {

@@ -5,12 +5,6 @@ const NEARLY = 0.9;
 /** Share of `batchMs` after which a batch is sent without a reading of its own accord. */
 const WITHOUT_READING = 1.2;
 
-/**
- * A reader with more text than this (characters), some 400 requests, gets it with the reading, however long its batch: more
- * would save few wake-ups, and what waits for its line is then too old for a cheap garbage collection.
- */
-const MOST_PENDING = 128 * 1024;
-
 export interface DeliveryParts {
   clock(): number;
   /** Interval of watermarks for a reader without records (ms). */
@@ -20,7 +14,7 @@ export interface DeliveryParts {
 }
 
 /**
- * When a reader gets its text: what was read over its `batchMs` together, each reading with its watermark, and once more a
+ * When a reader gets its records: what was read over its `batchMs` together, each reading with its watermark, and once more a
  * watermark after the last of them, for the lines that were written meanwhile. Without `batchMs`, each reading at once.
  */
 export class Delivery {
@@ -37,9 +31,9 @@ export class Delivery {
     let next = Infinity;
     for (const reader of readers) {
       if (reader.wantsTick || this.#isDue(reader, now)) this.send(reader, tick);
-      else if (reader.pending.length > reader.tickedTo) {
-        reader.pending += tick;
-        reader.tickedTo = reader.pending.length;
+      else if (reader.pending.size > reader.tickedTo) {
+        reader.pending.lines(tick);
+        reader.tickedTo = reader.pending.size;
       }
       if (holds(reader)) next = Math.min(next, reader.lastTick + reader.batchMs * WITHOUT_READING);
     }
@@ -49,13 +43,13 @@ export class Delivery {
   }
 
   send(reader: OpenReader, tick: string): void {
-    const text = reader.pending + tick;
-    reader.owesTick = reader.batchMs > 0 && reader.pending !== '';
-    reader.pending = '';
+    const { pending } = reader;
+    reader.owesTick = reader.batchMs > 0 && pending.size > 0;
+    pending.lines(tick);
     reader.tickedTo = 0;
     reader.wantsTick = false;
     reader.lastTick = this.#parts.clock();
-    if (text !== '') reader.write(text);
+    if (pending.size > 0) reader.write(pending.take());
   }
 
   close(): void {
@@ -63,7 +57,7 @@ export class Delivery {
   }
 
   #isDue(reader: OpenReader, now: number): boolean {
-    if (reader.pending.length >= MOST_PENDING) return true;
+    if (reader.pending.isFull) return true;
     const age = now - reader.lastTick;
     return age < 0 || age >= (holds(reader) ? reader.batchMs * NEARLY : this.#parts.quietTickMs);
   }
@@ -76,5 +70,5 @@ export class Delivery {
 }
 
 function holds(reader: OpenReader): boolean {
-  return reader.pending !== '' || reader.owesTick;
+  return reader.pending.size > 0 || reader.owesTick;
 }

@@ -1,5 +1,5 @@
-import { RecordDecoder } from './codec.ts';
 import type { Feed, Reader } from './feed.ts';
+import { FrameDecoder } from './frames.ts';
 import type { FeedHandlers, FeedSource, ReaderStats } from './source.ts';
 
 export interface EmbeddedOptions extends FeedHandlers {
@@ -13,15 +13,15 @@ export interface EmbeddedOptions extends FeedHandlers {
   clock: () => number;
 }
 
-/** Reads a feed in the same process: the same text as over HTTP, without a socket. */
+/** Reads a feed in the same process: the same bytes as over HTTP, without a socket. */
 export async function readEmbeddedFeed(options: EmbeddedOptions): Promise<FeedSource> {
   const { feed, clock } = options;
   let { addresses } = options;
   const stats: ReaderStats = { connected: true, connects: 1, failures: 0, records: 0, bytes: 0, lastAt: 0 };
   const open = async (): Promise<Reader | undefined> => {
-    const decoder = new RecordDecoder();
-    const write = (text: string): void => {
-      const chunk = Buffer.from(text);
+    const decoder = new FrameDecoder();
+    const write = (some: string | Buffer): void => {
+      const chunk = Buffer.from(some as Buffer);
       stats.bytes += chunk.length;
       stats.lastAt = clock();
       const { records, error } = decoder.push(chunk);
@@ -29,7 +29,7 @@ export async function readEmbeddedFeed(options: EmbeddedOptions): Promise<FeedSo
       if (records.length > 0) options.onRecords(records);
       if (error !== undefined) options.onNotice('warn', `the feed is damaged: ${error}`);
     };
-    const opened = await feed.open(addresses, undefined, write, options);
+    const opened = await feed.open(addresses, undefined, write, { ...options, compact: true });
     return 'reader' in opened ? opened.reader : undefined;
   };
   let reader = await open();

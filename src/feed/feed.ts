@@ -103,7 +103,7 @@ export class Feed implements CaptureSink {
     for (const reader of this.#readers) {
       if (!reader.named.has(record.ip)) continue;
       text ||= encodeRecord(record, this.#seq);
-      reader.pending += text;
+      reader.pending.lines(text);
     }
   }
 
@@ -204,33 +204,30 @@ export class Feed implements CaptureSink {
 
   #publish(observation: Observation): void {
     const seq = ++this.#seq;
-    const text = encodeRecord(observation, seq);
-    this.stats.records++;
-    this.stats.bytes += text.length;
     const { kind, t } = observation;
+    const about = 'src' in observation ? observation.src : 'dst' in observation ? observation.dst : '';
+    const kept = this.#ring.push(seq, about, observation);
+    this.stats.records++;
+    this.stats.bytes += kept.end - kept.begin;
     if (kind === 'client' || kind === 'clients' || kind === 'line') {
-      const src = kind === 'line' ? observation.src : observation.dst;
-      this.#ring.push({ seq, src, ip: '', t, text });
-      for (const reader of this.#watched.get(src)?.readers ?? [])
-        if ((kind === 'line' || reader.clients) && this.#readers.has(reader)) reader.pending += text;
+      for (const reader of this.#watched.get(about)?.readers ?? [])
+        if ((kind === 'line' || reader.clients) && this.#readers.has(reader)) reader.pending.record(kept);
       return;
     }
     if ('src' in observation) {
-      const { src, ip, vip } = observation;
-      this.#ring.push({ seq, src, ip, t, text, record: observation });
-      const watched = this.#watched.get(src);
+      const { ip, vip } = observation;
+      const watched = this.#watched.get(about);
       if (!watched) return;
       for (const reader of watched.readers) {
         if (!this.#readers.has(reader)) continue;
         this.#introduce(reader, ip, t);
         if (vip !== undefined) this.#introduce(reader, vip, t);
-        reader.pending += text;
+        reader.pending.record(kept);
       }
       return;
     }
     if (kind === 'gap') this.stats.gaps++;
-    this.#ring.push({ seq, src: '', ip: '', t, text });
-    for (const reader of this.#readers) reader.pending += text;
+    for (const reader of this.#readers) reader.pending.record(kept);
   }
 
   /** Sends what is and was known of `ip` in the cluster ahead of the first record about it, which is of time `t`. */
@@ -238,7 +235,7 @@ export class Feed implements CaptureSink {
     if (!this.#names || reader.named.has(ip)) return;
     if (reader.named.size >= this.#limits.namesPerReader) reader.named.clear();
     reader.named.add(ip);
-    reader.pending += encodeFacts(this.#names, ip, t);
+    reader.pending.lines(encodeFacts(this.#names, ip, t));
   }
 
   /** Every event after this time is in a record that is still to come, ms since the epoch. */

@@ -1,5 +1,5 @@
 export interface FeedLimits {
-  /** Bytes of records kept for readers that reconnect, in short form: a request has some 40. */
+  /** Bytes of records kept for readers that reconnect, packed: a request has some 80. */
   ringBytes: number;
   /** How long addresses stay subscribed after their last reader disconnects, so that it can resume without a gap (ms). */
   lingerMs: number;
@@ -15,7 +15,7 @@ export interface FeedLimits {
 }
 
 export const FEED_LIMITS: FeedLimits = {
-  ringBytes: 8 * 1024 * 1024,
+  ringBytes: 12 * 1024 * 1024,
   lingerMs: 30_000,
   quietTickMs: 1_000,
   batchMs: 1_000,

@@ -1,9 +1,10 @@
 import { type EndpointRecord, type NameRecord, NO_CURSOR } from '../model/feed.ts';
 import type { PodName } from '../model/outcome.ts';
 import { encodeRecord } from './codec.ts';
+import { FrameOutbox, type Outbox, TextOutbox } from './outbox.ts';
 
-/** Receives a reader's text. The transport closes a reader that is too slow. */
-export type Write = (text: string) => void;
+/** Receives what a reader gets: text, or bytes of the compact feed. The transport closes a reader that is too slow. */
+export type Write = (some: string | Buffer) => void;
 
 export interface Reader {
   readonly addresses: ReadonlySet<string>;
@@ -22,6 +23,8 @@ export interface ReaderWishes {
   content?: boolean | undefined;
   /** How long its records may be gathered (ms). Default 0: it gets each at once. */
   batchMs?: number | undefined;
+  /** Frames instead of NDJSON (frames.ts). */
+  compact?: boolean | undefined;
 }
 
 /** A reader that comes from the helper before, and has its record up to this time (ms since the epoch). */
@@ -36,11 +39,11 @@ export interface OpenReader extends Reader {
   content: boolean;
   batchMs: number;
   write: Write;
-  pending: string;
-  /** How much of `pending` has a watermark behind it. */
+  pending: Outbox;
+  /** The size of `pending` that has a watermark behind it. */
   tickedTo: number;
   named: Set<string>;
-  /** When it got text last, ms since the epoch. */
+  /** When it got something last, ms since the epoch. */
   lastTick: number;
   wantsTick: boolean;
   /** It got records last, and no watermark of a later reading. */
@@ -92,7 +95,7 @@ export function newWatched(sinceSeq: number): Watched {
 
 export function newReader(
   addresses: readonly string[],
-  { prompt = false, answers = false, clients = false, content = false, batchMs = 0 }: ReaderWishes,
+  { prompt = false, answers = false, clients = false, content = false, batchMs = 0, compact }: ReaderWishes,
   maxBatchMs: number,
   write: Write,
   onClose: (reader: OpenReader) => void,
@@ -105,7 +108,7 @@ export function newReader(
     clients,
     content,
     batchMs: Math.min(batchMs, maxBatchMs),
-    pending: '',
+    pending: compact ? new FrameOutbox() : new TextOutbox(),
     tickedTo: 0,
     named: new Set(),
     lastTick: 0,

@@ -1,24 +1,23 @@
 import type { SnapshotObservation } from '../capture/capture.ts';
 import type { Flow } from '../model/feed.ts';
-import { decodeRecord } from './codec.ts';
+import type { KeptRecord } from './ring.ts';
 
 /**
- * The connections that were open at a place in the feed, from the records after it (`texts`, in order) and the connections
+ * The connections that were open at a place in the feed, from the records after it (`kept`, in order) and the connections
  * open at their end (`flows`): those whose first record is not their opening. They include connections that have ended
  * since: each may have served requests until its end.
  *
  * `since`: an upper bound of the openings, ms since the epoch.
  */
 export function openedBefore(
-  texts: Iterable<string>,
+  kept: Iterable<Pick<KeptRecord, 'record'>>,
   flows: readonly SnapshotObservation[],
   since: number,
 ): SnapshotObservation[] {
   const openedAfter = new Set<string>();
   const before = new Map<string, Flow>();
-  for (const text of texts) {
-    const record = decodeRecord(text);
-    if (typeof record === 'string' || record === undefined) continue;
+  for (const { record } of kept) {
+    if (record === undefined) continue;
     if (record.kind === 'tick' || record.kind === 'gap' || record.kind === 'name') continue;
     if (record.kind === 'client' || record.kind === 'clients' || record.kind === 'endpoint') continue;
     if (record.kind === 'line') continue;
@@ -38,9 +37,9 @@ export function openedBefore(
   return [...[...before.values()].map((flow) => preexisting(flow, since)), ...unreadable];
 }
 
-/** Whether a record, as text, is valid until the end of its connection. */
-export function isLasting(text: string): boolean {
-  return text.startsWith('{"kind":"unreadable"');
+/** Whether a record is valid until the end of its connection. */
+export function isLasting(kept: KeptRecord): boolean {
+  return !kept.isPacked && kept.text.startsWith('{"kind":"unreadable"');
 }
 
 function preexisting(flow: Flow | SnapshotObservation, since: number): SnapshotObservation {

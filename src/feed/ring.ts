@@ -1,105 +1,120 @@
-import type { Observation } from '../model/feed.ts';
-import { encodeRecord } from './codec.ts';
-import { PACKED, pack, unpack } from './packed.ts';
-
-/** One encoded record. `src` is empty for records to every reader; `ip`: the backend, empty where there is none. */
-export interface Entry {
-  seq: number;
-  src: string;
-  ip: string;
-  /** Its time. */
-  t: number;
-  text: string;
-}
-
-/** `record`: what the text says. Absent: it is kept as text. */
-export interface NewEntry extends Entry {
-  record?: Observation;
-}
+import type { FeedRecord, Observation } from '../model/feed.ts';
+import { decodeRecord, encodeRecord } from './codec.ts';
+import { mostPackedBytes, PACKED, pack, Unpacker } from './packed.ts';
 
 /** The ring has this many parts; the oldest is dropped as a whole. */
 const PARTS = 16;
-/** Usual least length of a record (bytes); with shorter ones a part is full earlier. */
-const LEAST_BYTES = 32;
-/** Distinct addresses of pods and backends at a time, more than most clusters have. At the limit the ring is emptied. */
+/** Usual length of a record (bytes); with shorter ones a part is full earlier. */
+const USUAL_BYTES = 64;
+/** Distinct subscribed addresses at a time, far more than a node has. At the limit the ring is emptied. */
 const MAX_RING_ADDRESSES = 65_536;
 
-/** Encoded records in one buffer: a garbage collection has no objects to copy or mark. */
+const unpacker = new Unpacker();
+
+/** A record in the ring: `bytes[begin, end)`, packed or a line. The bytes are not written a second time. */
+export class KeptRecord {
+  readonly seq: number;
+  readonly bytes: Buffer;
+  readonly begin: number;
+  readonly end: number;
+  #text: string | undefined;
+
+  constructor(seq: number, bytes: Buffer, begin: number, end: number) {
+    this.seq = seq;
+    this.bytes = bytes;
+    this.begin = begin;
+    this.end = end;
+  }
+
+  get isPacked(): boolean {
+    return this.bytes[this.begin] === PACKED;
+  }
+
+  /** Undefined for a line that is no record. */
+  get record(): FeedRecord | undefined {
+    const { bytes, begin, end } = this;
+    if (this.isPacked) return unpacker.unpack(bytes, begin, end);
+    const record = decodeRecord(bytes.toString('utf8', begin, end));
+    return typeof record === 'string' ? undefined : record;
+  }
+
+  /** As a line of NDJSON. */
+  get text(): string {
+    const { seq, bytes, begin, end } = this;
+    this.#text ??= this.isPacked
+      ? encodeRecord(unpacker.unpack(bytes, begin, end)!, seq)
+      : bytes.toString('utf8', begin, end);
+    return this.#text;
+  }
+}
+
+/** Records in one buffer: a garbage collection has no objects to copy or mark. */
 class Part {
   readonly bytes: Buffer;
   readonly seqs: Float64Array;
-  readonly times: Float64Array;
-  /** Numbers of source and backend addresses. */
+  /** Numbers of source addresses. */
   readonly sources: Uint32Array;
-  readonly backends: Uint32Array;
-  /** Where each record's text ends in `bytes`. */
+  /** Where each record ends in `bytes`. */
   readonly ends: Uint32Array;
   count = 0;
   used = 0;
 
   constructor(size: number) {
-    const most = Math.ceil(size / LEAST_BYTES);
+    const most = Math.ceil(size / USUAL_BYTES);
     this.bytes = Buffer.allocUnsafeSlow(size);
     this.seqs = new Float64Array(most);
-    this.times = new Float64Array(most);
     this.sources = new Uint32Array(most);
-    this.backends = new Uint32Array(most);
     this.ends = new Uint32Array(most);
   }
 
-  /** False if there is no room for it. */
-  push({ seq, t, text, record }: NewEntry, source: number, backend: number, vip: number): boolean {
-    // At most three bytes of UTF-8 for each of JavaScript's characters, and fewer in the short form.
-    if (this.count === this.seqs.length || this.bytes.length - this.used < 3 * text.length) return false;
-    const end = record === undefined ? this.used : pack(record, vip, this.bytes, this.used);
-    this.used = end > this.used ? end : end + this.bytes.write(text, end, 'utf8');
+  holds(bytes: number): boolean {
+    return this.count < this.seqs.length && this.bytes.length - this.used >= bytes;
+  }
+
+  /** The record is in `bytes[used, end)`. */
+  add(seq: number, source: number, end: number): KeptRecord {
     this.seqs[this.count] = seq;
-    this.times[this.count] = t;
     this.sources[this.count] = source;
-    this.backends[this.count] = backend;
-    this.ends[this.count] = this.used;
+    this.ends[this.count] = end;
     this.count++;
-    return true;
+    const begin = this.used;
+    this.used = end;
+    return new KeptRecord(seq, this.bytes, begin, end);
+  }
+
+  at(i: number): KeptRecord {
+    return new KeptRecord(this.seqs[i]!, this.bytes, i === 0 ? 0 : this.ends[i - 1]!, this.ends[i]!);
   }
 }
 
 /** The youngest records of the feed, for readers that reconnect. Bounded in bytes. */
 export class Ring {
   readonly #limitBytes: number;
-  /** Oldest first; `add` fills the last. */
+  /** Oldest first; `push` fills the last. */
   #parts: Part[] = [];
   #bytes = 0;
   /** The greatest `seq` that was dropped; a reader whose cursor is not before it can resume. */
   #droppedSeq: number;
-  /** Numbers of the addresses that the ring holds records of, and the addresses by number. 0: none. */
+  /** Numbers of the subscribed addresses that the ring holds records of. 0: none. */
   readonly #numbers = new Map([['', 0]]);
-  #addresses = [''];
 
   constructor(limitBytes: number, startSeq: number) {
     this.#limitBytes = limitBytes;
     this.#droppedSeq = startSeq;
   }
 
-  push(entry: NewEntry): void {
+  /** Adds a record. `src`: the subscribed address that it is of; empty for a record to every reader. */
+  push(seq: number, src: string, record: Observation): KeptRecord {
     if (this.#numbers.size >= MAX_RING_ADDRESSES) this.#forgetAll();
-    const source = this.#number(entry.src);
-    const backend = this.#number(entry.ip);
-    const { record } = entry;
-    const vip = record !== undefined && 'vip' in record && record.vip ? this.#number(record.vip) : 0;
-    const part = this.#parts[this.#parts.length - 1];
-    const before = part ? part.used : 0;
-    if (!part?.push(entry, source, backend, vip)) {
-      const longest = 3 * entry.text.length;
-      const next = new Part(Math.max(Math.ceil(this.#limitBytes / PARTS), longest, LEAST_BYTES));
-      next.push(entry, source, backend, vip);
-      this.#parts.push(next);
-      this.#bytes += next.used;
-    } else this.#bytes += part.used - before;
+    const source = this.#number(src);
+    const kept = this.#pushPacked(seq, source, record) ?? this.#pushText(seq, source, record);
+    this.#bytes += kept.end - kept.begin;
     while (this.#bytes > this.#limitBytes) {
       const dropped = this.#parts.shift()!;
       this.#bytes -= dropped.used;
       this.#droppedSeq = dropped.seqs[dropped.count - 1]!;
     }
+    return kept;
   }
 
   get bytes(): number {
@@ -112,30 +127,44 @@ export class Ring {
   }
 
   /** All records after `seq` that concern one of the addresses. */
-  *after(seq: number, addresses: ReadonlySet<string>): Generator<Omit<Entry, 'src'>> {
+  *after(seq: number, addresses: ReadonlySet<string>): Generator<KeptRecord> {
     const wanted = new Set([0]);
     for (const address of addresses) wanted.add(this.#numbers.get(address) ?? 0);
     for (const part of this.#parts) {
       const { seqs, sources, count } = part;
       if (count === 0 || seqs[count - 1]! <= seq) continue;
-      for (let i = 0; i < count; i++)
-        if (seqs[i]! > seq && wanted.has(sources[i]!)) yield this.#entry(part, i);
+      for (let i = 0; i < count; i++) if (seqs[i]! > seq && wanted.has(sources[i]!)) yield part.at(i);
     }
   }
 
-  #entry({ seqs, times, sources, backends, ends, bytes }: Part, i: number): Omit<Entry, 'src'> {
-    const addresses = this.#addresses;
-    const [seq, t, begin, end] = [seqs[i]!, times[i]!, i === 0 ? 0 : ends[i - 1]!, ends[i]!];
-    const ip = addresses[backends[i]!]!;
-    if (bytes[begin] !== PACKED) return { seq, ip, t, text: bytes.toString('utf8', begin, end) };
-    const known = { t, src: addresses[sources[i]!]!, ip, vip: (number: number) => addresses[number]! };
-    return { seq, ip, t, text: encodeRecord(unpack(bytes, begin, end, known), seq) };
+  #pushPacked(seq: number, source: number, record: Observation): KeptRecord | undefined {
+    const part = this.#partFor(mostPackedBytes(record));
+    const end = pack(record, seq, part.bytes, part.used);
+    return end > part.used ? part.add(seq, source, end) : undefined;
+  }
+
+  #pushText(seq: number, source: number, record: Observation): KeptRecord {
+    const text = encodeRecord(record, seq);
+    // At most three bytes of UTF-8 for each of JavaScript's characters.
+    const part = this.#partFor(3 * text.length);
+    return part.add(seq, source, part.used + part.bytes.write(text, part.used, 'utf8'));
+  }
+
+  /** A part with room for so many bytes. */
+  #partFor(bytes: number): Part {
+    const last = this.#parts[this.#parts.length - 1];
+    if (last?.holds(bytes)) return last;
+    const part = new Part(Math.max(Math.ceil(this.#limitBytes / PARTS), bytes));
+    // One that was left empty, because its only record had no place in it, would have no last `seq`.
+    if (last?.count === 0) this.#parts.pop();
+    this.#parts.push(part);
+    return part;
   }
 
   #number(address: string): number {
     let number = this.#numbers.get(address);
     if (number === undefined) {
-      number = this.#addresses.push(address) - 1;
+      number = this.#numbers.size;
       this.#numbers.set(address, number);
     }
     return number;
@@ -145,8 +174,7 @@ export class Ring {
   #forgetAll(): void {
     this.#numbers.clear();
     this.#numbers.set('', 0);
-    this.#addresses = [''];
-    const youngest = this.#parts[this.#parts.length - 1];
+    const youngest = this.#parts.findLast(({ count }) => count > 0);
     if (youngest) this.#droppedSeq = youngest.seqs[youngest.count - 1]!;
     this.#parts = [];
     this.#bytes = 0;

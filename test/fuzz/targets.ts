@@ -17,6 +17,7 @@ import { canonicalIp, formatHostPort, parseHostPort } from '../../src/parse/addr
 import { unescapeValue } from '../../src/parse/log-escape.ts';
 import { compileLogFormat, LogFormatError } from '../../src/parse/log-format.ts';
 import { FORMATS, RECOMMENDED } from '../lab/kit/formats.ts';
+import { framesTarget } from './frames.ts';
 import { joinTarget } from './join.ts';
 import { lookupTarget } from './lookup.ts';
 import type { Target } from './target.ts';
@@ -378,6 +379,7 @@ export const TARGETS: readonly Target[] = [
     weight: 0.01,
     run: yaml,
   },
+  framesTarget,
   joinTarget,
   lookupTarget,
 ];

@@ -24,7 +24,7 @@ test(
     await connected();
     assert.equal(
       asked[0]!.url,
-      '/base/v1/feed?prompt=true&answers=true&content=true&src=10.244.0.70&src=fd00%3A%3A1',
+      '/base/v1/feed?prompt=true&answers=true&content=true&compact=1&src=10.244.0.70&src=fd00%3A%3A1',
     );
     assert.equal(asked[0]!.headers.authorization, 'Bearer one');
     writeFileSync(tokenFile, 'two');
@@ -247,7 +247,7 @@ test(
     answers[1]!.destroy();
     await failed(2);
     await retry();
-    assert.match(asked[2]!.url!, /after=12&instance=a&watermark=\d+&src/);
+    assert.match(asked[2]!.url!, /after=12&instance=a&watermark=\d+&compact=1&src/);
   },
 );
 

@@ -45,8 +45,8 @@ function start() {
   const read = async (wished: ReaderWishes, from?: number | ResumePoint) => {
     const records: FeedRecord[] = [];
     const decoder = new RecordDecoder();
-    const write = (text: string): void => {
-      const { records: decoded, error } = decoder.push(Buffer.from(text));
+    const write = (text: string | Buffer): void => {
+      const { records: decoded, error } = decoder.push(Buffer.from(text as string));
       assert.equal(error, undefined);
       records.push(...decoded);
     };

@@ -43,7 +43,7 @@ test('a reader that gathers nothing gets each reading at once', (t) => {
   const { readers, got, read, to } = start(t, 0);
   for (const ms of [5, 10, 15]) {
     to(ms);
-    if (ms !== 10) readers[0]!.pending += 'r';
+    if (ms !== 10) readers[0]!.pending.lines('r');
     read();
   }
   assert.deepEqual(got, [['5 r|5|', '15 r|15|']]);
@@ -53,7 +53,7 @@ test('a reader gets what was read over its batch together, each reading with its
   const { readers, got, read, to, flushes } = start(t, 100);
   for (let ms = 5; ms <= 200; ms += 5) {
     to(ms);
-    if (ms === 90 || ms === 95 || ms === 105) readers[0]!.pending += 'r';
+    if (ms === 90 || ms === 95 || ms === 105) readers[0]!.pending.lines('r');
     read();
   }
   assert.deepEqual(got, [['90 r|90|', '180 r|95|r|105||180|']]);
@@ -63,7 +63,7 @@ test('a reader gets what was read over its batch together, each reading with its
 test('without a reading it reads itself, a fifth of a batch late', (t) => {
   const { readers, got, read, to, flushes } = start(t, 100);
   to(5);
-  readers[0]!.pending += 'r';
+  readers[0]!.pending.lines('r');
   read();
   to(119);
   assert.deepEqual(got, [[]]);
@@ -75,7 +75,7 @@ test('without a reading it reads itself, a fifth of a batch late', (t) => {
 test('after the last record comes one more watermark, for the lines that were written since', (t) => {
   const { readers, got, read, to, flushes } = start(t, 100);
   to(100);
-  readers[0]!.pending += 'r';
+  readers[0]!.pending.lines('r');
   read();
   to(200);
   read();
@@ -96,7 +96,7 @@ test('a quiet reader gets a watermark a second', (t) => {
 test('who asks for a watermark gets it at once, with all that was gathered; others go on gathering', (t) => {
   const { readers, got, read, to } = start(t, 100, 100);
   to(50);
-  for (const reader of readers) reader.pending += 'r';
+  for (const reader of readers) reader.pending.lines('r');
   readers[1]!.wantsTick = true;
   read();
   assert.deepEqual(got, [[], ['50 r|50|']]);
@@ -107,11 +107,11 @@ test('who asks for a watermark gets it at once, with all that was gathered; othe
 
 test('the text of some hundred requests does not wait for the rest of its batch', (t) => {
   const { readers, got, read, to } = start(t, 1_000);
-  readers[0]!.pending = 'r'.repeat(128 * 1024 - 1);
+  readers[0]!.pending.lines('r'.repeat(128 * 1024 - 1));
   to(5);
   read();
   assert.equal(got[0]!.length, 0);
-  readers[0]!.pending += 'r';
+  readers[0]!.pending.lines('r');
   to(10);
   read();
   assert.equal(got[0]!.length, 1);
@@ -120,7 +120,7 @@ test('the text of some hundred requests does not wait for the rest of its batch'
 test('a clock that was set back holds nothing up', (t) => {
   const { readers, got, read } = start(t, 100);
   readers[0]!.lastTick += 3_600_000;
-  readers[0]!.pending += 'r';
+  readers[0]!.pending.lines('r');
   read();
   assert.deepEqual(got, [['0 r|0|']]);
 });

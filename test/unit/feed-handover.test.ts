@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import type { SnapshotObservation } from '../../src/capture/capture.ts';
-import { RecordDecoder } from '../../src/feed/codec.ts';
 import { Feed, type Successor } from '../../src/feed/feed.ts';
+import { FrameDecoder } from '../../src/feed/frames.ts';
 import { Takeover } from '../../src/feed/takeover.ts';
 import { FlowIndex } from '../../src/join/index/flow-index.ts';
 import { matchLine } from '../../src/join/match.ts';
@@ -73,17 +73,17 @@ function node(context: TestContext) {
     },
     async read(feed: Feed, from?: Successor, addresses = [NGINX], wishes = {}) {
       const records: FeedRecord[] = [];
-      const decoder = new RecordDecoder();
+      const decoder = new FrameDecoder();
       const opened = await feed.open(
         addresses,
         from,
-        (text) => {
-          for (const record of decoder.push(Buffer.from(text)).records) {
+        (some) => {
+          for (const record of decoder.push(some as Buffer).records) {
             records.push(record);
             index.apply(record);
           }
         },
-        wishes,
+        { ...wishes, compact: true },
       );
       assert.ok('reader' in opened);
       return { records, end: () => opened.reader.close() };

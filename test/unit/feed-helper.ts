@@ -18,6 +18,8 @@ export async function helper(context: TestContext, more: Partial<ReaderOptions> 
     status: 200 as number | ((addresses: string[]) => number),
     body: '',
     instance: 'a',
+    /** The type of its answers; empty: none is said. */
+    type: '',
     /** Text that each reader of the feed gets at once. */
     text: '',
   };
@@ -29,7 +31,8 @@ export async function helper(context: TestContext, more: Partial<ReaderOptions> 
     const { pathname, searchParams } = new URL(request.url!, 'http://helper');
     const status = typeof state.status === 'number' ? state.status : state.status(searchParams.getAll('src'));
     if (status === 0) return;
-    response.writeHead(status, { 'realpod-instance': state.instance });
+    const type = state.type === '' ? {} : { 'content-type': state.type };
+    response.writeHead(status, { 'realpod-instance': state.instance, ...type });
     if (status !== 200) response.end(state.body);
     else if (pathname.endsWith('/feed') && state.text) response.write(state.text);
     else response.flushHeaders();

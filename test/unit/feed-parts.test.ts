@@ -8,6 +8,7 @@ import { readEmbeddedFeed } from '../../src/feed/embedded.ts';
 import { FEED_LIMITS, Feed } from '../../src/feed/feed.ts';
 import { isLasting, openedBefore } from '../../src/feed/replay.ts';
 import { ResumePoints } from '../../src/feed/resume-points.ts';
+import { KeptRecord } from '../../src/feed/ring.ts';
 import { RecordScanner } from '../../src/feed/scanner.ts';
 import { TextCache } from '../../src/feed/text-cache.ts';
 import type { FeedRecord, Flow, Observation } from '../../src/model/feed.ts';
@@ -31,8 +32,13 @@ const open = (sport: number, more: object = {}): SnapshotObservation =>
     ...flow(sport),
     ...more,
   }) as SnapshotObservation;
-const text = (observation: Observation): string => encodeRecord(observation, 1);
-const record = (kind: 'open' | 'close', sport: number, more: object = {}): string =>
+const line = (text: string): KeptRecord => {
+  const bytes = Buffer.from(text);
+  return new KeptRecord(1, bytes, 0, bytes.length);
+};
+const written = (observation: Observation): string => encodeRecord(observation, 1);
+const text = (observation: Observation): KeptRecord => line(written(observation));
+const record = (kind: 'open' | 'close', sport: number, more: object = {}): KeptRecord =>
   text({ kind, t: T0, via: 'conntrack', ...flow(sport), ...more } as Observation);
 
 test('open at a point is what is open now, and what ended or was seen since, but for what was opened since', () => {
@@ -40,8 +46,8 @@ test('open at a point is what is open now, and what ended or was seen since, but
     text({ kind: 'tick', t: T0 }),
     text({ kind: 'gap', t: T0, source: 'tap' }),
     text({ kind: 'name', t: T0, ip: NGINX, pod: '', namespace: '', node: '', service: '' }),
-    '{"kind":"later","seq":1,"t":2}',
-    'no record',
+    line('{"kind":"later","seq":1,"t":2}'),
+    line('no record'),
     record('close', 1),
     record('open', 2),
     record('close', 2),
@@ -128,7 +134,7 @@ test('texts of one slot that differ in every character are told apart', () => {
 
 test('a scanner that met what it cannot read reads the next line', () => {
   const scanner = new RecordScanner();
-  const good = Buffer.from(text({ kind: 'tick', t: T0 }));
+  const good = Buffer.from(written({ kind: 'tick', t: T0 }));
   for (const bad of ['{"kind":"tick","seq":01,"t":1}\n', '{"kind":"tick","seq":1,"t":x}\n']) {
     const bytes = Buffer.from(bad);
     assert.equal(scanner.scan(bytes, 0, bytes.length), undefined);
@@ -160,7 +166,7 @@ test('numbers of the feed: ports, whole numbers and times at their bounds', () =
     ) === 'object';
   assert.deepEqual([0, 65_535, 65_536, -1, 1.5].map(port), [true, true, false, false, false]);
   const scanned = (value: number): boolean => {
-    const bytes = Buffer.from(text({ kind: 'open', t: T0, via: 'tap', ...flow(value) }));
+    const bytes = Buffer.from(written({ kind: 'open', t: T0, via: 'tap', ...flow(value) }));
     return new RecordScanner().scan(bytes, 0, bytes.length) !== undefined;
   };
   assert.deepEqual([0, 65_535, 65_536].map(scanned), [true, true, false]);
@@ -168,7 +174,7 @@ test('numbers of the feed: ports, whole numbers and times at their bounds', () =
 
 test('addresses of the feed have 2 to 45 characters, of digits, a to f, points and colons', () => {
   const scanned = (src: string): boolean => {
-    const bytes = Buffer.from(text({ kind: 'open', t: T0, via: 'tap', ...flow(1), src }));
+    const bytes = Buffer.from(written({ kind: 'open', t: T0, via: 'tap', ...flow(1), src }));
     const record = new RecordScanner().scan(bytes, 0, bytes.length);
     if (record) assert.deepEqual(record, decodeRecord(bytes.toString().trimEnd()));
     return record !== undefined;
@@ -182,7 +188,7 @@ test('addresses of the feed have 2 to 45 characters, of digits, a to f, points a
   ];
   for (const [address, good] of cases) {
     assert.equal(scanned(address), good, address);
-    const decoded = decodeRecord(text({ kind: 'open', t: T0, via: 'tap', ...flow(1), src: address }));
+    const decoded = decodeRecord(written({ kind: 'open', t: T0, via: 'tap', ...flow(1), src: address }));
     assert.equal(typeof decoded === 'object', good, address);
   }
 });

@@ -41,7 +41,7 @@ test(
     await failed(1);
     await retry();
     await connected();
-    assert.deepEqual(urls(), [`/feed?${BOTH}`, '/feed?src=127.0.0.1']);
+    assert.deepEqual(urls(), [`/feed?compact=1&${BOTH}`, '/feed?compact=1&src=127.0.0.1']);
     assert.match(notices[0]!, /asking for 127.0.0.1 instead of 127.0.0.1, fd00::1$/);
     await pass(16);
     assert.deepEqual(urls().slice(2), [`/watermark?${BOTH}`]);
@@ -54,7 +54,7 @@ test(
     await failed(2);
     await retry();
     await connected();
-    assert.equal(urls()[4], `/feed?${BOTH}`);
+    assert.equal(urls()[4], `/feed?compact=1&${BOTH}`);
     await pass(70);
     assert.equal(urls().length, 5, 'that is all that there is to ask for');
     assert.equal(feed.stats.failures, 2);
@@ -82,7 +82,7 @@ test('other addresses of nginx end the asking for those before', limit, async (c
   await retry();
   await connected();
   assert.deepEqual(feed.addresses, ['fd00::1']);
-  assert.equal(urls()[3], '/feed?src=fd00%3A%3A1');
+  assert.equal(urls()[3], '/feed?compact=1&src=fd00%3A%3A1');
   await pass(70);
   assert.equal(urls().length, 4);
 });
@@ -97,7 +97,7 @@ test('other addresses of nginx end the waiting, too', limit, async (context) => 
   await retry();
   await connected();
   await pass(20);
-  assert.deepEqual(urls().slice(2), ['/feed?src=fd00%3A%3A1']);
+  assert.deepEqual(urls().slice(2), ['/feed?compact=1&src=fd00%3A%3A1']);
 });
 
 test(
@@ -137,7 +137,7 @@ test('another refusal than of the address takes no address away', limit, async (
     await failed(n + 1);
   }
   await retry();
-  assert.deepEqual(new Set(urls()), new Set([`/feed?${BOTH}`]));
+  assert.deepEqual(new Set(urls()), new Set([`/feed?compact=1&${BOTH}`]));
 });
 
 test(

@@ -60,7 +60,7 @@ test(
     const { asked, answers, start, until } = await helper(context);
     const { count } = start({ instance: 'a', after: 7, since: 500.5 });
     await until(() => answers.length === 1);
-    assert.equal(asked[0], '?after=7&instance=a&since=500.5&src=10.244.0.70');
+    assert.equal(asked[0], '?after=7&instance=a&since=500.5&compact=1&src=10.244.0.70');
     answers[0]!.write('{"kind":"gap","seq":0,"t":500.5,"source":"tap"}\n');
     await until(() => count() === 1);
     // Cut among the first records: none of them is a place to go on from.
@@ -71,7 +71,7 @@ test(
     await until(() => count() === 3);
     answers[1]!.destroy();
     await until(() => answers.length === 3);
-    assert.equal(asked[2], '?after=9&instance=a&watermark=600&src=10.244.0.70');
+    assert.equal(asked[2], '?after=9&instance=a&watermark=600&compact=1&src=10.244.0.70');
   },
 );
 
@@ -79,7 +79,7 @@ test('the cursor of one helper is not taken to another', limit, async (context) 
   const { asked, answers, names, start, until } = await helper(context);
   const { feed, count } = start();
   await until(() => answers.length === 1);
-  assert.equal(asked[0], '?src=10.244.0.70');
+  assert.equal(asked[0], '?compact=1&src=10.244.0.70');
   answers[0]!.write('{"kind":"tick","seq":900,"t":600}\n');
   await until(() => count() === 1);
   assert.deepEqual(feed.resumePoint, { instance: 'a', after: 900, since: 600.001 });
@@ -92,5 +92,5 @@ test('the cursor of one helper is not taken to another', limit, async (context) 
   assert.deepEqual(feed.resumePoint, { instance: 'b', after: 5, since: 700.001 });
   answers[1]!.destroy();
   await until(() => answers.length === 3);
-  assert.equal(asked[2], '?after=5&instance=b&watermark=700&src=10.244.0.70');
+  assert.equal(asked[2], '?after=5&instance=b&watermark=700&compact=1&src=10.244.0.70');
 });

@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import type { Capture } from '../../capture/capture.ts';
 import type { Authorizer } from '../../cluster/authorize.ts';
 import type { Feed, NameLookup, Successor } from '../../feed/feed.ts';
+import { COMPACT_FORM, COMPACT_TYPE } from '../../feed/frames.ts';
 import { INSTANCE_HEADER, type ResumePoint } from '../../model/resume-point.ts';
 import { type App, HttpError, type Request } from '../app.ts';
 import { Unread } from './unread.ts';
@@ -35,6 +36,7 @@ interface FeedQuery {
   content?: boolean;
   /** How long records may be gathered (ms). */
   batch?: number;
+  compact?: number;
 }
 
 interface LookupQuery {
@@ -109,6 +111,7 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
             clients: { type: 'boolean' },
             content: { type: 'boolean' },
             batch: { type: 'integer', minimum: 0 },
+            compact: { type: 'integer', minimum: 0 },
           },
         },
       },
@@ -116,6 +119,8 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
     async (request, reply) => {
       const addresses = await admit(request, request.query.src);
       const { prompt, answers, clients, content, batch: batchMs } = request.query;
+      // Of a form that this helper does not know, as of none: the reader sees from the type what it gets.
+      const compact = request.query.compact === COMPACT_FORM;
       const from = startOf(request.query, feed.instance);
       const { raw } = reply;
       let gone = raw.destroyed;
@@ -125,17 +130,17 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
       const begin = (): void => {
         if (raw.headersSent) return;
         raw.writeHead(200, {
-          'content-type': 'application/x-ndjson',
+          'content-type': compact ? COMPACT_TYPE : 'application/x-ndjson',
           'cache-control': 'no-store',
           [INSTANCE_HEADER]: feed.instance,
         });
         raw.flushHeaders();
       };
       const unread = new Unread();
-      const write = (text: string): void => {
+      const write = (some: string | Buffer): void => {
         begin();
-        raw.write(text);
-        if (unread.isTooMuch(Buffer.byteLength(text), raw.writableLength, feed.stats.readers)) {
+        raw.write(some);
+        if (unread.isTooMuch(Buffer.byteLength(some), raw.writableLength, feed.stats.readers)) {
           stats.cutOff++;
           raw.destroy();
         }
@@ -146,6 +151,7 @@ export function addFeedRoutes(app: App, routes: FeedRoutes): void {
         clients,
         content,
         batchMs,
+        compact,
       });
       if ('refused' in opened) {
         throw new HttpError(

@@ -1,5 +1,5 @@
 /**
- * Unread text of one reader (bytes), and of all readers together. A reader with more than the first, or more than its
+ * What one reader has not read (bytes), and of all readers together. A reader with more than the first, or more than its
  * share of the second, is disconnected and may resume at its cursor.
  */
 const MAX_UNREAD_FEED = 8 * 1024 * 1024;

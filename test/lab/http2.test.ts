@@ -75,7 +75,7 @@ describe('HTTP/2 to the pods', { skip: !labCanRun(), concurrency: false, timeout
     keepalive,
     services: ['both', 'solo'],
     // Connections that are kept speak one protocol, so two groups.
-    http: `upstream both_h2 { server ${scene.service('both').address};${keepalive ? ' keepalive 256;' : ''} }`,
+    http: `upstream both_h2 { server ${scene.service('both').address};${keepalive ? ' keepalive 256;' : WAYS[way].build?.newest ? ' keepalive 0;' : ''} }`,
     locations: `
     location /both/h2/ { ${auth ? 'auth_request /both/auth;' : ''} ${WAYS[way].pass} }
     location = /both/auth {

@@ -2,7 +2,6 @@
  * What is named on each kind of network, with each protocol to the backends, each log format, each number of connections. A part
  * of it: REALPOD_NETWORKS, a regular expression for the networks' titles, and --test-name-pattern for protocols.
  */
-import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,10 +9,9 @@ import { after, before, describe, test } from 'node:test';
 import { skipBecause } from '../required.ts';
 import {
   type CellRow,
-  cellNginx,
+  cellNginxes,
   cellServices,
   cellTable,
-  PROTOCOL_NAMES,
   runCells,
   startCellBackends,
 } from './kit/cells.ts';
@@ -24,10 +22,12 @@ import type { SceneOptions } from './kit/scene.ts';
 import { SOCKET_LB, socketLbObstacle } from './kit/socket-lb.ts';
 
 const PLAN = [
-  { connections: 1, lines: 200 },
-  { connections: 10, lines: 400 },
-  { connections: 100, lines: 1000 },
+  { connections: 1, lines: 100 },
+  { connections: 10, lines: 300 },
+  { connections: 100, lines: 800 },
 ];
+/** In the order of `cellNginxes`. */
+const NGINXES = ['h1, h2c, gRPC', 'TLS + port'];
 const PACKET = ['--sources', 'tap', '--tap-source', 'packet'];
 const NETWORKS: readonly { title: string; mode: SceneOptions['mode']; helper?: readonly string[] }[] = [
   { title: 'DNAT (kube-proxy, iptables)', mode: 'iptables' },
@@ -55,16 +55,12 @@ for (const { title, mode, helper = [] } of NETWORKS) {
       if (rows.length > 0) writeSection(RESULTS, title, cellTable(rows));
     });
 
-    for (const protocol of PROTOCOL_NAMES) {
-      const nginx =
-        skip || unwanted ? { missing: 'not wanted' } : cellNginx(protocol, join(built, 'port.so'));
+    for (const [i, what] of NGINXES.entries())
       for (const keepalive of [false, true])
-        test(`${protocol}, ${keepalive ? 'keepalive' : 'no keepalive'}`, {
-          skip: 'missing' in nginx ? skipBecause(nginx.missing) : false,
-        }, async () => {
-          assert.ok('build' in nginx);
-          rows.push(...(await runCells(stage.scene, protocol, keepalive, nginx, { plan: PLAN })));
+        test(`${what}, ${keepalive ? 'keepalive' : 'no keepalive'}`, async (t) => {
+          const nginx = cellNginxes(join(built, 'port.so'))[i]!;
+          if ('missing' in nginx) t.skip(skipBecause(nginx.missing));
+          else rows.push(...(await runCells(stage.scene, nginx, keepalive, { plan: PLAN })));
         });
-    }
   });
 }

@@ -1,7 +1,6 @@
 /**
  * The table of networks: each protocol to the backends, each log format, each number of clients' connections, with and without
- * upstream keepalive. One nginx for a protocol and a kind of keepalive writes the same requests into a log of each format, and
- * each log has a sidecar of its own.
+ * upstream keepalive. One nginx writes the same requests into a log of each format, and each log has a sidecar of its own.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -49,7 +48,6 @@ interface Protocol {
   services: readonly string[];
   /** In a location, for the group `svc_NAME`. */
   pass(group: string): string;
-  build?: 'newest';
   /** The upstream's port is in the log. */
   port?: true;
   /** Requests as those of gRPC: a POST each, and their trailers are wanted. */
@@ -62,7 +60,6 @@ export const PROTOCOLS = {
     services: ['g', 'h'],
     pass: (group) =>
       `proxy_http_version 2; proxy_set_header X-Request-ID $request_id; proxy_set_header Host $host; proxy_pass http://${group};`,
-    build: 'newest',
   },
   gRPC: {
     services: ['g', 'h'],
@@ -94,22 +91,36 @@ export async function startCellBackends(scene: Scene): Promise<void> {
   await startProtocols(scene, { fastcgi: 9000, uwsgi: 9001, grpc: 9002, https: 8443 });
 }
 
-/** The nginx that a protocol takes, with its module; or why there is none here. */
-export function cellNginx(
-  name: ProtocolName,
-  module: string,
-): { build: NginxBuild; main: string } | { missing: string } {
-  const protocol: Protocol = PROTOCOLS[name];
-  const build = protocol.build === 'newest' ? newestNginx() : DEBIAN;
-  if (!build) return { missing: 'no newest nginx here' };
-  if (!protocol.port) return { build, main: '' };
-  if (!existsSync(module)) {
-    if (!existsSync(join(SOURCE, 'configure')))
-      return { missing: `no nginx source in ${SOURCE} (nginx-dev)` };
-    const { status, stderr } = spawnSync('sh', [BUILD, SOURCE, module], { encoding: 'utf8' });
-    if (status !== 0) return { missing: `nginx-module does not build: ${stderr.trim().split('\n').at(-1)}` };
-  }
-  return { build, main: `load_module ${module};` };
+const protocolOf = (name: ProtocolName): Protocol => PROTOCOLS[name];
+
+export interface CellNginx {
+  build: NginxBuild;
+  main: string;
+  protocols: readonly ProtocolName[];
+}
+
+/**
+ * The newest nginx for what it can by itself, and Debian's with nginx-module, of which `module` is the file; or why one is not
+ * here.
+ */
+export function cellNginxes(module: string): (CellNginx | { missing: string })[] {
+  const newest = newestNginx();
+  const missing = moduleObstacle(module);
+  const names = (port: boolean) => PROTOCOL_NAMES.filter((name) => (protocolOf(name).port === true) === port);
+  return [
+    newest
+      ? { build: newest, main: '', protocols: names(false) }
+      : { missing: 'no nginx that speaks HTTP/2 to its backends' },
+    missing ? { missing } : { build: DEBIAN, main: `load_module ${module};`, protocols: names(true) },
+  ];
+}
+
+/** Builds nginx-module for Debian's nginx unless it is there; why it cannot, in one line. */
+function moduleObstacle(module: string): string | undefined {
+  if (existsSync(module)) return undefined;
+  if (!existsSync(join(SOURCE, 'configure'))) return `no nginx source in ${SOURCE} (nginx-dev)`;
+  const { status, stderr } = spawnSync('sh', [BUILD, SOURCE, module], { encoding: 'utf8' });
+  return status === 0 ? undefined : `nginx-module does not build: ${stderr.trim().split('\n').at(-1)}`;
 }
 
 export interface CellOptions {
@@ -118,40 +129,46 @@ export interface CellOptions {
   sidecarArgs?: readonly string[];
 }
 
+/** Lines at the beginning that are not judged. */
+const WARM_UP = 40;
 let runs = 0;
 
-/** The cells of one protocol on a scene whose backends and helper are up. Rejects where a line is wrong, lost or altered. */
+/** The cells of one nginx on a scene whose backends and helper are up. Rejects where a line is wrong, lost or altered. */
 export async function runCells(
   scene: Scene,
-  protocolName: ProtocolName,
+  { build, main, protocols }: CellNginx,
   keepalive: boolean,
-  nginx: { build: NginxBuild; main: string },
   { plan, sidecarArgs = [] }: CellOptions,
 ): Promise<CellRow[]> {
-  const protocol: Protocol = PROTOCOLS[protocolName];
   const dir = join(scene.dir, `cells${++runs}`);
   const pod = scene.fronts[0]!;
-  const text = (format: CellFormat) =>
-    protocol.port ? withLocalPort(CELL_FORMATS[format]) : CELL_FORMATS[format];
+  const hasPort = protocols.some((name) => protocolOf(name).port);
+  const text = (format: CellFormat) => (hasPort ? withLocalPort(CELL_FORMATS[format]) : CELL_FORMATS[format]);
   const logOf = (i: number) => join(dir, i === 0 ? 'access.log' : `access${i}.log`);
   const others = FORMAT_NAMES.map((format, i) =>
     i === 0
       ? `access_log ${logOf(0)} lab;`
       : `log_format lab${i} '${text(format)}'; access_log ${logOf(i)} lab${i};`,
   );
-  const groups = protocol.services.map(
-    (name) =>
-      `upstream svc_${name} { server ${scene.service(name).address};${keepalive ? ' keepalive 256;' : ''} }`,
-  );
+  // From 1.29.7 on nginx keeps connections unless it is told not to.
+  const keep = keepalive ? 'keepalive 256;' : build.newest ? 'keepalive 0;' : '';
+  const groups: string[] = [];
+  const locations: string[] = [];
+  // Each protocol has groups of its own: connections that are kept speak one.
+  for (const protocol of protocols)
+    for (const service of protocolOf(protocol).services) {
+      const path = pathOf(protocol, service);
+      groups.push(`upstream svc_${path} { server ${scene.service(service).address}; ${keep} }`);
+      locations.push(`location /${path}/ { ${protocolOf(protocol).pass(`svc_${path}`)} }`);
+    }
   const front = await startFront(scene, pod, dir, {
     format: text(FORMAT_NAMES[0]!),
     keepalive,
     services: ['solo'],
     http: [...others.slice(1), ...groups].join('\n'),
-    locations: protocol.services
-      .map((name) => `location /${name}/ { ${protocol.pass(`svc_${name}`)} }`)
-      .join('\n'),
-    ...nginx,
+    locations: locations.join('\n'),
+    main,
+    build,
   });
   const sidecars: Sidecar[] = [];
   try {
@@ -162,12 +179,16 @@ export async function runCells(
           format: text(format),
           dir: join(dir, `sidecar${i}`),
           port: 9900 + i,
-          extra: [...(protocol.port ? ['--local-port-field', 'upstream_local_port'] : []), ...sidecarArgs],
+          extra: [...(hasPort ? ['--local-port-field', 'upstream_local_port'] : []), ...sidecarArgs],
         }),
       );
     await untilExact(scene, sidecars[0]!, pod);
+    // On direct connections nothing is named before pods of both places have answered.
+    const requests = protocols.flatMap((each) => requestsOf(each));
+    await load(scene, { connections: 4, total: WARM_UP, requests });
     const rows: CellRow[] = [];
-    for (const each of plan) rows.push(await runRow(scene, protocolName, keepalive, sidecars, each));
+    for (const protocol of protocols)
+      for (const each of plan) rows.push(await runRow(scene, protocol, keepalive, sidecars, each));
     return rows;
   } finally {
     await Promise.all(sidecars.map((sidecar) => sidecar.stop()));
@@ -216,23 +237,27 @@ async function runRow(
   return row;
 }
 
-function requestsOf(protocol: ProtocolName): LoadPlan['requests'] {
-  const { services, calls }: Protocol = PROTOCOLS[protocol];
-  if (calls) {
-    const headers = ['TE: trailers', 'Content-Type: application/grpc'];
-    return services.flatMap((name) => [
-      { path: `/${name}/Items/Get{n}`, method: 'POST', bodyBytes: 40, headers, weight: 3 },
-      { path: `/${name}/Items/Put`, method: 'POST', bodyBytes: 600, headers, weight: 3 },
-    ]);
-  }
-  return services.flatMap((name) => [
-    { path: `/${name}/item/{n}`, weight: 3 },
-    { path: `/${name}/same`, weight: 2 },
-    { path: `/${name}/form`, method: 'POST', bodyBytes: 600 },
-  ]);
+/** First part of the paths of a protocol's requests to a Service. */
+function pathOf(protocol: ProtocolName, service: string): string {
+  return `${protocol.replaceAll(/\W/g, '')}_${service}`;
 }
 
-/** Markdown. `why`: a note for what a network does not name by design. */
+function requestsOf(protocol: ProtocolName): LoadPlan['requests'] {
+  const { services, calls } = protocolOf(protocol);
+  const one = calls
+    ? { method: 'POST', bodyBytes: 40, headers: ['TE: trailers', 'Content-Type: application/grpc'] }
+    : {};
+  return services.flatMap((service) => {
+    const path = `/${pathOf(protocol, service)}`;
+    return [
+      { ...one, path: `${path}/item/{n}`, weight: 3 },
+      { ...one, path: `${path}/same`, weight: 2 },
+      { ...one, path: `${path}/form`, method: 'POST', bodyBytes: 600 },
+    ];
+  });
+}
+
+/** Markdown. */
 export function cellTable(rows: readonly CellRow[]): string {
   const group = (n: number) => n.toLocaleString('en');
   const textOf = ({ right, reasons }: Cell, lines: number): string => {

@@ -8,6 +8,9 @@ import { parseNflog } from '../../src/capture/tap/nflog.ts';
 import { parseTcpPacket } from '../../src/capture/tap/packet.ts';
 import { headerName, parseRequestHead } from '../../src/capture/tap/request-head.ts';
 import { encodeRecord, RecordDecoder } from '../../src/feed/codec.ts';
+import { FrameDecoder } from '../../src/feed/frames.ts';
+import { FrameOutbox } from '../../src/feed/outbox.ts';
+import { Ring } from '../../src/feed/ring.ts';
 import type { FeedRecord } from '../../src/model/feed.ts';
 import { perThing } from './figure.ts';
 
@@ -25,6 +28,15 @@ export function parsers(rounds: number): Record<string, number[]> {
   const demo = readFileSync(new URL('../../demo/feed.ndjson', import.meta.url));
   const records: FeedRecord[] = new RecordDecoder().push(demo).records;
   const feed = Buffer.from(records.map((record) => encodeRecord(record, record.seq)).join(''));
+  const requests = records.filter(({ kind }) => kind === 'request');
+  const lines = Buffer.from(requests.map((record) => encodeRecord(record, record.seq)).join(''));
+  const ring = new Ring(1024 * 1024, 0);
+  const frames = (): Buffer => {
+    const outbox = new FrameOutbox();
+    for (const record of requests) outbox.record(ring.push(record.seq, '', record));
+    return outbox.take();
+  };
+  const compact = frames();
   const texts = new AddressTexts();
   const id = headerName('X-Request-ID');
   const all = (things: number, work: () => void): number[] => {
@@ -58,6 +70,13 @@ export function parsers(rounds: number): Record<string, number[]> {
     }),
     'feed record, decoded': all(records.length, () => {
       new RecordDecoder().push(feed);
+    }),
+    'request as a line, decoded': all(requests.length, () => {
+      new RecordDecoder().push(lines);
+    }),
+    'request in a frame, encoded': all(requests.length, frames),
+    'request in a frame, decoded': all(requests.length, () => {
+      new FrameDecoder().push(compact);
     }),
   };
 }

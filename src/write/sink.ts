@@ -9,11 +9,11 @@ export * from './sink-options.ts';
 
 /** Usual time between checkpoints (ms). After a SIGKILL stdout gets the lines since the last one a second time. */
 const CHECKPOINT_EVERY_MS = 200;
-/** Checkpoints take at most this share of the time: some file systems flush a file to disk before they replace it. */
-const CHECKPOINT_SHARE = 1 / 10;
+/** Checkpoints take at most this share of the time: some file systems (ext4) write a file to disk before they replace another by it. */
+const CHECKPOINT_SHARE = 1 / 100;
 const CHECKPOINT_AT_LEAST_EVERY_MS = 1_000;
-/** How long a checkpoint that is due is left to the next write (ms): it then costs no wake-up of its own. */
-const WITH_NEXT_WRITE_MS = 25;
+/** How long a checkpoint that is due is left to the next write, of the next batch (ms): it then costs no wake-up of its own. */
+const WITH_NEXT_WRITE_MS = 125;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5000;
 const FULL_PIPE_MS = 5;

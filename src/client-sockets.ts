@@ -47,18 +47,15 @@ export function hasHiddenClients({ udp, unix }: NamespaceTables): boolean {
   );
 }
 
-/** Undefined where the system shows none. */
-export async function readSocketTables(): Promise<NamespaceTables | undefined> {
+/** `hidden`: UDP and Unix sockets too, else those are empty. Undefined where the system shows none. */
+export async function readSocketTables(hidden: boolean): Promise<NamespaceTables | undefined> {
   const optional = (path: string): Promise<string> => readFile(path, 'latin1').catch(() => '');
   try {
-    const tcp = await readFile('/proc/net/tcp', 'latin1');
+    const tcp = `${await readFile('/proc/net/tcp', 'latin1')}\n${await optional('/proc/net/tcp6')}`;
+    if (!hidden) return { tcp, udp: '', unix: '' };
     const udp = await readFile('/proc/net/udp', 'latin1');
     const unix = await readFile('/proc/net/unix', 'latin1');
-    return {
-      tcp: `${tcp}\n${await optional('/proc/net/tcp6')}`,
-      udp: `${udp}\n${await optional('/proc/net/udp6')}`,
-      unix,
-    };
+    return { tcp, udp: `${udp}\n${await optional('/proc/net/udp6')}`, unix };
   } catch {
     return undefined;
   }

@@ -1,17 +1,11 @@
 import { hasHiddenClients, inboundSockets, type NamespaceTables } from './client-sockets.ts';
+import { untilLook } from './each-second.ts';
 import type { BlindSpots } from './join/index/blind-spots.ts';
 import type { QuietMoment } from './join/index/quiet-moments.ts';
 
-/** Interval of looks at the namespace (ms). For so long, missing requests from a new address can stay undetected. */
-const NAMESPACE_POLL_MS = 1_000;
-/** The same while quiet moments are wanted, unless to look takes longer than the other (ms). */
+/** Interval of looks while quiet moments are wanted, unless to look takes longer than the other (ms). Else it is a second. */
 const WANTED_POLL_MS = 100;
 const MAX_LOOK_MS = 10;
-/**
- * How long before a full second it looks (ms). Lines that bear whole seconds then divide at that moment into those of
- * requests before and after it.
- */
-const BEFORE_SECOND_MS = 10;
 /**
  * How long client connections from before the record count (ms). Connections to other servers of the pod, such as a metrics
  * scraper's, look the same and may stay open for days; a download of an hour is rare.
@@ -26,8 +20,8 @@ export interface NamespaceParts {
   served(): readonly string[];
   /** Reads the records of all of these from now on. */
   subscribe(addresses: readonly string[]): void;
-  /** The kernel's socket tables; undefined where there are none. */
-  sockets(): Promise<NamespaceTables | undefined>;
+  /** The kernel's socket tables, with `hidden` also those of UDP and Unix sockets; undefined where there are none. */
+  sockets(hidden: boolean): Promise<NamespaceTables | undefined>;
   /** All client connections of an earlier time are closed. Undefined: no rule needs it, and the tables are not read for it. */
   onQuiet: ((moment: QuietMoment) => void) | undefined;
   /** Whether more quiet moments would help. */
@@ -65,8 +59,7 @@ export class NamespaceWatch {
 
   #schedule(): void {
     const { clock, onQuiet, isQuietWanted } = this.#parts;
-    const untilSecond = NAMESPACE_POLL_MS - BEFORE_SECOND_MS - (clock() % NAMESPACE_POLL_MS);
-    const wait = untilSecond > BEFORE_SECOND_MS ? untilSecond : untilSecond + NAMESPACE_POLL_MS;
+    const wait = untilLook(clock());
     const soon = onQuiet !== undefined && isQuietWanted() && this.#lookTook <= MAX_LOOK_MS;
     this.#timer = setTimeout(
       () => {
@@ -94,13 +87,13 @@ export class NamespaceWatch {
     if (this.#reading || (onQuiet === undefined && since === -Infinity)) return;
     this.#reading = true;
     const before = clock();
-    const tables = addresses === undefined ? undefined : await sockets();
+    const tables = addresses === undefined ? undefined : await sockets(onQuiet !== undefined);
     // The clock cuts to milliseconds.
     const after = clock() + 1;
     this.#reading = false;
     this.#lookTook = after - before - 1;
     const open = tables && inboundSockets(tables.tcp, ownPort);
-    if (tables && open && after > before && !hasHiddenClients(tables))
+    if (onQuiet && tables && open && after > before && !hasHiddenClients(tables))
       this.#checkClients(open, before, after);
     else this.#clients = undefined;
     // Where the record began anew while the tables were read, they are outdated.

@@ -1,5 +1,6 @@
 import { type FSWatcher, statSync, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
+import { untilLook } from '../each-second.ts';
 import { EvidenceTimes } from './evidence-times.ts';
 import { rotatedKind } from './rotation.ts';
 
@@ -18,8 +19,7 @@ interface Pace {
 const STEADY: Pace = { gap: 4, poll: 12, busy: 8, idle: 12 };
 /** Where a line is to be read as soon as it is written: when it was read is evidence. */
 const PROMPT: Pace = { gap: 0.2, poll: 2, busy: 256, idle: 12 };
-/** Look without an event: inotify may be unavailable (its limits are per user) or silent (some network file systems). */
-const SAFETY_MS = 1_000;
+/** Look without an event each second, and so often where inotify is unavailable (its limits are per user; ms): on some network file systems it is silent. */
 const SAFETY_UNWATCHED_MS = 100;
 
 /**
@@ -62,7 +62,7 @@ export class Wakeup {
   async wait(atMost = Number.POSITIVE_INFINITY): Promise<void> {
     if (!this.#polling) this.#watch();
     if (!this.#pending && !this.#polling) {
-      await this.#sleep(Math.min(atMost, this.#watcher ? SAFETY_MS : SAFETY_UNWATCHED_MS), true);
+      await this.#sleep(Math.min(atMost, this.#watcher ? untilLook(Date.now()) : SAFETY_UNWATCHED_MS), true);
     }
     const gap = this.#lastFound + this.#pace.gap - performance.now();
     const early = !this.#polling && this.#pending && gap > 0;

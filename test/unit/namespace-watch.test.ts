@@ -52,6 +52,7 @@ function watch(addresses: string[], own: () => string[] = () => addresses, quiet
     unix: '',
     quiet: [] as QuietMoment[],
     looks: 0,
+    hiddenAsked: [] as boolean[],
     subscribed: [] as string[][],
     served: addresses,
   };
@@ -60,8 +61,9 @@ function watch(addresses: string[], own: () => string[] = () => addresses, quiet
     addresses: own,
     served: () => state.served,
     subscribe: (all) => state.subscribed.push([...all]),
-    sockets: async () => {
+    sockets: async (hidden) => {
       state.looks++;
+      state.hiddenAsked.push(hidden);
       return { tcp: state.text, udp: state.udp, unix: state.unix };
     },
     onQuiet: quietIsOfUse ? (moment) => state.quiet.push(moment) : undefined,
@@ -91,7 +93,7 @@ test('lines without times wait until no client is left that is older than the re
   assert.equal(blindSpots.isWithinRecord(state.now + 1), true);
 });
 
-test('where no line needs quiet moments, the sockets are read only while clients may be older than the record', async () => {
+test('where no line needs quiet moments, the sockets of TCP alone are read, and only while clients may be older than the record', async () => {
   const { state, watching } = watch(['10.244.0.70'], undefined, false);
   await watching.poll();
   assert.equal(state.looks, 0);
@@ -105,6 +107,10 @@ test('where no line needs quiet moments, the sockets are read only while clients
   await watching.poll();
   await watching.poll();
   assert.equal(state.looks, 3);
+  assert.deepEqual(state.hiddenAsked, [false, false, false]);
+  const needed = watch(['10.244.0.70']);
+  await needed.watching.poll();
+  assert.deepEqual(needed.state.hiddenAsked, [true]);
 });
 
 test('after an hour clients older than the record no longer count, as a scraper may stay for days', async () => {

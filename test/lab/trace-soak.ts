@@ -1,7 +1,7 @@
 /**
  * The scenes of the source `trace` again and again, until so many lines have been judged: `npm run soak:trace -- --lines N
- * [--seed N] [--minutes N]`. Each scene's own traffic, and wrk with the same requests beside it. Says after each scene how it stands,
- * and ends with 1 where a line was wrong. Needs root and what bpf/build.sh needs.
+ * [--seed N] [--minutes N] [--seconds N] [--connections]`. Each scene's own traffic, and wrk with the same requests beside it. Says
+ * after each scene how it stands, and ends with 1 where a line was wrong. Needs root and what bpf/build.sh needs.
  */
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -12,17 +12,19 @@ import { labCanRun } from './kit/requirements.ts';
 import { type Row, writeSection } from './kit/results.ts';
 import { judge } from './kit/scenario.ts';
 import { lacks, TRACE_CASES } from './kit/trace-cases.ts';
-import { createTraceScene, runTraceCase } from './kit/trace-run.ts';
+import { createTraceScene, runConnections, runTraceCase } from './kit/trace-run.ts';
 import { traceResults } from './kit/trace-witness.ts';
 
 const BUILD = fileURLToPath(new URL('../../bpf/build.sh', import.meta.url));
-const VOLUME = { total: 2_000, seconds: 15, floodConnections: 32 };
-
 const { values } = parseArgs({
   options: {
     lines: { type: 'string', default: '100000' },
     seed: { type: 'string', default: '1' },
     minutes: { type: 'string', default: '240' },
+    /** Of wrk, for each scene. */
+    seconds: { type: 'string', default: '15' },
+    /** No sidecar: only the helper's record is judged, for many more lines. */
+    connections: { type: 'boolean', default: false },
     /** Where the figures so far are kept, as JSON. */
     state: { type: 'string' },
   },
@@ -42,6 +44,8 @@ interface Sum {
   byTrace: number;
   failed: number;
 }
+
+const VOLUME = { total: 2_000, seconds: Number(values.seconds), floodConnections: 32 };
 
 const sums = new Map<string, Sum>();
 const failures: string[] = [];
@@ -94,8 +98,15 @@ function report(): string {
   ].join('\n');
 }
 
+function tell(what: string): void {
+  const { lines, answered, wrong, missing, podsWrong, failed } = total();
+  const figures = JSON.stringify({ lines, answered, wrong, missing, podsWrong, failed });
+  console.error(`${new Date().toISOString()} ${what}: ${figures}`);
+  if (values.state) writeFileSync(values.state, JSON.stringify([[...sums], failures.slice(-50)]));
+}
+
 async function round(seed: number, isOver: () => boolean): Promise<void> {
-  const scene = await createTraceScene(14);
+  const scene = await createTraceScene(values.connections ? 18 : 14);
   try {
     await startHelper(scene, ['--auth', 'none', '--sources', 'conntrack,tap,trace']);
     const rows: Row[] = [];
@@ -106,6 +117,15 @@ async function round(seed: number, isOver: () => boolean): Promise<void> {
         const found = make(scene, keepalive);
         if (lacks(found) !== undefined) continue;
         try {
+          if (values.connections) {
+            const { findings, ...counts } = await runConnections(scene, found, keepalive, {
+              ...VOLUME,
+              seed,
+            });
+            addTo(name, { ...counts, runs: 1, lines: counts.answered });
+            failures.push(...findings.slice(0, 3));
+            continue;
+          }
           const ran = await runTraceCase(scene, scenario, name, found, keepalive, { ...VOLUME, seed });
           const { answered, right, wrong, missing, findings } = ran.found;
           addTo(name, { ...ofRow(ran.row), answered, right, wrong, missing });
@@ -115,13 +135,10 @@ async function round(seed: number, isOver: () => boolean): Promise<void> {
           const row = rows.pop();
           addTo(name, { ...(row ? ofRow(row) : {}), failed: 1 });
           failures.push(`${name}, ${keepalive}: ${String((error as Error).message).slice(0, 400)}`);
+        } finally {
+          rows.length = 0;
+          tell(`${name}, ${keepalive}`);
         }
-        rows.length = 0;
-        const { lines, answered, wrong, missing, podsWrong, failed } = total();
-        console.error(
-          `${new Date().toISOString()} ${name}, ${keepalive}: ${JSON.stringify({ lines, answered, wrong, missing, podsWrong, failed })}`,
-        );
-        if (values.state) writeFileSync(values.state, JSON.stringify([[...sums], failures.slice(-50)]));
       }
     }
   } finally {
@@ -137,6 +154,8 @@ const isOver = (): boolean => total().lines >= Number(values.lines) || Date.now(
 for (let seed = Number(values.seed); !isOver(); seed++) await round(seed, isOver);
 console.log(report());
 for (const failure of failures.slice(0, 20)) console.log(`\n${failure}`);
-writeSection(traceResults, 'soak', report(), [`Seeds from ${values.seed} on; \`npm run soak:trace\`.`]);
+writeSection(traceResults, values.connections ? 'soak, connections' : 'soak', report(), [
+  `Seeds from ${values.seed} on; \`npm run soak:trace\`.`,
+]);
 const { wrong, podsWrong } = total();
 process.exitCode = wrong + podsWrong > 0 ? 1 : 0;

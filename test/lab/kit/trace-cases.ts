@@ -10,6 +10,9 @@ import { attack, collect, saturate } from './traffic.ts';
 export const PROTOCOLS = { fastcgi: 9000, uwsgi: 9001, grpc: 9002, https: 8443 };
 const MODULES = '/usr/lib/nginx/modules';
 
+/** Without a sidecar in `trace-soak.ts --connections`. */
+export type TrafficBench = Pick<Bench, 'front' | 'sentTo'> & Partial<Pick<Bench, 'sidecar'>>;
+
 export interface TraceCase {
   requests?: LoadPlan['requests'];
   locations?: string;
@@ -19,7 +22,7 @@ export interface TraceCase {
   options?: Partial<ScenarioOptions>;
   load?: Partial<LoadPlan>;
   /** More traffic, for about so many seconds. */
-  traffic?: (bench: Bench, seconds: number) => Promise<void>;
+  traffic?: (bench: TrafficBench, seconds: number) => Promise<void>;
   /**
    * Least share of the attempts that the trace settles. Default 0.999, without keepalive 0.95: on a full machine a port comes round
    * while its events are read late. Whether every line has its record is judged apart.
@@ -134,7 +137,6 @@ export const TRACE_CASES: Record<string, MakeCase> = {
     requests: [
       { path: '/a/form/{n}', method: 'POST', bodyBytes: 300_000 },
       { path: '/direct/{n}', method: 'POST', bodyBytes: 200_000 },
-      { path: '/direct/{n}?do=early', method: 'POST', bodyBytes: 200_000, abortAfterMs: 400 },
       { path: '/a/same', weight: 4 },
     ],
     load: { total: 1_000, connections: 20 },
@@ -223,7 +225,6 @@ export const TRACE_CASES: Record<string, MakeCase> = {
   'all at once': (scene, keepalive) => ({
     http: `${othersHttp(scene, keepalive)} ${HTTP2} ${group(scene, 'again', keepalive, 'odd', 'odd', 'odd')}`,
     locations: `${OTHERS} ${TWICE} ${AGAIN}
-      location /again/ { proxy_next_upstream http_503 error timeout; proxy_pass http://again; }
       location /quiet/ { access_log off; proxy_pass http://svc_a; }`,
     requests: [
       ...MIXED,

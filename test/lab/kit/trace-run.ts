@@ -2,16 +2,17 @@
 import { rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { FORMATS } from './formats.ts';
 import type { RequestPlan } from './load.ts';
-import { FRONT_PORT, startBackends } from './nginx.ts';
+import { FRONT_PORT, startBackends, startFront } from './nginx.ts';
 import { DEBIAN } from './nginx-build.ts';
 import { caughtUp } from './product.ts';
 import type { Row } from './results.ts';
 import type { Bench, Judge } from './scenario.ts';
 import { createScene, type Scene } from './scene.ts';
-import { loadModules, njsModule, PROTOCOLS, type TraceCase } from './trace-cases.ts';
+import { loadModules, njsModule, PROTOCOLS, type TraceCase, type TrafficBench } from './trace-cases.ts';
 import { type ByConnection, watchTrace } from './trace-witness.ts';
-import { collect, startOdd, startProtocols } from './traffic.ts';
+import { collect, load, startOdd, startProtocols } from './traffic.ts';
 
 /** A second after its beginning the record of the trace counts. */
 export const SURE_MS = 1_500;
@@ -74,33 +75,51 @@ export function sumOf(runs: readonly TraceRun[]): Record<keyof Omit<ByConnection
   return total;
 }
 
+/** What nginx does in the scene, for both ways to run it. */
+function frontOf(found: TraceCase, keepalive: boolean) {
+  const { locations = '', http = '', options = {} } = found;
+  return {
+    format: 'article' as const,
+    withoutIdHeader: true,
+    workers: 4,
+    keepalive,
+    locations,
+    http,
+    main: loadModules(found),
+    build: DEBIAN,
+    services: ['a', 'odd', 'solo', 'six'],
+    ...options,
+  };
+}
+
+async function send(scene: Scene, bench: TrafficBench, found: TraceCase, volume: Volume): Promise<void> {
+  const { requests = [], load = {}, traffic } = found;
+  const { total, seconds, floodConnections = 0, seed = 1 } = volume;
+  const asked = requests.length > 0;
+  await Promise.all([
+    asked && bench.sentTo({ connections: 40, total, requests, seed, ...load }),
+    asked && floodConnections > 0 && flood(scene, bench, requests, { floodConnections, seconds, seed }),
+    traffic?.(bench, seconds),
+  ]);
+}
+
 export async function runTraceCase(
   scene: Scene,
   scenario: Judge['scenario'],
   title: string,
   found: TraceCase,
   keepalive: boolean,
-  { total, seconds, floodConnections = 0, seed = 1 }: Volume,
+  volume: Volume,
 ): Promise<TraceRun> {
-  const { requests = [], locations = '', http = '', options = {}, load = {}, traffic } = found;
   let byConnection: ByConnection | undefined;
   let used: string | undefined;
   const row = await scenario(
     title,
     {
-      format: 'article',
-      withoutIdHeader: true,
-      workers: 4,
-      keepalive,
-      locations,
-      http,
-      main: loadModules(found),
-      build: DEBIAN,
-      services: ['a', 'odd', 'solo', 'six'],
       // The machine may be full: each process waits for its turn.
       sidecarArgs: ['--max-wait', '60s'],
       warmUp: () => delay(SURE_MS),
-      ...options,
+      ...frontOf(found, keepalive),
     },
     async (bench) => {
       const { accessLog, dir } = bench.front;
@@ -108,13 +127,8 @@ export async function runTraceCase(
       const watched = watchTrace(scene, scene.fronts[0]!, dir);
       await delay(SURE_MS);
       const from = statSync(accessLog).size;
-      const asked = requests.length > 0;
-      await Promise.all([
-        asked && bench.sentTo({ connections: 40, total, requests, seed, ...load }),
-        asked && floodConnections > 0 && flood(scene, bench, requests, { floodConnections, seconds, seed }),
-        traffic?.(bench, seconds),
-      ]);
-      if (!options.logParameters) await caughtUp(bench.sidecar, 60_000);
+      await send(scene, bench, found, volume);
+      if (!found.options?.logParameters) await caughtUp(bench.sidecar, 60_000);
       byConnection = await watched.judge(accessLog, from);
     },
   );
@@ -123,10 +137,33 @@ export async function runTraceCase(
   return { row, found: byConnection! };
 }
 
+/** The same without a sidecar, for many lines: only the helper's record is judged. */
+export async function runConnections(
+  scene: Scene,
+  found: TraceCase,
+  keepalive: boolean,
+  volume: Volume,
+): Promise<ByConnection> {
+  const dir = join(scene.dir, 'connections');
+  const pod = scene.fronts[0]!;
+  const { format, ...options } = frontOf(found, keepalive);
+  const front = await startFront(scene, pod, dir, { ...options, format: FORMATS[format] });
+  try {
+    const watched = watchTrace(scene, pod, dir);
+    await delay(2 * SURE_MS);
+    const sentTo: Bench['sentTo'] = async (plan) => void (await load(scene, plan));
+    await send(scene, { front, sentTo }, found, volume);
+    return await watched.judge(front.accessLog, 0);
+  } finally {
+    await front.stop();
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
 /** The same requests by wrk, which makes many times more of them. */
 async function flood(
   scene: Scene,
-  { front }: Bench,
+  { front }: TrafficBench,
   requests: readonly RequestPlan[],
   { floodConnections, seconds, seed }: Required<Omit<Volume, 'total'>>,
 ): Promise<void> {

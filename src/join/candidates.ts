@@ -62,7 +62,7 @@ export class Candidates {
  * whose direct connections may be the Service's.
  */
 export function servicesOf({ service, direct }: Query, index: FlowIndex): readonly Service[] {
-  return direct?.services ?? (service ? [service, index.unknown] : [index.unknown]);
+  return direct?.services ?? (service ?? index.unknown).withUnknown;
 }
 
 /** The connections that may have carried the attempt, from its local port where the line has that. */

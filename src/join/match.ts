@@ -80,9 +80,15 @@ export function matchLine(line: ParsedLine, readAt: number, index: FlowIndex, tr
       if (ends) break;
     }
     outcomes[k] = connected(query, chosen!.outcome);
-    if (chosen!.matched) matched = [...matched, chosen!.matched];
+    if (chosen!.matched) matched = matched === NONE ? [chosen!.matched] : [...matched, chosen!.matched];
   }
-  return { outcomes, matched, retryAtNextWatermark, queries };
+  return { outcomes: shared(outcomes, matched), matched, retryAtNextWatermark, queries };
+}
+
+/** The list of the connection where it says the same: those of recent lines are kept, and most are of few connections. */
+function shared(outcomes: readonly Outcome[], matched: readonly TappedRequest[]): readonly Outcome[] {
+  const named = matched[0]?.connection.named;
+  return named && outcomes.length === 1 && outcomes[0] === named[0] ? named : outcomes;
 }
 
 /** The outcomes stand: what the line had, no other line can have. In the order of the log. */

@@ -1,10 +1,10 @@
 import type { ParsedLine, UnparsedReason } from '../model/line.ts';
 import { isResolved, type Outcome } from '../model/outcome.ts';
 import type { Deduction } from './deduction.ts';
+import type { TappedRequest } from './index/connection.ts';
 import type { FlowIndex } from './index/flow-index.ts';
 import { type LinePlace, placeOf } from './index/traced-lines.ts';
 import { matchLine, settleLine } from './match.ts';
-import type { Match } from './match-result.ts';
 import { COUNTED_SLACK_MS } from './rules/byte-counts.ts';
 import { tracedLine } from './traced-line.ts';
 import { lineEnd } from './window.ts';
@@ -33,7 +33,7 @@ export interface PendingBlock<Tag> {
   bytes: Buffer;
   readAt: number;
   lines: readonly BlockLine[];
-  /** In step with `lines`, and each with its line's attempts; empty until the block is settled. */
+  /** Of the lines matched so far, in step with `lines`, and each with its line's attempts. */
   outcomes: (readonly Outcome[])[];
   /** The caller's data, returned with the block. */
   tag: Tag;
@@ -45,10 +45,10 @@ export interface PendingBlock<Tag> {
   triedAt: number;
   /** The block leaves at this time with or without its evidence. */
   deadline: number;
-  /** The first lines of the block that are matched; the next one waits for the next watermark. */
-  matchedSoFar: (Match | undefined)[];
-  /** The matches without timing, in step with `lines`, while the block waits for the lines beside it. */
-  matches: readonly (Match | undefined)[] | undefined;
+  /** The requests by which lines were resolved so far. */
+  matched: TappedRequest[];
+  /** All lines are matched; with timing, the block may still wait for the lines beside it. */
+  allMatched: boolean;
 }
 
 export interface PendingLimits {
@@ -111,8 +111,8 @@ export class PendingBlocks<Tag> {
   }
 
   /** The block can be settled once the watermark is not before this, ms since the epoch: `needs`, and what timing waits for. */
-  #waitsFor({ needs, matches }: PendingBlock<Tag>): number {
-    return matches === undefined ? needs : needs + (this.#timing?.waitMs ?? 0);
+  #waitsFor({ needs, allMatched }: PendingBlock<Tag>): number {
+    return allMatched ? needs + (this.#timing?.waitMs ?? 0) : needs;
   }
 
   push(bytes: Buffer, readAt: number, lines: readonly BlockLine[], tag: Tag, at?: FilePlace): void {
@@ -134,8 +134,8 @@ export class PendingBlocks<Tag> {
       needs,
       triedAt: -Infinity,
       deadline: readAt + this.#limits.maxWaitMs,
-      matchedSoFar: [],
-      matches: undefined,
+      matched: [],
+      allMatched: false,
     });
     this.#bytes += bytes.length;
   }
@@ -181,73 +181,76 @@ export class PendingBlocks<Tag> {
   #settle(block: PendingBlock<Tag>, now: number): boolean {
     const { watermark } = this.#index.coverage;
     const mayWait = now < block.deadline && this.#bytes <= this.#limits.maxBytes;
-    if (!block.matches) {
-      const matches = this.#match(block, mayWait && watermark < block.needs + NEW_CONNECTION_WAIT_MS);
-      if (!matches) {
+    if (!block.allMatched) {
+      if (!this.#match(block, mayWait && watermark < block.needs + NEW_CONNECTION_WAIT_MS)) {
         if (!this.#unfinished) block.triedAt = watermark;
         return false;
       }
-      block.matches = matches;
-      const anyAmbiguous = this.#timing !== undefined && this.#learnBackends(block, this.#timing);
+      block.allMatched = true;
+      const anyAmbiguous = this.#timing !== undefined && learnBackends(block, this.#timing);
       if (anyAmbiguous && mayWait && watermark < this.#waitsFor(block)) return false;
     }
-    block.lines.forEach(({ parsed }, i) => {
-      const match = block.matches![i];
-      if (match) this.#index.markMatched(match.matched);
-      if (match && typeof parsed !== 'string') this.#infer(parsed, match.outcomes);
-      block.outcomes.push(match?.outcomes ?? NO_OUTCOMES);
-    });
+    this.#index.markMatched(block.matched);
+    if (this.#timing) inferBackends(block, this.#timing);
     return true;
   }
 
-  /** In step with the block's lines. Undefined if a line has to wait, as `mayWait` allows, or others have their turn: matching then goes on there. */
-  #match(block: PendingBlock<Tag>, mayWait: boolean): (Match | undefined)[] | undefined {
-    const { matchedSoFar, lines } = block;
-    for (let i = matchedSoFar.length; i < lines.length; i++) {
-      if (this.#index.counters.visited >= this.#visitsUntil) {
+  /** Whether all lines are matched. If not, one has to wait, as `mayWait` allows, or others have their turn: matching then goes on there. */
+  #match(block: PendingBlock<Tag>, mayWait: boolean): boolean {
+    const { outcomes, matched, lines } = block;
+    const { traced, counters } = this.#index;
+    for (let i = outcomes.length; i < lines.length; i++) {
+      if (counters.visited >= this.#visitsUntil) {
         this.#unfinished = true;
-        return undefined;
+        return false;
       }
       const { parsed } = lines[i]!;
       if (typeof parsed === 'string' || parsed.attempts.length === 0) {
-        matchedSoFar.push(undefined);
+        outcomes.push(NO_OUTCOMES);
         continue;
       }
-      const { traced } = this.#index;
       const place = traced.active ? placeIn(block, lines[i]!) : undefined;
       const told = place && tracedLine(parsed, block.bytes, traced.of(place));
       const match = matchLine(parsed, block.readAt, this.#index, told);
-      if (match.retryAtNextWatermark && mayWait) return undefined;
+      if (match.retryAtNextWatermark && mayWait) return false;
       settleLine(match, this.#index);
       if (place) traced.spend(place);
-      matchedSoFar.push(match);
+      outcomes.push(match.outcomes);
+      // What else the match has is garbage from here on.
+      for (const request of match.matched) matched.push(request);
     }
-    return matchedSoFar;
+    return true;
   }
+}
 
-  /** Passes resolved attempts to `timing`. Returns whether any attempt is `ambiguous`. */
-  #learnBackends(block: PendingBlock<Tag>, timing: Deduction): boolean {
-    let anyAmbiguous = false;
-    block.lines.forEach(({ parsed }, i) => {
-      if (typeof parsed === 'string') return;
-      block.matches![i]?.outcomes.forEach((outcome, k) => {
-        if (isResolved(outcome)) timing.know(parsed, k, outcome.ip, outcome.port);
-        else if (outcome.reason === 'ambiguous') anyAmbiguous = true;
-      });
+/** Passes resolved attempts to `timing`. Returns whether any attempt is `ambiguous`. */
+function learnBackends({ lines, outcomes }: PendingBlock<unknown>, timing: Deduction): boolean {
+  let anyAmbiguous = false;
+  lines.forEach(({ parsed }, i) => {
+    if (typeof parsed === 'string') return;
+    outcomes[i]!.forEach((outcome, k) => {
+      if (isResolved(outcome)) timing.know(parsed, k, outcome.ip, outcome.port);
+      else if (outcome.reason === 'ambiguous') anyAmbiguous = true;
     });
-    return anyAmbiguous;
-  }
+  });
+  return anyAmbiguous;
+}
 
-  #infer(line: ParsedLine, outcomes: Outcome[]): void {
-    outcomes.forEach((outcome, k) => {
-      if (isResolved(outcome) || outcome.reason !== 'ambiguous') return;
-      const named = this.#timing?.backend(line, k);
-      if (!named) return;
-      const { ip, port } = line.attempts[k]!;
-      const direct = named.ip === ip && named.port === port;
-      outcomes[k] = direct ? { reason: 'direct' } : { evidence: 'timing', ...named };
-    });
-  }
+/** Names the `ambiguous` attempts that `timing` can. */
+function inferBackends({ lines, outcomes }: PendingBlock<unknown>, timing: Deduction): void {
+  lines.forEach(({ parsed }, i) => {
+    if (typeof parsed === 'string') return;
+    outcomes[i] = outcomes[i]!.map((outcome, k) => inferred(outcome, parsed, k, timing));
+  });
+}
+
+function inferred(outcome: Outcome, line: ParsedLine, k: number, timing: Deduction): Outcome {
+  if (isResolved(outcome) || outcome.reason !== 'ambiguous') return outcome;
+  const named = timing.backend(line, k);
+  if (!named) return outcome;
+  const { ip, port } = line.attempts[k]!;
+  const direct = named.ip === ip && named.port === port;
+  return direct ? { reason: 'direct' } : { evidence: 'timing', ...named };
 }
 
 function placeIn({ at, bytes }: PendingBlock<unknown>, { start, end }: BlockLine): LinePlace | undefined {

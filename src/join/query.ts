@@ -6,6 +6,8 @@ import type { FlowIndex } from './index/flow-index.ts';
 import type { TracedLine } from './traced-line.ts';
 import { attemptWindows, type Sent, type Window, wasCarried, wasSent } from './window.ts';
 
+const NONE: readonly Query[] = [];
+
 /** The question to a rule: which pod served this attempt? */
 export interface Query {
   readonly line: ParsedLine;
@@ -29,7 +31,7 @@ export interface Query {
 
 /** Attempts of one line on one address. nginx makes them one after another, so their requests are on the wire in this order. */
 export interface Group {
-  readonly queries: Query[];
+  queries: readonly Query[];
   /** Set once for all of them by `rules/request-id.ts`: null where the id was not seen, undefined before. */
   requests: GroupRequests | null | undefined;
 }
@@ -85,10 +87,10 @@ export function queriesOf(
       const address = `${attempt.ip} ${attempt.port}`;
       group = groups.get(address);
       if (!group) {
-        group = { queries: [], requests: undefined };
+        group = { queries: NONE, requests: undefined };
         groups.set(address, group);
       }
-    } else group = { queries: [], requests: undefined };
+    } else group = { queries: NONE, requests: undefined };
     // First, as the Service of a direct connection may be in no record.
     const direct = index.directTo(attempt.ip, attempt.port);
     const query: Query = {
@@ -104,7 +106,8 @@ export function queriesOf(
       place: group.queries.length,
       traced,
     };
-    group.queries.push(query);
+    // Made at its size: a growing array reserves room for many elements.
+    group.queries = group.queries.length === 0 ? [query] : [...group.queries, query];
     queries[k] = query;
   }
   return queries;

@@ -120,12 +120,13 @@ export function resolve(
       return name ? { reason: 'direct', name } : { reason: 'direct' };
     }
     const only = all ? remaining.only : undefined;
-    if (only?.resolved?.evidence === evidence && only.resolved.name === name) return only.resolved;
+    const same = only?.named?.[0];
+    if (same?.evidence === evidence && same.name === name) return same;
     const resolved: Resolved = { evidence, ip, port };
     if (name) resolved.name = name;
     if (only) {
       resolved.flow = flowOf(only);
-      only.resolved = resolved;
+      only.named = [resolved];
     }
     return resolved;
   }

@@ -6,8 +6,8 @@ export class Edits {
   readonly #ends: number[] = [];
   readonly #texts: string[] = [];
   #count = 0;
-  /** How many bytes longer (or, below zero, shorter) the block becomes. */
-  #growth = 0;
+  /** By how many bytes texts are longer than their spans, without those that are shorter. */
+  #longer = 0;
 
   get count(): number {
     return this.#count;
@@ -19,7 +19,7 @@ export class Edits {
     this.#starts[at] = start;
     this.#ends[at] = end;
     this.#texts[at] = text;
-    this.#growth += text.length - (end - start);
+    this.#longer += Math.max(0, text.length - (end - start));
   }
 
   /** As `add`, but the span may be before others; it overlaps none. */
@@ -37,26 +37,30 @@ export class Edits {
 
   clear(): void {
     this.#count = 0;
-    this.#growth = 0;
+    this.#longer = 0;
   }
 
   /** The bytes `[from, to)` of `block` with the edits; a view of `block` if there are none. */
   apply(block: Buffer, from: number, to: number): Buffer {
     if (this.#count === 0) return block.subarray(from, to);
-    const out = Buffer.allocUnsafe(to - from + this.#growth);
+    // A copy from another buffer makes an object for each piece. So there is one, behind the room that the longer texts need:
+    // what then moves to its place overwrites nothing that is still to be moved.
+    const out = Buffer.allocUnsafe(this.#longer + to - from);
+    block.copy(out, this.#longer, from, to);
+    const shift = this.#longer - from;
     let read = from;
     let written = 0;
     for (let k = 0; k < this.#count; k++) {
       const start = this.#starts[k]!;
       const text = this.#texts[k]!;
-      block.copy(out, written, read, start);
+      out.copyWithin(written, read + shift, start + shift);
       written += start - read;
       // For texts as short as an address, a loop is faster than a native call.
       if (text.length > SHORT) written += out.write(text, written, 'latin1');
       else for (let c = 0; c < text.length; c++) out[written++] = text.charCodeAt(c);
       read = this.#ends[k]!;
     }
-    block.copy(out, written, read, to);
-    return out;
+    out.copyWithin(written, read + shift, to + shift);
+    return out.subarray(0, written + to - read);
   }
 }

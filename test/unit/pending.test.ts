@@ -243,3 +243,18 @@ test('a pod’s own address is not replaced by a deduction, and none is made up'
   none.wire.tick(61);
   assert.deepEqual(none.take(12), ['x: ambiguous']);
 });
+
+test('lines that one connection is named for share a list of outcomes, as those of recent lines are kept', () => {
+  const { wire, blocks, push } = start();
+  const alike = lineOf({ end: 10, took: 10 }, { id: 'a', attempts: [{}, {}] });
+  push('x', 11, A, A, alike, lineOf({ end: 10, took: 10 }, { id: 'b' }));
+  wire.tick(11);
+  const [first, second, two, other] = blocks.take(T0 + 12)[0]!.outcomes;
+  assert.equal(first, second);
+  assert.equal(two!.length, 2);
+  assert.notEqual(two, first);
+  assert.deepEqual(
+    [first, other].map((outcomes) => outcomes!.map((outcome) => 'evidence' in outcome && outcome.ip)),
+    [[podIp(1)], [podIp(2)]],
+  );
+});

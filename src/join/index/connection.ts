@@ -34,8 +34,8 @@ export interface Connection extends FifoEntry<Connection> {
   midStream: TappedRequest | undefined;
   /** Its tuple as in outcomes, once there was one. */
   flow: Flow | undefined;
-  /** The outcome of the last attempt that it was named for: those of the next ones are mostly equal, and the same object then. */
-  resolved: Resolved | undefined;
+  /** The outcome of the last attempt that it was named for: those of the next ones are mostly equal, and the same objects then. */
+  named: readonly [Resolved] | undefined;
 }
 
 /** From its first record: opened after `openFrom` (ms since the epoch; -Infinity if not known), and by the record's time. */
@@ -58,7 +58,7 @@ export function newConnection(
     latest: undefined,
     midStream: undefined,
     flow: undefined,
-    resolved: undefined,
+    named: undefined,
     list: undefined,
     before: undefined,
     after: undefined,
@@ -185,6 +185,8 @@ function contentOf({ content, afterChunks }: RequestRecord): RequestContent | un
 export interface Service {
   readonly vip: string | undefined;
   readonly vport: number | undefined;
+  /** Itself and the one of the connections whose Service is not known: their requests may be its, too. */
+  readonly withUnknown: readonly Service[];
   /** Backends with the number of remembered connections. */
   readonly backends: Map<Backend, number>;
   readonly open: Set<Connection>;
@@ -249,18 +251,22 @@ export function forgetUnreadableBefore(service: Service, t: number): void {
 }
 
 /**
+ * `unknown`: the one of the connections whose Service is not known; undefined to make that one.
  * `answersKnownSince`: answers through it before that time may have been forgotten, ms since the epoch. `compared`: what of
  * a request is compared with its line.
  */
 export function newService(
   vip: string | undefined,
   vport: number | undefined,
+  unknown?: Service,
   answersKnownSince = -Infinity,
   compared?: Compared,
 ): Service {
-  return {
+  const withUnknown: Service[] = [];
+  const service: Service = {
     vip,
     vport,
+    withUnknown,
     backends: new Map(),
     open: new Set(),
     closed: [],
@@ -286,4 +292,6 @@ export function newService(
     withoutRequestKnownSince: -Infinity,
     requestsKnownSince: -Infinity,
   };
+  withUnknown.push(...(unknown ? [service, unknown] : [service]));
+  return service;
 }

@@ -103,7 +103,7 @@ export class Services {
   #add(vip: string, vport: number): Service {
     // Before the new one is added, as it is unused too.
     if (this.#all.size >= this.#limit) this.#forgetUnused();
-    const service = newService(vip, vport, this.knownSince, this.#comparedAt?.(vip, vport));
+    const service = newService(vip, vport, this.unknown, this.knownSince, this.#comparedAt?.(vip, vport));
     service.connectionsKnownSince = this.knownSince;
     service.withoutRequestKnownSince = this.knownSince;
     service.requestsKnownSince = this.knownSince;

@@ -77,12 +77,9 @@ function requestsOf(
   let seen: TappedRequest[] | undefined;
   for (let request = index.requestsWithId(line.id!); request; request = request.older) {
     index.counters.visited += queries.length;
-    for (const query of queries) {
-      if (!mayBe(request, query)) continue;
-      if (seen) seen.push(request);
-      else seen = [request];
-      break;
-    }
+    if (!mayBeAny(request, queries)) continue;
+    if (seen) seen.push(request);
+    else seen = [request];
   }
   if (!seen) return undefined;
   seen.reverse();
@@ -104,6 +101,11 @@ function requestsOf(
   return { seen, complete, mayHaveIdOfClient, possible };
 }
 
+function mayBeAny(request: TappedRequest, queries: readonly Query[]): boolean {
+  for (let k = 0; k < queries.length; k++) if (mayBe(request, queries[k]!)) return true;
+  return false;
+}
+
 /** Adds the requests that may be the attempt's without having the line's id. */
 function addOthers(withIdOfClient: boolean, query: Query, index: FlowIndex, remaining: Candidates): void {
   addWithoutReadableId(query.line.id!, query, index, remaining);
@@ -120,7 +122,8 @@ function addWithoutReadableId(id: string, query: Query, index: FlowIndex, remain
   addUnreadable(query, index, remaining, { byId: true });
   for (const each of servicesOf(query, index)) {
     addFitting(each.requestsWithoutId, query, index, remaining);
-    addFitting(each.requestsWithRepeatedId.get(id) ?? NONE, query, index, remaining);
+    const { requestsWithRepeatedId: repeated } = each;
+    if (repeated.size > 0) addFitting(repeated.get(id) ?? NONE, query, index, remaining);
   }
 }
 
@@ -157,12 +160,17 @@ function lacksRequests({ queries }: Group, seen: readonly TappedRequest[]): bool
 
 /** Whether a client may have written the id: passed on by a location that sets none, or in a body in chunks. */
 function idMayBeFromClient(requests: readonly TappedRequest[], { service, direct, window }: Query): boolean {
-  const passesIds = ({ idsBeforeHost, lastWithoutIdAt }: Service): boolean =>
-    idsBeforeHost || window.end - lastWithoutIdAt < WITHOUT_ID_KEPT_MS;
-  const passes = direct ? direct.services.some(passesIds) : service !== undefined && passesIds(service);
+  const passes = direct
+    ? direct.services.some((each) => passesIds(each, window.end))
+    : service !== undefined && passesIds(service, window.end);
   for (const { idBeforeHost, afterChunks } of requests)
     if (afterChunks || (passes && !idBeforeHost)) return true;
   return false;
+}
+
+/** Whether a location may pass the id of a client on to the Service at `t` (ms since the epoch). */
+function passesIds({ idsBeforeHost, lastWithoutIdAt }: Service, t: number): boolean {
+  return idsBeforeHost || t - lastWithoutIdAt < WITHOUT_ID_KEPT_MS;
 }
 
 /**
@@ -171,7 +179,7 @@ function idMayBeFromClient(requests: readonly TappedRequest[], { service, direct
  */
 function mayBeOfSubrequests(
   seen: readonly TappedRequest[],
-  { method, path }: ParsedLine,
+  line: ParsedLine,
   queries: readonly Query[],
   index: FlowIndex,
 ): boolean {
@@ -180,6 +188,8 @@ function mayBeOfSubrequests(
     ? direct.services.some(({ idsBehindHost }) => idsBehindHost)
     : service?.idsBehindHost || index.unknown.idsBehindHost;
   if (!others) return false;
+  // Made when they are asked for.
+  const { method, path } = line;
   let missing = 0;
   for (const { carried } of queries) if (carried !== 'no') missing++;
   for (const request of seen) {

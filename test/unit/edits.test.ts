@@ -6,7 +6,7 @@ import { Edits } from '../../src/rewrite/edits.ts';
 /** Texts of all lengths beside those of the spans they replace; `inserted`: added after all others, by `insert`. */
 const edit = fc.record({
   gap: fc.nat(9),
-  length: fc.nat(30),
+  length: fc.integer({ min: 1, max: 30 }),
   text: fc.string({ unit: 'grapheme-ascii', maxLength: 90 }),
   inserted: fc.boolean(),
 });

@@ -38,8 +38,8 @@ export function prepareCapture(
   // Its table can hold a million connections, which are not to be marked again for each fifth that is added.
   const young = new YoungGeneration(false);
   const sink: CaptureSink = {
-    batch(observations, watermark) {
-      feed.batch(observations, watermark);
+    batch(observations, watermark, followed) {
+      feed.batch(observations, watermark, followed);
       young.tune(Date.now());
     },
   };

@@ -70,9 +70,9 @@ export interface CaptureSink {
    * `watermark` (ms since the epoch; it decreases only if the clock was set back, which a `gap` announces) has been
    * delivered by this or an earlier call. `t` of an observation is never before the event and may be a few ms after
    * `watermark`. If a source was incomplete for some time, a `gap` over that time comes before the watermark.
-   * `observations` may be empty; the receiver may keep it.
+   * `observations` may be empty; the receiver may keep it. `followed`: another call comes within a batch in any case.
    */
-  batch(observations: Observation[], watermark: number): void;
+  batch(observations: Observation[], watermark: number, followed?: boolean): void;
 }
 
 export interface Subscription {

@@ -1,4 +1,5 @@
 /** Capture on this machine's kernel: conntrack events and dumps, and the tap. */
+import { untilLook } from '../each-second.ts';
 import type { Source } from '../model/feed.ts';
 import {
   type Capture,
@@ -150,7 +151,7 @@ export class KernelCapture implements Capture {
       });
     this.#addressesChanged();
     this.#reader.start();
-    this.#ticker = setInterval(() => this.#tick(), TICK_MS);
+    this.#scheduleTick();
   }
 
   async subscribe(
@@ -276,7 +277,7 @@ export class KernelCapture implements Capture {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    clearInterval(this.#ticker);
+    clearTimeout(this.#ticker);
     this.#resyncs?.close();
     this.#clients?.close();
     this.#reader?.close();
@@ -285,6 +286,14 @@ export class KernelCapture implements Capture {
     this.#flowTables?.close();
     this.#conntrack?.close();
     this.#requests?.close();
+  }
+
+  /** At the moment at which the sidecars of the node look around: a watermark then finds them awake. */
+  #scheduleTick(): void {
+    this.#ticker = setTimeout(() => {
+      this.#scheduleTick();
+      this.#tick();
+    }, untilLook(this.#libc.wallClock()));
   }
 
   #tick(): void {

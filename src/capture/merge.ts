@@ -194,7 +194,7 @@ export class SourceMerge {
     const out = this.#out;
     this.#out = [];
     this.#lastReading.end(stats, clock.monotonic());
-    sink.batch(out, this.#watermark);
+    sink.batch(out, this.#watermark, this.#wakeups.isReadAgain);
     return complete;
   }
 

@@ -44,6 +44,7 @@ export class Wakeups {
   #gatheredMs = 0;
   #timer: NodeJS.Timeout | undefined;
   #immediate: NodeJS.Immediate | undefined;
+  #waking = false;
   #closed = false;
 
   constructor(parts: WakeupParts, last: LastReading) {
@@ -77,6 +78,16 @@ export class Wakeups {
   /** Where requests have ids, records may be gathered for `ms`. */
   gather(ms: number): void {
     this.#gatherMs = ms;
+  }
+
+  /** During a reading: whether the next one comes in any case, at most a batch later. */
+  get isReadAgain(): boolean {
+    return this.#gathers && (this.#timer !== undefined || (this.#waking && this.#isFollowed));
+  }
+
+  /** More is gathered after a reading that brought something. */
+  get #isFollowed(): boolean {
+    return this.#last.messages > 0 || this.#parts.hasLeft();
   }
 
   get #gathers(): boolean {
@@ -130,9 +141,12 @@ export class Wakeups {
     this.#timer = undefined;
     this.#unwatch();
     const quiet = this.#isQuiet();
-    if (!this.#parts.read()) this.#immediate = setImmediate(this.#wake);
+    this.#waking = true;
+    const isEmpty = this.#parts.read();
+    this.#waking = false;
+    if (!isEmpty) this.#immediate = setImmediate(this.#wake);
     else if (!this.#gathers) this.#rest(this.#pause(quiet), this.#rested);
-    else if (this.#last.messages > 0 || this.#parts.hasLeft()) this.#rest(this.#nextGather(), this.#wake);
+    else if (this.#isFollowed) this.#rest(this.#nextGather(), this.#wake);
     else this.#arm();
   };
 

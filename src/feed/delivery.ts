@@ -1,6 +1,6 @@
 import type { OpenReader } from './readers.ts';
 
-/** Share of `batchMs` after which a batch is sent: the next reading may be a whole one later. */
+/** Share of its time after which a batch, or a watermark without one, is sent: the next reading may be a whole one later. */
 const NEARLY = 0.9;
 /** Share of `batchMs` after which a batch is sent without a reading of its own accord. */
 const WITHOUT_READING = 1.2;
@@ -25,8 +25,11 @@ export class Delivery {
     this.#parts = parts;
   }
 
-  /** A reading was added to the readers' `pending`; `tick` is its watermark. */
-  read(readers: Iterable<OpenReader>, tick: string): void {
+  /**
+   * A reading was added to the readers' `pending`; `tick` is its watermark. `followed`: another one follows within a batch in
+   * any case.
+   */
+  read(readers: Iterable<OpenReader>, tick: string, followed: boolean): void {
     const now = this.#parts.clock();
     let next = Infinity;
     for (const reader of readers) {
@@ -35,7 +38,8 @@ export class Delivery {
         reader.pending.lines(tick);
         reader.tickedTo = reader.pending.size;
       }
-      if (holds(reader)) next = Math.min(next, reader.lastTick + reader.batchMs * WITHOUT_READING);
+      if (!followed && holds(reader))
+        next = Math.min(next, reader.lastTick + reader.batchMs * WITHOUT_READING);
     }
     clearTimeout(this.#timer);
     this.#timer = next === Infinity ? undefined : setTimeout(this.#late, Math.max(1, next - now), readers);
@@ -59,7 +63,7 @@ export class Delivery {
   #isDue(reader: OpenReader, now: number): boolean {
     if (reader.pending.isFull) return true;
     const age = now - reader.lastTick;
-    return age < 0 || age >= (holds(reader) ? reader.batchMs * NEARLY : this.#parts.quietTickMs);
+    return age < 0 || age >= NEARLY * (holds(reader) ? reader.batchMs : this.#parts.quietTickMs);
   }
 
   readonly #late = (readers: Iterable<OpenReader>): void => {

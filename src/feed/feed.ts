@@ -86,7 +86,7 @@ export class Feed implements CaptureSink {
     return [...this.#watched.keys()];
   }
 
-  batch(observations: Observation[], watermark: number): void {
+  batch(observations: Observation[], watermark: number, followed = false): void {
     this.#readTo = watermark;
     for (const observation of observations) {
       this.#publish(observation);
@@ -94,7 +94,7 @@ export class Feed implements CaptureSink {
     }
     this.#watermark = watermark;
     this.#handover.batch(observations, this.#seq, watermark);
-    this.#delivery.read(this.#readers, this.#tick);
+    this.#delivery.read(this.#readers, this.#tick, followed);
   }
 
   /** What an address is called, or an endpoint of, has changed. The readers that have a record of the address get it. */

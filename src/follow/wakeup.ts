@@ -21,6 +21,8 @@ const STEADY: Pace = { gap: 4, poll: 12, busy: 8, idle: 12 };
 const PROMPT: Pace = { gap: 0.2, poll: 2, busy: 256, idle: 12 };
 /** Look without an event each second, and so often where inotify is unavailable (its limits are per user; ms): on some network file systems it is silent. */
 const SAFETY_UNWATCHED_MS = 100;
+/** A look may be so much early or late (ms): to time it better would cost a wake-up of its own. */
+const TOLERANCE_MS = 3;
 
 /**
  * Times the looks at the log: at once after an idle time; under load rarely, when the feed brings evidence. Where lines may
@@ -45,6 +47,8 @@ export class Wakeup {
   #polling = false;
   /** A look is wanted at once. */
   #now = false;
+  /** When the present wait ends by itself. */
+  #due = Number.NEGATIVE_INFINITY;
   #closed = false;
   #wake: (() => void) | undefined;
   #hasten: (() => void) | undefined;
@@ -89,9 +93,10 @@ export class Wakeup {
     for (;;) {
       const now = performance.now();
       const due = Math.min(begun + atMost, this.#nextPoll());
-      if (now >= due || this.#now || this.#closed) return;
+      const tolerance = this.#gathers ? TOLERANCE_MS : 0;
+      if (now + tolerance >= due || this.#now || this.#closed) return;
+      this.#due = due;
       const hastened = await this.#sleep(Math.ceil(due - now), false);
-      // With a batch of evidence the time of the next one is known better.
       if (hastened && (!this.#gathers || this.#now)) return;
     }
   }
@@ -120,7 +125,8 @@ export class Wakeup {
   /** Evidence for the lines in the log has come, complete up to `lagMs` ago. */
   hasten(lagMs: number): void {
     this.#evidence.came(performance.now(), lagMs);
-    this.#hasten?.();
+    // With a batch of evidence the time of the next one is known better. A timer that is set anew wakes the process twice.
+    if (!this.#gathers || this.#nextPoll() < this.#due - TOLERANCE_MS) this.#hasten?.();
   }
 
   lookNow(): void {

@@ -6,7 +6,6 @@ import {
   openSync,
   readFileSync,
   renameSync,
-  rmSync,
   unlinkSync,
   writeSync,
 } from 'node:fs';
@@ -52,9 +51,7 @@ export function saved(mark: OutputMark): SavedOutput {
 export function writeCheckpoint(path: string, checkpoint: Checkpoint): void {
   const beside = `${path}.new`;
   const text = Buffer.from(`${JSON.stringify({ realpod: 'checkpoint', version: VERSION, ...checkpoint })}\n`);
-  // Others may write to the directory too: a link of theirs is replaced, never written through.
-  rmSync(beside, { force: true });
-  const fd = openSync(beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644);
+  const fd = openNew(beside);
   try {
     let done = 0;
     while (done < text.length) done += writeSync(fd, text, done);
@@ -65,6 +62,18 @@ export function writeCheckpoint(path: string, checkpoint: Checkpoint): void {
   }
   closeSync(fd);
   renameSync(beside, path);
+}
+
+/** Others may write to the directory too: what is there, such as a link of theirs, is replaced, never written through. */
+function openNew(path: string): number {
+  const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
+  try {
+    return openSync(path, flags, 0o644);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    unlinkSync(path);
+    return openSync(path, flags, 0o644);
+  }
 }
 
 /** The checkpoint at `path` for `log`; `none` at a first start; else why it is unusable, as the end of a sentence. */

@@ -7,11 +7,12 @@ import { SinkError, type SinkOptions, type SinkStats } from './sink-options.ts';
 
 export * from './sink-options.ts';
 
-/** Usual time between checkpoints (ms). After a SIGKILL stdout gets the lines since the last one a second time. */
-const CHECKPOINT_EVERY_MS = 200;
+/** Usual time between checkpoints (ms) with stdout or a pipe: after a SIGKILL it gets the lines since the last one a second time. */
+const STREAM_CHECKPOINT_MS = 200;
+/** With files alone, which are cut back then, and none gets a line twice. */
+const FILE_CHECKPOINT_MS = 1_000;
 /** Checkpoints take at most this share of the time: some file systems (ext4) write a file to disk before they replace another by it. */
 const CHECKPOINT_SHARE = 1 / 100;
-const CHECKPOINT_AT_LEAST_EVERY_MS = 1_000;
 /** How long a checkpoint that is due is left to the next write, of the next batch (ms): it then costs no wake-up of its own. */
 const WITH_NEXT_WRITE_MS = 125;
 const FIRST_RETRY_MS = 100;
@@ -42,7 +43,8 @@ export class Sink {
   #commit: { source: LogPosition; marks: OutputMark[] };
   #dirty = true;
   #checkpointed = Number.NEGATIVE_INFINITY;
-  #everyMs = CHECKPOINT_EVERY_MS;
+  /** How long the last checkpoint took (ms). */
+  #took = 0;
   #state: string | undefined;
   #timer: NodeJS.Timeout | undefined;
   #reported = new Map<string, number>();
@@ -209,10 +211,16 @@ export class Sink {
     const begun = before.ino !== source.ino || before.older !== source.older || before.offset === 0;
     this.#commit = { source, marks: this.#marks() };
     this.#dirty = true;
-    const due = this.#checkpointed + this.#everyMs - this.#clock();
+    const every = this.#everyMs();
+    const due = this.#checkpointed + every - this.#clock();
     if (due <= 0 || begun) this.checkpoint();
-    else
-      this.#timer ??= setTimeout(() => this.checkpoint(), Math.min(due, this.#everyMs) + WITH_NEXT_WRITE_MS);
+    else this.#timer ??= setTimeout(() => this.checkpoint(), Math.min(due, every) + WITH_NEXT_WRITE_MS);
+  }
+
+  #everyMs(): number {
+    const rarely = Math.max(STREAM_CHECKPOINT_MS, this.#took / CHECKPOINT_SHARE);
+    const onlyFiles = this.#commit.marks.length === this.#outputs.length;
+    return onlyFiles ? FILE_CHECKPOINT_MS : Math.min(rarely, FILE_CHECKPOINT_MS);
   }
 
   #marks(): OutputMark[] {
@@ -249,8 +257,7 @@ export class Sink {
       if (!this.#closing) this.#timer = setTimeout(() => this.checkpoint(), LAST_RETRY_MS);
       return code ?? 'unknown error';
     }
-    const rarely = (performance.now() - begun) / CHECKPOINT_SHARE;
-    this.#everyMs = Math.min(Math.max(CHECKPOINT_EVERY_MS, rarely), CHECKPOINT_AT_LEAST_EVERY_MS);
+    this.#took = performance.now() - begun;
     this.#dirty = false;
     this.stats.checkpoints++;
     this.#options.onCheckpoint?.(source);

@@ -12,9 +12,11 @@ interface Side {
   dist: string;
 }
 
-interface Plan {
+export interface Plan {
   rounds: number;
-  /** Requests a second. */
+  /** What V8 compiles meanwhile is not measured: it begins after so many calls, which at a low rate take minutes. */
+  warmUp: readonly { rate: number; seconds: number }[];
+  /** Requests a second, in this order; a rate may come several times. */
   rates: readonly number[];
   /** Seconds of each measurement. */
   secondsAt(rate: number): number;
@@ -27,8 +29,31 @@ interface Found {
   idle: Idle[];
 }
 
-/** What V8 compiles in it is not measured: requests a second, and seconds. */
-const WARM_UP = { rate: 2_000, seconds: 4 };
+const QUICK: Plan = {
+  rounds: 1,
+  warmUp: [{ rate: 5_000, seconds: 4 }],
+  rates: [100, 5_000],
+  secondsAt: () => 4,
+  idleSeconds: 0,
+};
+const BUSY: Plan = {
+  rounds: 3,
+  warmUp: [{ rate: 5_000, seconds: 10 }],
+  rates: [1_000, 5_000, 12_000],
+  secondsAt: () => 6,
+  idleSeconds: 0,
+};
+/** A sidecar lives for days, and most of them are quiet. */
+const QUIET: Plan = {
+  rounds: 1,
+  warmUp: [
+    { rate: 5_000, seconds: 5 },
+    { rate: 100, seconds: 180 },
+  ],
+  rates: [100, 100, 100],
+  secondsAt: () => 12,
+  idleSeconds: 20,
+};
 
 /** Needs the lab. Each round measures every side; every second round in the other order. */
 export async function inTurns(sides: readonly Side[], plan: Plan): Promise<Map<string, Found>> {
@@ -39,7 +64,7 @@ export async function inTurns(sides: readonly Side[], plan: Plan): Promise<Map<s
       for (const { name, dist } of round % 2 === 0 ? sides : sides.toReversed()) {
         const { steady, idle } = all.get(name)!;
         await bench.on(join(dist, 'cli.js'));
-        await bench.steady(WARM_UP.rate, WARM_UP.seconds);
+        for (const { rate, seconds } of plan.warmUp) await bench.steady(rate, seconds);
         for (const rate of plan.rates) {
           // What the rate before has left in the feed and in V8 is no part of this one.
           await delay(500);
@@ -106,23 +131,21 @@ function idleLines(found: ReadonlyMap<string, Found>): string[] {
   );
 }
 
-/** The commit `ref` and the build in `dist`: medians of three rounds, in about nine minutes; `quick`: one round. */
+/** The commit `ref` and the build in `dist`: medians of three, in about 15 minutes; `quick`: one round. */
 export async function liveAgainst(ref: string, dist: string, dir: string, quick: boolean): Promise<string> {
   if (!labCanRun()) return 'Not run: the lab needs root and its tools (test/lab/install.sh).';
   const base = buildOf(ref, dir);
   try {
-    const rates = quick ? [100, 5_000] : [100, 1_000, 5_000, 12_000];
     const sides = [
       { name: git('log', '-1', '--format=%h', ref), dist: base.dist },
       { name: 'here', dist },
     ];
-    const found = await inTurns(sides, {
-      rounds: quick ? 1 : 3,
-      rates,
-      secondsAt: (rate) => (quick ? 4 : rate < 1_000 ? 12 : 6),
-      idleSeconds: quick ? 0 : 15,
-    });
-    return [turnsTable(found, rates), '', ...idleLines(found)].join('\n');
+    const tables: string[] = [];
+    for (const plan of quick ? [QUICK] : [BUSY, QUIET]) {
+      const found = await inTurns(sides, plan);
+      tables.push(turnsTable(found, [...new Set(plan.rates)]), ...idleLines(found));
+    }
+    return tables.join('\n\n');
   } finally {
     base.remove();
   }

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { labCanRun } from '../lab/kit/requirements.ts';
-import { inTurns } from './against.ts';
+import { inTurns, type Plan } from './against.ts';
 import { build, buildOf, git } from './build-of.ts';
 import type { Work } from './guard-work.ts';
 import { WORKLOAD_FORMAT, writeWorkload } from './workload.ts';
@@ -19,7 +19,13 @@ const LINES = 15_000;
 const TURNS = 5;
 /** Requests a second beside real nginx, where a process mostly sleeps and wakes. */
 const QUIET_RATE = 100;
-const QUIET_PLAN = { rounds: 2, rates: [QUIET_RATE], secondsAt: () => 8, idleSeconds: 0 };
+const QUIET_PLAN: Plan = {
+  rounds: 2,
+  warmUp: [{ rate: 2_000, seconds: 4 }],
+  rates: [QUIET_RATE],
+  secondsAt: () => 8,
+  idleSeconds: 0,
+};
 /** How much dearer is clearly dearer. Equal builds differ by up to 6 % in CPU on a busy machine, and by 1 % in the rest. */
 const LIMITS = {
   cpuMicros: 1.15,

@@ -12,6 +12,8 @@ function start(t: TestContext) {
   const stats = newCaptureStats();
   const last = new LastReading();
   const reads: number[] = [];
+  /** Of each reading: whether another one was said to follow. */
+  const followed: boolean[] = [];
   let watcher: (() => void) | undefined;
   let onEvent: (() => void) | undefined;
   const events: number[] = [];
@@ -47,6 +49,7 @@ function start(t: TestContext) {
         held = { ids: 0, others: 0 };
         alter(stats);
         last.end(stats, now);
+        followed.push(wakeups.isReadAgain);
         return true;
       },
       readConntrack: () => void events.push(now),
@@ -78,6 +81,7 @@ function start(t: TestContext) {
     come,
     step,
     reads,
+    followed,
     stats,
     onRead,
     isWatched: () => watcher !== undefined,
@@ -115,6 +119,22 @@ test('where requests have ids, what comes is gathered and read together', (t) =>
     world.reads.map((at) => at - 2_000),
     [100, 200, 300, 400, 500, 600, 700, 800, 900, 1_000],
   );
+});
+
+test('a reading is followed by another one while something is gathered, and only then', (t) => {
+  const world = start(t);
+  world.wakeups.gather(100);
+  const { followed } = world;
+  withIds(world);
+  followed.length = 0;
+  world.come(1);
+  world.step(300);
+  assert.deepEqual(followed, [true, false], 'the second brought nothing');
+  followed.length = 0;
+  world.wakeups.gather(0);
+  world.come(1);
+  world.step(300);
+  assert.deepEqual(followed, [false]);
 });
 
 test('it takes 256 requests with an id in a row, and one without among fewer begins the count anew', (t) => {

@@ -28,7 +28,7 @@ function start(t: TestContext, ...batches: number[]) {
     ),
   );
   for (const reader of readers) reader.lastTick = now;
-  const read = (): void => delivery.read(readers, `|${now - 10_000}|`);
+  const read = (followed = false): void => delivery.read(readers, `|${now - 10_000}|`, followed);
   const to = (ms: number): void => {
     while (now - 10_000 < ms) {
       now++;
@@ -90,7 +90,21 @@ test('a quiet reader gets a watermark a second', (t) => {
     to(ms);
     read();
   }
-  assert.deepEqual(got, [['1000 |1000|', '2000 |2000|']]);
+  assert.deepEqual(got, [['900 |900|', '1800 |1800|']], 'not a second later where a timer is early');
+});
+
+test('where another reading follows in any case, no timer waits for it', (t) => {
+  const { readers, got, read, to, flushes } = start(t, 100);
+  for (let ms = 102; ms <= 408; ms += 102) {
+    to(ms);
+    if (ms < 400) readers[0]!.pending.lines('r');
+    read(ms < 400);
+  }
+  assert.deepEqual(got, [['102 r|102|', '204 r|204|', '306 r|306|', '408 |408|']]);
+  readers[0]!.pending.lines('r');
+  read(true);
+  to(1_000);
+  assert.equal(flushes(), 0);
 });
 
 test('who asks for a watermark gets it at once, with all that was gathered; others go on gathering', (t) => {

@@ -53,7 +53,10 @@ const block = (sink: Sink, end?: LogPosition, text = 'line\n'): Promise<void> =>
 const saved = (): { source: LogPosition; outputs: { length: number }[] } =>
   JSON.parse(readFileSync(state, 'utf8'));
 
-/** A sink whose last checkpoint is at offset 5 and is 0 ms old. */
+/** Takes everything, and cannot be cut back. */
+const STREAM = '/dev/null';
+
+/** A sink whose last checkpoint is at offset 10 and is 0 ms old. */
 async function begun(options: Partial<SinkOptions> = {}): Promise<Sink> {
   const sink = await open(options);
   await block(sink, at(5));
@@ -88,9 +91,27 @@ test('the first position in a file is recorded at once, and so is one in a file 
   assert.deepEqual([sink.stats.checkpoints, saved().source.offset, saved().outputs[0]!.length], [5, 15, 25]);
 });
 
-test('otherwise a checkpoint comes with the first write 200 ms after the last one, and without one 125 ms later', async (context) => {
+test('to files a checkpoint comes with the first write a second after the last one, and without one 125 ms later', async (context) => {
   context.mock.timers.enable({ apis: ['setTimeout'] });
   const sink = await begun();
+  const { checkpoints } = sink.stats;
+  now += 999;
+  await block(sink, at(15));
+  assert.equal(sink.stats.checkpoints, checkpoints);
+  now += 1;
+  await block(sink, at(20));
+  assert.equal(sink.stats.checkpoints, checkpoints + 1);
+  await block(sink, at(25));
+  context.mock.timers.tick(1_124);
+  assert.equal(sink.stats.checkpoints, checkpoints + 1);
+  context.mock.timers.tick(1);
+  assert.equal(saved().source.offset, 25);
+  await sink.close();
+});
+
+test('with a stream it comes with the first write 200 ms after the last one, and without one 125 ms later', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  const sink = await begun({ outputs: [out, STREAM] });
   const { checkpoints } = sink.stats;
   now += 199;
   await block(sink, at(15));
@@ -117,20 +138,26 @@ test('otherwise a checkpoint comes with the first write 200 ms after the last on
   await closed;
 });
 
-test('a wall clock that was set back delays no checkpoint by more than 325 ms', async (context) => {
+test('a wall clock that was set back delays no checkpoint by more than its interval and 125 ms', async (context) => {
   context.mock.timers.enable({ apis: ['setTimeout'] });
-  const sink = await begun();
-  now -= 3_600_000;
-  await block(sink, at(15));
-  context.mock.timers.tick(325);
-  assert.equal(saved().source.offset, 15);
-  await sink.close();
+  for (const [outputs, ms] of [
+    [[out, STREAM], 325],
+    [[out], 1_125],
+  ] as const) {
+    const sink = await begun({ outputs });
+    now -= 3_600_000;
+    await block(sink, at(15));
+    context.mock.timers.tick(ms);
+    assert.equal(saved().source.offset, 15);
+    await sink.close();
+    rmSync(state);
+  }
 });
 
 /** A sink whose checkpoints take `ms` each. */
 async function slow(context: TestContext, ms: number): Promise<Sink> {
   let time = 0;
-  const sink = await open();
+  const sink = await open({ outputs: [out, STREAM] });
   context.mock.method(performance, 'now', () => {
     time += ms;
     return time;
@@ -139,7 +166,7 @@ async function slow(context: TestContext, ms: number): Promise<Sink> {
   return sink;
 }
 
-test('checkpoints take a hundredth of the time at most, and come once a second at least', async (context) => {
+test('with a stream checkpoints take a hundredth of the time at most, and come once a second at least', async (context) => {
   context.mock.timers.enable({ apis: ['setTimeout'] });
   for (const [ms, every] of [
     [0.5, 200],

@@ -188,16 +188,16 @@ function mayBeOfSubrequests(
     ? direct.services.some(({ idsBehindHost }) => idsBehindHost)
     : service?.idsBehindHost || index.unknown.idsBehindHost;
   if (!others) return false;
-  // Made when they are asked for.
-  const { method, path } = line;
   let missing = 0;
   for (const { carried } of queries) if (carried !== 'no') missing++;
-  for (const request of seen) {
-    const alike = path !== undefined && request.target === path && request.method === method;
-    // Of one behind Host the Service's other requests have to tell (`idMayBeFromClient`).
-    if (alike || !request.idBeforeHost) missing--;
-  }
+  // Of one behind Host the Service's other requests have to tell (`idMayBeFromClient`).
+  for (const request of seen) if (!request.idBeforeHost || isAlike(request, line)) missing--;
   return missing > 0;
+}
+
+/** Whether method and target are those of the line, whose texts are made when they are asked for. */
+function isAlike({ method, target }: TappedRequest, line: ParsedLine): boolean {
+  return target !== undefined && target === line.path && method === line.method;
 }
 
 /**

@@ -136,7 +136,10 @@ export class Pipeline {
         // A backlog is read and written without a wait, so signals, the feed and look-ups run here.
         await nextTurn();
         while (this.pending.unfinished && this.#failed === undefined) await this.#progress();
-        while (this.#unwritten > limits.maxUnwrittenBytes && this.#failed === undefined)
+        while (
+          (this.#unwritten > limits.maxUnwrittenBytes || this.#feedIsSlower) &&
+          this.#failed === undefined
+        )
           await this.#progress();
         if (this.#failed !== undefined) throw this.#failed;
       }
@@ -193,6 +196,20 @@ export class Pipeline {
 
   get #feedState(): FeedState {
     return this.#parts.feedState?.() ?? 'read';
+  }
+
+  /**
+   * Many lines wait for a feed that is a little late. To read more would push the oldest out as they are, and in the file they
+   * wait as well; but not where the feed is later than a line may wait.
+   */
+  get #feedIsSlower(): boolean {
+    const { index, limits, clock } = this.#parts;
+    return (
+      this.pending.bytes > limits.maxBytes / 2 &&
+      this.pending.needsWatermark &&
+      this.#feedState === 'read' &&
+      clock() - index.coverage.watermark < limits.maxWaitMs
+    );
   }
 
   /** The time to compare deadlines with; while the feed is expected back, none has passed. */

@@ -1,10 +1,11 @@
 /**
  * The scenes of the source `trace` again and again, until so many lines have been judged: `npm run soak:trace -- --lines N
- * [--seed N] [--minutes N] [--seconds N] [--connections]`. Each scene's own traffic, and wrk with the same requests beside it. Says
+ * [--seed N] [--minutes N] [--seconds N] [--rounds N]
+ * [--scene REGEXP] [--state FILE] [--connections]`. Each scene's own traffic, and wrk with the same requests beside it. Says
  * after each scene how it stands, and ends with 1 where a line was wrong. Needs root and what bpf/build.sh needs.
  */
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { startHelper } from './kit/product.ts';
@@ -21,11 +22,15 @@ const { values } = parseArgs({
     lines: { type: 'string', default: '100000' },
     seed: { type: 'string', default: '1' },
     minutes: { type: 'string', default: '240' },
+    /** Times through all scenes. */
+    rounds: { type: 'string', default: '1000000' },
     /** Of wrk, for each scene. */
     seconds: { type: 'string', default: '15' },
     /** No sidecar: only the helper's record is judged, for many more lines. */
     connections: { type: 'boolean', default: false },
-    /** Where the figures so far are kept, as JSON. */
+    /** Only scenes whose name this regular expression matches. */
+    scene: { type: 'string', default: '' },
+    /** Where the figures so far are kept, as JSON: a further run adds to them. */
     state: { type: 'string' },
   },
 });
@@ -37,16 +42,21 @@ interface Sum {
   right: number;
   wrong: number;
   missing: number;
+  unnamed: number;
   podsRight: number;
   podsWrong: number;
   podsUnverified: number;
   leftAlone: number;
   byTrace: number;
   failed: number;
+  /** Attempts left alone, by reason. */
+  reasons: Record<string, number>;
 }
 
 const VOLUME = { total: 2_000, seconds: Number(values.seconds), floodConnections: 32 };
 
+/** The last row of the table. */
+const ALL = '**all**';
 const sums = new Map<string, Sum>();
 const failures: string[] = [];
 const EMPTY: Sum = {
@@ -56,27 +66,34 @@ const EMPTY: Sum = {
   right: 0,
   wrong: 0,
   missing: 0,
+  unnamed: 0,
   podsRight: 0,
   podsWrong: 0,
   podsUnverified: 0,
   leftAlone: 0,
   byTrace: 0,
   failed: 0,
+  reasons: {},
 };
 
 function addTo(name: string, part: Partial<Sum>): void {
-  const sum = sums.get(name) ?? { ...EMPTY };
-  for (const key of Object.keys(part) as (keyof Sum)[]) sum[key] += part[key]!;
+  const sum = sums.get(name) ?? { ...EMPTY, reasons: {} };
+  const { reasons = {}, ...counts } = part;
+  for (const key of Object.keys(counts) as (keyof typeof counts)[]) sum[key] += counts[key]!;
+  for (const [reason, count] of Object.entries(reasons))
+    sum.reasons[reason] = (sum.reasons[reason] ?? 0) + count;
   sums.set(name, sum);
 }
 
 function total(): Sum {
-  const all = { ...EMPTY };
-  for (const sum of sums.values()) for (const key of Object.keys(all) as (keyof Sum)[]) all[key] += sum[key];
-  return all;
+  const all = new Map(sums);
+  for (const sum of all.values()) addTo(ALL, sum);
+  const whole = sums.get(ALL) ?? EMPTY;
+  sums.delete(ALL);
+  return whole;
 }
 
-const ofRow = (row: Row): Partial<Sum> => ({
+const ofRow = ({ reasons: { 'not-ip': _, ...reasons }, ...row }: Row): Partial<Sum> => ({
   runs: 1,
   lines: row.lines,
   podsRight: row.right,
@@ -84,23 +101,28 @@ const ofRow = (row: Row): Partial<Sum> => ({
   podsUnverified: row.unverified,
   leftAlone: row.leftAlone,
   byTrace: row.evidence['source-port'] ?? 0,
+  reasons,
 });
 
 function report(): string {
   const n = (value: number): string => value.toLocaleString('en');
+  const reasonsOf = ({ leftAlone, reasons }: Sum): string => {
+    const parts = Object.entries(reasons).map(([reason, count]) => `${reason} ${n(count)}`);
+    return leftAlone === 0 ? '0' : `${n(leftAlone)} (${parts.join(', ')})`;
+  };
   const cells = (name: string, sum: Sum): string =>
-    `| ${[name, sum.runs, sum.lines, sum.answered, sum.right, sum.wrong, sum.missing, sum.byTrace, sum.podsRight, sum.podsWrong, sum.podsUnverified, sum.leftAlone, sum.failed].map((cell) => (typeof cell === 'number' ? n(cell) : cell)).join(' | ')} |`;
+    `| ${[name, sum.runs, sum.lines, sum.answered, sum.right, sum.wrong, sum.missing, sum.unnamed, sum.byTrace, sum.podsRight, sum.podsWrong, sum.podsUnverified, reasonsOf(sum), sum.failed].map((cell) => (typeof cell === 'number' ? n(cell) : cell)).join(' | ')} |`;
   return [
-    '| scene | runs | lines | with an answer | port as the pod saw it | another port | no record | attempts named by the trace | pod right | pod wrong | pod named, truth unknown | left alone | runs that failed |',
-    '|---|---|---|---|---|---|---|---|---|---|---|---|---|',
+    '| scene | runs | lines | with an answer | port as the pod saw it | another port | no record | record, but not named | attempts named by the trace | pod right | pod wrong | pod named, truth unknown | attempts left alone | runs that failed |',
+    '|---|---|---|---|---|---|---|---|---|---|---|---|---|---|',
     ...[...sums].map(([name, sum]) => cells(name, sum)),
-    cells('**all**', total()),
+    cells(ALL, total()),
   ].join('\n');
 }
 
 function tell(what: string): void {
-  const { lines, answered, wrong, missing, podsWrong, failed } = total();
-  const figures = JSON.stringify({ lines, answered, wrong, missing, podsWrong, failed });
+  const { lines, answered, wrong, missing, unnamed, podsWrong, failed } = total();
+  const figures = JSON.stringify({ lines, answered, wrong, missing, unnamed, podsWrong, failed });
   console.error(`${new Date().toISOString()} ${what}: ${figures}`);
   if (values.state) writeFileSync(values.state, JSON.stringify([[...sums], failures.slice(-50)]));
 }
@@ -112,6 +134,7 @@ async function round(seed: number, isOver: () => boolean): Promise<void> {
     const rows: Row[] = [];
     const { scenario } = judge(scene, rows);
     for (const [name, make] of Object.entries(TRACE_CASES)) {
+      if (!new RegExp(values.scene).test(name)) continue;
       for (const keepalive of [true, false]) {
         if (isOver()) return;
         const found = make(scene, keepalive);
@@ -127,8 +150,9 @@ async function round(seed: number, isOver: () => boolean): Promise<void> {
             continue;
           }
           const ran = await runTraceCase(scene, scenario, name, found, keepalive, { ...VOLUME, seed });
-          const { answered, right, wrong, missing, findings } = ran.found;
-          addTo(name, { ...ofRow(ran.row), answered, right, wrong, missing });
+          const { findings, ...counts } = ran.found;
+          console.error(JSON.stringify({ ...counts, reasons: ran.row.reasons }));
+          addTo(name, { ...ofRow(ran.row), ...counts });
           failures.push(...findings.slice(0, 3));
         } catch (error) {
           // The row is there where only what must hold did not.
@@ -149,9 +173,15 @@ async function round(seed: number, isOver: () => boolean): Promise<void> {
 if (!labCanRun(['clang:clang', '/usr/include/bpf/bpf_helpers.h:libbpf-dev', 'openssl:openssl']))
   process.exit(0);
 if (spawnSync('sh', [BUILD], { stdio: 'inherit' }).status !== 0) process.exit(1);
+if (values.state && existsSync(values.state)) {
+  const [earlier, told] = JSON.parse(readFileSync(values.state, 'utf8')) as [[string, Sum][], string[]];
+  for (const [name, sum] of earlier) addTo(name, sum);
+  failures.push(...told);
+}
 const end = Date.now() + Number(values.minutes) * 60_000;
 const isOver = (): boolean => total().lines >= Number(values.lines) || Date.now() > end;
-for (let seed = Number(values.seed); !isOver(); seed++) await round(seed, isOver);
+const first = Number(values.seed);
+for (let seed = first; !isOver() && seed < first + Number(values.rounds); seed++) await round(seed, isOver);
 console.log(report());
 for (const failure of failures.slice(0, 20)) console.log(`\n${failure}`);
 writeSection(traceResults, values.connections ? 'soak, connections' : 'soak', report(), [

@@ -52,7 +52,7 @@ export class Wire {
     sport: number,
     pod: number,
     at: number,
-    extra: { preexisting?: true; vip?: string; vport?: number } = {},
+    extra: { preexisting?: true; kernelTime?: true; vip?: string; vport?: number } = {},
   ): this {
     return this.apply({ kind: 'open', t: T0 + at, ...flow(sport, pod), via: 'conntrack', ...extra });
   }

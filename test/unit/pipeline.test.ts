@@ -28,17 +28,18 @@ const position = (offset: number): LogPosition => ({
 });
 
 /** A pipeline whose log, feed and clock the test moves; what it wrote, and where the log stood behind it. */
-function start() {
+function start({ maxBytes = 1e6 } = {}) {
   const index = new FlowIndex();
   const written: [text: string, offset: number | undefined][] = [];
   let now = T0;
   let state: FeedState = 'read';
   let give: ((block: LogBlock | undefined) => void) | undefined;
-  const asked = { hasten: 0, gather: [] as boolean[] };
+  const asked = { next: 0, hasten: 0, gather: [] as boolean[] };
   const pipeline = new Pipeline({
     follower: {
       next: () =>
         new Promise((resolve) => {
+          asked.next++;
           give = resolve;
         }),
       hasten: () => void asked.hasten++,
@@ -52,7 +53,7 @@ function start() {
     requestTick() {},
     feedState: () => state,
     onSettled() {},
-    limits: { maxWaitMs: 2_000, maxBytes: 1e6, maxUnwrittenBytes: 1e6 },
+    limits: { maxWaitMs: 2_000, maxBytes, maxUnwrittenBytes: 1e6 },
     batchMs: 0,
     clock: () => now,
   });
@@ -165,6 +166,30 @@ test('a feed that comes back settles the lines that waited for it', async () => 
   await turn();
   assert.match(world.written[0]![0], /^10\.244\.0\.64:10000 /);
   await world.end();
+});
+
+test('the log is read on when the feed has caught up, or is later than lines may wait', async () => {
+  const text = line('a', T0);
+  for (const [how, catchUp] of [
+    ['it has caught up', { now: T0 + 10, tick: T0 + 10 }],
+    ['it is too late', { now: T0 + 1_960, tick: T0 - 45 }],
+  ] as const) {
+    const { asked, feed, read, at, end, pipeline } = start({ maxBytes: 2 * text.length });
+    feed({ kind: 'tick', t: T0 - 50 });
+    at(T0);
+    await read(text, 1);
+    assert.equal(asked.next, 2, 'one line is not many');
+    await read(text, 2);
+    assert.equal(asked.next, 2, 'two are');
+    at(catchUp.now);
+    feed({ kind: 'tick', t: catchUp.tick });
+    await turn();
+    await turn();
+    assert.equal(asked.next, 3, how);
+    assert.equal(pipeline.pending.counters.pushedOut, 0);
+    feed({ kind: 'tick', t: T0 + 2_000 });
+    await end();
+  }
 });
 
 for (const state of ['returning', 'away'] as const) {

@@ -127,6 +127,35 @@ test('a port that comes round: the connection that was open when nginx wrote', (
   assert.deepEqual(new Log(late).traced(line, [used(0, 2, -100)]).says(line), ['3 source-port']);
 });
 
+test('a port that comes round within moments: by the kernel’s own times', () => {
+  const line = `${ADDRESS} end`;
+  const exact = { kernelTime: true } as const;
+  // Everything was read together at 6, so that the closing of the first is known to be before that.
+  const read = () =>
+    new Wire(undefined, SOURCES)
+      .open(1, 1, -50_000)
+      .tick(-5)
+      .open(2, 2, -4, exact)
+      .close(2, 2, 5)
+      .open(2, 3, 4, exact);
+  const says = (at: number) => new Log(read()).traced(line, [used(0, 2, at)]).says(line);
+  assert.deepEqual(says(-3), ['2 source-port'], 'the second was not open yet');
+  assert.deepEqual(says(3.9), ['2 source-port']);
+  assert.deepEqual(says(4.1), ['3 source-port'], 'the first was over when the second was opened');
+  assert.deepEqual(says(4), ['ambiguous'], 'no clock is read that exactly');
+  const bound = new Wire(undefined, SOURCES)
+    .open(1, 1, -50_000)
+    .tick(-5)
+    .open(2, 2, -4)
+    .close(2, 2, 5)
+    .open(2, 3, 5);
+  assert.deepEqual(
+    new Log(bound).traced(line, [used(0, 2, 3)]).says(line),
+    ['ambiguous'],
+    'bounds are no times',
+  );
+});
+
 test('nothing is named across a gap of the trace or of conntrack, nor within a second after one of the trace', () => {
   const line = `${ADDRESS} end`;
   const says = (source: 'trace' | 'conntrack', at: number, t = 0) =>

@@ -25,6 +25,8 @@ export interface Connection extends FifoEntry<Connection> {
   readonly via: string;
   openFrom: number;
   openTo: number;
+  /** `openTo` is the kernel's own time of its opening, and no bound. */
+  openedExactly: boolean;
   closeTo: number;
   /** It had certainly ended by this time, as another connection had its tuple; Infinity if not known. */
   overBy: number;
@@ -40,11 +42,12 @@ export interface Connection extends FifoEntry<Connection> {
 
 /** From its first record: opened after `openFrom` (ms since the epoch; -Infinity if not known), and by the record's time. */
 export function newConnection(
-  { src, sport, via, t }: OpenRecord | RequestRecord | ResponseRecord | UnreadableRecord,
+  record: OpenRecord | RequestRecord | ResponseRecord | UnreadableRecord,
   service: Service,
   backend: Backend,
   openFrom: number,
 ): Connection {
+  const { src, sport, via, t } = record;
   return {
     src,
     sport,
@@ -53,6 +56,7 @@ export function newConnection(
     via,
     openFrom: Math.min(openFrom, t),
     openTo: t,
+    openedExactly: record.kind === 'open' && record.kernelTime === true,
     closeTo: Infinity,
     overBy: Infinity,
     latest: undefined,
@@ -88,6 +92,7 @@ export function endsUnanswered({ latest, openFrom }: Connection): boolean {
 export function clampTimesTo(connection: Connection, t: number): void {
   connection.openFrom = -Infinity;
   connection.openTo = t;
+  connection.openedExactly = false;
   if (connection.closeTo !== Infinity) connection.closeTo = t;
   if (connection.overBy !== Infinity) connection.overBy = t;
 }

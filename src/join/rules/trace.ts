@@ -8,8 +8,10 @@ import type { TracedLine } from '../traced-line.ts';
 
 /** Between the record of a line and its write another line's may come: two workers on one log, one of them held up (ms). */
 const OVERTAKEN_MS = 1_000;
-/** Times of the trace are converted from another clock: they are taken to be exact to this (ms). */
+/** Between times of the trace and those at which the helper read an event (ms). */
 const EXACT_TO_MS = 5;
+/** Between times of the trace and the kernel's own of a connection: one clock, but for the conversion (bpf/loader.c). */
+const KERNEL_EXACT_TO_MS = 0.02;
 
 /**
  * By the trace of nginx's workers: the connection that was open on the port when nginx wrote the attempt's request to it. Where
@@ -32,7 +34,7 @@ function outcomeOf(query: Query, traced: TracedLine, index: FlowIndex): Outcome 
     const attempt = attemptOf(query, traced, record);
     if (!attempt || !sawAllLines(record.t - OVERTAKEN_MS, query.readAt, index)) return undefined;
     last = asLogged(query, attempt);
-    const remaining = openThen(last, index);
+    const remaining = openThen(last, attempt[4], index);
     complete &&= sawAllConnections(last, index);
     if (traced.records.length === 1) return resolve(last, index, remaining, complete, 'source-port');
     if (!remaining.sole) return undefined;
@@ -47,15 +49,22 @@ function sawAllLines(from: number, to: number, { coverage, traced }: FlowIndex):
 }
 
 /**
- * The connections on the attempt's port that were open when it was written to. One that was closed by then is none of them: nginx
- * may go on to read from such, but not write.
+ * The connections on the attempt's port that were open when it was written to, at `writtenAt`. One that was closed by then is none
+ * of them: nginx may go on to read from such, but not write.
  */
-function openThen(query: Query, index: FlowIndex): Candidates {
+function openThen(query: Query, writtenAt: number, index: FlowIndex): Candidates {
   const open = new Candidates();
-  for (const connection of index.onPort(query.attempt.localPort!)) {
+  const onPort = index.onPort(query.attempt.localPort!);
+  // Where a port comes round at once, the events of one connection may be read after the next one's.
+  let since = -Infinity;
+  for (const { openedExactly, openTo } of onPort)
+    if (openedExactly && openTo <= writtenAt - KERNEL_EXACT_TO_MS && openTo > since) since = openTo;
+  for (const connection of onPort) {
     index.counters.visited++;
-    const isOpen = connection.closeTo >= query.window.begin;
-    if (isOpen && mayBeOf(connection, query) && fits(connection, query)) open.add(connection);
+    const { closeTo, overBy, openTo, openedExactly } = connection;
+    if (closeTo < query.window.begin || overBy <= since) continue;
+    if (openedExactly && openTo > writtenAt + KERNEL_EXACT_TO_MS) continue;
+    if (mayBeOf(connection, query) && fits(connection, query)) open.add(connection);
   }
   return open;
 }

@@ -38,7 +38,7 @@ interface Reading {
   addresses: string[];
 }
 
-function read(line: string): Reading {
+export function readLine(line: string): Reading {
   const head = HEAD.exec(line);
   if (head) {
     ADDRESSES.lastIndex = head[0].length;
@@ -132,8 +132,8 @@ export function compare(input: Buffer, output: Buffer, known?: Served | TruthOf)
   };
   const before = splitLines(input);
   const after = splitLines(output);
-  const inputs = before.lines.map(read);
-  const outputs = after.lines.map(read);
+  const inputs = before.lines.map(readLine);
+  const outputs = after.lines.map(readLine);
   result.lines = inputs.length;
   if (after.rest !== '') note(result, 'altered', after.rest);
 

@@ -33,6 +33,8 @@ export interface ScenarioOptions extends Partial<Omit<FrontOptions, 'format'>> {
   judgement?: typeof compare;
   /** Traffic that is not judged: what the sidecar has to see before it names anything. */
   warmUp?: (bench: Bench) => Promise<void>;
+  /** How long the sidecar may take for the last lines (ms): what is not written then counts as lost. Default 15,000. */
+  catchUpMs?: number;
 }
 
 export interface Judge {
@@ -103,6 +105,7 @@ export function judge(scene: Scene, rows: Row[]): Judge {
       witnessed,
       judgement = compare,
       warmUp,
+      catchUpMs,
       ...frontOptions
     }: ScenarioOptions,
     traffic: (bench: Bench) => Promise<void>,
@@ -146,7 +149,7 @@ export function judge(scene: Scene, rows: Row[]): Judge {
       // What nginx still holds of a buffered log it writes at its end.
       if (frontOptions.logParameters) await front.stop();
       // What is missing then shows in the comparison, with the lines themselves.
-      const behind = await caughtUp(sidecar).catch((error: Error) => error);
+      const behind = await caughtUp(sidecar, catchUpMs).catch((error: Error) => error);
       // The backends flush their logs every 200 ms.
       await delay(250);
       const later = sidecar.counts();

@@ -4,18 +4,20 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { FORMATS } from './formats.ts';
 import type { RequestPlan } from './load.ts';
-import { FRONT_PORT, startBackends, startFront } from './nginx.ts';
+import { FRONT_PORT, startBackends, startFront, until } from './nginx.ts';
 import { DEBIAN } from './nginx-build.ts';
-import { caughtUp } from './product.ts';
+import { caughtUp, get, HELPER_PORT } from './product.ts';
 import type { Row } from './results.ts';
 import type { Bench, Judge } from './scenario.ts';
-import { createScene, type Scene } from './scene.ts';
+import { createScene, NODE_IP, type Scene } from './scene.ts';
 import { loadModules, njsModule, PROTOCOLS, type TraceCase, type TrafficBench } from './trace-cases.ts';
 import { type ByConnection, watchTrace } from './trace-witness.ts';
 import { collect, load, startOdd, startProtocols } from './traffic.ts';
 
 /** A second after its beginning the record of the trace counts. */
 export const SURE_MS = 1_500;
+/** How long the sidecar may take for the last lines. Its limit for one line, and as much again. */
+const CATCH_UP_MS = 120_000;
 const ALL = [0, 1, 2, 3];
 
 /**
@@ -69,10 +71,21 @@ export interface TraceRun {
 
 /** Over several scenes. */
 export function sumOf(runs: readonly TraceRun[]): Record<keyof Omit<ByConnection, 'findings'>, number> {
-  const total = { answered: 0, right: 0, wrong: 0, missing: 0 };
+  const total = { answered: 0, right: 0, wrong: 0, missing: 0, unnamed: 0 };
   for (const { found } of runs)
     for (const key of Object.keys(total) as (keyof typeof total)[]) total[key] += found[key];
   return total;
+}
+
+/** Once nginx is traced, and a while longer, for the record to count. */
+async function untilTraced(scene: Scene): Promise<void> {
+  const url = `http://${NODE_IP}:${HELPER_PORT}/metrics`;
+  await until(
+    'nginx to be traced',
+    () => /^realpod_helper_trace_binaries [1-9]/m.test(get(scene, scene.fronts[0]!, url).text),
+    30_000,
+  );
+  await delay(SURE_MS);
 }
 
 /** What nginx does in the scene, for both ways to run it. */
@@ -118,7 +131,8 @@ export async function runTraceCase(
     {
       // The machine may be full: each process waits for its turn.
       sidecarArgs: ['--max-wait', '60s'],
-      warmUp: () => delay(SURE_MS),
+      catchUpMs: CATCH_UP_MS,
+      warmUp: () => untilTraced(scene),
       ...frontOf(found, keepalive),
     },
     async (bench) => {
@@ -128,8 +142,9 @@ export async function runTraceCase(
       await delay(SURE_MS);
       const from = statSync(accessLog).size;
       await send(scene, bench, found, volume);
-      if (!found.options?.logParameters) await caughtUp(bench.sidecar, 60_000);
-      byConnection = await watched.judge(accessLog, from);
+      if (!found.options?.logParameters) await caughtUp(bench.sidecar, CATCH_UP_MS);
+      const pieces = found.options?.logParameters?.includes('buffer') ?? false;
+      byConnection = await watched.judge(accessLog, from, pieces ? undefined : bench.sidecar.output);
     },
   );
   // Logs and records of hundreds of thousands of lines.
@@ -150,7 +165,8 @@ export async function runConnections(
   const front = await startFront(scene, pod, dir, { ...options, format: FORMATS[format] });
   try {
     const watched = watchTrace(scene, pod, dir);
-    await delay(2 * SURE_MS);
+    await untilTraced(scene);
+    await delay(SURE_MS);
     const sentTo: Bench['sentTo'] = async (plan) => void (await load(scene, plan));
     await send(scene, { front, sentTo }, found, volume);
     return await watched.judge(front.accessLog, 0);

@@ -1,7 +1,18 @@
 /** What the source `trace` says of each line, beside the port that the pod itself saw. Shares no code with the product. */
-import { closeSync, fstatSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
+import type { ChildProcess } from 'node:child_process';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readFileSync,
+  readSync,
+  statSync,
+  truncateSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
+import { readLine } from './check.ts';
 import { until } from './nginx.ts';
 import { HELPER_PORT } from './product.ts';
 import type { ResultsFile } from './results.ts';
@@ -20,6 +31,9 @@ hand. Each line's truth comes from the pod that answered it: its address, and th
 const SAID = /" \d{3} (\S+) .*"(\d+)"$/;
 /** How long the record may lag behind the log (ms). */
 const LAG_MS = 120_000;
+/** Reading the feed again, when it was disconnected or the helper is away. */
+const MOST_TRIES = 300;
+const AGAIN_MS = 100;
 
 export interface ByConnection {
   /** Lines with an answer. */
@@ -28,7 +42,9 @@ export interface ByConnection {
   right: number;
   wrong: number;
   missing: number;
-  /** The first few that are wrong. */
+  /** Of those whose record is there: the pod that answered is not in the sidecar's output. */
+  unnamed: number;
+  /** The first few that are wrong or unnamed. */
   findings: string[];
 }
 
@@ -41,18 +57,31 @@ interface Line {
   attempts?: [number, number, string, number, number][];
 }
 
-/** The watermark of the youngest records in the file, ms since the epoch. */
-function watermarkOf(path: string): number {
+/** The end of the file. */
+function tailOf(path: string): string {
   const file = openSync(path, 'r');
   try {
     const tail = Buffer.alloc(1 << 16);
     const { size } = fstatSync(file);
     const read = readSync(file, tail, 0, tail.length, Math.max(0, size - tail.length));
-    const ticks = [...tail.toString('latin1', 0, read).matchAll(/^\{"kind":"tick"[^\n]*?"t":([\d.]+)/gm)];
-    return Number(ticks.at(-1)?.[1] ?? 0);
+    return tail.toString('latin1', 0, read);
   } finally {
     closeSync(file);
   }
+}
+
+/** The watermark of the youngest records in the file, ms since the epoch. */
+function watermarkOf(path: string): number {
+  const ticks = [...tailOf(path).matchAll(/^\{"kind":"tick"[^\n]*?"t":([\d.]+)/gm)];
+  return Number(ticks.at(-1)?.[1] ?? 0);
+}
+
+/** The cursor behind the last whole record. What was cut off there is no record. */
+function lastSeq(path: string): number {
+  const { size } = statSync(path);
+  const tail = tailOf(path);
+  truncateSync(path, size - (tail.length - tail.lastIndexOf('\n') - 1));
+  return Math.max(0, ...[...tail.matchAll(/"seq":(\d+)[^\n]*\n/g)].map(([, seq]) => Number(seq)));
 }
 
 function* linesOf(bytes: Buffer, from = 0): Generator<[start: number, end: number]> {
@@ -63,16 +92,44 @@ function* linesOf(bytes: Buffer, from = 0): Generator<[start: number, end: numbe
   }
 }
 
-/** Reads the helper's feed of a front while the traffic runs. `judge`: the lines of `accessLog` from byte `from` on. */
+/** Which lines of the sidecar's output show another address than nginx's line for what answered. */
+function namedIn(accessLog: Buffer, from: number, output: Buffer): boolean[] {
+  const named: boolean[] = [];
+  const written = linesOf(output);
+  for (const [start, end] of linesOf(accessLog)) {
+    const { value } = written.next();
+    if (start < from) continue;
+    const last = (bytes: Buffer, a: number, b: number) =>
+      readLine(bytes.toString('latin1', a, b)).addresses.at(-1);
+    named.push(value !== undefined && last(accessLog, start, end) !== last(output, value[0], value[1]));
+  }
+  return named;
+}
+
+/**
+ * Reads the helper's feed of a front while the traffic runs. `judge`: the lines of `accessLog` from byte `from` on; `output`: what
+ * the sidecar wrote, if that is looked at.
+ */
 export function watchTrace(scene: Scene, front: Pod, dir: string) {
   const path = join(dir, 'trace.ndjson');
   const url = `http://${NODE_IP}:${HELPER_PORT}/v1/feed?src=${front.ip}&src=${front.ip6}`;
-  const child = scene.spawnIn(front, 'curl', ['-sgN', '-o', path, url]);
+  let child: ChildProcess;
+  let triesLeft = MOST_TRIES;
+  // A reader that is too slow is disconnected, and goes on behind its last record.
+  const read = (): void => {
+    const after = existsSync(path) ? lastSeq(path) : undefined;
+    const from = after === undefined ? url : `${url}&after=${after}`;
+    child = scene.spawnIn(front, 'sh', ['-c', 'exec curl -sgN "$1" >>"$0"', path, from]);
+    child.once('exit', (_, signal) => {
+      if (signal === null && triesLeft-- > 0) setTimeout(read, AGAIN_MS).unref();
+    });
+  };
+  read();
   return {
-    async judge(accessLog: string, from: number): Promise<ByConnection> {
+    async judge(accessLog: string, from: number, output?: string): Promise<ByConnection> {
       const now = Date.now();
-      // curl may have been cut off, if it was too slow: what it has counts.
-      await until('the record', () => child.exitCode !== null || watermarkOf(path) > now, LAG_MS);
+      await until('the record', () => watermarkOf(path) > now, LAG_MS);
+      triesLeft = 0;
       await endChild(child);
       const records = new Map<string, Line[]>();
       const feed = readFileSync(path);
@@ -86,8 +143,11 @@ export function watchTrace(scene: Scene, front: Pod, dir: string) {
       }
       const bytes = readFileSync(accessLog);
       const ino = statSync(accessLog, { bigint: true }).ino;
-      const found: ByConnection = { answered: 0, right: 0, wrong: 0, missing: 0, findings: [] };
+      const found: ByConnection = { answered: 0, right: 0, wrong: 0, missing: 0, unnamed: 0, findings: [] };
+      const named = output === undefined ? [] : namedIn(bytes, from, readFileSync(output));
+      let line = 0;
       for (const [start, end] of linesOf(bytes, from)) {
+        const isNamed = named[line++] ?? true;
         const text = bytes.toString('latin1', start, end);
         const [, upstream, port] = SAID.exec(text) ?? [];
         // What nginx's cache answers has the port of the request that filled it.
@@ -96,11 +156,21 @@ export function watchTrace(scene: Scene, front: Pod, dir: string) {
         const check = crc32(bytes.subarray(start, Math.min(end + 1, start + 1024)));
         const same = records.get(`${ino} ${end + 1 - start} ${check}`) ?? [];
         const used = same.findLast(({ offset }) => offset <= start)?.attempts?.at(-1);
-        if (!used) found.missing++;
-        else if (used[1] === Number(port)) found.right++;
+        const note = (what: string): void => {
+          if (found.findings.length < 8) found.findings.push(`${what}: ${text}: ${JSON.stringify(used)}`);
+        };
+        if (!used) {
+          found.missing++;
+          continue;
+        }
+        if (!isNamed) {
+          found.unnamed++;
+          note('unnamed');
+        }
+        if (used[1] === Number(port)) found.right++;
         else {
           found.wrong++;
-          if (found.findings.length < 5) found.findings.push(`${text}: ${JSON.stringify(used)}`);
+          note('wrong');
         }
       }
       return found;

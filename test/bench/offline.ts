@@ -1,13 +1,14 @@
 /** A million lines through parse, join and rewrite into a file, beside tools that only substitute or copy. No root. */
 import { spawnSync } from 'node:child_process';
 import { closeSync, createReadStream, existsSync, mkdtempSync, openSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { profileShares, type Share } from './profile.ts';
 import { WORKLOAD_FORMAT, type Workload, writeWorkload } from './workload.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+const FLOOR = fileURLToPath(new URL('floor.mjs', import.meta.url));
 const SED = 's/10\\.105\\.148\\.19[45]:[0-9]*/10.244.1.65:10000/';
 /** Field 10 by double quotes is the request id. */
 const MAWK =
@@ -81,10 +82,14 @@ export async function offline(dir: string, lines: number, rounds: number): Promi
   if (!existsSync(cli)) throw new Error(`bench: ${cli} is missing; run npm run build first`);
   const peak = `data:text/javascript,process.on('exit',()=>console.error('peak-kb',process.resourceUsage().maxRSS))`;
   const enrich = [cli, 'enrich', '--feed', feed, '--log-format', WORKLOAD_FORMAT, log];
+  const floor = (step: string): string[] => [FLOOR, step, log, feed, dirname(cli), WORKLOAD_FORMAT];
   const tools: Record<string, () => Ran> = {
     'copy (`cat`)': () => run(output, 'cat', [log]),
     '`sed s///`, blind': () => run(output, 'sed', [SED, log]),
     '`mawk` with a table of 100,000 ids': () => run(output, 'mawk', [MAWK, pods, log]),
+    'Node: both files read, the log written': () => run(output, process.execPath, floor('copy')),
+    'and each byte looked at': () => run(output, process.execPath, floor('look')),
+    'and made lines and records': () => run(output, process.execPath, floor('parse')),
     'realpod enrich': () => run(output, process.execPath, ['--import', peak, ...enrich]),
   };
   const seconds: OfflineResults['seconds'] = {};

@@ -41,7 +41,11 @@ const OFFLINE_BOUNDS = `### What bounds it
 The target is 1.0 × \`sed\`, which compares one pattern with a line and knows nothing of it. A line here means a record of
 the feed as well, which is as large: the two are 4 to 6 µs in the stages alone, with warm caches. Much of the rest is
 memory: each id is put into a table, found in it and taken out of it again. \`mawk\`, which only splits at one character
-and looks one word up, takes about twice the target.`;
+and looks one word up, takes about twice the target.
+
+The three rows of Node are steps, each with those before it: its own reading and writing, one look at each byte, and lines
+and records made of the bytes, all dropped at once. What \`realpod enrich\` takes beyond them is the join, the addresses
+written, and what it has to keep until a line and its record have met.`;
 
 const STEADY_BOUNDS = `### What bounds it
 

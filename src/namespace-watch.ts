@@ -11,6 +11,8 @@ const MAX_LOOK_MS = 10;
  * scraper's, look the same and may stay open for days; a download of an hour is rare.
  */
 const OLDER_MS = 3_600_000;
+/** Looks at the addresses take at most this share of the time: of hundreds of interfaces, as on a node, one takes milliseconds. */
+const ADDRESSES_SHARE = 1 / 20;
 
 export interface NamespaceParts {
   blindSpots: BlindSpots;
@@ -38,6 +40,9 @@ export class NamespaceWatch {
   readonly #parts: NamespaceParts;
   #timer: NodeJS.Timeout | undefined;
   #asked: readonly string[] = [];
+  /** When the addresses are looked at again at the earliest, where a line wants to know them. */
+  #addressesFrom = -Infinity;
+  #addressesLookedAt = -Infinity;
   /** Client connections from before the record; undefined where they are not known. */
   #older: Set<string> | undefined;
   #olderSince = -Infinity;
@@ -49,6 +54,10 @@ export class NamespaceWatch {
 
   constructor(parts: NamespaceParts) {
     this.#parts = parts;
+    parts.blindSpots.lookWith(() => {
+      const now = parts.clock();
+      if (now >= this.#addressesFrom || now < this.#addressesLookedAt) this.#checkAddresses();
+    });
     this.#schedule();
   }
 
@@ -126,8 +135,12 @@ export class NamespaceWatch {
 
   #checkAddresses(): void {
     const { addresses, served, subscribe, blindSpots, clock } = this.#parts;
+    const begun = clock();
     const own = addresses?.();
     if (own === undefined) return;
+    const took = Math.max(0, clock() - begun);
+    this.#addressesLookedAt = begun;
+    this.#addressesFrom = begun + took / ADDRESSES_SHARE;
     const read = new Set(served());
     const unserved = own.filter((address) => !read.has(address));
     blindSpots.setUnserved(unserved, clock());

@@ -15,7 +15,7 @@ export function sawAllConnections(query: Query, index: FlowIndex): boolean {
   return (
     since < from &&
     beganWithinRecord(query, index) &&
-    index.blindSpots.isServed(attempt.ip, from) &&
+    index.blindSpots.isServed(attempt.ip, from, end) &&
     index.coverage.isComplete('conntrack', from, end)
   );
 }
@@ -67,7 +67,7 @@ export function sawAllUnusedConnections(query: Query, index: FlowIndex, untimedF
   const timed = answeredAfter !== -Infinity;
   return (
     remembersUnusedConnections(query, index) &&
-    index.blindSpots.isServed(attempt.ip, timed ? answeredAfter : untimedFrom) &&
+    index.blindSpots.isServed(attempt.ip, timed ? answeredAfter : untimedFrom, end) &&
     index.coverage.isComplete('conntrack', timed ? answeredAfter : untimedFrom, end)
   );
 }
@@ -95,7 +95,7 @@ export function sawAllRequests(
   const since = knownSince(query, index, 'requestsKnownSince');
   return (
     since < (timed ? lastedUntil : untimedFrom) &&
-    index.blindSpots.isServed(attempt.ip, timed ? begin : untimedFrom) &&
+    index.blindSpots.isServed(attempt.ip, timed ? begin : untimedFrom, end) &&
     index.coverage.isComplete('tap', timed ? begin : untimedFrom, end)
   );
 }

@@ -3,6 +3,7 @@
  * named must be right; how much is named is said for each.
  */
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { startBackends } from './kit/nginx.ts';
 import { DEBIAN } from './kit/nginx-build.ts';
 import { startHelper } from './kit/product.ts';
@@ -138,6 +139,32 @@ describe('what is not seen', { skip: !labCanRun([`${FAKETIME}:faketime`]), concu
             }),
         );
       });
+
+  test('a second source address, from which requests go before anybody has looked', async () => {
+    scene.runIn(scene.node, `ip route replace ${SECOND_IP}/32 dev cni0`);
+    try {
+      await scenario(
+        'proxy_bind to an address of a moment ago',
+        {
+          format: 'times',
+          keepalive: true,
+          services: ['a', 'solo'],
+          locations: `location /a/bound/ { proxy_bind ${SECOND_IP}; proxy_pass http://svc_a; }`,
+        },
+        async ({ sentTo }) => {
+          // One kept connection, and so one pod.
+          await sentTo({ total: 20, ratePerSecond: 100, connections: 1, requests: [{ path: '/a/{n}' }] });
+          // The addresses are looked at by themselves shortly before each full second.
+          await delay(1_050 - (Date.now() % 1_000));
+          scene.runIn(scene.fronts[0]!, `ip addr add ${SECOND_IP}/32 dev eth0`);
+          const requests = [{ path: '/a/bound/{n}' }];
+          await sentTo({ total: 100, ratePerSecond: 200, connections: 4, requests });
+        },
+      );
+    } finally {
+      scene.runIn(scene.fronts[0]!, `ip addr del ${SECOND_IP}/32 dev eth0 || true`);
+    }
+  });
 
   for (const format of ['full', 'times'] as const)
     test(`a second source address, added while the sidecar runs, ${format}`, async () => {

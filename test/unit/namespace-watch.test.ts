@@ -130,22 +130,70 @@ test('a new address of nginx voids its family until its records are read, and is
   const own = ['10.244.0.70'];
   const { blindSpots, state, watching } = watch(['10.244.0.70'], () => own);
   await watching.poll();
-  assert.equal(blindSpots.isServed(VIP, T0), true);
+  assert.equal(blindSpots.isServed(VIP, T0, T0), true);
   own.push('10.244.0.71');
   await watching.poll();
   await watching.poll();
   assert.deepEqual(state.subscribed, [['10.244.0.70', '10.244.0.71']]);
-  assert.equal(blindSpots.isServed(VIP, T0 + 1e9), false);
-  assert.equal(blindSpots.isServed('fd00::1', T0), true);
+  assert.equal(blindSpots.isServed(VIP, T0 + 1e9, T0 + 1e9), false);
+  assert.equal(blindSpots.isServed('fd00::1', T0, T0), true);
   state.served = own;
   state.now += 1_000;
   await watching.poll();
   assert.equal(
-    blindSpots.isServed(VIP, T0 + 1_000),
+    blindSpots.isServed(VIP, T0 + 1_000, T0 + 1_000),
     false,
     'what began before may have left from the new address',
   );
-  assert.equal(blindSpots.isServed(VIP, T0 + 1_001), true);
+  assert.equal(blindSpots.isServed(VIP, T0 + 1_001, T0 + 1_001), true);
+});
+
+test('an address that has come since the last look is found before a line from after it is joined', async () => {
+  const own = ['10.244.0.70'];
+  let looks = 0;
+  const { blindSpots, state, watching } = watch(['10.244.0.70'], () => {
+    looks++;
+    return own;
+  });
+  await watching.poll();
+  own.push('10.244.0.71');
+  assert.equal(blindSpots.isServed(VIP, T0 - 10, T0), true, 'a line from before the look');
+  assert.equal(looks, 1);
+  state.now += 5;
+  assert.equal(blindSpots.isServed(VIP, T0 - 10, T0 + 1), false);
+  assert.equal(blindSpots.isServed(VIP, T0 - 10, T0 + 5), false);
+  assert.equal(looks, 2, 'one look serves all lines of a block');
+  assert.deepEqual(state.subscribed, [['10.244.0.70', '10.244.0.71']]);
+});
+
+test('after the clock was set back, addresses are looked at by its new time', async () => {
+  const own = ['10.244.0.70'];
+  const { blindSpots, state, watching } = watch(['10.244.0.70'], () => own);
+  await watching.poll();
+  own.push('10.244.0.71');
+  state.now -= 3_600_000;
+  blindSpots.onClockRollback();
+  assert.equal(blindSpots.isServed(VIP, state.now - 10, state.now), false);
+});
+
+test('where a look takes 2 ms, lines cause one in 40 ms', async () => {
+  const own = ['10.244.0.70'];
+  let looks = 0;
+  const { blindSpots, state, watching } = watch(['10.244.0.70'], () => {
+    looks++;
+    state.now += 2;
+    return own;
+  });
+  await watching.poll();
+  const line = (): boolean => blindSpots.isServed(VIP, T0, state.now);
+  for (; state.now < T0 + 40; state.now++) line();
+  assert.equal(looks, 1);
+  line();
+  assert.equal(looks, 2);
+  state.now -= 3_600_000;
+  blindSpots.onClockRollback();
+  line();
+  assert.equal(looks, 3, 'a clock that was set back puts nothing off');
 });
 
 for (const [what, line] of [

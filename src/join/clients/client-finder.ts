@@ -134,7 +134,7 @@ export class ClientFinder {
     if (!times || !table.isComplete(times.from, times.time)) return 'gap';
     if (!index.coverage.isComplete('conntrack', times.from, readAt)) return 'gap';
     const families = certain ? [peer] : BOTH_FAMILIES;
-    if (!families.every((address) => index.blindSpots.isServed(address, times.from))) return 'gap';
+    if (!families.every((address) => index.blindSpots.isServed(address, times.from, readAt))) return 'gap';
     const found = new Found(peer);
     const port = certain ? numberAt(block, spans, this.#port) : undefined;
     if (port !== undefined) table.findOn(peer, port, times.time, found);

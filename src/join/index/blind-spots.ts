@@ -8,16 +8,36 @@ export class BlindSpots {
   /** Lines written up to this time may be of requests that ended before the record began. */
   #olderUntil = -Infinity;
 
+  /** Looks at nginx's addresses now, and says with `setUnserved` what it found. */
+  #look: (() => void) | undefined;
+  /** Up to when nginx's addresses are known. */
+  #lookedUntil = -Infinity;
+
+  /**
+   * `look` is called where addresses are to be known of a later time than that of the last look: requests from an address that
+   * came meanwhile are missing, and nothing else tells of it.
+   */
+  lookWith(look: () => void): void {
+    this.#look = look;
+  }
+
+  /** The clock was set back: the last look was at a time that comes again. */
+  onClockRollback(): void {
+    this.#lookedUntil = -Infinity;
+  }
+
   /** nginx's addresses whose records are not read at `t`. */
   setUnserved(addresses: readonly string[], t: number): void {
+    this.#lookedUntil = t;
     for (const family of ['v4', 'v6'] as const) {
       if (addresses.some((address) => familyOf(address) === family)) this.#unservedUntil[family] = Infinity;
       else if (this.#unservedUntil[family] === Infinity) this.#unservedUntil[family] = t;
     }
   }
 
-  /** Whether the records of every address that can have dialed `ip` were read from `from` on. */
-  isServed(ip: string, from: number): boolean {
+  /** Whether the records of every address that can have dialed `ip` were read from `from` to `to`. */
+  isServed(ip: string, from: number, to: number): boolean {
+    if (to > this.#lookedUntil) this.#look?.();
     return from > this.#unservedUntil[familyOf(ip)];
   }
 

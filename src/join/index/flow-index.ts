@@ -182,6 +182,7 @@ export class FlowIndex {
     this.logged.onClockRollback(t);
     this.traced.clear();
     this.quiet.onClockRollback(t);
+    this.blindSpots.onClockRollback();
     this.#services.onClockRollback(t);
   }
 

@@ -28,7 +28,7 @@ export function matchByLogRecord(query: Query, index: FlowIndex): Verdict | unde
   }
   const complete =
     begin > logged.knownSince &&
-    index.blindSpots.isServed(attempt.ip, begin) &&
+    index.blindSpots.isServed(attempt.ip, begin, window.end) &&
     !logged.cycledAround(window.end) &&
     coverage.isComplete('kernel-log', begin, window.end);
   if (complete && !sameVip) return { outcome: { reason: 'no-flow' }, final: true };

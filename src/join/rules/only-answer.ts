@@ -72,7 +72,7 @@ function answersFor(
   const whole =
     complete &&
     since >= quiet.validFrom &&
-    blindSpots.isServed(attempt.ip, since) &&
+    blindSpots.isServed(attempt.ip, since, readAt) &&
     !lineClock.runsAhead(readAt) &&
     !hasUnreadable(service, since) &&
     !hasUnreadable(index.unknown, since);

@@ -31,6 +31,11 @@ hand. Each line's truth comes from the pod that answered it: its address, and th
 const SAID = /" \d{3} (\S+) .*"(\d+)"$/;
 /** How long the record may lag behind the log (ms). */
 const LAG_MS = 120_000;
+/**
+ * A record is of a line that was written soon after it. Among hundreds of thousands of lines two have one checksum, and where the
+ * record of one is missing the other's would be taken for it.
+ */
+const NEAR_BYTES = 512 * 1024;
 /** Reading the feed again, when it was disconnected or the helper is away. */
 const MOST_TRIES = 300;
 const AGAIN_MS = 100;
@@ -119,7 +124,7 @@ export function watchTrace(scene: Scene, front: Pod, dir: string) {
   const read = (): void => {
     const after = existsSync(path) ? lastSeq(path) : undefined;
     const from = after === undefined ? url : `${url}&after=${after}`;
-    child = scene.spawnIn(front, 'sh', ['-c', 'exec curl -sgN "$1" >>"$0"', path, from]);
+    child = scene.spawnIn(front, 'sh', ['-c', 'exec nice -n -15 curl -sgN "$1" >>"$0"', path, from]);
     child.once('exit', (_, signal) => {
       if (signal === null && triesLeft-- > 0) setTimeout(read, AGAIN_MS).unref();
     });
@@ -155,7 +160,9 @@ export function watchTrace(scene: Scene, front: Pod, dir: string) {
         found.answered++;
         const check = crc32(bytes.subarray(start, Math.min(end + 1, start + 1024)));
         const same = records.get(`${ino} ${end + 1 - start} ${check}`) ?? [];
-        const used = same.findLast(({ offset }) => offset <= start)?.attempts?.at(-1);
+        const used = same
+          .findLast(({ offset }) => offset <= start && start - offset < NEAR_BYTES)
+          ?.attempts?.at(-1);
         const note = (what: string): void => {
           if (found.findings.length < 8) found.findings.push(`${what}: ${text}: ${JSON.stringify(used)}`);
         };

@@ -65,25 +65,16 @@ export function servicesOf({ service, direct }: Query, index: FlowIndex): readon
   return direct?.services ?? (service ?? index.unknown).withUnknown;
 }
 
-/** The connections that may have carried the attempt, from its local port where the line has that. */
+/** The connections that may have carried the attempt, whose line has no local port. */
 export function connectionsOf(query: Query, index: FlowIndex): Candidates {
-  const { service, attempt, window, sent, direct } = query;
+  const { service, window, sent, direct } = query;
   const candidates = new Candidates();
-  // An attempt that never connected was on a connection that opened for it.
   const isPossible = (connection: Connection): boolean =>
-    fits(connection, query) && (sent !== 'no' || connection.openTo >= window.begin);
+    fits(connection, query) && mayHaveConnected(connection, query);
   const add = (connection: Connection): void => {
     index.counters.visited++;
     if (isPossible(connection)) candidates.add(connection);
   };
-  if (typeof attempt.localPort === 'number') {
-    const samePort = index.onPort(attempt.localPort);
-    if (samePort.length > MAX_VISITED_CONNECTIONS) candidates.several = true;
-    for (let i = samePort.length - 1; i >= 0 && !candidates.several; i--) {
-      if (mayBeOf(samePort[i]!, query)) add(samePort[i]!);
-    }
-    return candidates;
-  }
   if (service?.apart?.every((connection) => connection.list !== undefined && isPossible(connection))) {
     index.counters.visited += 2;
     candidates.several = true;
@@ -116,6 +107,33 @@ export function connectionsOf(query: Query, index: FlowIndex): Candidates {
       if (isEnough()) return candidates;
       if (settles(each)) continue services;
     }
+  }
+  return candidates;
+}
+
+/** An attempt that never connected was on a connection that opened for it. */
+function mayHaveConnected({ openTo }: Connection, { sent, window }: Query): boolean {
+  return sent !== 'no' || openTo >= window.begin;
+}
+
+/**
+ * The connections from the attempt's local port that may have carried it. On which direct connections it can have been decides
+ * whether one is named, not which are left: of a pod that the load balancer knew before the helper, the port may have come
+ * round within the time of the line.
+ */
+export function connectionsFromPort(query: Query, index: FlowIndex): Candidates {
+  const { attempt, window, direct, sent } = query;
+  const candidates = new Candidates();
+  const samePort = index.onPort(attempt.localPort!);
+  if (samePort.length > MAX_VISITED_CONNECTIONS) candidates.several = true;
+  for (let i = samePort.length - 1; i >= 0 && !candidates.several; i--) {
+    const connection = samePort[i]!;
+    index.counters.visited++;
+    const isOf = mayBeOf(connection, query) || (direct !== undefined && index.mayBeDirect(connection));
+    // A pod that answers has not ended the connection before the request.
+    const isOpen = sent !== 'yes' || connection.closeTo >= window.begin;
+    if (isOf && isOpen && existed(connection, query) && mayHaveConnected(connection, query))
+      candidates.add(connection);
   }
   return candidates;
 }
@@ -205,13 +223,16 @@ export function mayBeOf(connection: Connection, { service, direct }: Query): boo
  * the line has that.
  */
 export function fits(connection: Connection, query: Query): boolean {
-  const { attempt, window, direct } = query;
+  const { attempt, direct } = query;
   return (
     (direct === undefined || mayBeOf(connection, query)) &&
-    connection.openFrom <= window.end &&
-    servedUntil(connection) >= window.answeredAfter &&
+    existed(connection, query) &&
     (typeof attempt.localPort !== 'number' || attempt.localPort === connection.sport)
   );
+}
+
+function existed(connection: Connection, { window }: Query): boolean {
+  return connection.openFrom <= window.end && servedUntil(connection) >= window.answeredAfter;
 }
 
 /** Whether time, port, Service and size allow the request to be the attempt's. */

@@ -20,6 +20,8 @@ export class Coverage {
   readonly #gaps = new Map<Source, Gap[]>();
   /** Sources that a later helper does not have, and until when (ms since the epoch) the earlier one's record goes. */
   readonly #ended = new Map<Source, number>();
+  /** The packets that open connections are read: one that carries data and whose opening is not known is a gap of the tap. */
+  tapTellsOpenings = false;
   /** Everything up to here has arrived (ms since the epoch). */
   watermark = -Infinity;
   /** Times up to here have occurred twice, as the clock was set back; -Infinity if it never was. */
@@ -41,6 +43,7 @@ export class Coverage {
 
   /** The helper of now has these sources and no others: from the watermark on nothing is known of those before. */
   endAllBut(sources: ReadonlySet<Source>): void {
+    this.tapTellsOpenings = false;
     for (const source of this.sources()) if (!sources.has(source)) this.#ended.set(source, this.watermark);
   }
 

@@ -21,6 +21,23 @@ export function sawAllConnections(query: Query, index: FlowIndex): boolean {
 }
 
 /**
+ * Whether the connection that carried the attempt's request is in the index, by the packets themselves: one that carries data and
+ * is not known is a gap. A line without times does not tell when its request passed.
+ */
+export function sawItsPackets(query: Query, index: FlowIndex): boolean {
+  const { window, attempt, carried } = query;
+  const { begin, end, answeredAfter } = window;
+  return (
+    carried === 'yes' &&
+    begin !== -Infinity &&
+    index.coverage.tapTellsOpenings &&
+    knownSince(query, index, 'connectionsKnownSince') < answeredAfter &&
+    index.blindSpots.isServed(attempt.ip, begin, end) &&
+    index.coverage.isComplete('tap', begin, end)
+  );
+}
+
+/**
  * Whether the request began within the record. A line without times may be of a request that began before it, as a
  * client can take any time. Open client connections show until when this is possible (`BlindSpots`); nginx may buffer
  * lines for `UNTIMED_MS`.

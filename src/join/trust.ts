@@ -46,3 +46,39 @@ export class Trust {
     if (this.#distrustedUntil > t) this.#distrustedUntil = t + DISTRUST_MS;
   }
 }
+
+/** Source ports that Linux chooses from (net.ipv4.ip_local_port_range). */
+const PORTS = 28_232;
+/** The port in the lines is believed once this is the chance, or less, that all of them agreed by accident. */
+const BELIEVED = 1e-6;
+
+/**
+ * Whether the logged port is that of the upstream connection, learned from the lines of one Service: another field's number, a
+ * client's port for instance, is now and then that of some connection, too. A line whose port no connection has shows that
+ * it is another number, or that a connection was not seen: nothing is named by the port then until lines have agreed anew.
+ */
+export class PortTrust {
+  /** The chance that the lines so far agree by accident. */
+  #chance = 1;
+  #distrustedUntil = Number.NEGATIVE_INFINITY;
+
+  /** A line that ended at `t` (ms since the epoch) was answered on its port, which one of `connections` has, or none has it. */
+  seen(agrees: boolean, connections: number, t: number): void {
+    if (agrees) {
+      this.#chance *= Math.min(1, connections / PORTS);
+      return;
+    }
+    this.#chance = 1;
+    this.#distrustedUntil = Math.max(this.#distrustedUntil, t + DISTRUST_MS);
+  }
+
+  /** Whether a line whose request began at `begin` may be named by its port. */
+  trusts(begin: number): boolean {
+    return this.#chance <= BELIEVED && begin > this.#distrustedUntil;
+  }
+
+  /** As in `Trust`. */
+  onClockRollback(t: number): void {
+    if (this.#distrustedUntil > t) this.#distrustedUntil = t + DISTRUST_MS;
+  }
+}

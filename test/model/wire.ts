@@ -57,6 +57,13 @@ export class Wire {
     return this.apply({ kind: 'open', t: T0 + at, ...flow(sport, pod), via: 'conntrack', ...extra });
   }
 
+  /** Lines of the Service have shown that the port in them is that of its connections. */
+  portBelieved(): this {
+    const { ports } = this.index.service(VIP, 80)!;
+    for (let i = 0; i < 2; i++) ports.seen(true, 1, T0);
+    return this;
+  }
+
   close(sport: number, pod: number, at: number): this {
     return this.apply({ kind: 'close', t: T0 + at, ...flow(sport, pod), via: 'conntrack' });
   }

@@ -352,9 +352,3 @@ test('across a gap nothing is named', () => {
   world.index.apply({ kind: 'gap', seq: 1e6, source: 'tap', from: T0 + 2, t: T0 + 3 });
   assert.equal(world.says(6, 'one', at(SHOP)), 'gap');
 });
-
-test('the port of a direct connection names its pod where the line has it', () => {
-  const world = twoServices();
-  assert.equal(world.says(6, undefined, at(SHOP, { localPort: 1002 })), '2 source-port');
-  assert.equal(world.says(7, undefined, at(SHOP, { localPort: 1003 })), 'no-flow');
-});

@@ -80,7 +80,7 @@ test('after the clock was set back all that is known is that it was before', () 
 
 test('a request that the line of another claimed is out, and one that a line with its own id claimed is not', () => {
   const wire = new Wire().open(1, 1, -100_000).tick(-1).request(1, 1, 0, { id: 'x' }).close(1, 1, 1);
-  wire.open(1, 2, 2).request(1, 2, 3, { id: 'y' }).tick(100);
+  wire.open(1, 2, 2).request(1, 2, 3, { id: 'y' }).tick(100).portBelieved();
   const byPort = (id: string) => lineOf({ end: 5, took: 10 }, { id, attempt: { localPort: 1 } });
   assert.equal(wire.says(lineOf({ end: 5, took: 10 }, { id: 'x' }), 6), '1 request-id');
   assert.equal(wire.says(byPort('z'), 6), '2 request-window');

@@ -203,7 +203,7 @@ for (const [what, line] of [
 ] as const)
   test(`an address whose records are not read contradicts a match ${what}`, () => {
     const wire = new Wire().open(1002, 2, -1_000).request(1002, 2, -900).open(1001, 1, -1_000);
-    wire.request(1001, 1, 0, { id: 'a' }).tick(100);
+    wire.request(1001, 1, 0, { id: 'a' }).tick(100).portBelieved();
     wire.index.blindSpots.setUnserved(['10.244.0.71'], T0 - 20);
     assert.equal(wire.says(line, 6), 'gap');
     wire.index.blindSpots.setUnserved([], T0 - 10);

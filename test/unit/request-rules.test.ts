@@ -375,7 +375,7 @@ test('a line that a rule finds ambiguous for what is missing is not named by a l
   const wire = new Wire().open(1, 1, -500_000).request(1, 1, 0, { id: 'x' }).tick(100);
   assert.equal(wire.says(line({}), 11), '1 sole-backend');
   assert.equal(wire.says(line({ id: 'y' }), 11), 'ambiguous');
-  assert.equal(wire.says(line({ id: 'y', attempt: { localPort: 1 } }), 11), '1 source-port');
+  assert.equal(wire.portBelieved().says(line({ id: 'y', attempt: { localPort: 1 } }), 11), '1 source-port');
   const service = wire.index.service(VIP, 80)!;
   service.trust.seen(false, T0 - 10_000);
   assert.equal(wire.says(line({}), 11), 'ambiguous');

@@ -1,7 +1,7 @@
 import type { Compared, RequestContent } from '../../model/content.ts';
 import type { Flow, OpenRecord, RequestRecord, ResponseRecord, UnreadableRecord } from '../../model/feed.ts';
 import type { Resolved } from '../../model/outcome.ts';
-import { Trust } from '../trust.ts';
+import { PortTrust, Trust } from '../trust.ts';
 import { Answers } from './answers.ts';
 import type { FifoEntry } from './fifo-list.ts';
 
@@ -213,6 +213,8 @@ export interface Service {
   lastWithoutIdAt: number;
   /** Whether recent lines had a counterpart in a record that is complete. */
   readonly trust: Trust;
+  /** Whether the port in its lines is that of its connections. */
+  readonly ports: PortTrust;
   /** The answers that no line is known to have had. */
   readonly answers: Answers<Connection>;
   /** Its connections whose requests cannot be read, in the order of the records. */
@@ -284,6 +286,7 @@ export function newService(
     idsBehindHost: false,
     lastWithoutIdAt: -Infinity,
     trust: Trust.given(),
+    ports: new PortTrust(),
     answers: new Answers(answersKnownSince, compared),
     unreadable: new Set(),
     unreadableKnownSince: -Infinity,

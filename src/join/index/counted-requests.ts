@@ -1,3 +1,4 @@
+import type { RequestRecord } from '../../model/feed.ts';
 import { Trust } from '../trust.ts';
 import { type Connection, type Service, servedUntil, type TappedRequest } from './connection.ts';
 
@@ -61,8 +62,22 @@ export class CountedRequests {
     if (!request.singleSegment) this.#mayHide(request, previous, watermark);
   }
 
+  /** New byte counts of the youngest request on the record's connection, which is among those of its port. */
+  update(record: RequestRecord, samePort: readonly Connection[], watermark: number): void {
+    for (let i = samePort.length - 1; i >= 0; i--) {
+      const { src, backend, latest } = samePort[i]!;
+      if (latest?.received === undefined || src !== record.src) continue;
+      if (backend.ip !== record.ip || backend.port !== record.port) continue;
+      latest.sent = record.sent;
+      latest.received = record.received;
+      latest.reset = record.reset === true;
+      if (!record.singleSegment) this.#grew(latest, watermark);
+      return;
+    }
+  }
+
   /** The request turned out to have more than one segment. */
-  grew(request: TappedRequest, watermark: number): void {
+  #grew(request: TappedRequest, watermark: number): void {
     if (!request.singleSegment) return;
     request.singleSegment = false;
     this.#mayHide(request, this.#connections.get(request.connection)?.previous, watermark);

@@ -27,6 +27,12 @@ export class DirectConnections {
     return this.#endpoints.mayLead(backend.ip, backend.port, vip!, vport!, openFrom, openTo) !== 'no';
   }
 
+  /** Whether its backend is known as an endpoint of the Service at the time when the connection was opened. */
+  explains({ backend, openFrom, openTo }: Connection): boolean {
+    const { vip, vport } = this.#service;
+    return this.#endpoints.mayLead(backend.ip, backend.port, vip!, vport!, openFrom, openTo) === 'yes';
+  }
+
   /** Whether the backend is known as an endpoint of the Service at any time that is remembered. */
   isEndpoint(ip: string, port: number): boolean {
     const { vip, vport } = this.#service;

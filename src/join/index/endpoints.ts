@@ -106,8 +106,8 @@ export class Endpoints {
     return this.#seen.size;
   }
 
-  /** A request on a direct connection to `ip` was seen. */
-  sawRequest(ip: string): void {
+  /** A packet of a direct connection to `ip` passed the tap. */
+  sawPacket(ip: string): void {
     const place = this.#places.get(ip);
     if (place) this.#seen.add(place);
   }
@@ -158,7 +158,12 @@ export class Endpoints {
    */
   mayLead(ip: string, port: number, vip: string, vport: number, first: number, last: number): IsEndpoint {
     const found = isEndpoint(this.#byIp.get(ip), port, vip, vport, first - LAG_MS, last + LAG_MS);
-    return found === 'unknown' && this.#helpers.get(ip) === port ? 'no' : found;
+    return found === 'unknown' && this.isHelper(ip, port) ? 'no' : found;
+  }
+
+  /** Whether a helper serves the feed there. */
+  isHelper(ip: string, port: number): boolean {
+    return this.#helpers.get(ip) === port;
   }
 
   /** Whether it was an endpoint at that time, by all that is known. */

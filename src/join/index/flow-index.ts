@@ -135,6 +135,11 @@ export class FlowIndex {
     return this.#direct.to(vip, vport);
   }
 
+  /** Whether nginx, or its kernel in connect(), may have dialed the backend's own address; no sidecar's to the helper is one. */
+  mayBeDirect({ service, backend }: Connection): boolean {
+    return this.#services.direct.has(service) && !this.endpoints.isHelper(backend.ip, backend.port);
+  }
+
   /** Connections whose upstream address is not known: each may have gone through any Service. */
   get unknown(): Service {
     return this.#services.unknown;
@@ -188,6 +193,7 @@ export class FlowIndex {
 
   #opened(record: OpenRecord): void {
     const service = this.#services.of(record.vip, record.vport);
+    if (record.via === 'tap') this.coverage.tapTellsOpenings = true;
     const previous = this.#connections.youngest(record, service, this.#services.unknown);
     if (previous && previous.closeTo === Infinity) {
       if (record.preexisting && previous.backend.ip === record.ip && previous.backend.port === record.port)
@@ -221,7 +227,7 @@ export class FlowIndex {
 
   #request(record: RequestRecord): void {
     if (record.update) {
-      this.#updateCounts(record);
+      this.counted.update(record, this.onPort(record.sport), this.coverage.watermark);
       return;
     }
     const { connection, service } = this.#connectionOf(record);
@@ -255,7 +261,7 @@ export class FlowIndex {
       this.#requests.end(latest);
     } else {
       service.connectionsWithoutRequest.delete(connection);
-      if (this.#services.direct.has(service)) this.endpoints.sawRequest(record.ip);
+      if (this.#services.direct.has(service)) this.endpoints.sawPacket(record.ip);
     }
     if (record.received !== undefined) this.counted.add(tapped, latest, this.coverage.watermark);
     this.#requests.add(tapped);
@@ -329,23 +335,11 @@ export class FlowIndex {
     const { service } = connection;
     service.connectionsWithoutRequest.delete(connection);
     service.unreadable.add(connection);
+    // A packet of it passed the tap, as that of a request does; of one that is offloaded, conntrack told.
+    if (record.protocol !== 'offloaded' && this.#services.direct.has(service))
+      this.endpoints.sawPacket(record.ip);
     // For good: an earlier record, sent again to a new reader, takes nothing back.
     if (!record.idsRead) service.hidingIds.add(connection);
     forgetUnreadableBefore(service, this.coverage.watermark - UNREADABLE_KEPT_MS);
-  }
-
-  /** New byte counts of the youngest request on the record's connection. */
-  #updateCounts(record: RequestRecord): void {
-    const samePort = this.onPort(record.sport);
-    for (let i = samePort.length - 1; i >= 0; i--) {
-      const { src, backend, latest } = samePort[i]!;
-      if (latest?.received === undefined || src !== record.src) continue;
-      if (backend.ip !== record.ip || backend.port !== record.port) continue;
-      latest.sent = record.sent;
-      latest.received = record.received;
-      latest.reset = record.reset === true;
-      if (!record.singleSegment) this.counted.grew(latest, this.coverage.watermark);
-      return;
-    }
   }
 }

@@ -75,8 +75,9 @@ export class Services {
 
   /** The clock was set back to `t`: all that remains certain about the times in here is that they were before it. */
   onClockRollback(t: number): void {
-    for (const { open, closed, requests, trust, answers } of this) {
+    for (const { open, closed, requests, trust, ports, answers } of this) {
       trust.onClockRollback(t);
+      ports.onClockRollback(t);
       answers.onClockRollback(t);
       for (const connection of open) clampTimesTo(connection, t);
       for (const connection of closed) clampTimesTo(connection, t);

@@ -1,4 +1,4 @@
-import { connectionsOf } from '../candidates.ts';
+import { connectionsFromPort } from '../candidates.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
 import type { Query, Verdict } from '../query.ts';
 import { resolve } from '../resolve.ts';
@@ -15,7 +15,7 @@ const UNTIMED_OPEN_MS = 2_000;
 export function matchByLogRecord(query: Query, index: FlowIndex): Verdict | undefined {
   const { attempt, window } = query;
   if (typeof attempt.localPort !== 'number' || !index.coverage.hasOnlyLogRecords) return undefined;
-  const remaining = connectionsOf(query, index);
+  const remaining = connectionsFromPort(query, index);
   const { logged, coverage } = index;
   const begin = window.begin === -Infinity ? window.end - UNTIMED_OPEN_MS : window.begin;
   let sameVip = false;

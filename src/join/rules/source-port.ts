@@ -1,12 +1,35 @@
-import { connectionsOf } from '../candidates.ts';
+import type { Outcome } from '../../model/outcome.ts';
+import { type Candidates, connectionsFromPort } from '../candidates.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
 import type { Query, Verdict } from '../query.ts';
-import { resolve, sawAllConnections } from '../resolve.ts';
+import { resolve, sawAllConnections, sawItsPackets } from '../resolve.ts';
 
-/** By the upstream connection's local port, where the line has it: the connections from that port in the window. */
+const AMBIGUOUS: Outcome = { reason: 'ambiguous' };
+
+/**
+ * By the upstream connection's local port, where the line has it: the connections from that port in the window. They are in the
+ * record by conntrack, or by their own packets.
+ */
 export function matchBySourcePort(query: Query, index: FlowIndex): Verdict | undefined {
-  if (typeof query.attempt.localPort !== 'number' || index.coverage.hasOnlyLogRecords) return undefined;
-  const remaining = connectionsOf(query, index);
-  const outcome = resolve(query, index, remaining, sawAllConnections(query, index), 'source-port');
-  return { outcome, final: 'reason' in outcome && outcome.reason === 'direct' };
+  const { attempt, service, direct, window, sent } = query;
+  if (typeof attempt.localPort !== 'number' || index.coverage.hasOnlyLogRecords) return undefined;
+  const remaining = connectionsFromPort(query, index);
+  const complete = sawAllConnections(query, index) || sawItsPackets(query, index);
+  const unexplained = remaining.sole !== undefined && !isExplained(query, remaining);
+  if (complete && service && sent === 'yes' && !unexplained) {
+    const { open, closed } = index.sizes;
+    service.ports.seen(!remaining.none, open + closed, window.end);
+  }
+  const begin = window.begin === -Infinity ? window.end : window.begin;
+  const believed = service?.ports.trusts(begin) === true;
+  let outcome = resolve(query, index, remaining, complete, 'source-port');
+  if ('evidence' in outcome && (unexplained || !believed)) outcome = AMBIGUOUS;
+  // The rules after this one would select by the port, too, and by what is known of endpoints so far.
+  const final = !believed || direct !== undefined || ('reason' in outcome && outcome.reason === 'direct');
+  return { outcome, final };
+}
+
+/** Whether the one pod that is left is known to be of the Service. */
+function isExplained({ service, direct }: Query, { connection }: Candidates): boolean {
+  return direct === undefined || connection!.service === service || direct.explains(connection!);
 }

@@ -127,6 +127,8 @@ export interface CellOptions {
   /** Lines by the number of connections. */
   plan: readonly { connections: number; lines: number }[];
   sidecarArgs?: readonly string[];
+  /** Is told of each row when it is there. */
+  onRow?(row: CellRow): void;
 }
 
 /** Lines at the beginning that are not judged. */
@@ -138,7 +140,7 @@ export async function runCells(
   scene: Scene,
   { build, main, protocols }: CellNginx,
   keepalive: boolean,
-  { plan, sidecarArgs = [] }: CellOptions,
+  { plan, sidecarArgs = [], onRow }: CellOptions,
 ): Promise<CellRow[]> {
   const dir = join(scene.dir, `cells${++runs}`);
   const pod = scene.fronts[0]!;
@@ -188,7 +190,11 @@ export async function runCells(
     await load(scene, { connections: 4, total: WARM_UP, requests });
     const rows: CellRow[] = [];
     for (const protocol of protocols)
-      for (const each of plan) rows.push(await runRow(scene, protocol, keepalive, sidecars, each));
+      for (const each of plan) {
+        const row = await runRow(scene, protocol, keepalive, sidecars, each);
+        rows.push(row);
+        onRow?.(row);
+      }
     return rows;
   } finally {
     await Promise.all(sidecars.map((sidecar) => sidecar.stop()));

@@ -62,13 +62,17 @@ export class PortTrust {
   #chance = 1;
   #distrustedUntil = Number.NEGATIVE_INFINITY;
 
-  /** A line that ended at `t` (ms since the epoch) was answered on its port, which one of `connections` has, or none has it. */
-  seen(agrees: boolean, connections: number, t: number): void {
+  /**
+   * One of `connections` has the port of a line that ended at `t` (ms since the epoch), or none has it. Where the attempt never
+   * connected (`answered` is false), its connection need not have been seen.
+   */
+  seen(agrees: boolean, connections: number, t: number, answered: boolean): void {
     if (agrees) {
       this.#chance *= Math.min(1, connections / PORTS);
       return;
     }
     this.#chance = 1;
+    if (!answered) return;
     this.#distrustedUntil = Math.max(this.#distrustedUntil, t + DISTRUST_MS);
   }
 

@@ -250,3 +250,15 @@ test('the packets that a helper reads which reads no openings any more are no ev
   world.open(1001, 1, 40);
   assert.equal(world.says(50, SHOP, 1001), '1 source-port');
 });
+
+test('refused attempts teach the port, too; one whose connection was not seen only ends what was learned', () => {
+  const refused = lineOf(
+    { end: 15, took: 15 },
+    { attempt: { localPort: 1, connectMs: null, headerMs: null, responseMs: null, status: 502 } },
+  );
+  const missed = { ...refused, attempts: refused.attempts.map((each) => ({ ...each, localPort: 9 })) };
+  const wire = new Wire().open(1, 1, 5).close(1, 1, 6).open(2, 2, 5).close(2, 2, 6).tick(100);
+  const said = [refused, refused, refused, missed, refused, refused].map((line) => wire.says(line, 16));
+  const [yes, not] = ['1 source-port', 'unconnected'];
+  assert.deepEqual(said, [not, yes, yes, not, not, yes]);
+});

@@ -16,9 +16,9 @@ export function matchBySourcePort(query: Query, index: FlowIndex): Verdict | und
   const remaining = connectionsFromPort(query, index);
   const complete = sawAllConnections(query, index) || sawItsPackets(query, index);
   const unexplained = remaining.sole !== undefined && !isExplained(query, remaining);
-  if (complete && service && sent === 'yes' && !unexplained) {
+  if (complete && service && sent !== 'unknown' && !unexplained) {
     const { open, closed } = index.sizes;
-    service.ports.seen(!remaining.none, open + closed, window.end);
+    service.ports.seen(!remaining.none, open + closed, window.end, sent === 'yes');
   }
   const begin = window.begin === -Infinity ? window.end : window.begin;
   const believed = service?.ports.trusts(begin) === true;

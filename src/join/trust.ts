@@ -51,6 +51,8 @@ export class Trust {
 const PORTS = 28_232;
 /** The port in the lines is believed once this is the chance, or less, that all of them agreed by accident. */
 const BELIEVED = 1e-6;
+/** Of any number of remembered connections, those that existed in the time of one line have at most this share of the ports. */
+const MOST_PORTS = 0.5;
 
 /**
  * Whether the logged port is that of the upstream connection, learned from the lines of one Service: another field's number, a
@@ -68,7 +70,7 @@ export class PortTrust {
    */
   seen(agrees: boolean, connections: number, t: number, answered: boolean): void {
     if (agrees) {
-      this.#chance *= Math.min(1, connections / PORTS);
+      this.#chance *= Math.min(MOST_PORTS, connections / PORTS);
       return;
     }
     this.#chance = 1;

@@ -180,6 +180,11 @@ test('until lines have shown that the port is the upstream’s, nothing is named
   for (let k = 0; k < 3_000; k++) busy.open(2_000 + k, 1, -40_000, 'tls');
   const said = Array.from({ length: 10 }, (_, k) => busy.says(6 + k, SHOP, 1002));
   assert.equal(said.indexOf('2 source-port'), 6);
+  // Of a full index most are of another time than the line's.
+  const full = unlearned();
+  for (let k = 0; k < 30_000; k++) full.open(2_000 + k, 1, -40_000, 'tls');
+  const slowly = Array.from({ length: 30 }, (_, k) => full.says(6 + k, SHOP, 1002));
+  assert.equal(slowly.indexOf('2 source-port'), 19);
   // Not by another rule either: it would select by the port, too.
   const translated = new Wire().open(1, 1, -500).unreadable(1, 1, -499, 'tls').open(2, 2, -500).tick(100);
   const line = lineOf({ end: 5, took: 5 }, { attempt: { localPort: 1 } });

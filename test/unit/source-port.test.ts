@@ -267,3 +267,12 @@ test('refused attempts teach the port, too; one whose connection was not seen on
   const [yes, not] = ['1 source-port', 'unconnected'];
   assert.deepEqual(said, [not, yes, yes, not, not, yes]);
 });
+
+test('where nothing tells of all connections, requests teach the port, and name by it', () => {
+  for (const times of [{ end: 50, took: 20 }, undefined]) {
+    const wire = new Wire(undefined, ['tap']).request(1, 1, 35).request(2, 2, 36).tick(200);
+    const line = lineOf(times, { attempt: { localPort: 1 } });
+    const said = [line, line, line].map((each) => wire.says(each, 60));
+    assert.deepEqual(said, ['gap', '1 request-window', '1 request-window']);
+  }
+});

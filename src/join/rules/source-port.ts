@@ -2,7 +2,8 @@ import type { Outcome } from '../../model/outcome.ts';
 import { type Candidates, connectionsFromPort } from '../candidates.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
 import type { Query, Verdict } from '../query.ts';
-import { resolve, sawAllConnections, sawItsPackets } from '../resolve.ts';
+import { beganWithinRecord, resolve, sawAllConnections, sawAllRequests, sawItsPackets } from '../resolve.ts';
+import { UNTIMED_MS } from '../window.ts';
 
 const AMBIGUOUS: Outcome = { reason: 'ambiguous' };
 
@@ -16,9 +17,9 @@ export function matchBySourcePort(query: Query, index: FlowIndex): Verdict | und
   const remaining = connectionsFromPort(query, index);
   const complete = sawAllConnections(query, index) || sawItsPackets(query, index);
   const unexplained = remaining.sole !== undefined && !isExplained(query, remaining);
-  if (complete && service && sent !== 'unknown' && !unexplained) {
+  if (service && sent !== 'unknown' && !unexplained && (complete || sawItsRequest(query, index))) {
     const { open, closed } = index.sizes;
-    service.ports.seen(!remaining.none, open + closed, window.end, sent === 'yes');
+    service.ports.seen(!remaining.none, open + closed, window.end, complete && sent === 'yes');
   }
   const begin = window.begin === -Infinity ? window.end : window.begin;
   const believed = service?.ports.trusts(begin) === true;
@@ -32,4 +33,18 @@ export function matchBySourcePort(query: Query, index: FlowIndex): Verdict | und
 /** Whether the one pod that is left is known to be of the Service. */
 function isExplained({ service, direct }: Query, { connection }: Candidates): boolean {
   return direct === undefined || connection!.service === service || direct.explains(connection!);
+}
+
+/**
+ * Whether the attempt's request is in the record, and with it its connection: enough to learn by, where nothing tells of all
+ * connections and the rules after this one name by the requests from the port. Of direct connections none of them does.
+ */
+function sawItsRequest(query: Query, index: FlowIndex): boolean {
+  const { carried, direct, window } = query;
+  return (
+    carried === 'yes' &&
+    direct === undefined &&
+    beganWithinRecord(query, index) &&
+    sawAllRequests(query, index, window.end - UNTIMED_MS, window.answeredAfter)
+  );
 }

@@ -40,9 +40,10 @@ export class NamespaceWatch {
   readonly #parts: NamespaceParts;
   #timer: NodeJS.Timeout | undefined;
   #asked: readonly string[] = [];
-  /** When the addresses are looked at again at the earliest, where a line wants to know them. */
-  #addressesFrom = -Infinity;
+  /** When the addresses were looked at, how long that took, and when a line may have them looked at again. */
   #addressesLookedAt = -Infinity;
+  #addressesTook = Infinity;
+  #addressesFrom = -Infinity;
   /** Client connections from before the record; undefined where they are not known. */
   #older: Set<string> | undefined;
   #olderSince = -Infinity;
@@ -54,10 +55,11 @@ export class NamespaceWatch {
 
   constructor(parts: NamespaceParts) {
     this.#parts = parts;
-    parts.blindSpots.lookWith(() => {
-      const now = parts.clock();
-      if (now >= this.#addressesFrom || now < this.#addressesLookedAt) this.#checkAddresses();
-    });
+    if (parts.addresses)
+      parts.blindSpots.lookWith(() => {
+        const now = parts.clock();
+        if (now >= this.#addressesFrom || now < this.#addressesLookedAt) this.#checkAddresses();
+      });
     this.#schedule();
   }
 
@@ -140,10 +142,12 @@ export class NamespaceWatch {
     if (own === undefined) return;
     const took = Math.max(0, clock() - begun);
     this.#addressesLookedAt = begun;
-    this.#addressesFrom = begun + took / ADDRESSES_SHARE;
+    // What the machine held up once is no look's own time. Beside a clock that is ahead, each line would have its look.
+    this.#addressesFrom = begun + Math.max(1, Math.min(took, this.#addressesTook) / ADDRESSES_SHARE);
+    this.#addressesTook = took;
     const read = new Set(served());
     const unserved = own.filter((address) => !read.has(address));
-    blindSpots.setUnserved(unserved, clock());
+    blindSpots.setUnserved(unserved, clock(), begun);
     // One call for each new set: if the helper refuses an address, the feed's back-off repeats the request.
     if (unserved.length === 0 || own.every((address) => this.#asked.includes(address))) return;
     this.#asked = own;

@@ -250,3 +250,54 @@ test('it looks ten times a second only while quiet moments are wanted and of use
     assert.ok(Math.abs(looked - looks) <= 1, `${looked} looks where quiet is ${ofUse ? '' : 'not '}of use`);
   }
 });
+
+test('a look that the machine held up once does not put off those of later lines', async () => {
+  const own = ['10.244.0.70'];
+  let heldUp = 0;
+  const { blindSpots, state, watching } = watch(['10.244.0.70'], () => {
+    state.now += heldUp;
+    return [...own];
+  });
+  await watching.poll();
+  heldUp = 100;
+  await watching.poll();
+  heldUp = 0;
+  state.now += 5;
+  own.push('10.244.0.71');
+  assert.equal(blindSpots.isServed(VIP, T0, state.now), false);
+});
+
+test('an address that comes while a look is held up is found by the next line', async () => {
+  const own = ['10.244.0.70'];
+  let during = (): void => {};
+  const { blindSpots, state, watching } = watch(['10.244.0.70'], () => {
+    const found = [...own];
+    during();
+    return found;
+  });
+  await watching.poll();
+  during = () => {
+    own.push('10.244.0.71');
+    state.now += 100;
+  };
+  await watching.poll();
+  during = () => {};
+  state.now += 1;
+  assert.equal(blindSpots.isServed(VIP, T0, T0 + 90), false, 'of a request that went within the look');
+});
+
+test('beside a helper whose clock is ahead, lines do not each cause a look', async () => {
+  let looks = 0;
+  const { blindSpots, state, watching } = watch(['10.244.0.70'], () => {
+    looks++;
+    return ['10.244.0.70'];
+  });
+  await watching.poll();
+  looks = 0;
+  state.now += 5;
+  for (let k = 0; k < 100; k++) blindSpots.isServed(VIP, T0, state.now + 9);
+  assert.equal(looks, 1);
+  state.now += 1;
+  blindSpots.isServed(VIP, T0, state.now + 9);
+  assert.equal(looks, 2);
+});

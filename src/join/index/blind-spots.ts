@@ -26,9 +26,9 @@ export class BlindSpots {
     this.#lookedUntil = -Infinity;
   }
 
-  /** nginx's addresses whose records are not read at `t`. */
-  setUnserved(addresses: readonly string[], t: number): void {
-    this.#lookedUntil = t;
+  /** nginx's addresses whose records are not read at `t`, of those that it had at `lookedAt`. */
+  setUnserved(addresses: readonly string[], t: number, lookedAt = t): void {
+    this.#lookedUntil = lookedAt;
     for (const family of ['v4', 'v6'] as const) {
       if (addresses.some((address) => familyOf(address) === family)) this.#unservedUntil[family] = Infinity;
       else if (this.#unservedUntil[family] === Infinity) this.#unservedUntil[family] = t;

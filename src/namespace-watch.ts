@@ -33,6 +33,8 @@ export interface NamespaceParts {
   /** The sidecar's port: its clients send nothing through nginx. */
   ownPort: number;
   clock(): number;
+  /** CPU time of this process (ms): a look may be held up by others for long, and that is no cost of its own. */
+  cpuMs(): number;
 }
 
 /** Finds what nginx's network namespace has and the record lacks: addresses, and client connections from before it. */
@@ -40,7 +42,7 @@ export class NamespaceWatch {
   readonly #parts: NamespaceParts;
   #timer: NodeJS.Timeout | undefined;
   #asked: readonly string[] = [];
-  /** When the addresses were looked at, how long that took, and when a line may have them looked at again. */
+  /** When the addresses were looked at, how much CPU that took (ms), and when a line may have them looked at again. */
   #addressesLookedAt = -Infinity;
   #addressesTook = Infinity;
   #addressesFrom = -Infinity;
@@ -136,13 +138,15 @@ export class NamespaceWatch {
   }
 
   #checkAddresses(): void {
-    const { addresses, served, subscribe, blindSpots, clock } = this.#parts;
+    const { addresses, served, subscribe, blindSpots, clock, cpuMs } = this.#parts;
     const begun = clock();
+    const spent = cpuMs();
     const own = addresses?.();
     if (own === undefined) return;
-    const took = Math.max(0, clock() - begun);
     this.#addressesLookedAt = begun;
-    // What the machine held up once is no look's own time. Beside a clock that is ahead, each line would have its look.
+    // Of two looks the one that took less: V8's own threads may have worked during the other.
+    const took = cpuMs() - spent;
+    // At most one in a millisecond: beside a clock that is ahead, each line would have its own.
     this.#addressesFrom = begun + Math.max(1, Math.min(took, this.#addressesTook) / ADDRESSES_SHARE);
     this.#addressesTook = took;
     const read = new Set(served());

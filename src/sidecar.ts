@@ -184,6 +184,10 @@ async function run(
     clockSetBack: () => pipeline.counters.clockSetBack,
     ownPort: options.listen.port,
     clock,
+    cpuMs() {
+      const { user, system } = process.cpuUsage();
+      return (user + system) / 1_000;
+    },
   });
   const handlers: FeedHandlers = {
     onRecords(records) {

@@ -219,6 +219,7 @@ async function play(
     isQuietWanted: () => false,
     clockSetBack: () => 0,
     ownPort: 9798,
+    cpuMs: () => 0,
     clock: () => T0 + now,
   });
   watch.close();

@@ -233,6 +233,18 @@ test('packets of connections that cannot be read show that a place’s connectio
   assert.equal(seen.says(7, SHOP, 1001), '1 source-port');
 });
 
+test('what was learned outlasts a time in which connections to a new place may pass unseen', () => {
+  const here = { place: 'here', of: [{ port: PORT, ...SHOP, here: true }] } as const;
+  const world = new World().apply({ kind: 'endpoint', t: T0 - HOUR, ip: podIp(1), ...here });
+  world.tick(-60_000).open(1001, 1, -50_000, 'tls').learned(SHOP, 1, -30_000);
+  assert.equal(world.says(6, SHOP, 1001), '1 source-port');
+  world.endpoint(2, 10, [SHOP], 'elsewhere');
+  assert.equal(world.says(20, SHOP, 1001), 'no-flow');
+  world.open(1002, 2, 30, 'tls');
+  assert.equal(world.says(40, SHOP, 1002), '2 source-port');
+  assert.equal(world.says(50, SHOP, 1001), '1 source-port');
+});
+
 test('by packets nothing is named across their gap, and only what was certainly sent', () => {
   const world = twoServices('tap');
   assert.equal(world.says(6, SHOP, 1001, { headerMs: undefined, status: undefined }), 'gap');

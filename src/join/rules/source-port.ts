@@ -17,7 +17,8 @@ export function matchBySourcePort(query: Query, index: FlowIndex): Verdict | und
   const remaining = connectionsFromPort(query, index);
   const complete = sawAllConnections(query, index) || sawItsPackets(query, index);
   const unexplained = remaining.sole !== undefined && !isExplained(query, remaining);
-  if (service && sent !== 'unknown' && !unexplained && (complete || sawItsRequest(query, index))) {
+  const learns = service && sent !== 'unknown' && !unexplained && isShown(query);
+  if (learns && (complete || sawItsRequest(query, index))) {
     const { open, closed } = index.sizes;
     service.ports.seen(!remaining.none, open + closed, window.end, complete && sent === 'yes');
   }
@@ -33,6 +34,11 @@ export function matchBySourcePort(query: Query, index: FlowIndex): Verdict | und
 /** Whether the one pod that is left is known to be of the Service. */
 function isExplained({ service, direct }: Query, { connection }: Candidates): boolean {
   return direct === undefined || connection!.service === service || direct.explains(connection!);
+}
+
+/** Whether connections for the Service are in the record; not where some of its direct ones may pass unseen. */
+function isShown({ service, direct }: Query): boolean {
+  return direct !== undefined || service!.backends.size > 0 || service!.forgottenBackend !== undefined;
 }
 
 /**

@@ -20,8 +20,8 @@ export interface NamespaceParts {
   addresses: (() => readonly string[]) | undefined;
   /** The addresses whose records are read now. */
   served(): readonly string[];
-  /** Reads the records of all of these from now on. */
-  subscribe(addresses: readonly string[]): void;
+  /** Reads the records of all of these from now on. False where no feed is there yet. */
+  subscribe(addresses: readonly string[]): boolean;
   /** The kernel's socket tables, with `hidden` also those of UDP and Unix sockets; undefined where there are none. */
   sockets(hidden: boolean): Promise<NamespaceTables | undefined>;
   /** All client connections of an earlier time are closed. Undefined: no rule needs it, and the tables are not read for it. */
@@ -154,7 +154,6 @@ export class NamespaceWatch {
     blindSpots.setUnserved(unserved, clock(), begun);
     // One call for each new set: if the helper refuses an address, the feed's back-off repeats the request.
     if (unserved.length === 0 || own.every((address) => this.#asked.includes(address))) return;
-    this.#asked = own;
-    subscribe(own);
+    if (subscribe(own)) this.#asked = own;
   }
 }

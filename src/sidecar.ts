@@ -176,7 +176,10 @@ async function run(
     blindSpots: index.blindSpots,
     addresses: options.sourceAddress.length > 0 ? undefined : ownAddresses,
     served: () => feed?.addresses ?? addresses,
-    subscribe: (all) => feed?.subscribe(all),
+    subscribe(all) {
+      feed?.subscribe(all);
+      return feed !== undefined;
+    },
     sockets: readSocketTables,
     // Without one, only-answer never begins, even if another reader makes the helper report answers.
     onQuiet: answers ? (moment) => index.quiet.add(moment) : undefined,

@@ -213,7 +213,7 @@ async function play(
     blindSpots: index.blindSpots,
     addresses: () => ['10.244.0.70'],
     served: () => ['10.244.0.70'],
-    subscribe: () => {},
+    subscribe: () => true,
     sockets: async () => ({ tcp: socketsAt(exchanges, now), udp: '', unix: '' }),
     onQuiet: (moment) => index.quiet.add(moment),
     isQuietWanted: () => false,

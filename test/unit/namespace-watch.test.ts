@@ -55,13 +55,14 @@ function watch(addresses: string[], own: () => string[] = () => addresses, quiet
     looks: 0,
     hiddenAsked: [] as boolean[],
     subscribed: [] as string[][],
+    hasFeed: true,
     served: addresses,
   };
   const watching = new NamespaceWatch({
     blindSpots,
     addresses: own,
     served: () => state.served,
-    subscribe: (all) => state.subscribed.push([...all]),
+    subscribe: (all) => state.hasFeed && state.subscribed.push([...all]) > 0,
     sockets: async (hidden) => {
       state.looks++;
       state.hiddenAsked.push(hidden);
@@ -236,7 +237,7 @@ test('it looks ten times a second only while quiet moments are wanted and of use
         return [];
       },
       served: () => [],
-      subscribe() {},
+      subscribe: () => true,
       sockets: async () => undefined,
       onQuiet: ofUse ? () => {} : undefined,
       isQuietWanted: () => true,
@@ -304,4 +305,13 @@ test('beside a helper whose clock is ahead, lines do not each cause a look', asy
   state.now += 1;
   blindSpots.isServed(VIP, T0, state.now + 9);
   assert.equal(looks, 2);
+});
+
+test('an address that comes before there is a feed is asked for once there is one', async () => {
+  const { state, watching } = watch(['10.244.0.70'], () => ['10.244.0.70', '10.244.0.71']);
+  state.hasFeed = false;
+  await watching.poll();
+  state.hasFeed = true;
+  await watching.poll();
+  assert.deepEqual(state.subscribed, [['10.244.0.70', '10.244.0.71']]);
 });

@@ -65,8 +65,8 @@ export class PortTrust {
   #distrustedUntil = Number.NEGATIVE_INFINITY;
 
   /**
-   * One of `connections` has the port of a line that ended at `t` (ms since the epoch), or none has it. Where the attempt never
-   * connected (`answered` is false), its connection need not have been seen.
+   * One of `connections` has the port of a line that ended at `t` (ms since the epoch), or none has it. Where the attempt may
+   * never have connected (`answered` is false), its connection need not have been seen.
    */
   seen(agrees: boolean, connections: number, t: number, answered: boolean): void {
     if (agrees) {

@@ -288,3 +288,14 @@ test('where nothing tells of all connections, requests teach the port, and name 
     assert.deepEqual(said, ['gap', '1 request-window', '1 request-window']);
   }
 });
+
+test('lines that do not tell whether they were answered teach the port, too', () => {
+  for (const times of [{ end: 50, took: 20 }, undefined]) {
+    const untold = { connectMs: undefined, headerMs: undefined, responseMs: undefined, status: undefined };
+    const wire = new Wire().open(1, 1, -500).open(2, 2, -500).tick(200);
+    const line = (localPort: number) => lineOf(times, { attempt: { ...untold, localPort } });
+    const said = [1, 2, 1, 9, 1, 2].map((localPort) => wire.says(line(localPort), 60));
+    const not = 'ambiguous';
+    assert.deepEqual(said, [not, '2 source-port', '1 source-port', 'no-flow', not, '2 source-port']);
+  }
+});

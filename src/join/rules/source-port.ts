@@ -17,7 +17,9 @@ export function matchBySourcePort(query: Query, index: FlowIndex): Verdict | und
   const remaining = connectionsFromPort(query, index);
   const complete = sawAllConnections(query, index) || sawItsPackets(query, index);
   const unexplained = remaining.sole !== undefined && !isExplained(query, remaining);
-  const learns = service && sent !== 'unknown' && !unexplained && isShown(query);
+  // An attempt that failed may never have connected; a format may tell of none whether it did.
+  const told = sent !== 'unknown' || attempt.status === undefined;
+  const learns = service && told && !unexplained && isShown(query);
   if (learns && (complete || sawItsRequest(query, index))) {
     const { open, closed } = index.sizes;
     service.ports.seen(!remaining.none, open + closed, window.end, complete && sent === 'yes');

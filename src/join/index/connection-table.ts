@@ -44,6 +44,10 @@ export class ConnectionTable {
     this.#counted = counted;
   }
 
+  get size(): number {
+    return this.#open.size + this.#closed.size;
+  }
+
   get sizes(): { open: number; closed: number; backends: number } {
     return { open: this.#open.size, closed: this.#closed.size, backends: this.#backends.size };
   }
@@ -74,7 +78,7 @@ export class ConnectionTable {
     service.connectionsWithoutRequest.add(connection);
     this.#byPort.add(connection);
     service.backends.set(connection.backend, (service.backends.get(connection.backend) ?? 0) + 1);
-    if (this.#open.size + this.#closed.size > this.#limit) this.#forgetOldest();
+    if (this.size > this.#limit) this.#forgetOldest();
     return connection;
   }
 

@@ -78,6 +78,11 @@ export class FlowIndex {
     return { ...this.#connections.sizes, requests: this.#requests.size, services: this.#services.size };
   }
 
+  /** How many connections are remembered. */
+  get connections(): number {
+    return this.#connections.size;
+  }
+
   /** Applies one record. Records must come in the order of the feed. */
   apply(record: FeedRecord): void {
     this.counters.records++;

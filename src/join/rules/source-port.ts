@@ -21,8 +21,7 @@ export function matchBySourcePort(query: Query, index: FlowIndex): Verdict | und
   const told = sent !== 'unknown' || attempt.status === undefined;
   const learns = service && told && !unexplained && isShown(query);
   if (learns && (complete || sawItsRequest(query, index))) {
-    const { open, closed } = index.sizes;
-    service.ports.seen(!remaining.none, open + closed, window.end, complete && sent === 'yes');
+    service.ports.seen(!remaining.none, index.connections, window.end, complete && sent === 'yes');
   }
   const begin = window.begin === -Infinity ? window.end : window.begin;
   const believed = service?.ports.trusts(begin) === true;

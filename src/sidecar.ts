@@ -6,6 +6,7 @@ import { readSocketTables } from './client-sockets.ts';
 import type { SidecarOptions } from './config/commands.ts';
 import { logFormatOf } from './config/format.ts';
 import { nameOf } from './config/option.ts';
+import { cpuMs } from './cpu-time.ts';
 import { ConfWatch } from './doctor/conf-watch.ts';
 import { type LogPlan, planLog } from './doctor/nginx-conf.ts';
 import { readFeed } from './feed/client.ts';
@@ -178,7 +179,7 @@ async function run(
     served: () => feed?.addresses ?? addresses,
     subscribe(all) {
       feed?.subscribe(all);
-      return feed !== undefined;
+      return !!feed;
     },
     sockets: readSocketTables,
     // Without one, only-answer never begins, even if another reader makes the helper report answers.
@@ -187,10 +188,7 @@ async function run(
     clockSetBack: () => pipeline.counters.clockSetBack,
     ownPort: options.listen.port,
     clock,
-    cpuMs() {
-      const { user, system } = process.cpuUsage();
-      return (user + system) / 1_000;
-    },
+    cpuMs,
   });
   const handlers: FeedHandlers = {
     onRecords(records) {

@@ -10,7 +10,7 @@ const SRC = new URL('../../src/', import.meta.url);
 /** From the bottom up. A folder stands for its subfolders too; files of src/ itself stand by name. */
 const LAYERS: readonly (readonly string[])[] = [
   ['model'],
-  ['parse', 'log.ts', 'lru.ts', 'signals.ts', 'heap.ts', 'each-second.ts'],
+  ['parse', 'log.ts', 'lru.ts', 'signals.ts', 'heap.ts', 'each-second.ts', 'cpu-time.ts'],
   [
     'config',
     'format-reach.ts',

@@ -136,8 +136,8 @@ suite('chosen in connect() (socket load balancing)', 'socket-lb', (stage) => {
         ],
       }),
     );
-    // Other Services' requests with the id are told apart by their ports.
-    assertResolved(row, 'request-id', 0.6);
+    // On young connections a subrequest with the id may be the line's own request, whatever is known of endpoints.
+    assertResolved(row, 'request-id', 0.5);
     assert.ok((row.reasons.direct ?? 0) > 0, JSON.stringify(row.reasons));
   });
 

@@ -46,9 +46,9 @@ test('a past state is forgotten after ten minutes, and its Service with it', () 
   const { endpoints, set, shop } = world();
   set(HOUR, [SHOP]);
   set(2 * HOUR, [BLOG]);
-  endpoints.forget(2 * HOUR + 599_999);
+  endpoints.tick(2 * HOUR + 599_999);
   assert.equal(endpoints.hasService(SHOP.vip, SHOP.vport), true);
-  endpoints.forget(2 * HOUR + 600_000);
+  endpoints.tick(2 * HOUR + 600_000);
   assert.equal(endpoints.hasService(SHOP.vip, SHOP.vport), false);
   assert.equal(endpoints.hasService(BLOG.vip, BLOG.vport), true);
   assert.equal(shop(HOUR + 200_000), 'unknown');

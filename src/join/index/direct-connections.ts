@@ -11,20 +11,35 @@ export class DirectConnections {
   readonly services: readonly Service[];
   readonly #service: Service;
   readonly #endpoints: Endpoints;
+  readonly #translated: boolean;
 
+  /** `translated`: connections to the Service's own address are seen, too. */
   constructor(
     services: readonly [service: Service, unknown: Service, ...backends: Service[]],
     endpoints: Endpoints,
+    translated: boolean,
   ) {
     this.services = services;
     this.#service = services[0];
     this.#endpoints = endpoints;
+    this.#translated = translated;
   }
 
-  /** Whether the connection, which is not to the Service's own address, may have been opened for the Service. */
-  mayHave({ backend, openFrom, openTo }: Connection): boolean {
+  /**
+   * Whether the connection, which is not to the Service's own address, may have been opened for the Service. A young one may
+   * whatever is known of its backend so far: the load balancer may be ahead of the helper.
+   */
+  mayHave(connection: Connection): boolean {
+    if (!this.contradicts(connection)) return true;
+    const { backend, openTo } = connection;
+    const isHelper = this.#endpoints.isHelper(backend.ip, backend.port);
+    return !this.#translated && !isHelper && !this.#endpoints.hasLearnedOf(openTo);
+  }
+
+  /** Whether its backend is not the Service's, by what is known so far of the time when the connection was opened. */
+  contradicts({ backend, openFrom, openTo }: Connection): boolean {
     const { vip, vport } = this.#service;
-    return this.#endpoints.mayLead(backend.ip, backend.port, vip!, vport!, openFrom, openTo) !== 'no';
+    return this.#endpoints.mayLead(backend.ip, backend.port, vip!, vport!, openFrom, openTo) === 'no';
   }
 
   /** Whether its backend is known as an endpoint of the Service at the time when the connection was opened. */
@@ -93,7 +108,8 @@ export class DirectTable {
       if (leads === 'yes' || (leads === 'unknown' && !translated)) backends.push(backend);
     }
     if (backends.length === 0) return undefined;
-    return new DirectConnections([this.#services.of(vip, vport), unknown, ...backends], this.#endpoints);
+    const services = [this.#services.of(vip, vport), unknown, ...backends] as const;
+    return new DirectConnections(services, this.#endpoints, translated);
   }
 }
 

@@ -48,6 +48,8 @@ export class Endpoints {
   /** The last known place of each address. */
   readonly #places = new Map<string, Place>();
   readonly #seen = new Set<Place>();
+  /** Up to when all that the helper learned is here (ms since the epoch). */
+  #knownUntil = -Infinity;
 
   constructor(limits: EndpointLimits = ENDPOINT_LIMITS) {
     this.#limits = limits;
@@ -130,8 +132,9 @@ export class Endpoints {
     return true;
   }
 
-  /** Forgets states that ended too long before `now` (ms since the epoch). */
-  forget(now: number): void {
+  /** All that the helper learned up to `now` (ms since the epoch) is here. Forgets states that ended too long before. */
+  tick(now: number): void {
+    if (now > this.#knownUntil) this.#knownUntil = now;
     for (const oldest of this.#past) {
       if (oldest.ended > now - REMEMBER_MS && this.#past.size <= this.#limits.addresses) return;
       this.#past.delete(oldest);
@@ -143,6 +146,7 @@ export class Endpoints {
   /** The clock was set back to `t`: of earlier times nothing is known any more. */
   onClockRollback(t: number): void {
     this.version++;
+    this.#knownUntil = t;
     for (const states of this.#byIp.values()) {
       const last = states.at(-1)!;
       for (const state of states) if (state !== last) this.#count(state, -1);
@@ -159,6 +163,14 @@ export class Endpoints {
   mayLead(ip: string, port: number, vip: string, vport: number, first: number, last: number): IsEndpoint {
     const found = isEndpoint(this.#byIp.get(ip), port, vip, vport, first - LAG_MS, last + LAG_MS);
     return found === 'unknown' && this.isHelper(ip, port) ? 'no' : found;
+  }
+
+  /**
+   * Whether the helper has learned by now whatever a load balancer knew of endpoints at `t` (ms since the epoch). Before, that a
+   * backend is no endpoint of a Service port is not certain.
+   */
+  hasLearnedOf(t: number): boolean {
+    return t + LAG_MS <= this.#knownUntil;
   }
 
   /** Whether a helper serves the feed there. */

@@ -113,7 +113,7 @@ export class FlowIndex {
       case 'tick':
         if (record.t > this.coverage.watermark) this.coverage.watermark = record.t;
         this.names.forget(record.t);
-        this.endpoints.forget(record.t);
+        this.endpoints.tick(record.t);
         break;
       case 'gap':
         if (record.from === undefined && this.coverage.isClockRollback(record.t))

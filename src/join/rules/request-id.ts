@@ -38,6 +38,7 @@ export function matchByRequestId(query: Query, index: FlowIndex): Verdict | unde
   if (lacksRequests(group, seen)) remaining.several = true;
   for (const request of requests) remaining.add(request.connection);
   addOthers(mayHaveIdOfClient, query, index, remaining);
+  if (isOfAnotherService(query, requests)) remaining.several = true;
   const certain = carried === 'yes';
   if (!certain && mayBeRefusedUnseen(query, requests, remaining)) remaining.several = true;
   const untimedFrom = seen[0]!.from - BEFORE_SEEN_MS;
@@ -198,6 +199,16 @@ function mayBeOfSubrequests(
 /** Whether method and target are those of the line, whose texts are made when they are asked for. */
 function isAlike({ method, target }: TappedRequest, line: ParsedLine): boolean {
   return target !== undefined && target === line.path && method === line.method;
+}
+
+/** Whether all requests with the id are on connections that are another Service's, by what is known of endpoints so far. */
+function isOfAnotherService({ service, direct }: Query, requests: readonly TappedRequest[]): boolean {
+  if (!direct) return false;
+  for (const { connection } of requests) {
+    const { service: dialed } = connection;
+    if (dialed === service || dialed.vip === undefined || !direct.contradicts(connection)) return false;
+  }
+  return true;
 }
 
 /**

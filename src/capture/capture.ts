@@ -135,6 +135,9 @@ export interface CaptureStats {
   clients: number;
   addresses: number;
   flowsRefused: number;
+  /** Gauge: connections that are not known yet, of which the order of segments is kept; segments of more than can be. */
+  unlisted: number;
+  unlistedRefused: number;
   /** Whether the kernel counts packets and bytes (`nf_conntrack_acct`); connections with and without delivered counts. */
   accounting: boolean;
   counted: number;
@@ -169,6 +172,8 @@ export function newCaptureStats(): CaptureStats {
     clients: 0,
     addresses: 0,
     flowsRefused: 0,
+    unlisted: 0,
+    unlistedRefused: 0,
     accounting: false,
     counted: 0,
     uncounted: 0,

@@ -29,18 +29,14 @@ import type { NetlinkSource } from './netlink-source.ts';
 import type { PacketTap } from './packet/packet-tap.ts';
 import type { FlowTables } from './tap/flow-tables.ts';
 import { type ListedAddresses, listAddresses } from './tap/listed-addresses.ts';
-import { ELEMENT_TIMEOUT_MS } from './tap/nft-message.ts';
 import type { TapTable } from './tap/nft-table.ts';
 import { SECOND_TABLE, TABLE } from './tap/open-tap.ts';
+import { ServedAddresses } from './tap/served-addresses.ts';
 import { TakenPast } from './tap/taken-past.ts';
 import { type OpenedTap, openTapSource } from './tap-source.ts';
 
 /** Interval of the checks for due work (ms); without traffic also of the watermarks. */
 const TICK_MS = 1_000;
-/** The table's addresses are set again at this interval (ms), and expire after `ELEMENT_TIMEOUT_MS`. */
-const REFRESH_MS = 10_000;
-/** Without a refresh for this long (ms) they may have expired. */
-const LAPSE_MS = ELEMENT_TIMEOUT_MS - 5_000;
 
 /** One subscribed address. */
 interface Watched extends ResyncTarget {
@@ -71,10 +67,7 @@ export class KernelCapture implements Capture {
   #table: TapTable | undefined;
   #flowTables: FlowTables | undefined;
   #ticker: NodeJS.Timeout | undefined;
-  #refreshing = false;
-  #refreshFails = false;
-  #refreshDue = 0;
-  #refreshedAt = 0;
+  #served: ServedAddresses | undefined;
   #closed = false;
 
   constructor(options: CaptureOptions, sink: CaptureSink) {
@@ -89,6 +82,7 @@ export class KernelCapture implements Capture {
     this.#libc = await loadLibc();
     const libc = this.#libc;
     const texts = new AddressTexts();
+    const clock = { wall: libc.wallClock, monotonic: () => performance.now() };
     let opened: OpenedTap;
     try {
       if (sources.includes('conntrack')) {
@@ -121,15 +115,29 @@ export class KernelCapture implements Capture {
       flows: this.#flows,
       clients: () => this.#clients,
       accounting: this.#requests && new Accounting(this.#requests, this.stats),
-      clock: { wall: libc.wallClock, monotonic: () => performance.now() },
+      clock,
       sink: this.#sink,
       stats: this.stats,
       onConntrackLoss: () => {
         this.#resyncs.recover();
         this.#clients?.lost();
       },
+      onTapLoss: () => this.#served?.lost(),
       log,
     });
+    const { completeness } = this.#reader;
+    this.#served =
+      this.#table &&
+      new ServedAddresses({
+        table: this.#table,
+        addresses: () => [...this.#watched.keys()],
+        answered: () => [...this.#answered],
+        completeness,
+        goodUntil: (monotonic) => this.#reader.tapGoodUntil(monotonic),
+        clock,
+        onRestored: () => this.stats.tableRestarts++,
+        log,
+      });
     this.#resyncs = new Resyncs({
       libc,
       flows: this.#flows,
@@ -184,7 +192,7 @@ export class KernelCapture implements Capture {
     try {
       await Promise.all(watching.map((watched) => watched.ready));
       if (unanswered.length > 0) {
-        await this.#refresh();
+        await this.#served?.set();
         answersSince = this.#libc.wallClock();
       }
     } catch (error) {
@@ -206,8 +214,8 @@ export class KernelCapture implements Capture {
   }
 
   async #prepare(fresh: Map<string, Watched>): Promise<void> {
-    if (this.#table) {
-      await this.#refresh();
+    if (this.#served) {
+      await this.#served.set(true);
       const now = this.#libc.wallClock();
       if (this.#tap && !this.#packets) for (const watched of fresh.values()) watched.completeSince.tap = now;
     }
@@ -234,7 +242,7 @@ export class KernelCapture implements Capture {
     }
     this.#clients?.unwatch(addresses.map(canonical));
     this.#addressesChanged();
-    this.#refreshDue = 0;
+    this.#served?.changed();
   }
 
   #addressesChanged(): void {
@@ -278,6 +286,7 @@ export class KernelCapture implements Capture {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#ticker);
+    this.#served?.close();
     this.#resyncs?.close();
     this.#clients?.close();
     this.#reader?.close();
@@ -299,48 +308,11 @@ export class KernelCapture implements Capture {
   #tick(): void {
     const now = performance.now();
     if (now - this.#reader.lastRead > TICK_MS * 0.9) this.#reader.read();
-    if (this.#table && !this.#refreshing && now >= this.#refreshDue) {
-      void this.#refresh().catch(() => {});
-    }
+    this.#served?.check(now);
     if (this.#conntrack) {
       this.stats.accounting = countsFlows();
       this.#resyncs.tick(now);
       this.#clients?.check(now);
-    }
-  }
-
-  /** Sets all addresses of the tap. While this fails the tap is incomplete. */
-  async #refresh(): Promise<void> {
-    const begun = performance.now();
-    const { completeness } = this.#reader;
-    this.#refreshing = true;
-    this.#refreshDue = begun + TICK_MS;
-    try {
-      const outcome = await this.#table!.setAddresses([...this.#watched.keys()], [...this.#answered]);
-      if (outcome === 'restored') {
-        this.stats.tableRestarts++;
-        this.#options.log(
-          'error',
-          `the table inet ${this.#table?.name} was removed and is created again: some requests were not seen`,
-        );
-        completeness.impair('tap', this.#refreshedAt);
-      }
-      this.#refreshedAt = this.#libc.wallClock();
-      this.#refreshDue = begun + REFRESH_MS;
-      this.#refreshFails = false;
-      this.#reader.tapGoodUntil(begun + LAPSE_MS);
-    } catch (error) {
-      completeness.impair('tap', this.#refreshedAt);
-      if (!this.#refreshFails && !this.#closed) {
-        this.#options.log(
-          'error',
-          `${(error as Error).message}; requests are not seen until this works again`,
-        );
-      }
-      this.#refreshFails = true;
-      throw error;
-    } finally {
-      this.#refreshing = false;
     }
   }
 }

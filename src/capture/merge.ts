@@ -39,6 +39,8 @@ export interface SourceMergeOptions {
   stats: CaptureStats;
   /** Conntrack events were lost, or connections could not be kept: a resync of the flow table is due. */
   onConntrackLoss(): void;
+  /** Packets of the tap were lost. */
+  onTapLoss(): void;
   log(level: 'info' | 'warn' | 'error', message: string): void;
 }
 
@@ -182,10 +184,13 @@ export class SourceMerge {
       stats.tapLost += unplaced;
       this.completeness.lose('tap', unplaced);
     }
-    if (this.#options.takenPast?.check()) this.completeness.lose('tap', 0);
+    if (complete && this.#later.length === 0) flows.unlisted.settle();
+    if (this.#options.takenPast?.check() || flows.unlisted.hidesRequests) this.completeness.lose('tap', 0);
     stats.flows = flows.size;
     stats.clients = this.#options.clients?.()?.connections ?? 0;
     stats.flowsRefused = flows.refused;
+    stats.unlisted = flows.unlisted.size;
+    stats.unlistedRefused = flows.unlisted.refused;
     for (const gap of this.completeness.gaps(this.#watermark, end)) {
       stats.gaps++;
       this.#out.push(gap);
@@ -282,12 +287,14 @@ export class SourceMerge {
       stats.tapOverruns++;
       packets.overrun(this.#options.clock.wall());
       this.#overrunTold = true;
+      this.#options.onTapLoss();
       // The next packet's number gives the count.
       this.completeness.lose('tap', 0);
     }
     const lost = packets.takeLost() + (drained.lost ?? 0);
     if (lost > 0) {
       stats.tapLost += lost;
+      this.#options.onTapLoss();
       // Without an overrun the time of the loss is unknown: any time since the last packet.
       this.completeness.lose('tap', lost, this.#overrunTold ? undefined : this.#packetWatermark);
     }

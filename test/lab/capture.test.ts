@@ -147,6 +147,10 @@ const tracked = (open: number) =>
     return ours.length === open;
   });
 
+/** nginx ignores an empty line before a request. It is no request: one such packet is logged of a connection. */
+const MORE = "printf '\\r\\n' >&3";
+const opaque = (service: string) => `exec 3<>/dev/tcp/${scene.service(service).clusterIp}/10000; ${MORE}`;
+
 const nft = (args: string) => scene.runIn(scene.node, `nft ${args}`);
 
 test('every request is seen with its port, pod and Service, connections kept or not', { skip }, async (t) => {
@@ -218,7 +222,7 @@ test('with a tiny buffer a stalled reader says what it lost, and then knows the 
   const holder = scene.spawnIn(
     scene.client,
     'bash',
-    ['-c', `read line; exec 3<>/dev/tcp/${scene.service('a').clusterIp}/10000; echo up; read line`],
+    ['-c', `read line; ${opaque('a')}; echo up; read line; ${MORE}; read line`],
     { stdio: ['pipe', 'pipe', 'inherit'] },
   );
   t.after(() => endChild(holder));
@@ -226,7 +230,7 @@ test('with a tiny buffer a stalled reader says what it lost, and then knows the 
   const untilFile = join(scene.dir, 'go-on-tiny');
   await probe.tell({ do: 'stall', untilFile });
   const lossy = await dial({ total: 3000, keepalive: false });
-  // This connection's opening falls into the loss, and it stays open.
+  // This connection's opening falls into the loss, with the one packet that is logged of it, and it stays open.
   holder.stdin!.write('go\n');
   await new Promise((resolve) => holder.stdout!.once('data', resolve));
   writeFileSync(untilFile, '');
@@ -241,7 +245,7 @@ test('with a tiny buffer a stalled reader says what it lost, and then knows the 
   assert.ok(stats.conntrackOverruns > 0 && stats.tapOverruns > 0);
   // The number of lost packets is exact once another one has come.
   assert.ok(stats.tapLost > 0);
-  assert.equal(seen(lossy.run).length + stats.tapLost, 3000);
+  assert.equal(seen(lossy.run).length + stats.tapLost, 3001);
   assert.equal(seen(after.run).length, 1);
   for (const { path, src, sport, ip } of seen(lossy.run)) {
     assert.equal(`${src} ${sport} ${ip}`, lossy.truth.get(path!));
@@ -267,6 +271,33 @@ test('with a tiny buffer a stalled reader says what it lost, and then knows the 
   assert.equal(listed.length, 1);
   const right = await probe.until('the end of what was missed', ({ open }) => open.length === 1);
   assert.deepEqual(right.open, listed);
+  assert.deepEqual(right.unreadable, []);
+  holder.stdin!.write('more\n');
+  const told = await probe.until('what cannot be read', ({ unreadable }) => unreadable.length > 0);
+  assert.equal(told.unreadable[0]!.vip, scene.service('a').clusterIp);
+});
+
+test('a reader that comes back is told of a connection that cannot be read, although its packets were logged before', {
+  skip,
+}, async (t) => {
+  const probe = await startProbe(t);
+  await probe.tell({ do: 'subscribe', addresses: [clientIp] });
+  const holder = scene.spawnIn(
+    scene.client,
+    'bash',
+    ['-c', `${opaque('a')}; read line; ${MORE}; read line`],
+    {
+      stdio: ['pipe', 'ignore', 'inherit'],
+    },
+  );
+  t.after(() => endChild(holder));
+  await probe.until('its first packet', ({ unreadable }) => unreadable.length === 1);
+  await probe.tell({ do: 'unsubscribe', addresses: [clientIp] });
+  const again = await probe.tell({ do: 'subscribe', addresses: [clientIp] });
+  assert.deepEqual([again.held, again.unreadable.length], [1, 1]);
+  holder.stdin!.write('more\n');
+  const { unreadable } = await probe.until('another packet', (now) => now.unreadable.length === 2);
+  assert.equal(unreadable[1]!.sport, unreadable[0]!.sport);
 });
 
 test('a refused connection is told and is over at once', { skip }, async (t) => {

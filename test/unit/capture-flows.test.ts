@@ -216,13 +216,93 @@ test('a connection that a flow table has taken is told once as unreadable, and t
   const flows = tableOf(event());
   flows.beginDump();
   assert.deepEqual(flows.listed(event(), false, 3), {});
-  const { offloaded } = flows.listed(event({ offloaded: true }), false, 4);
-  assert.deepEqual([offloaded?.kind, offloaded?.protocol, offloaded?.t], ['unreadable', 'offloaded', 4]);
+  const { unreadable } = flows.listed(event({ offloaded: true }), false, 4);
+  assert.deepEqual([unreadable?.kind, unreadable?.protocol, unreadable?.t], ['unreadable', 'offloaded', 4]);
   assert.deepEqual(flows.listed(event({ offloaded: true }), false, 5), {});
   const found = flows.listed(event({ sport: 2, id: 2, offloaded: true }), false, 6);
-  assert.deepEqual([found.opened?.preexisting, found.offloaded?.sport], [true, 2]);
+  assert.deepEqual([found.opened?.preexisting, found.unreadable?.sport], [true, 2]);
   assert.deepEqual(
     flows.ofSource(SRC).flatMap((entry) => snapshotOf(entry).map(({ kind, sport }) => `${kind} ${sport}`)),
     ['open 33454', 'unreadable 33454', 'open 2', 'unreadable 2'],
   );
+});
+
+const POD = ['10.77.0.101', 8080] as const;
+
+/** A segment that cannot be read has come on the connection before the connection was known. */
+function readOpaque(flows: FlowTable, sport: number): void {
+  const order = flows.unlisted.order(SRC, sport, ...POD);
+  if (order === undefined) return;
+  order.unreadable = 'tls';
+  flows.unlisted.left(SRC, order);
+}
+
+test('of a connection found by a dump, what was read of it before counts', () => {
+  const flows = tableOf();
+  readOpaque(flows, 33454);
+  flows.unlisted.settle();
+  flows.beginDump();
+  const { opened, unreadable } = flows.listed(event(), false, 4);
+  assert.deepEqual([opened?.preexisting, unreadable?.protocol, unreadable?.sport], [true, 'tls', 33454]);
+  const [entry] = flows.ofSource(SRC);
+  assert.deepEqual(
+    snapshotOf(entry!).map(({ kind }) => kind),
+    ['open', 'unreadable'],
+  );
+});
+
+test('what was read of an unknown connection is kept until a dump without a loss has ended', () => {
+  const flows = tableOf();
+  const dump = (...lose: (() => void)[]) => {
+    flows.beginDump();
+    for (const each of lose) each();
+    flows.endDump([SRC], 5, 6);
+  };
+  readOpaque(flows, 1);
+  dump(() => flows.eventsLost());
+  assert.deepEqual([flows.unlisted.size, flows.unlisted.hidesRequests], [1, true]);
+  dump();
+  assert.deepEqual([flows.unlisted.size, flows.unlisted.hidesRequests], [0, false]);
+  // The record is whole: only an event that is still to be read can tell of this one.
+  readOpaque(flows, 2);
+  assert.equal(flows.unlisted.hidesRequests, false);
+  const out: Observation[] = [];
+  flows.opened(event({ sport: 2 }), 7, out);
+  assert.deepEqual(
+    out.map(({ kind }) => kind),
+    ['open', 'unreadable'],
+  );
+  readOpaque(flows, 3);
+  flows.unlisted.settle();
+  assert.equal(flows.unlisted.size, 0);
+});
+
+test('nobody is told of a gap for the connections of an address that nobody reads yet', () => {
+  const flows = new FlowTable(100);
+  flows.addSource(SRC);
+  readOpaque(flows, 1);
+  assert.equal(flows.unlisted.hidesRequests, false);
+  flows.eventsLost();
+  assert.equal(flows.unlisted.hidesRequests, true);
+  flows.removeSource(SRC);
+  assert.deepEqual([flows.unlisted.size, flows.unlisted.hidesRequests], [0, false]);
+});
+
+test('where more was read of unknown connections than is kept, those that are found count as unreadable', () => {
+  const flows = new FlowTable(2);
+  flows.addSource(SRC);
+  flows.unlisted.order(SRC, 1, ...POD);
+  flows.unlisted.order(SRC, 2, ...POD);
+  readOpaque(flows, 3);
+  flows.beginDump();
+  assert.equal(flows.listed(event({ sport: 1 }), false, 4).unreadable, undefined);
+  assert.equal(flows.listed(event({ sport: 3, id: 2 }), false, 4).unreadable?.protocol, 'other');
+});
+
+test('a connection whose packets counted as those of another one with its tuple is unreadable', () => {
+  const flows = tableOf(event());
+  flows.markUnsure();
+  flows.beginDump();
+  const { closed, opened, unreadable } = flows.listed(event({ id: 2 }), false, 5);
+  assert.deepEqual([closed?.kind, opened?.kind, unreadable?.protocol], ['close', 'open', 'other']);
 });

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { CAPTURE_DEFAULTS } from '../../src/capture/capture.ts';
 import { FlowTable } from '../../src/capture/conntrack/flow-table.ts';
+import { parseConntrack } from '../../src/capture/conntrack/message.ts';
 import { createCapture } from '../../src/capture/create.ts';
 import { AddressSet, AddressTexts } from '../../src/capture/ip-bytes.ts';
 import { SourceMerge } from '../../src/capture/merge.ts';
@@ -77,6 +78,7 @@ function scene() {
   const time = { wall: 1_000_000, monotonic: 0 };
   const delivered: { observations: Observation[]; watermark: number }[] = [];
   let losses = 0;
+  let tapLosses = 0;
   const node = { flowTables: [] as string[] };
   const flowTables = { find: () => ({ tables: node.flowTables }) };
   const reader = new SourceMerge({
@@ -97,7 +99,11 @@ function scene() {
     clock: { wall: () => time.wall, monotonic: () => time.monotonic },
     sink: { batch: (observations, watermark) => delivered.push({ observations, watermark }) },
     stats,
-    onConntrackLoss: () => losses++,
+    onConntrackLoss: () => {
+      losses++;
+      flows.eventsLost();
+    },
+    onTapLoss: () => tapLosses++,
     log: () => {},
   });
   return {
@@ -109,6 +115,7 @@ function scene() {
     reader,
     time,
     losses: () => losses,
+    tapLosses: () => tapLosses,
     /** `ms` later, everything is read; what was delivered. */
     read(ms = 10) {
       time.wall += ms;
@@ -454,4 +461,56 @@ test('while the node has a flow table the tap is not whole, from before it was t
   const gone = time.wall;
   assert.deepEqual(read().observations, [{ kind: 'gap', t: time.wall, source: 'tap', from: gone }]);
   assert.deepEqual(read().observations, []);
+});
+
+/** A packet of the request's connection that has no request. */
+function opaque(): Buffer {
+  const packet = request();
+  const at = packet.indexOf('GET ');
+  packet.writeUInt32BE(0x16_03_01_02, at);
+  return packet;
+}
+
+test('a connection that cannot be read counts as such when its packet came before it was known', () => {
+  const { tap, flows, read } = scene();
+  tap.messages.push(numbered(opaque(), 0));
+  read();
+  flows.beginDump();
+  const addresses = new AddressSet();
+  addresses.add('10.77.0.70');
+  const listed = conn('UPDATE ESTABLISHED');
+  const entry = parseConntrack(listed, 0, listed.length, addresses, new AddressTexts());
+  assert.ok(typeof entry !== 'string');
+  assert.equal(flows.listed(entry, false, 1_000_015).unreadable?.protocol, 'tls');
+  // A request of such a connection is none that the tap reads.
+  tap.messages.push(numbered(request(), 1));
+  assert.deepEqual(kinds(read().observations), []);
+});
+
+test('while a connection that cannot be read is not known after a loss of events, the tap has a gap', () => {
+  const { conntrack, tap, flows, read } = scene();
+  flows.beginDump();
+  flows.endDump(['10.77.0.70', 'fd77::70'], 1_000_000, 1_000_000);
+  conntrack.overrun = true;
+  tap.messages.push(opaque());
+  const gaps = (observations: readonly Observation[]) =>
+    observations.flatMap((o) => (o.kind === 'gap' ? [o.source] : []));
+  assert.deepEqual(gaps(read().observations), ['conntrack', 'tap']);
+  assert.deepEqual(gaps(read().observations), ['conntrack', 'tap']);
+  flows.beginDump();
+  flows.endDump(['10.77.0.70', 'fd77::70'], 1_000_020, 1_000_020);
+  assert.deepEqual(gaps(read().observations), ['conntrack']);
+});
+
+test('a loss of packets is told to what has the table log again', () => {
+  const { tap, read, tapLosses } = scene();
+  tap.messages.push(numbered(request(), 0));
+  read();
+  assert.equal(tapLosses(), 0);
+  tap.messages.push(numbered(request(), 3));
+  read();
+  assert.equal(tapLosses(), 1);
+  tap.overrun = true;
+  read();
+  assert.equal(tapLosses(), 2);
 });

@@ -79,6 +79,7 @@ function scene({ maxFlows = 100, conntrack = false } = {}) {
     clock: { wall: () => time.wall, monotonic: () => time.wall - 1_000_000 },
     sink: { batch: (observations) => delivered.push(...observations) },
     stats,
+    onTapLoss: () => {},
     onConntrackLoss: () => {},
     log: () => {},
   });

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CAPTURE_DEFAULTS } from '../../src/capture/capture.ts';
+import { UnlistedConnections } from '../../src/capture/conntrack/unlisted.ts';
 import { createCapture } from '../../src/capture/create.ts';
 import { RequestPlacement } from '../../src/capture/tap/placement.ts';
 import type { PendingSegment } from '../../src/capture/tap/request-tap.ts';
@@ -9,7 +10,7 @@ import type { Observation } from '../../src/model/feed.ts';
 /** A segment that begins like a request, where the table of connections finds `found` for it. */
 function contentWhere(found: 'several' | undefined): unknown {
   const { stats } = createCapture({ ...CAPTURE_DEFAULTS, log: () => {} }, { batch: () => {} });
-  const flows = { find: () => found } as never;
+  const flows = { find: () => found, unlisted: new UnlistedConnections(10) } as never;
   const flow = { src: '10.244.0.70', sport: 40_000, ip: '10.244.1.64', port: 8080 };
   const segment: PendingSegment = {
     request: { kind: 'request', t: 0, via: 'tap', ...flow, content: [1] },

@@ -28,11 +28,11 @@ test('whatever the table logs, it has the sets that addresses are put into', () 
     { tap: undefined, logOpenings: true },
   ];
   const filled = setsIn(
-    elementMessages(['10.244.0.70', 'fd00::70'], ['10.244.0.70']),
+    elementMessages(['10.244.0.70', 'fd00::70'], ['10.244.0.70'], true),
     DELSETELEM,
     NEWSETELEM,
   );
-  assert.equal(filled.size, 4);
+  assert.equal(filled.size, 5);
   for (const rules of tables) {
     const made = setsIn(tableMessages(rules), NEWSET);
     assert.deepEqual(

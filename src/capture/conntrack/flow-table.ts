@@ -12,15 +12,16 @@ import {
   unreadableOf,
 } from './flow-entry.ts';
 import { type ConntrackEvent, TCP_TIME_WAIT } from './message.ts';
+import { UnlistedConnections } from './unlisted.ts';
 
 /** A connection that this many dumps in a row do not list has ended: one dump may miss an entry. */
 const MISSES = 2;
 
-/** What one entry of a dump changes: a known connection ended, a new one was found, or a flow table has taken it. */
+/** What one entry of a dump changes: a known connection ended, a new one was found, or its requests cannot be read. */
 export interface DumpChange {
   closed?: CloseObservation;
   opened?: OpenObservation;
-  offloaded?: UnreadableObservation;
+  unreadable?: UnreadableObservation;
 }
 
 /**
@@ -36,8 +37,12 @@ export class FlowTable {
   readonly #via: FlowEntry['via'];
   readonly #sources = new Map<string, Map<number, FlowEntry>>();
   readonly #ending: FlowEntry[] = [];
+  /** What the tap has read of connections that are not in the table yet. */
+  readonly unlisted: UnlistedConnections;
   #size = 0;
   #dump = 0;
+  /** Events were lost since the current dump began. */
+  #lossInDump = false;
   /** Connections that ended since the current dump began: a part of it may be older than their end. */
   #ended: Set<string> | undefined;
   refused = 0;
@@ -46,6 +51,7 @@ export class FlowTable {
   constructor(limit: number, via: FlowEntry['via'] = 'conntrack') {
     this.#limit = limit;
     this.#via = via;
+    this.unlisted = new UnlistedConnections(limit);
   }
 
   get size(): number {
@@ -57,7 +63,10 @@ export class FlowTable {
   }
 
   addSource(src: string): void {
-    if (!this.#sources.has(src)) this.#sources.set(src, new Map());
+    if (this.#sources.has(src)) return;
+    this.#sources.set(src, new Map());
+    // Only conntrack lists connections.
+    if (this.#via === 'conntrack') this.unlisted.add(src);
   }
 
   /** Forgets its connections and emits nothing. */
@@ -67,6 +76,7 @@ export class FlowTable {
       this.#size--;
     }
     this.#sources.delete(src);
+    this.unlisted.remove(src);
   }
 
   /** In the order of their first sight. */
@@ -119,6 +129,7 @@ export class FlowTable {
     const entry = this.#add(event, t, false, from);
     if (entry === undefined) return false;
     out.push(openOf(entry));
+    if (entry.unreadable !== undefined) out.push(unreadableOf(entry, t, entry.unreadable));
     return true;
   }
 
@@ -149,6 +160,7 @@ export class FlowTable {
   /** From here to `endDump`, ends are remembered, so that a dump cannot bring them back. */
   beginDump(): void {
     this.#dump++;
+    this.#lossInDump = false;
     this.#ended = new Set();
   }
 
@@ -160,8 +172,8 @@ export class FlowTable {
       known.missed = 0;
       // Its closing events were lost, or never sent.
       if (over) return { closed: this.#end(known, t) };
-      const offloaded = takenByFlowTable(known, event, t);
-      return offloaded === undefined ? {} : { offloaded };
+      const unreadable = takenByFlowTable(known, event, t);
+      return unreadable === undefined ? {} : { unreadable };
     }
     if (over || this.#ended?.has(keyOf(event))) return {};
     // From an event, so newer than this part of the dump.
@@ -171,9 +183,15 @@ export class FlowTable {
     const entry = this.#add(event, t, true);
     if (entry === undefined) return listed;
     entry.listedIn = this.#dump;
+    // Until now its packets counted as that one's.
+    if (known !== undefined) entry.unreadable ??= known.unreadable ?? 'other';
     listed.opened = openOf(entry);
-    const offloaded = takenByFlowTable(entry, event, t);
-    if (offloaded !== undefined) listed.offloaded = offloaded;
+    if (entry.unreadable !== undefined) {
+      listed.unreadable = unreadableOf(entry, t, entry.unreadable);
+      return listed;
+    }
+    const unreadable = takenByFlowTable(entry, event, t);
+    if (unreadable !== undefined) listed.unreadable = unreadable;
     return listed;
   }
 
@@ -185,6 +203,7 @@ export class FlowTable {
     this.#ended = undefined;
     const closed: CloseObservation[] = [];
     for (const src of sources) {
+      if (!this.#lossInDump) this.unlisted.listed(src);
       for (const entry of this.#of(src)) {
         if (entry.ending || entry.t > begunAt) continue;
         if (entry.listedIn === this.#dump) {
@@ -206,6 +225,12 @@ export class FlowTable {
 
   abandonDump(): void {
     this.#ended = undefined;
+  }
+
+  /** Connections may be open that no event told of, until a dump during which this is not called has ended. */
+  eventsLost(): void {
+    this.#lossInDump = true;
+    this.unlisted.lost();
   }
 
   /** After a loss of events the end of any connection may be missing. */
@@ -252,6 +277,12 @@ export class FlowTable {
     }
     const entry = newEntry(event, t, preexisting, openedAfter, bySport.get(event.sport));
     entry.via = this.#via;
+    // A listing may find the connection in another zone, too.
+    const order = this.unlisted.take(event.src, event.sport, event.ip, event.port, preexisting);
+    if (order !== undefined) {
+      const { lastAck, lastSeq, last, upgraded, chunked, unreadable } = order;
+      Object.assign(entry, { lastAck, lastSeq, last, upgraded, chunked, unreadable });
+    }
     bySport.set(event.sport, entry);
     this.#size++;
     return entry;

@@ -71,7 +71,7 @@ export async function resync<T extends ResyncTarget>(
           if (found.closed) reader.push(record(found.closed));
           if (target.fresh) return;
           if (found.opened) reader.push(record(found.opened));
-          if (found.offloaded) reader.push(record(found.offloaded));
+          if (found.unreadable) reader.push(record(found.unreadable));
         },
       );
     }

@@ -70,6 +70,7 @@ export class Resyncs {
   /** Lists the connections again after a loss of events, until no event is lost meanwhile. */
   recover(): void {
     this.#losses++;
+    this.#options.flows.eventsLost();
     if (this.#recovering) return;
     this.#recovering = true;
     void this.#recoverUntilDone().finally(() => {

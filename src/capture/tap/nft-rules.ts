@@ -20,7 +20,7 @@
  *         meta iiftype != loopback ip6 saddr @clients6 goto request
  *       }
  *       chain request {
- *         meta l4proto tcp tcp flags & (syn | ack) == syn delete @http2 { ct id }
+ *         meta l4proto tcp tcp flags & (syn | ack) == syn delete @http2 { ct id } delete @opaque { ct id }
  *         HEAD @ih,0,32 == "PRI " ct id != @bodies update @http2 { ct id }
  *         meta l4proto tcp ct direction original @ih,0,8 0-255 ct id @http2 update @http2 { ct id }
  *           log prefix "2" group 9797 snaplen 1536 queue-threshold 1 return
@@ -68,7 +68,7 @@
  *
  * Of an HTTP/2 connection, which begins with `PRI`, every packet with payload is logged: the beginning of its frames can be
  * followed only from one to the next. What a client writes into a body may look like such a beginning, but then its
- * connection has a body. The kernel may give the id of a connection to a later one, so a SYN takes it out of the set. The set
+ * connection has a body. The kernel may give the id of a connection to a later one, so a SYN takes it out of the sets. This set
  * forgets a connection that is idle for a day; the prefix, which its packets then lack, shows it.
  *
  * One packet is logged of a connection with any other content (TLS, FastCGI, a tunnel, a connection older than the table):
@@ -202,7 +202,7 @@ export function tableMessages({ tap, logOpenings }: TableRules): Message[] {
 function http2Rules(tap: TapRule): Message[] {
   const id = ct(NFT_CT_ID);
   return [
-    newRule('request', ...beginsConnection, id, remove('http2')),
+    newRule('request', ...beginsConnection, id, remove('http2'), remove('opaque')),
     newRule(
       'request',
       ...beginsRequest,
@@ -302,9 +302,20 @@ const openingRule = newRule(
   expression('log', text(2, LOG_PREFIX), number32(5, LOG_LEVEL_INFO)),
 );
 
-/** Replaces the contents of the sets of addresses. `answered`: those whose answers are logged, too. */
-export function elementMessages(addresses: readonly string[], answered: readonly string[]): Message[] {
-  return [...fill({ 4: FAMILIES[4].set, 6: FAMILIES[6].set }, addresses), ...fill(ANSWERED_SETS, answered)];
+/**
+ * Replaces the contents of the sets of addresses. `answered`: those whose answers are logged, too. `again`: the connections
+ * with other content are forgotten, so that one packet of each is logged again.
+ */
+export function elementMessages(
+  addresses: readonly string[],
+  answered: readonly string[],
+  again: boolean,
+): Message[] {
+  return [
+    ...(again ? [inTable(DELSETELEM, 0, text(2, 'opaque'))] : []),
+    ...fill({ 4: FAMILIES[4].set, 6: FAMILIES[6].set }, addresses),
+    ...fill(ANSWERED_SETS, answered),
+  ];
 }
 
 function fill(sets: Record<4 | 6, string>, addresses: readonly string[]): Message[] {

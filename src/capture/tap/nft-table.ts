@@ -40,25 +40,28 @@ export class TapTable {
 
   /**
    * From now on the requests of exactly these addresses are logged, for `ELEMENT_TIMEOUT_MS`. `answered`: those of them
-   * whose answers are logged, too. One transaction: an address that stays is in the set at every moment. `restored`: the
-   * table was gone, and requests since the last success may not have been logged.
+   * whose answers are logged, too. `again`: so is one packet of each connection with other content, although one was
+   * before. One transaction: an address that stays is in the set at every moment. `restored`: the table was gone, and
+   * requests since the last success may not have been logged.
    */
-  setAddresses(addresses: readonly string[], answered: readonly string[]): Promise<'kept' | 'restored'> {
-    const turn = this.#turn.then(() => this.#setAddresses(addresses, answered));
+  setAddresses(
+    addresses: readonly string[],
+    answered: readonly string[],
+    again: boolean,
+  ): Promise<'kept' | 'restored'> {
+    const messages = elementMessages(addresses, answered, again);
+    const turn = this.#turn.then(() => this.#setAddresses(messages));
     this.#turn = turn.catch(() => {});
     return turn;
   }
 
-  async #setAddresses(
-    addresses: readonly string[],
-    answered: readonly string[],
-  ): Promise<'kept' | 'restored'> {
-    const refusal = await this.#socket.request(batch(this.name, elementMessages(addresses, answered)));
+  async #setAddresses(messages: readonly Message[]): Promise<'kept' | 'restored'> {
+    const refusal = await this.#socket.request(batch(this.name, messages));
     if (refusal === undefined) return 'kept';
     if (refusal.errno !== ENOENT) throw callFailed('set the addresses of the tap', -refusal.errno);
     await this.#install();
-    const again = await this.#socket.request(batch(this.name, elementMessages(addresses, answered)));
-    if (again !== undefined) throw callFailed('set the addresses of the tap', -again.errno);
+    const repeated = await this.#socket.request(batch(this.name, messages));
+    if (repeated !== undefined) throw callFailed('set the addresses of the tap', -repeated.errno);
     return 'restored';
   }
 

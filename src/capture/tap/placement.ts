@@ -94,11 +94,22 @@ export class RequestPlacement {
 
   /** False: what was dialed is all that is known of the request, which is lost then. */
   emit(pending: Pending, out: Observation[]): boolean {
+    if ('seq' in pending && !pending.placed) this.#keepOrder(pending);
     if ('record' in pending) out.push(pending.record);
     else if ('response' in pending) out.push(pending.response);
     else if (pending.dialed && !pending.placed) return false;
     else this.#emitRequest(pending, out);
     return true;
+  }
+
+  /** Of a connection that is not known: once it is, what this segment shows of it counts. */
+  #keepOrder(segment: PendingSegment): void {
+    const { src, sport, ip, port } = segment.request;
+    const { unlisted } = this.#parts.flows;
+    const order = unlisted.order(src, sport, ip, port);
+    if (order === undefined) return;
+    takeSegment(order, segment);
+    unlisted.left(src, order);
   }
 
   #emitRequest(pending: PendingRequest | PendingSegment, out: Observation[]): void {

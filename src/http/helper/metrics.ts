@@ -117,6 +117,16 @@ export function helperMetrics({
     () => capture.flowsRefused,
   );
   metrics.gauge(
+    'realpod_helper_unlisted_connections',
+    'Connections with packets at the tap that conntrack has not told of yet.',
+    () => capture.unlisted,
+  );
+  metrics.counter(
+    'realpod_helper_unlisted_refused_total',
+    'Packets of such connections beyond the limit: connections that are found after that count as unreadable.',
+    () => capture.unlistedRefused,
+  );
+  metrics.gauge(
     'realpod_helper_accounting',
     'Whether the kernel counts packets and bytes of connections (nf_conntrack_acct).',
     () => (capture.accounting ? 1 : 0),

@@ -20,9 +20,10 @@ export type ProbeCommand =
 export interface ProbeReport {
   stats: CaptureStats;
   watermark: number;
-  /** All but `open` and `close`, in order. */
+  /** In order, as those below. */
   requests: Extract<Observation, { kind: 'request' }>[];
   gaps: Extract<Observation, { kind: 'gap' }>[];
+  unreadable: Extract<Observation, { kind: 'unreadable' }>[];
   /** Connections that were opened and not closed, from subscriptions and batches: `src:sport ip:port`. */
   open: string[];
   opened: number;
@@ -38,6 +39,7 @@ async function main(options: Partial<typeof CAPTURE_DEFAULTS>): Promise<void> {
     watermark: 0,
     requests: [],
     gaps: [],
+    unreadable: [],
     open: [],
     opened: 0,
     closed: 0,
@@ -46,6 +48,7 @@ async function main(options: Partial<typeof CAPTURE_DEFAULTS>): Promise<void> {
   const take = (observation: Observation): void => {
     if (observation.kind === 'request') report.requests.push(observation);
     else if (observation.kind === 'gap') report.gaps.push(observation);
+    else if (observation.kind === 'unreadable') report.unreadable.push(observation);
     else if (observation.kind === 'open' || observation.kind === 'close') {
       const { src, sport, ip, port } = observation;
       const key = `${src}:${sport} ${ip}:${port}`;

@@ -62,17 +62,22 @@ const MOST_PORTS = 0.5;
 export class PortTrust {
   /** The chance that the lines so far agree by accident. */
   #chance = 1;
+  /** Their ports: a client that keeps its connection writes one port into all its lines, which agree by one accident. */
+  readonly #ports = new Set<number>();
   #distrustedUntil = Number.NEGATIVE_INFINITY;
 
   /**
-   * One of `connections` has the port of a line that ended at `t` (ms since the epoch), or none has it. Where the attempt may
+   * One of `connections` has the `port` of a line that ended at `t` (ms since the epoch), or none has it. Where the attempt may
    * never have connected (`answered` is false), its connection need not have been seen.
    */
-  seen(agrees: boolean, connections: number, t: number, answered: boolean): void {
+  seen(port: number, agrees: boolean, connections: number, t: number, answered: boolean): void {
     if (agrees) {
+      if (this.#chance <= BELIEVED || this.#ports.has(port)) return;
+      this.#ports.add(port);
       this.#chance *= Math.min(MOST_PORTS, connections / PORTS);
       return;
     }
+    this.#ports.clear();
     this.#chance = 1;
     if (!answered) return;
     this.#distrustedUntil = Math.max(this.#distrustedUntil, t + DISTRUST_MS);

@@ -60,7 +60,7 @@ export class Wire {
   /** Lines of the Service have shown that the port in them is that of its connections. */
   portBelieved(): this {
     const { ports } = this.index.service(VIP, 80)!;
-    for (let i = 0; i < 2; i++) ports.seen(true, 1, T0, true);
+    for (const port of [1, 2]) ports.seen(port, true, 1, T0, true);
     return this;
   }
 

@@ -21,7 +21,13 @@ export function matchBySourcePort(query: Query, index: FlowIndex): Verdict | und
   const told = sent !== 'unknown' || attempt.status === undefined;
   const learns = service && told && !unexplained && isShown(query);
   if (learns && (complete || sawItsRequest(query, index))) {
-    service.ports.seen(!remaining.none, index.connections, window.end, complete && sent === 'yes');
+    service.ports.seen(
+      attempt.localPort,
+      !remaining.none,
+      index.connections,
+      window.end,
+      complete && sent === 'yes',
+    );
   }
   const begin = window.begin === -Infinity ? window.end : window.begin;
   const believed = service?.ports.trusts(begin) === true;

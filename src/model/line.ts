@@ -44,6 +44,8 @@ export interface ParsedLine {
   requestMs: number | undefined;
   /** The request id, undefined when not logged or `-`. */
   id: string | undefined;
+  /** Further requests of clients may have the same id: a client's own, or that of a trace. */
+  readonly idRecurs?: boolean | undefined;
   /** From `$request`, or `$request_method`. */
   method: string | undefined;
   /** From `$request` or `$request_uri`: the target as the client sent it (nginx's log escapes undone). */

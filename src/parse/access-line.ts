@@ -12,6 +12,8 @@ const MINUS = 0x2d;
 /** Which variables hold the id and the request line, as indices into the splitter's variables; -1: not logged. */
 export interface RequestVariables {
   readonly id: number;
+  /** It is not nginx's own `$request_id`. */
+  readonly idRecurs: boolean;
   /** `$request`: method, target and protocol. */
   readonly request: number;
   readonly method: number;
@@ -39,6 +41,7 @@ export class AccessLine implements ParsedLine {
   readonly endStepMs: number;
   readonly requestMs: number | undefined;
   readonly status: number | undefined;
+  readonly idRecurs: boolean;
   readonly #bytes: Buffer;
   readonly #escaping: Escaping;
   /** Whether `$request` holds method and target; else the spans are those of the two. */
@@ -72,6 +75,7 @@ export class AccessLine implements ParsedLine {
     this.endStepMs = fields.endStepMs;
     this.requestMs = fields.requestMs;
     this.status = fields.status;
+    this.idRecurs = variables.idRecurs;
     this.#bytes = bytes;
     this.#escaping = escaping;
     this.#together = variables.request >= 0;

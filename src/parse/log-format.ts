@@ -15,6 +15,9 @@ export const DEFAULT_LOG_FORMAT =
 /** Longest line that is looked at, in bytes. nginx's own limits (4 header buffers of 8 KiB) stay far below. */
 export const MAX_LINE_BYTES = 256 * 1024;
 
+/** nginx makes one for each request of a client; no configuration can set it. */
+const OWN_ID = 'request_id';
+
 export interface LogFormatOptions {
   /** The variable that carries the request id, without `$`. Default `request_id`. */
   requestIdField?: string | undefined;
@@ -53,7 +56,7 @@ export class LogFormat {
 
   constructor(text: string, options: LogFormatOptions) {
     const { escaping, pieces } = readFormatText(text);
-    const idField = fieldName(options.requestIdField ?? 'request_id');
+    const idField = fieldName(options.requestIdField ?? OWN_ID);
     const portField = options.localPortField === undefined ? undefined : fieldName(options.localPortField);
     const names = pieces.flatMap((piece) => ('variable' in piece ? [piece.variable] : []));
     if (!names.includes('upstream_addr')) {
@@ -78,6 +81,7 @@ export class LogFormat {
     this.#attempts = new AttemptReader(indexOf, portField);
     this.#request = {
       id: indexOf(idField),
+      idRecurs: idField !== OWN_ID,
       request: indexOf('request'),
       method: indexOf('request_method'),
       target: indexOf('request_uri'),

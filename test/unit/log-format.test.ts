@@ -311,7 +311,9 @@ describe('single values', () => {
     const format = compileLogFormat('escape=json "$http_x_request_id" $upstream_addr', {
       requestIdField: 'HTTP_X_REQUEST_ID',
     });
-    assert.equal(parsed(format, '"a\\u0001\\"\\\\\\n" ').id, 'a\x01"\\\n');
+    const line = parsed(format, '"a\\u0001\\"\\\\\\n" ');
+    assert.deepEqual([line.id, line.idRecurs], ['a\x01"\\\n', true]);
+    assert.equal(parsed(compileLogFormat('$request_id $upstream_addr'), 'a -').idRecurs, false);
     assert.equal(parsed(format, '"" ').id, undefined);
     assert.equal(parsed(format, '"-" ').id, undefined);
   });

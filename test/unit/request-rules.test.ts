@@ -6,7 +6,7 @@ import { queriesOf } from '../../src/join/query.ts';
 import { matchByRequestId } from '../../src/join/rules/request-id.ts';
 import { matchByRequestWindow } from '../../src/join/rules/request-window.ts';
 import type { ParsedLine } from '../../src/model/line.ts';
-import { lineOf, T0, VIP, Wire } from '../model/wire.ts';
+import { lineOf, NGINX, podIp, T0, VIP, Wire } from '../model/wire.ts';
 
 const A = { id: 'a' } as const;
 const line = (more: Parameters<typeof lineOf>[1] = A, end = 10, took = 10) => lineOf({ end, took }, more);
@@ -395,4 +395,54 @@ test('by the window nothing is named while a connection without a request was fo
     return podOf(byWindow(wire));
   };
   assert.deepEqual([said(2), said(1)], ['ambiguous', undefined]);
+});
+
+test('where nothing tells which Service a request was of, one with a client’s id is a candidate, too', () => {
+  const wire = new Wire(undefined, ['tap']);
+  const seen = (pod: number, at: number, extra: { id: string; idBeforeHost?: true }): void => {
+    const flow = { src: NGINX, sport: pod, ip: podIp(pod), port: 8000, via: 'tap' } as const;
+    wire
+      .tick(at - 1)
+      .apply({ kind: 'request', t: T0 + at, ...flow, bytes: 100, singleSegment: true, ...extra });
+  };
+  seen(3, -2_000, { id: 'elsewhere', idBeforeHost: true });
+  seen(1, 5, { id: 'the-clients' });
+  seen(2, 7, A);
+  assert.equal(podOf(byId(wire.tick(100), line({ ...A, attempt: { bytesSent: 100 } }))), 'ambiguous');
+});
+
+/** A line without times; `recurs`: its id is not nginx's own. */
+const untimed = (recurs: boolean, attempts: object[] = [{}]): ParsedLine => ({
+  ...lineOf(undefined, { ...A, attempts }),
+  idRecurs: recurs,
+});
+/** What is named by an id that was seen on pod 2 at 0, a second after the record began; `older`: a client has been there since before. */
+const younger = (of: ParsedLine, older: boolean): string | undefined => {
+  const wire = new Wire()
+    .open(2, 2, -500_000)
+    .gap('tap', -1_000, -2_000)
+    .tick(-1)
+    .request(2, 2, 0, A)
+    .tick(50_000);
+  wire.index.blindSpots.setOlderClients(older, T0 - 1_000);
+  return podOf(byId(wire, of, 20_000));
+};
+
+test('a request with an id that may recur is not taken for one from before the record', () => {
+  assert.equal(younger(untimed(false), true), '2', 'no other request has nginx’s own id');
+  assert.equal(younger(untimed(true), true), 'gap', 'a client has sent the trace’s first request before');
+  assert.equal(younger(untimed(true), false), '2');
+});
+
+test('the request of a second attempt is not taken for that of a first from before the record', () => {
+  const retried = untimed(false, [{ status: 504 }, { status: 200 }]);
+  assert.equal(younger(retried, true), 'gap');
+});
+
+test('a request with an id that may recur may have been forgotten before its line is read', () => {
+  const limits = { connections: 100, requests: 2, matchedRequests: 2, services: 10 };
+  const wire = new Wire(limits).open(1, 1, -500_000).open(2, 2, -500_000).tick(-1).request(1, 1, 0, A);
+  for (let i = 1; i < 5; i++) wire.tick(10 * i - 1).request(1, 1, 10 * i, { id: `${i}` });
+  wire.tick(999).request(2, 2, 1_000, A).tick(50_000);
+  assert.equal(podOf(byId(wire, untimed(true), 2_000)), 'gap');
 });

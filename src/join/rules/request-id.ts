@@ -11,7 +11,8 @@ import type { Service, TappedRequest } from '../index/connection.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
 import { orderedAssignments } from '../ordered-assignments.ts';
 import type { Group, GroupRequests, Query, Verdict } from '../query.ts';
-import { resolve, sawAllRequests, sawAllUnusedConnections } from '../resolve.ts';
+import { beganWithinRecord, resolve, sawAllRequests, sawAllUnusedConnections } from '../resolve.ts';
+import { UNTIMED_MS } from '../window.ts';
 
 /** Where the line has no times: how long before the first request with its id the record has to be complete (ms). */
 const BEFORE_SEEN_MS = 250;
@@ -84,14 +85,9 @@ function requestsOf(
   }
   if (!seen) return undefined;
   seen.reverse();
-  // One missed request would shift all others of an assignment. For a line without times the record must be complete
-  // from shortly before the first request with its id.
-  const untimedFrom = seen[0]!.from - BEFORE_SEEN_MS;
-  let complete = true;
-  for (const query of queries)
-    complete &&= sawAllRequests(query, index, untimedFrom, query.window.endedAfter);
+  const complete = queries.every((query) => sawAllWithId(query, seen[0]!, index));
   const mayHaveIdOfClient =
-    idMayBeFromClient(seen, queries[0]!) || mayBeOfSubrequests(seen, line, queries, index);
+    idMayBeFromClient(seen, queries[0]!, index) || mayBeOfSubrequests(seen, line, queries, index);
   if (queries.length === 1) return { seen, complete, mayHaveIdOfClient, possible: undefined };
   // A request that has not the line's id may belong to any attempt of the group, and would shift the others too.
   const others = new Candidates();
@@ -100,6 +96,21 @@ function requestsOf(
     ? orderedAssignments(queries, seen)
     : queries.map((query) => seen.filter((request) => mayBe(request, query)));
   return { seen, complete, mayHaveIdOfClient, possible };
+}
+
+/**
+ * Whether every request with the id that may be of the attempt's group was seen: one that was missed would shift all others of an
+ * assignment. For a line without times the record has to be complete from shortly before the first one, `first`. Where the id may be
+ * on the wire again at any later time, with a retry, or because it is not nginx's own, one before the record would be missed.
+ */
+function sawAllWithId(query: Query, first: TappedRequest, index: FlowIndex): boolean {
+  const { line, window, group } = query;
+  let untimedFrom = first.from - BEFORE_SEEN_MS;
+  if (line.idRecurs || group.queries.length > 1) {
+    if (!beganWithinRecord(query, index)) return false;
+    untimedFrom = Math.min(untimedFrom, window.end - UNTIMED_MS);
+  }
+  return sawAllRequests(query, index, untimedFrom, window.endedAfter);
 }
 
 function mayBeAny(request: TappedRequest, queries: readonly Query[]): boolean {
@@ -160,10 +171,8 @@ function lacksRequests({ queries }: Group, seen: readonly TappedRequest[]): bool
 }
 
 /** Whether a client may have written the id: passed on by a location that sets none, or in a body in chunks. */
-function idMayBeFromClient(requests: readonly TappedRequest[], { service, direct, window }: Query): boolean {
-  const passes = direct
-    ? direct.services.some((each) => passesIds(each, window.end))
-    : service !== undefined && passesIds(service, window.end);
+function idMayBeFromClient(requests: readonly TappedRequest[], query: Query, index: FlowIndex): boolean {
+  const passes = servicesOf(query, index).some((each) => passesIds(each, query.window.end));
   for (const { idBeforeHost, afterChunks } of requests)
     if (afterChunks || (passes && !idBeforeHost)) return true;
   return false;

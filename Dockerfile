@@ -23,7 +23,7 @@ RUN mkdir /trace \
     && if [ "$(uname -m)" = x86_64 ]; then \
       apt-get update -qq \
       && apt-get install -y -qq --no-install-recommends clang libbpf-dev libc6-dev >/dev/null \
-      && sh /bpf/build.sh && cp /bpf/realpod-trace /bpf/trace.bpf.c /bpf/trace.h /bpf/README.md /trace; fi
+      && sh /bpf/build.sh && cp /bpf/realpod-trace /bpf/trace.bpf.c /bpf/nginx.bpf.h /bpf/buffers.bpf.h /bpf/trace.h /bpf/README.md /trace; fi
 
 FROM ${NODE_IMAGE} AS helper-packages
 WORKDIR /app

@@ -5,7 +5,9 @@
  * ends with it; it writes one line each to stdout:
  *
  *   add NAMESPACE ADDRESS, remove …    nginx's addresses whose lines are reported, by network namespace (inode)
- *   attach ID CHAIN FREE WRITE[,…] PATH  → attached ID, or failed ID REASON. Offsets in the file, decimal
+ *   attach ID CHAIN FREE LOGGED MODULE WRITE[,…] PATH
+ *                                      → attached ID, or failed ID REASON. Offsets in the file, decimal; MODULE: how far
+ *                                        ngx_http_log_module is from FREE in memory. Both may be 0
  *   detach ID                          → detached ID
  *   sync N                             → synced N LOST CONTRADICTED NOT_A_REQUEST NOT_FOUND LINES, behind every line
  *                                        that was written before the command was read
@@ -14,10 +16,12 @@
  * epoch, the CRC-32 of the first MAX_CHECKED bytes, the entries of $upstream_addr, and for each attempt its place among them,
  * nginx's port, the address that was dialed, and when it was first written to.
  */
+#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -25,9 +29,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
-#include "trace.h"
+#include "lines.h"
 
 /* trace.bpf.o, as it is. */
 __asm__(".section .rodata\n.balign 8\nprogram_begin:\n.incbin \"trace.bpf.o\"\nprogram_end:\n.previous");
@@ -40,72 +43,12 @@ extern const unsigned char program_begin[], program_end[];
 #define MAX_ATTACHED 64
 #define MAX_WRITES 64
 /* In the order of attaching: a request must not be seen to begin before its end can be seen. Detached in reverse. */
-static const char *const NAMES[] = { "on_write", "on_free", "on_chain" };
-enum { WRITE, FREE, CHAIN, PROGRAMS };
+static const char *const NAMES[] = { "on_write", "on_free", "on_chain", "on_logged" };
+enum { WRITE, FREE, CHAIN, LOGGED, PROGRAMS };
 
-static struct { unsigned id; int links[PROGRAMS]; } attached[MAX_ATTACHED];
+/* `logged`: where ngx_http_free_request calls ngx_destroy_pool, probed once a log has been flushed; 0: it is, or it cannot be. */
+static struct { unsigned id; int links[PROGRAMS], file; unsigned long logged; unsigned long long cookie; } attached[MAX_ATTACHED];
 static int programs[PROGRAMS], places_map, counters, workers;
-static unsigned crc_table[256];
-
-static void make_crc_table(void) {
-  for (unsigned i = 0; i < 256; i++) {
-    unsigned value = i;
-    for (int k = 0; k < 8; k++) value = value & 1 ? 0xedb88320u ^ value >> 1 : value >> 1;
-    crc_table[i] = value;
-  }
-}
-
-static unsigned crc32(const unsigned char *bytes, unsigned length) {
-  unsigned value = ~0u;
-  while (length--) value = crc_table[(value ^ *bytes++) & 255] ^ value >> 8;
-  return ~value;
-}
-
-static unsigned long long ns_of(clockid_t clock) {
-  struct timespec now;
-  clock_gettime(clock, &now);
-  return now.tv_sec * 1000000000ull + now.tv_nsec;
-}
-
-/*
- * What to add to CLOCK_MONOTONIC for the time since the epoch (ns). It changes only when the clock is set: of all readings the
- * one is kept that was taken in the shortest time, as this process may wait for its turn within one.
- */
-#define CLOCKS_EXACT_TO 10000
-static struct { unsigned long long offset, error; } to_wall = { 0, ~0ull };
-/* Times that the clock was set: the lines that are read then may have been written before. */
-static unsigned long long clock_set;
-
-static void read_clocks_once(void) {
-  unsigned long long before = ns_of(CLOCK_MONOTONIC), wall = ns_of(CLOCK_REALTIME), after = ns_of(CLOCK_MONOTONIC);
-  unsigned long long offset = wall - before, error = after - before;
-  /* The true one is not larger than `offset`, and smaller by `error` at most. */
-  long long later = (long long)(offset - to_wall.offset);
-  /* And a microsecond for the kernel's rounding. */
-  int fits = to_wall.error != ~0ull && later >= -(long long)to_wall.error - 1000 && later <= (long long)error + 1000;
-  if (to_wall.error != ~0ull && !fits) clock_set++;
-  if (fits && to_wall.error <= error) return;
-  to_wall.offset = offset;
-  to_wall.error = error;
-}
-
-static void read_clocks(void) {
-  read_clocks_once();
-  for (int i = 0; i < 1000 && to_wall.error > CLOCKS_EXACT_TO; i++) read_clocks_once();
-}
-
-static void print_time(unsigned long long monotonic) {
-  unsigned long long wall = (monotonic + to_wall.offset) / 1000;
-  printf(" %llu.%03llu", wall / 1000, wall % 1000);
-}
-
-static void print_address(const unsigned char *bytes) {
-  static const unsigned char mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
-  char text[INET6_ADDRSTRLEN];
-  int is_mapped = !memcmp(bytes, mapped, sizeof mapped);
-  inet_ntop(is_mapped ? AF_INET : AF_INET6, is_mapped ? bytes + 12 : bytes, text, sizeof text);
-  printf(" %s", text);
-}
 
 static int parse_address(const char *text, unsigned char *bytes) {
   memset(bytes, 0, 16);
@@ -114,21 +57,43 @@ static int parse_address(const char *text, unsigned char *bytes) {
   return inet_pton(AF_INET, text, bytes + 12) == 1;
 }
 
-static void print_line(const struct line *line) {
-  unsigned bytes = line->length < MAX_CHECKED ? line->length : MAX_CHECKED;
-  fputs("line", stdout);
-  print_time(line->at);
-  printf(" %llu %llu %u %u %u %u", line->inode, line->offset, line->length, crc32(line->bytes, bytes), line->states,
-         line->unclear);
-  print_address(line->source);
-  for (unsigned i = 0; i < line->attempts && i < MAX_ATTEMPTS; i++) {
-    const struct attempt *attempt = &line->attempt[i];
-    printf(" %u %u", attempt->index, attempt->source_port);
-    print_address(attempt->dialed);
-    printf(" %u", attempt->dialed_port);
-    print_time(attempt->at);
+static int attach(int program, const char *path, const unsigned long *offsets, unsigned count,
+                  unsigned long long cookie) {
+  unsigned long long cookies[MAX_WRITES];
+  for (unsigned i = 0; i < count; i++) cookies[i] = cookie;
+  union {
+    struct {
+      unsigned program, target, type, flags;
+      unsigned long long path, offsets, references, cookies;
+      unsigned count, multi_flags, pid;
+    } link;
+    char room[128];
+  } attr;
+  memset(&attr, 0, sizeof attr);
+  attr.link.program = program;
+  attr.link.type = TRACE_UPROBE_MULTI;
+  attr.link.path = (unsigned long)path;
+  attr.link.offsets = (unsigned long)offsets;
+  attr.link.cookies = (unsigned long)cookies;
+  attr.link.count = count;
+  return syscall(SYS_bpf, LINK_CREATE, &attr, sizeof attr.link);
+}
+
+/*
+ * Of an executable whose workers flush logs, the probe behind the log is attached, too: it costs others nothing. What was in the
+ * buffers before has no request that is known.
+ */
+static void watch_buffers(unsigned long long cookie) {
+  static const unsigned which = BUFFERS;
+  static const unsigned long long yes = 1;
+  for (int i = 0; i < MAX_ATTACHED; i++) {
+    if (!attached[i].id || attached[i].cookie != cookie || !attached[i].logged) continue;
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", attached[i].file);
+    attached[i].links[LOGGED] = attach(programs[LOGGED], path, &attached[i].logged, 1, cookie);
+    attached[i].logged = 0;
+    bpf_map_update_elem(counters, &which, &yes, BPF_ANY);
   }
-  putchar('\n');
 }
 
 /*
@@ -161,35 +126,18 @@ static void read_ring(void) {
       continue;
     }
     unsigned length = header & ~BPF_RINGBUF_DISCARD_BIT;
-    if (header == length) print_line((const struct line *)(record + BPF_RINGBUF_HDR_SZ));
+    const struct line *line = (const struct line *)(record + BPF_RINGBUF_HDR_SZ);
+    if (header == length) {
+      if (line->kind == FLUSH) watch_buffers(line->owner);
+      read_record(line);
+    }
     at += (length + BPF_RINGBUF_HDR_SZ + 7) & ~7ul;
     __atomic_store_n(ring.consumed, at, __ATOMIC_RELEASE);
   }
 }
 
-static int attach(int program, const char *path, const unsigned long *offsets, unsigned count, unsigned long long id) {
-  unsigned long long cookies[MAX_WRITES];
-  for (unsigned i = 0; i < count; i++) cookies[i] = id;
-  union {
-    struct {
-      unsigned program, target, type, flags;
-      unsigned long long path, offsets, references, cookies;
-      unsigned count, multi_flags, pid;
-    } link;
-    char room[128];
-  } attr;
-  memset(&attr, 0, sizeof attr);
-  attr.link.program = program;
-  attr.link.type = TRACE_UPROBE_MULTI;
-  attr.link.path = (unsigned long)path;
-  attr.link.offsets = (unsigned long)offsets;
-  attr.link.cookies = (unsigned long)cookies;
-  attr.link.count = count;
-  return syscall(SYS_bpf, LINK_CREATE, &attr, sizeof attr.link);
-}
-
 /* A worker that the links watched may be watched by others from now on. */
-static void forget_workers(unsigned long long id) {
+static void forget_workers(unsigned long long cookie) {
   unsigned key, next;
   /* The owner is the second word of struct worker (trace.bpf.c). */
   static unsigned long long worker[1024];
@@ -197,7 +145,7 @@ static void forget_workers(unsigned long long id) {
   while (more) {
     key = next;
     more = !bpf_map_get_next_key(workers, &key, &next);
-    if (!bpf_map_lookup_elem(workers, &key, worker) && worker[1] == id) bpf_map_delete_elem(workers, &key);
+    if (!bpf_map_lookup_elem(workers, &key, worker) && worker[1] == cookie) bpf_map_delete_elem(workers, &key);
   }
 }
 
@@ -206,26 +154,31 @@ static void detach(unsigned id) {
     if (attached[i].id != id) continue;
     for (int k = PROGRAMS - 1; k >= 0; k--)
       if (attached[i].links[k] >= 0) close(attached[i].links[k]);
+    close(attached[i].file);
     attached[i].id = 0;
-    forget_workers(id);
+    forget_workers(attached[i].cookie);
   }
 }
 
-static void attach_all(unsigned id, unsigned long chain, unsigned long freeing, char *writes, const char *path) {
-  unsigned long places[PROGRAMS][MAX_WRITES] = { [FREE] = { freeing }, [CHAIN] = { chain } };
+static void attach_all(unsigned id, const unsigned long *at, long module, char *writes, const char *path) {
+  unsigned long places[PROGRAMS][MAX_WRITES] = { [FREE] = { at[FREE] }, [CHAIN] = { at[CHAIN] } };
   unsigned counts[PROGRAMS] = { [FREE] = 1, [CHAIN] = 1 };
-  for (char *at = strtok(writes, ","); at && counts[WRITE] < MAX_WRITES; at = strtok(0, ","))
-    places[WRITE][counts[WRITE]++] = strtoul(at, 0, 10);
+  for (char *each = strtok(writes, ","); each && counts[WRITE] < MAX_WRITES; each = strtok(0, ","))
+    places[WRITE][counts[WRITE]++] = strtoul(each, 0, 10);
   int slot = 0;
   while (slot < MAX_ATTACHED && attached[slot].id) slot++;
   if (slot == MAX_ATTACHED) {
     printf("failed %u more than %d files of nginx\n", id, MAX_ATTACHED);
     return;
   }
+  unsigned long long cookie = COOKIE(id, module);
   attached[slot].id = id;
+  attached[slot].cookie = cookie;
+  attached[slot].logged = module ? at[LOGGED] : 0;
+  attached[slot].file = open(path, O_PATH | O_CLOEXEC);
   for (int k = 0; k < PROGRAMS; k++) attached[slot].links[k] = -1;
-  for (int k = 0; k < PROGRAMS; k++) {
-    attached[slot].links[k] = attach(programs[k], path, places[k], counts[k], id);
+  for (int k = 0; k < LOGGED; k++) {
+    attached[slot].links[k] = attach(programs[k], path, places[k], counts[k], cookie);
     if (attached[slot].links[k] >= 0) continue;
     printf("failed %u %s\n", id, strerror(errno));
     detach(id);
@@ -241,6 +194,7 @@ static void sync_to(unsigned long long number) {
     unsigned long long value = 0;
     bpf_map_lookup_elem(counters, &i, &value);
     if (i == CONTRADICTED) value += clock_set;
+    if (i == NOT_FOUND) value += forgotten;
     printf(" %llu", value);
   }
   putchar('\n');
@@ -251,14 +205,15 @@ static void command(char *text) {
   unsigned char yes = 1;
   char writes[2048], path[512], ip[64];
   unsigned id;
-  unsigned long chain, freeing;
+  unsigned long at[PROGRAMS];
+  long module;
   unsigned long long number;
   if (sscanf(text, "add %u %63s", &place.namespace, ip) == 2 && parse_address(ip, place.address))
     bpf_map_update_elem(places_map, &place, &yes, BPF_ANY);
   else if (sscanf(text, "remove %u %63s", &place.namespace, ip) == 2 && parse_address(ip, place.address))
     bpf_map_delete_elem(places_map, &place);
-  else if (sscanf(text, "attach %u %lu %lu %2047s %511s", &id, &chain, &freeing, writes, path) == 5 && id)
-    attach_all(id, chain, freeing, writes, path);
+  else if (sscanf(text, "attach %u %lu %lu %lu %ld %2047s %511s", &id, &at[CHAIN], &at[FREE], &at[LOGGED], &module, writes, path) == 7 && id)
+    attach_all(id, at, module, writes, path);
   else if (sscanf(text, "detach %u", &id) == 1 && id) {
     detach(id);
     printf("detached %u\n", id);

@@ -8,6 +8,16 @@
 /* Bytes of a line that its check covers. A power of two. */
 #define MAX_CHECKED 1024
 
+/* Bytes of a log's buffer; of a larger one nothing is said, and what is flushed of it is lost. */
+#define MAX_FLUSH (1024 * 1024)
+
+/*
+ * The cookie of a probe: the number of the executable, and above it, signed, how far `ngx_http_log_module` is from the probe in
+ * ngx_http_free_request (bytes; 0: it is not known).
+ */
+#define COOKIE(id, distance) ((unsigned long long)(distance) << 16 | (id))
+#define DISTANCE(cookie) ((long long)(cookie) >> 16)
+
 /* An address of nginx in a network namespace, which is subscribed: other namespaces may have the same address. */
 struct place {
   unsigned char address[16];
@@ -28,26 +38,41 @@ struct attempt {
   unsigned short unused;
 };
 
+/*
+ * What the ring holds: LINE, an access line that is about to be written to its file. HELD, one that nginx has put into a log's
+ * buffer (`access_log … buffer=`). FLUSH, what is about to be written otherwise, such as that buffer.
+ */
+enum { LINE, HELD, FLUSH };
+
 struct line {
+  unsigned int kind;
+  /* Of the line, or of what is flushed (bytes). */
+  unsigned int length;
   /* CLOCK_MONOTONIC (ns), just before write(2). */
   unsigned long long at;
   unsigned long long inode;
-  /* The file's size just before write(2). */
+  /* The file's size just before write(2); of a HELD one its place in the buffer. */
   unsigned long long offset;
-  unsigned int length;
+  /* The cookie of the probe. */
+  unsigned long long owner;
+  /* Of HELD and FLUSH: the worker, by thread and start, the buffer, and the number of its flushes, this one included. */
+  unsigned long long start, buffer, flushes;
+  unsigned int thread;
   /* Entries of r->upstream_states. */
   unsigned int states;
   unsigned int attempts;
   /* More attempts than are kept, or contradictory ones: the line is not to be named. */
   unsigned int unclear;
+  /* Attempts that there is room for. */
+  unsigned int room, unused;
   /* An address of nginx that was subscribed when it last used an upstream. */
   unsigned char source[16];
-  struct attempt attempt[MAX_ATTEMPTS];
-  unsigned char bytes[MAX_CHECKED];
+  /* Room for as many as `room` says, and behind it the bytes of LINE, up to MAX_CHECKED, and all of FLUSH. */
+  struct attempt attempt[];
 };
 
-/* Indices of the counters. */
-enum { LOST, CONTRADICTED, NOT_A_REQUEST, NOT_FOUND, LINES, COUNTERS };
+/* Indices of the counters. The last one is a switch: whether the buffers of logs are looked at. */
+enum { LOST, CONTRADICTED, NOT_A_REQUEST, NOT_FOUND, LINES, COUNTERS, BUFFERS = COUNTERS, COUNTERS_AND_SWITCH };
 
 #define RING_BYTES (16 * 1024 * 1024)
 

@@ -208,7 +208,7 @@ export interface LineRecord {
   via: 'trace';
   /** Inode of the file, decimal. */
   ino: string;
-  /** The file's size when the line was about to be written (bytes): it begins there, or where another worker was faster, behind. */
+  /** Where the line was about to be written, by the file's size (bytes): it begins there, or where another worker was faster, behind. */
   offset: number;
   /** Bytes of the line with its newline, and the CRC-32 of the first `CHECKED_BYTES` of them. */
   length: number;

@@ -156,6 +156,7 @@ async function round(seed: number, isOver: () => boolean): Promise<void> {
           const ran = await runTraceCase(scene, scenario, name, found, keepalive, { ...VOLUME, seed });
           const { findings, ...counts } = ran.found;
           console.error(JSON.stringify({ ...counts, reasons: ran.row.reasons }));
+          if (counts.unnamed > 0) console.error(findings.join('\n'));
           addTo(name, { ...ofRow(ran.row), ...counts });
           failures.push(...findings.slice(0, 3));
         } catch (error) {

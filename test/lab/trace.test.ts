@@ -19,6 +19,7 @@ import { assertResolved, type Judge, judge } from './kit/scenario.ts';
 import type { Scene } from './kit/scene.ts';
 import { childPids } from './kit/stage.ts';
 import { lacks, type MakeCase, TRACE_CASES } from './kit/trace-cases.ts';
+import { runEqualLines } from './kit/trace-equal.ts';
 import { createTraceScene, runTraceCase, SURE_MS, sumOf, type TraceRun } from './kit/trace-run.ts';
 import { traceResults, watchTrace } from './kit/trace-witness.ts';
 import { load, saturate } from './kit/traffic.ts';
@@ -75,6 +76,16 @@ describe('nginx’s own word, by the trace', {
   }
 
   for (const [name, make] of Object.entries(TRACE_CASES)) run(name, make);
+
+  for (const parameters of ['', 'buffer=4k flush=300ms', 'buffer=32k flush=1s'])
+    test(`equal lines of four workers, ${parameters || 'each written at once'}`, async () => {
+      const { findings, ...found } = await runEqualLines(scene, parameters, true, 2);
+      if (process.env.REALPOD_LAB_ROWS) console.log(JSON.stringify({ parameters, ...found }));
+      assert.deepEqual(findings, []);
+      assert.ok(found.ofSeveralPods > found.lines / 2, JSON.stringify(found));
+      // Where many are written at the same time, none of them can be told from the others.
+      assert.ok((found.by['source-port'] ?? 0) > found.lines / 10, JSON.stringify(found));
+    });
 
   run('reload', (theScene) => ({
     // Workers that end close their connections to clients.

@@ -9,7 +9,13 @@ test('functions are probed behind their endbr64, write where it is called', () =
       const more = marked ? 4 : 0;
       assert.deepEqual(
         findProbePlaces(executable({ calls, marked })),
-        { version: '1.22.1', chain: 0x200 + more, free: 0x240 + more, writes: [0x280, 0x290] },
+        {
+          version: '1.22.1',
+          chain: 0x200 + more,
+          free: 0x240 + more,
+          writes: [0x280, 0x290],
+          buffered: { logged: 0x250, module: 0x5800 - 0x240 - more },
+        },
         `${calls} ${marked}`,
       );
     }
@@ -29,6 +35,18 @@ test('what was never tried, or lacks something, is left alone and says why', () 
   assert.match(String(says({ without: 'ngx_http_free_request' })), /^it has no symbols/);
   assert.match(String(says({ without: 'write' })), /^it calls write\(2\) in a way/);
   assert.match(String(says({ machine: 183 })), /^it is not built for x86-64$/);
+});
+
+test('buffered logs are left alone where it is not certain when their lines have been written', () => {
+  const buffered = (options: Options) => {
+    const places = findProbePlaces(executable(options));
+    return typeof places === 'string' ? places : places.buffered;
+  };
+  assert.notEqual(buffered({}), undefined);
+  assert.equal(buffered({ destroys: 0 }), undefined);
+  assert.equal(buffered({ destroys: 2 }), undefined);
+  assert.equal(buffered({ without: 'ngx_destroy_pool' }), undefined);
+  assert.equal(buffered({ without: 'ngx_http_log_module' }), undefined);
 });
 
 test('a damaged file is left alone, whatever its bytes say', () => {

@@ -9,6 +9,8 @@ export interface Options {
   calls?: '.plt' | '.plt.sec' | 'got';
   without?: string;
   machine?: number;
+  /** How often `ngx_http_free_request` calls `ngx_destroy_pool`. Default 1. */
+  destroys?: number;
 }
 
 const u32 = (value: number) => {
@@ -24,10 +26,16 @@ export function executable({
   calls = '.plt',
   without,
   machine = 62,
+  destroys = 1,
 }: Options = {}) {
-  const names = ['ngx_chain_writer', 'ngx_http_free_request', 'write', 'read'].map((name) =>
-    name === without ? 'other' : name,
-  );
+  const names = [
+    'ngx_chain_writer',
+    'ngx_http_free_request',
+    'write',
+    'read',
+    'ngx_destroy_pool',
+    'ngx_http_log_module',
+  ].map((name) => (name === without ? 'other' : name));
   const strings = Buffer.from(`\0${names.join('\0')}\0`);
   const at = (name: string) => strings.indexOf(`\0${name}\0`) + 1;
   const starts = {
@@ -57,12 +65,16 @@ export function executable({
       place,
       calls === 'got' ? [0xff, 0x15, ...u32(GOT - (BASE + place + 6))] : [code, ...u32(stub - (place + 5))],
     );
+  for (let i = 0; i < destroys; i++)
+    put(text + 0x50 + 8 * i, [0xe8, ...u32(text + 0x180 - (text + 0x50 + 8 * i + 5))]);
   // A call of something else.
   put(text + 0xa0, [0xe8, ...u32(stub + 0x10 - (text + 0xa5))]);
   names.forEach((name, i) => {
     const symbol = starts['.dynsym'] + 24 * (i + 1);
     file.writeUInt32LE(at(name), symbol);
-    file.writeBigUInt64LE(i < 2 ? BigInt(BASE + text + 0x40 * i) : 0n, symbol + 8);
+    const address = [text, text + 0x40, -BASE, -BASE, text + 0x180, 0x5800][i]!;
+    file.writeBigUInt64LE(BigInt(BASE + address), symbol + 8);
+    file.writeBigUInt64LE(i === 1 ? 0x40n : 8n, symbol + 16);
   });
   put(starts['.dynstr'], strings);
   file.writeBigUInt64LE(BigInt(GOT), starts['.rela.plt']);
@@ -73,7 +85,7 @@ export function executable({
     ['', 0, 0, 0],
     ['.text', text, 0x200, 0],
     [calls === '.plt.sec' ? '.plt.sec' : '.plt', starts['.plt'], 0x100, 0],
-    ['.dynsym', starts['.dynsym'], 24 * 5, 4],
+    ['.dynsym', starts['.dynsym'], 24 * 7, 4],
     ['.dynstr', starts['.dynstr'], strings.length, 0],
     ['.rela.plt', starts['.rela.plt'], 24, 0],
     ['.rodata', starts['.rodata'], 0x40, 0],

@@ -95,10 +95,15 @@ class RunningLoader implements Loader {
     this.#send(`${change} ${namespace} ${address}`);
   }
 
-  async attach(id: number, { chain, free, writes }: ProbePlaces, path: string): Promise<string | undefined> {
+  async attach(
+    id: number,
+    { chain, free, writes, buffered }: ProbePlaces,
+    path: string,
+  ): Promise<string | undefined> {
     const answer = this.#answer(`attached ${id}`, ANSWER_MS);
     const failure = this.#answer(`failed ${id}`, ANSWER_MS);
-    this.#send(`attach ${id} ${chain} ${free} ${writes.join()} ${path}`);
+    const { logged, module } = buffered ?? { logged: 0, module: 0 };
+    this.#send(`attach ${id} ${chain} ${free} ${logged} ${module} ${writes.join()} ${path}`);
     const result = await Promise.race([
       answer.then((rest) => (rest === undefined ? 'it does not answer' : undefined)),
       failure.then((rest) => rest ?? 'it does not answer'),

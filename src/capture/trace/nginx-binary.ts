@@ -14,6 +14,17 @@ export interface ProbePlaces {
   readonly free: number;
   /** Each call of `write`. */
   readonly writes: readonly number[];
+  /**
+   * For logs that nginx buffers: where `ngx_http_free_request` calls `ngx_destroy_pool`, and how far `ngx_http_log_module` is from
+   * `free` in memory (bytes). Undefined: such logs are left alone.
+   */
+  readonly buffered: { readonly logged: number; readonly module: number } | undefined;
+}
+
+/** Of the dynamic symbols. Its address, and its size (bytes). */
+interface Symbol {
+  readonly address: number;
+  readonly size: number;
 }
 
 interface Section {
@@ -75,7 +86,13 @@ function placesIn(elf: Executable, version: string): ProbePlaces | string {
   const writes = elf.callsOf('write');
   if (writes.length === 0) return 'it calls write(2) in a way that is not known';
   if (writes.length > MAX_WRITES) return `it calls write(2) in ${writes.length} places`;
-  return { version, chain, free, writes };
+  return { version, chain, free, writes, buffered: bufferedIn(elf, free) };
+}
+
+function bufferedIn(elf: Executable, free: number): ProbePlaces['buffered'] {
+  const module = elf.distance(free, 'ngx_http_log_module');
+  const [logged, ...more] = elf.callsFrom('ngx_http_free_request', 'ngx_destroy_pool');
+  return module === undefined || logged === undefined || more.length > 0 ? undefined : { logged, module };
 }
 
 /** The file around its first `…/VERSION` that is a whole text: a constant of the program. */
@@ -107,21 +124,35 @@ class Executable {
 
   /** Where the function begins, behind an `endbr64`. */
   functionAt(name: string): number | undefined {
-    const symbols = this.#section('.dynsym');
     const text = this.#section('.text');
-    if (!symbols || !text) return undefined;
-    const names = this.#sections[symbols.link];
-    if (!names) return undefined;
-    const count = Math.min(MAX_SYMBOLS, Math.floor(symbols.size / SYMBOL_BYTES));
-    for (let i = 0; i < count; i++) {
-      const at = symbols.offset + i * SYMBOL_BYTES;
-      const address = this.#word(at + 8);
-      if (address < text.address || address >= text.address + text.size) continue;
-      if (!this.#isNamed(names, this.#file.readUInt32LE(at), name)) continue;
-      const offset = address - text.address + text.offset;
-      return this.#has(offset, ENDBR64) ? offset + ENDBR64.length : offset;
+    const { address } = this.#symbol(name) ?? {};
+    if (!text || address === undefined || !isWithin(text, address)) return undefined;
+    const offset = address - text.address + text.offset;
+    return this.#has(offset, ENDBR64) ? offset + ENDBR64.length : offset;
+  }
+
+  /** How far the symbol is in memory from what is at this offset of `.text`. */
+  distance(from: number, name: string): number | undefined {
+    const text = this.#section('.text');
+    const { address } = this.#symbol(name) ?? {};
+    return text && address !== undefined ? address - (from - text.offset + text.address) : undefined;
+  }
+
+  /** Where one function of the executable calls another one, or goes on with it. */
+  callsFrom(caller: string, callee: string): number[] {
+    const text = this.#section('.text');
+    const from = this.#symbol(caller);
+    const to = this.#symbol(callee);
+    if (!text || !from || !to || !isWithin(text, from.address) || !isWithin(text, from.address + from.size))
+      return [];
+    const begin = from.address - text.address + text.offset;
+    const calls: number[] = [];
+    for (let at = begin; at + 5 <= begin + from.size; at++) {
+      const code = this.#file[at]!;
+      if (code !== CALL && code !== JMP) continue;
+      if (at - text.offset + text.address + 5 + this.#file.readInt32LE(at + 1) === to.address) calls.push(at);
     }
-    return undefined;
+    return calls;
   }
 
   /** Where the imported function is called: by its stubs in the PLT, or by its slot in the GOT (`-fno-plt`). */
@@ -142,6 +173,20 @@ class Executable {
       }
     }
     return calls;
+  }
+
+  #symbol(name: string): Symbol | undefined {
+    const symbols = this.#section('.dynsym');
+    const names = symbols && this.#sections[symbols.link];
+    if (!names) return undefined;
+    const count = Math.min(MAX_SYMBOLS, Math.floor(symbols.size / SYMBOL_BYTES));
+    for (let i = 0; i < count; i++) {
+      const at = symbols.offset + i * SYMBOL_BYTES;
+      const address = this.#word(at + 8);
+      if (address > 0 && this.#isNamed(names, this.#file.readUInt32LE(at), name))
+        return { address, size: this.#word(at + 16) };
+    }
+    return undefined;
   }
 
   /** Addresses of the words that the dynamic linker fills with the function's address. */
@@ -229,3 +274,5 @@ class Executable {
     return Number(this.#file.readBigUInt64LE(at));
   }
 }
+
+const isWithin = ({ address, size }: Section, at: number): boolean => at >= address && at < address + size;

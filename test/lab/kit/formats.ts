@@ -7,7 +7,7 @@ const TIMES =
   '$msec $request_time "$upstream_connect_time" "$upstream_header_time" "$upstream_response_time" "$upstream_status" "$upstream_bytes_sent"';
 
 /** What the answering backend said about itself (headers of the last attempt's response), at the very end of the line. */
-const TRUTH = '"$upstream_http_x_pod_ip" "$upstream_http_x_pod_port" "$upstream_http_x_client_port"';
+export const TRUTH = '"$upstream_http_x_pod_ip" "$upstream_http_x_pod_port" "$upstream_http_x_client_port"';
 
 /** The article's format with the id and the times, without the lab's truth: what the README recommends. */
 export const RECOMMENDED = `${ARTICLE} "$request_id" ${TIMES}`;

@@ -192,8 +192,31 @@ export const TRACE_CASES: Record<string, MakeCase> = {
   'a log that is written in pieces': () => ({
     options: { logParameters: 'buffer=4k flush=100ms' },
     requests: [{ path: '/a/same' }, { path: '/a/{n}' }],
-    // A buffer is of no one request.
-    byTrace: 0,
+  }),
+  'a log whose buffer holds one line': () => ({
+    options: { logParameters: 'buffer=230 flush=1s' },
+    requests: [
+      { path: '/a/same' },
+      { path: '/a/{n}' },
+      { path: '/a/form/{n}', method: 'POST', bodyBytes: 3_000 },
+    ],
+  }),
+  'two logs in large buffers, one under a condition': (scene) => ({
+    http: 'map $request_uri $told { ~^/a/[0-4] 0; default 1; }',
+    options: {
+      logParameters: `buffer=64k flush=1s if=$told; access_log ${scene.dir}/beside.log lab buffer=32k flush=700ms`,
+    },
+    locations: `location /quiet/ { access_log off; proxy_pass http://svc_a; }`,
+    requests: [{ path: '/a/same' }, { path: '/a/{n}' }, { path: '/quiet/same' }, { path: '/six/same' }],
+  }),
+  'lines of subrequests in a buffer': () => ({
+    options: { logParameters: 'buffer=16k flush=500ms' },
+    locations: `
+      location /told/ { log_subrequest on; auth_request /asked; proxy_pass http://svc_a; }
+      location = /asked { log_subrequest on; proxy_pass http://svc_a/asked; }`,
+    requests: [{ path: '/told/same' }, { path: '/a/same', weight: 2 }],
+    // Those of subrequests are left to other evidence.
+    byTrace: 0.5,
     partly: true,
   }),
   'Lua’s own connections': (scene) => ({

@@ -1,5 +1,6 @@
 /** Runs a scene of trace-cases.ts and judges it: pods by the output, connections by the helper's own record. */
 import { rmSync, statSync, writeFileSync } from 'node:fs';
+import { setPriority } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { FORMATS } from './formats.ts';
@@ -18,6 +19,10 @@ import { collect, load, startOdd, startProtocols } from './traffic.ts';
 export const SURE_MS = 1_500;
 /** How long the sidecar may take for the last lines. Its limit for one line, and as much again. */
 const CATCH_UP_MS = 120_000;
+/** Longer than the scenes' `flush=`. */
+export const FLUSHED_MS = 1_500;
+/** The end of what the sidecar said, where lines were left alone. */
+const SAID_BYTES = 2_000;
 const ALL = [0, 1, 2, 3];
 
 /**
@@ -78,7 +83,7 @@ export function sumOf(runs: readonly TraceRun[]): Record<keyof Omit<ByConnection
 }
 
 /** Once nginx is traced, and a while longer, for the record to count. */
-async function untilTraced(scene: Scene): Promise<void> {
+export async function untilTraced(scene: Scene): Promise<void> {
   const url = `http://${NODE_IP}:${HELPER_PORT}/metrics`;
   await until(
     'nginx to be traced',
@@ -116,6 +121,15 @@ async function send(scene: Scene, bench: TrafficBench, found: TraceCase, volume:
   ]);
 }
 
+/** Buffers of the scenes' logs are flushed within `FLUSHED_MS`. */
+async function untilFlushed(accessLog: string): Promise<void> {
+  let size = -1;
+  for (let now = statSync(accessLog).size; now !== size; now = statSync(accessLog).size) {
+    size = now;
+    await delay(FLUSHED_MS);
+  }
+}
+
 export async function runTraceCase(
   scene: Scene,
   scenario: Judge['scenario'],
@@ -141,10 +155,13 @@ export async function runTraceCase(
       const watched = watchTrace(scene, scene.fronts[0]!, dir);
       await delay(SURE_MS);
       const from = statSync(accessLog).size;
+      // As a request for CPU gives it its share of a full node.
+      setPriority(bench.sidecar.child.pid!, -10);
       await send(scene, bench, found, volume);
-      if (!found.options?.logParameters) await caughtUp(bench.sidecar, CATCH_UP_MS);
-      const pieces = found.options?.logParameters?.includes('buffer') ?? false;
-      byConnection = await watched.judge(accessLog, from, pieces ? undefined : bench.sidecar.output);
+      if (found.options?.logParameters) await untilFlushed(accessLog);
+      await caughtUp(bench.sidecar, CATCH_UP_MS);
+      byConnection = await watched.judge(accessLog, from, bench.sidecar.output);
+      if (byConnection.unnamed > 0) byConnection.findings.push(bench.sidecar.said().slice(-SAID_BYTES));
     },
   );
   // Logs and records of hundreds of thousands of lines.

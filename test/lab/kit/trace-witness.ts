@@ -39,6 +39,8 @@ const NEAR_BYTES = 512 * 1024;
 /** Reading the feed again, when it was disconnected or the helper is away. */
 const MOST_TRIES = 300;
 const AGAIN_MS = 100;
+/** Gaps of the record that findings list. */
+const MOST_GAPS = 12;
 
 export interface ByConnection {
   /** Lines with an answer. */
@@ -49,7 +51,7 @@ export interface ByConnection {
   missing: number;
   /** Of those whose record is there: the pod that answered is not in the sidecar's output. */
   unnamed: number;
-  /** The first few that are wrong or unnamed. */
+  /** The first few that are wrong or unnamed, and the record's last gaps. */
   findings: string[];
 }
 
@@ -138,7 +140,10 @@ export function watchTrace(scene: Scene, front: Pod, dir: string) {
       await endChild(child);
       const records = new Map<string, Line[]>();
       const feed = readFileSync(path);
+      const gaps: string[] = [];
       for (const [start, end] of linesOf(feed)) {
+        if (feed.toString('latin1', start, start + 13) === '{"kind":"gap"')
+          gaps.push(feed.toString('latin1', start, end));
         if (feed.toString('latin1', start, start + 14) !== '{"kind":"line"') continue;
         const line = JSON.parse(feed.toString('latin1', start, end)) as Line;
         const key = `${line.ino} ${line.length} ${line.check}`;
@@ -164,10 +169,12 @@ export function watchTrace(scene: Scene, front: Pod, dir: string) {
           .findLast(({ offset }) => offset <= start && start - offset < NEAR_BYTES)
           ?.attempts?.at(-1);
         const note = (what: string): void => {
-          if (found.findings.length < 8) found.findings.push(`${what}: ${text}: ${JSON.stringify(used)}`);
+          if (found.findings.length < 8)
+            found.findings.push(`${what}: ${text}: ${JSON.stringify(used ?? same)}`);
         };
         if (!used) {
           found.missing++;
+          note('no record');
           continue;
         }
         if (!isNamed) {
@@ -180,6 +187,8 @@ export function watchTrace(scene: Scene, front: Pod, dir: string) {
           note('wrong');
         }
       }
+      // What is left alone, these may explain. The first ones are the feed's beginning.
+      if (found.unnamed > 0) found.findings.push(...gaps.slice(-MOST_GAPS));
       return found;
     },
   };

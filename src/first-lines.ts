@@ -1,11 +1,14 @@
 import { adviceFor, excerpt, type ReachFields } from './format-reach.ts';
 import type { BlockLine } from './join/pending.ts';
 import type { Log } from './log.ts';
+import type { UntracedRecord } from './model/feed.ts';
 import { isResolved, NOTHING_TO_NAME, type Outcome, REASONS, type Reason } from './model/outcome.ts';
 import type { LogFormat } from './parse/log-format.ts';
 
 /** Resolvable attempts after which the share of resolved ones is reported. */
 const JUDGED_AFTER = 100;
+/** Reasons why nginx is not traced that are told. */
+const MOST_UNTRACED = 8;
 /** Attempts in a gap that do not count: before the record begins, no format helps. */
 const PATIENCE_WITH_GAPS = 1_000;
 
@@ -29,6 +32,7 @@ export class FirstLines {
   #unnamed = 0;
   #reasons: Partial<Record<Reason, number>> = {};
   #judged = false;
+  readonly #untraced = new Set<string>();
 
   constructor(parts: FirstLinesParts) {
     this.#parts = parts;
@@ -49,6 +53,16 @@ export class FirstLines {
     this.#judged = true;
     const missed = gaps < PATIENCE_WITH_GAPS ? this.#unnamed - gaps : this.#unnamed;
     if (this.#named < missed) this.#sayShare(missed);
+  }
+
+  /** The helper traces nginx, but not this one. */
+  untraced({ why }: UntracedRecord): void {
+    if (this.#untraced.has(why) || this.#untraced.size >= MOST_UNTRACED) return;
+    this.#untraced.add(why);
+    this.#parts.log(
+      'warn',
+      `the helper does not trace the nginx here: ${why}; the other evidence names its lines`,
+    );
   }
 
   #misfit(bytes: Buffer, { start, end }: BlockLine): void {

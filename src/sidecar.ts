@@ -197,6 +197,7 @@ async function run(
         clientTable?.apply(record, index.coverage.watermark);
         index.apply(record);
         if (record.kind === 'gap') watch.recordBegins();
+        if (record.kind === 'untraced') firstLines.untraced(record);
         timing?.apply(record);
       }
       ready.write();
@@ -264,15 +265,13 @@ async function run(
       () => undefined,
       (error: unknown) => error ?? new Error('the pipeline failed'),
     );
-    if (helper === undefined) {
-      ready.write();
-    } else if (helper === 'embedded') {
+    if (helper === undefined) ready.write();
+    else if (helper === 'embedded') {
       const { startCapture } = await import('./start-capture.ts');
       captured = await startCapture(options, log);
       feed = await readEmbeddedFeed({ feed: captured.feed, ...reading });
     } else {
-      const { tokenFile } = options;
-      feed = readFeed({ url: helper, ...reading, tokenFile, resume: sink.resumeFeed });
+      feed = readFeed({ url: helper, ...reading, tokenFile: options.tokenFile, resume: sink.resumeFeed });
     }
     const first = await Promise.race([stopped, ended]);
     if (typeof first === 'string') {

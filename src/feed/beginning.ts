@@ -62,7 +62,8 @@ export class Beginning {
           reader.pending.lines(encodeRecord({ kind: 'tick', t: watermark }, tickSeq));
       }
       const { record } = kept;
-      if (record && 'src' in record && record.kind !== 'line') this.#introduce(reader, record.ip, record.t);
+      if (record && 'src' in record && record.kind !== 'line' && record.kind !== 'untraced')
+        this.#introduce(reader, record.ip, record.t);
       reader.pending.record(kept);
     }
   }

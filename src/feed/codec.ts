@@ -20,6 +20,8 @@ export function encodeRecord(record: Observation, seq: number): string {
       return `${head}}\n`;
     case 'line':
       return `${head}${lineOf(record)}}\n`;
+    case 'untraced':
+      return `${head},"src":"${record.src}","why":${JSON.stringify(record.why)},"via":"${record.via}"}\n`;
     case 'gap': {
       const from = record.from === undefined ? '' : `,"from":${Math.round(record.from * 1000) / 1000}`;
       const lost = record.lost === undefined ? '' : `,"lost":${record.lost}`;
@@ -177,6 +179,10 @@ export function decodeRecord(line: string): FeedRecord | undefined | string {
       return value as FeedRecord;
     case 'line':
       return isLine(record) ? (value as FeedRecord) : `incomplete line: ${line.slice(0, 120)}`;
+    case 'untraced':
+      return isAddress(record.src) && isText(record.why)
+        ? (value as FeedRecord)
+        : `incomplete untraced: ${line.slice(0, 120)}`;
     case 'gap':
       return isSource(record.source) &&
         (record.from === undefined || isNumber(record.from)) &&
@@ -281,6 +287,11 @@ function isAddress(value: unknown): boolean {
 /** A name is written into lines too: no blank, no control character. */
 function isName(value: unknown): boolean {
   return typeof value === 'string' && !/[\s\p{Cc}]/u.test(value);
+}
+
+/** For people, in a log: one short line. */
+function isText(value: unknown): boolean {
+  return typeof value === 'string' && value.length <= 200 && !/\p{Cc}/u.test(value);
 }
 
 function isString(value: unknown): value is string {

@@ -209,9 +209,10 @@ export class Feed implements CaptureSink {
     const kept = this.#ring.push(seq, about, observation);
     this.stats.records++;
     this.stats.bytes += kept.end - kept.begin;
-    if (kind === 'client' || kind === 'clients' || kind === 'line') {
+    const byTrace = kind === 'line' || kind === 'untraced';
+    if (kind === 'client' || kind === 'clients' || byTrace) {
       for (const reader of this.#watched.get(about)?.readers ?? [])
-        if ((kind === 'line' || reader.clients) && this.#readers.has(reader)) reader.pending.record(kept);
+        if ((byTrace || reader.clients) && this.#readers.has(reader)) reader.pending.record(kept);
       return;
     }
     if ('src' in observation) {

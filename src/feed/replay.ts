@@ -20,7 +20,7 @@ export function openedBefore(
     if (record === undefined) continue;
     if (record.kind === 'tick' || record.kind === 'gap' || record.kind === 'name') continue;
     if (record.kind === 'client' || record.kind === 'clients' || record.kind === 'endpoint') continue;
-    if (record.kind === 'line') continue;
+    if (record.kind === 'line' || record.kind === 'untraced') continue;
     if (record.via === 'kernel-log') continue;
     const key = keyOf(record);
     if (openedAfter.has(key) || before.has(key)) continue;

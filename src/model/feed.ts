@@ -231,6 +231,20 @@ export type TracedAttempt = readonly [
   writtenAt: number,
 ];
 
+/**
+ * An nginx in a network namespace with address `src` is left alone by the trace: its lines have no `line` records. Said again from
+ * time to time, for readers that have come since.
+ */
+export interface UntracedRecord {
+  kind: 'untraced';
+  seq: number;
+  t: number;
+  src: string;
+  via: 'trace';
+  /** For people. */
+  why: string;
+}
+
 /** The bytes of a line that `LineRecord.check` is of. */
 export const CHECKED_BYTES = 1_024;
 
@@ -304,6 +318,7 @@ export type FeedRecord =
   | ClientRecord
   | ClientsRecord
   | LineRecord
+  | UntracedRecord
   | TickRecord
   | GapRecord
   | NameRecord

@@ -226,7 +226,7 @@ function feed(input: Buffer): void {
     const { seq, ...observation } = record;
     // Addresses and names are taken as the helper gives them.
     const { kind } = record;
-    const flow = 'src' in record && record.kind !== 'line' ? record : undefined;
+    const flow = 'src' in record && record.kind !== 'line' && record.kind !== 'untraced' ? record : undefined;
     const named = [kind === 'name' ? record.ip : '', flow?.src ?? '', flow?.ip ?? '', flow?.vip ?? ''];
     if (named.some((text) => text !== '' && canonicalIp(text) !== text)) continue;
     const again = decodeRecord(encodeRecord(observation as Observation, seq).trimEnd());

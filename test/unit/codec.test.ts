@@ -42,6 +42,7 @@ test('every kind of record survives the way over the wire', () => {
     { kind: 'gap', t: T0, source: 'tap' },
     { kind: 'tick', t: T0 },
     { kind: 'name', t: T0, ip: '10.244.0.64', pod: 'a"b', namespace: '', node: '', service: '' },
+    { kind: 'untraced', t: T0, src: NGINX, via: 'trace', why: 'it "is" Angie 1.8.0' },
   ];
   for (const record of records) {
     const { preexisting, ...expected } = { preexisting: undefined, ...record, seq: 7 };
@@ -75,6 +76,12 @@ test('a feed cut anywhere decodes to the same records', () => {
       records.push(...decoder.push(text.subarray(i, i + size)).records);
     assert.deepEqual(records, whole, `in pieces of ${size}`);
   }
+});
+
+test('what is to be read by people is one short line', () => {
+  const untraced = { kind: 'untraced', seq: 1, t: T0, src: NGINX, via: 'trace' };
+  for (const why of ['two\nlines', '\u001b[2J', 'x'.repeat(201), 7])
+    assert.match(String(decodeRecord(JSON.stringify({ ...untraced, why }))), /^incomplete untraced/);
 });
 
 test('text that is no record stops the feed with one line, and unknown kinds are passed over', () => {

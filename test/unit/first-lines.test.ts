@@ -91,3 +91,16 @@ test('what a format reaches is one sentence that ends with what to add', () => {
   );
   assert.match(reach('$upstream_addr $port', 'port'), /reaches source-port \(\$port\)/);
 });
+
+test('an nginx that the helper does not trace is told of once', () => {
+  const { said, watched } = firstLines();
+  const why = 'it has no symbols: it is linked statically, or without dynamic modules';
+  for (let i = 0; i < 3; i++)
+    watched.untraced({ kind: 'untraced', seq: i, t: i, src: '10.244.0.70', via: 'trace', why });
+  assert.deepEqual(said, [
+    `warn the helper does not trace the nginx here: ${why}; the other evidence names its lines`,
+  ]);
+  for (let i = 0; i < 100; i++)
+    watched.untraced({ kind: 'untraced', seq: i, t: i, src: '10.244.0.70', via: 'trace', why: `${i}` });
+  assert.equal(said.length, 8);
+});

@@ -230,7 +230,9 @@ test('while the loader is gone there is a gap, and it is started again', async (
 
 test('an executable that is no nginx of a known kind is left alone, once', async () => {
   const world = await new World().begin();
-  world.binaries = [{ key: '1:2', path: '/proc/5/exe', named: '/usr/sbin/nginx (process 5)' }];
+  world.binaries = [
+    { key: '1:2', path: '/proc/5/exe', named: '/usr/sbin/nginx (process 5)', addresses: new Set([NGINX]) },
+  ];
   await world.capture.subscribe(['10.244.0.71']);
   await world.capture.subscribe(['10.244.0.72']);
   const about = world.said.filter((text) => text.includes('process 5'));
@@ -241,9 +243,36 @@ test('an executable that is no nginx of a known kind is left alone, once', async
   await world.capture.close();
 });
 
+test('the sidecars beside an nginx that is left alone are told so, and again for those that come later', async () => {
+  const world = await new World().begin();
+  const addresses = new Set([NGINX, '10.244.0.99']);
+  world.binaries = [{ key: '1:2', path: '/proc/5/exe', named: 'nginx (process 5)', addresses }];
+  world.file = executable({ version: 'Angie/1.8.0' });
+  const told = async (now: number): Promise<Observation[]> => {
+    world.now = now;
+    world.batches.length = 0;
+    // Looks for processes, as it does each second.
+    world.capture.unsubscribe(['10.244.0.71']);
+    await world.capture.subscribe([NGINX]);
+    await world.capture.flush();
+    return world.batches.flatMap(({ observations }) =>
+      observations.filter(({ kind }) => kind === 'untraced'),
+    );
+  };
+  const why = 'it is Angie 1.8.0, which was never tried';
+  assert.deepEqual(await told(2_000), [{ kind: 'untraced', t: 2_000, src: NGINX, via: 'trace', why }]);
+  assert.deepEqual(await told(61_999), []);
+  assert.equal((await told(62_000)).length, 1);
+  world.binaries = [];
+  assert.deepEqual(await told(200_000), []);
+  await world.capture.close();
+});
+
 test('a process that ends before it can be attached to is not the executable’s end', async () => {
   const world = await new World().begin();
-  world.binaries = [{ key: '1:2', path: '/proc/5/exe', named: 'nginx (process 5)' }];
+  world.binaries = [
+    { key: '1:2', path: '/proc/5/exe', named: 'nginx (process 5)', addresses: new Set([NGINX]) },
+  ];
   world.file = executable();
   world.failure = 'No such file or directory';
   await world.capture.subscribe(['10.244.0.71']);

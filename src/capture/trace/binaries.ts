@@ -6,11 +6,13 @@ import type { Found, Place, RunningBinary } from './processes.ts';
 const GONE_AFTER = 3;
 /** Executables that are remembered. At the limit no further one is looked at. */
 const MAX_BINARIES = 64;
+const NOWHERE: ReadonlySet<string> = new Set();
 
 interface Known {
-  /** Undefined: it is left alone. */
-  id: number | undefined;
+  /** A text: why it is left alone. */
+  id: number | string;
   missed: number;
+  addresses: ReadonlySet<string>;
 }
 
 export interface BinariesParts {
@@ -35,7 +37,13 @@ export class TracedBinaries {
   }
 
   get attached(): number {
-    return [...this.#known.values()].filter(({ id }) => id !== undefined).length;
+    return [...this.#known.values()].filter(({ id }) => typeof id === 'number').length;
+  }
+
+  /** Where an executable is left alone, by an address beside which it runs, and why. */
+  *untraced(): Generator<{ address: string; why: string }> {
+    for (const { id, addresses } of this.#known.values())
+      if (typeof id === 'string') for (const address of addresses) yield { address, why: id };
   }
 
   /** Another loader, which is attached to nothing yet. */
@@ -50,22 +58,24 @@ export class TracedBinaries {
   async look(addresses: ReadonlySet<string>): Promise<boolean> {
     const loader = this.#loader!;
     const { binaries, places } = this.#parts.find(addresses);
-    const keys = new Set(binaries.map(({ key }) => key));
+    const running = new Map(binaries.map((binary) => [binary.key, binary]));
     for (const [key, known] of this.#known) {
-      known.missed = keys.has(key) ? 0 : known.missed + 1;
+      const binary = running.get(key);
+      known.missed = binary ? 0 : known.missed + 1;
+      known.addresses = binary?.addresses ?? NOWHERE;
       if (known.missed < GONE_AFTER) continue;
       this.#known.delete(key);
-      if (known.id !== undefined) loader.detach(known.id);
+      if (typeof known.id === 'number') loader.detach(known.id);
     }
     let fresh = this.#watch(places, loader);
     for (const binary of binaries) {
       if (this.#known.has(binary.key) || this.#known.size >= MAX_BINARIES) continue;
       const id = await this.#attach(binary, loader);
-      if (id === 'again') continue;
+      if (id === undefined) continue;
       // The loader may have been replaced meanwhile.
       if (this.#loader !== loader) return fresh;
-      this.#known.set(binary.key, { id, missed: 0 });
-      fresh ||= id !== undefined;
+      this.#known.set(binary.key, { id, missed: 0, addresses: binary.addresses });
+      fresh ||= typeof id === 'number';
     }
     return fresh;
   }
@@ -83,19 +93,19 @@ export class TracedBinaries {
     return fresh;
   }
 
-  /** Its id; undefined where it is left alone. */
-  async #attach({ key, path, named }: RunningBinary, loader: Loader): Promise<number | undefined | 'again'> {
+  /** Its id, or why it is left alone; undefined where it has to be tried again. */
+  async #attach({ key, path, named }: RunningBinary, loader: Loader): Promise<number | string | undefined> {
     let file: Buffer;
     try {
       file = this.#parts.read(path);
     } catch {
       // The process has ended: another one may run the file.
-      return 'again';
+      return undefined;
     }
     const places = findProbePlaces(file);
     if (typeof places === 'string') {
       this.#parts.log('warn', `${named} is not traced: ${places}`);
-      return undefined;
+      return places;
     }
     const id = ++this.#ids;
     const failure = await loader.attach(id, places, path);
@@ -104,7 +114,7 @@ export class TracedBinaries {
         this.#told.add(key);
         this.#parts.log('warn', `${named} cannot be traced yet: ${failure}`);
       }
-      return 'again';
+      return undefined;
     }
     this.#parts.log('info', `${named}, nginx ${places.version}, is traced`);
     return id;

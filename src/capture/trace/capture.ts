@@ -26,6 +26,8 @@ import type { Found } from './processes.ts';
 const LOOK_MS = 1_000;
 /** A worker of a binary that is found now may have written lines for this long (ms). */
 const UNSEEN_MS = 2 * LOOK_MS;
+/** A sidecar that has come since is told within this time which nginx is not traced (ms). */
+const UNTRACED_AGAIN_MS = 60_000;
 /** Waits before the loader is started again (ms): the first one, and the longest. */
 const FIRST_RESTART_MS = 200;
 const LAST_RESTART_MS = 10_000;
@@ -61,6 +63,8 @@ export class TracedCapture implements Capture {
   #innerWatermark: number;
   #watermark: number;
   #loader: Loader | undefined;
+  /** When it was last told of an address that nginx is not traced there, and why. */
+  #untraced = new Map<string, number>();
   #counts: LoaderCounts = NOTHING;
   #cycle: Promise<void> | undefined;
   #again = false;
@@ -257,11 +261,26 @@ export class TracedCapture implements Capture {
       // Lines of its workers until now are among those of others'.
       if (fresh) this.#completeness.lose('trace', 0, this.#options.clock.wall() - UNSEEN_MS);
       else this.#restartMs = FIRST_RESTART_MS;
+      this.#tellUntraced();
     });
     this.#looking = this.#looking.catch((error: Error) => {
       this.#options.log('warn', `the processes of nginx cannot be looked for: ${error.message}`);
     });
     return this.#looking;
+  }
+
+  #tellUntraced(): void {
+    const t = this.#options.clock.wall();
+    const told = new Map<string, number>();
+    for (const { address, why } of this.#binaries.untraced()) {
+      const key = `${address} ${why}`;
+      const last = this.#untraced.get(key);
+      const isDue = last === undefined || Math.abs(t - last) >= UNTRACED_AGAIN_MS;
+      if (isDue && this.#addresses.has(address))
+        this.#lines.push({ kind: 'untraced', t, src: address, via: 'trace', why });
+      told.set(key, isDue ? t : last);
+    }
+    this.#untraced = told;
   }
 }
 

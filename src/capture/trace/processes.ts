@@ -11,6 +11,8 @@ export interface RunningBinary {
   readonly path: string;
   /** For people. */
   readonly named: string;
+  /** Subscribed addresses beside which it runs. */
+  readonly addresses: ReadonlySet<string>;
 }
 
 const NGINX = /^(nginx|nginx-debug|openresty|angie|tengine|freenginx)( \(deleted\))?$/;
@@ -28,7 +30,7 @@ export interface Found {
 
 /** Each executable once. `addresses`: the subscribed ones, canonical text; undefined: all of nginx, wherever it is. */
 export function findNginx(addresses: ReadonlySet<string> | undefined, proc = '/proc'): Found {
-  const found = new Map<string, RunningBinary>();
+  const found = new Map<string, RunningBinary & { addresses: Set<string> }>();
   const own = new Map<string, readonly string[]>();
   for (const pid of readdirSync(proc)) {
     if (!/^\d+$/.test(pid)) continue;
@@ -46,8 +48,15 @@ export function findNginx(addresses: ReadonlySet<string> | undefined, proc = '/p
         watched = addresses ? all.filter((address) => addresses.has(address)) : all;
         own.set(namespace, watched);
       }
-      if (watched.length > 0 && !found.has(key))
-        found.set(key, { key, path, named: `${name} (process ${pid})` });
+      if (watched.length === 0) continue;
+      const binary = found.get(key) ?? {
+        key,
+        path,
+        named: `${name} (process ${pid})`,
+        addresses: new Set<string>(),
+      };
+      for (const address of watched) binary.addresses.add(address);
+      found.set(key, binary);
     } catch {
       // It has ended, it is the kernel's, or it is out of reach.
     }

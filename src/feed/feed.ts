@@ -268,7 +268,7 @@ export class Feed implements CaptureSink {
   #join(address: string, reader: OpenReader): void {
     let watched = this.#watched.get(address);
     if (!watched) {
-      watched = newWatched(this.#seq);
+      watched = newWatched(Infinity);
       this.#watched.set(address, watched);
     }
     clearTimeout(watched.lapse);
@@ -282,6 +282,8 @@ export class Feed implements CaptureSink {
       for (const address of reader.addresses) {
         const watched = this.#watched.get(address);
         if (!watched) continue;
+        // Past every cursor so far: a reader with one of those missed what no record tells of.
+        if (watched.sinceSeq === Infinity) watched.sinceSeq = ++this.#seq;
         if (reader.answers) watched.answersSinceSeq = Math.min(watched.answersSinceSeq, this.#seq);
         if (reader.clients) watched.clientsSinceSeq = Math.min(watched.clientsSinceSeq, this.#seq);
       }

@@ -53,7 +53,7 @@ export interface OpenReader extends Reader {
 /** A subscribed address. */
 export interface Watched {
   readers: Set<OpenReader>;
-  /** After this `seq` the records of the address are complete. */
+  /** After this `seq` the records of the address are complete; Infinity until its subscription has succeeded. */
   sinceSeq: number;
   /** The same for a reader that gets answers, and for one that gets clients. */
   answersSinceSeq: number;

@@ -369,3 +369,35 @@ test('what is counted of a feed', async () => {
   assert.equal(feed.ringBytes, feed.stats.bytes);
   feed.close();
 });
+
+test('after a time without a subscription no cursor of before is good, whatever becomes of the first reader', async (context) => {
+  for (const outcome of ['refused', 'hangs', 'gone'] as const) {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    const { feed, read, state, subscription } = start({}, false);
+    const one = await read([A]);
+    feed.batch([request(A, 1)], T0 + 1);
+    const { last } = one;
+    one.close();
+    context.mock.timers.tick(FEED_LIMITS.lingerMs);
+    assert.deepEqual(state.left, [A]);
+    const whole = { flows: [], completeSince: { tap: T0 + 5 } };
+    if (outcome === 'refused') {
+      subscription(Promise.reject(new Error('the listing failed')));
+      await assert.rejects(read([A], last));
+    } else if (outcome === 'gone') {
+      subscription(Promise.resolve(whole));
+      (await read([A], last)).close();
+    } else {
+      subscription(new Promise(() => {}));
+      void read([A], last);
+      await turn();
+    }
+    subscription(Promise.resolve(whole));
+    const again = await read([A], last);
+    const { last: now } = again;
+    assert.equal(again.take(), 'gap, tick', outcome);
+    assert.equal((await read([A], now)).take(), 'tick', 'nothing is missed from then on');
+    feed.close();
+    context.mock.timers.reset();
+  }
+});

@@ -15,9 +15,13 @@ type LabProgram =
   | 'api-server.ts'
   | 'port-forward.ts';
 
+/** The lab may be compiled (vm/compiled.ts). */
+const COMPILED = import.meta.url.endsWith('.js');
+
 /** Arguments that make `node` run one of the lab's own programs. */
 export function labProgram(name: LabProgram, ...args: string[]): string[] {
-  return ['--import', import.meta.resolve('tsx'), fileURLToPath(new URL(name, import.meta.url)), ...args];
+  const file = fileURLToPath(new URL(COMPILED ? name.replace(/ts$/, 'js') : name, import.meta.url));
+  return [...(COMPILED ? [] : ['--import', import.meta.resolve('tsx')]), file, ...args];
 }
 
 /** Starts a program in a pod and resolves with its whole stdout when it ends well. */
@@ -73,14 +77,18 @@ export async function attack(
   return JSON.parse(text) as RawResult;
 }
 
-/** Saturates a front for some seconds with wrk. Returns wrk's own report. */
+/** Saturates a front for some seconds with wrk. Returns wrk's own report. `bodyBytes`: of a POST; without it the requests are GET. */
 export function saturate(
   scene: Scene,
-  options: { connections: number; seconds: number; path: string; front?: Pod },
+  options: { connections: number; seconds: number; path: string; front?: Pod; bodyBytes?: number },
 ): Promise<string> {
-  const { front = scene.fronts[0]!, connections, seconds, path } = options;
+  const { front = scene.fronts[0]!, connections, seconds, path, bodyBytes } = options;
   const url = `http://${front.ip}:${FRONT_PORT}${path}`;
-  return collect(scene, scene.client, 'wrk', ['-t1', `-c${connections}`, `-d${seconds}s`, url]);
+  const script = join(scene.dir, `upload-${bodyBytes}.lua`);
+  if (bodyBytes !== undefined)
+    writeFileSync(script, `wrk.method = "POST"\nwrk.body = string.rep("x", ${bodyBytes})\n`);
+  const post = bodyBytes === undefined ? [] : ['-s', script];
+  return collect(scene, scene.client, 'wrk', ['-t1', `-c${connections}`, `-d${seconds}s`, ...post, url]);
 }
 
 /** Starts the odd backend in a pod; resolves when it listens. `slowestMs`, `failing`: odd-backend.ts, DELAY and FAILING. */

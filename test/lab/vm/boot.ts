@@ -69,6 +69,7 @@ export async function runInVm(script: string, limitMs: number): Promise<VmRun> {
     for (const stream of [qemu.stdout, qemu.stderr])
       stream.setEncoding('latin1').on('data', (text: string) => {
         console = (console + text).slice(-200_000);
+        if (process.env.REALPOD_LAB_ROWS) process.stderr.write(text);
       });
     const end = () => qemu.kill('SIGKILL');
     const limit = setTimeout(end, limitMs);

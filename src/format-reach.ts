@@ -105,7 +105,7 @@ export function adviceFor(reason: Reason, format: LogFormat, fields: ReachFields
     case 'unconnected':
       return 'unconnected: nginx got no connection; has the Service a ready pod, and does it accept connections?';
     case 'not-ip':
-      return 'not-ip: the upstream is a socket or a name, not an address';
+      return 'not-ip: the upstream is a socket, a name, or reached by UDP';
   }
 }
 

@@ -1,8 +1,11 @@
 /** One parsed access line: the values that join and rewrite use. */
 import type { RequestContent } from './content.ts';
 
-/** The kind of an entry of `$upstream_addr`. `name`: an upstream group's name, no peer was chosen. `none`: `-`. */
-export type AddressKind = 'ip' | 'unix' | 'name' | 'none';
+/**
+ * The kind of an entry of `$upstream_addr`. `udp`: an address that nginx sends datagrams to, or may. `name`: an upstream group's
+ * name, no peer was chosen. `none`: `-`.
+ */
+export type AddressKind = 'ip' | 'udp' | 'unix' | 'name' | 'none';
 
 /** The byte span of an address, relative to the bytes given to the parser. */
 export interface AddressSpan {

@@ -17,7 +17,8 @@ export const REASON: Readonly<Record<string, string>> = {
   late: 'The records of the helper did not arrive in time.',
   direct: "The address is the pod's own already.",
   unconnected: 'nginx got no connection: the Service had no ready pod, or the connection was refused.',
-  'not-ip': 'nginx logged no IP address: a socket, the name of an upstream, or nothing.',
+  'not-ip':
+    'nginx logged no IP address that it connected to: a socket, the name of an upstream, a session of UDP, or nothing.',
 };
 
 export const UNPARSED: Readonly<Record<string, string>> = {

@@ -35,6 +35,8 @@ const UNKNOWN = -2;
  */
 export class AttemptReader {
   readonly #peers: number;
+  /** `$protocol` of `stream { }`. */
+  readonly #protocol: number;
   /** The columns that are logged, and the variables they are read from. */
   readonly #columns: readonly number[];
   readonly #variables: readonly number[];
@@ -47,6 +49,7 @@ export class AttemptReader {
   /** `indexOf`: the place of a variable among the splitter's, or -1. */
   constructor(indexOf: (variable: string) => number, localPortField: string | undefined) {
     this.#peers = indexOf('upstream_addr');
+    this.#protocol = indexOf('protocol');
     const variables = COLUMNS.map(indexOf);
     this.#columns = variables.flatMap((variable, column) => (variable < 0 ? [] : [column]));
     this.#variables = this.#columns.map((column) => variables[column]!);
@@ -68,7 +71,8 @@ export class AttemptReader {
       this.#forget(LOCAL_PORT, count);
     }
     const attempts = new Array<Attempt>(count);
-    for (let k = 0; k < count; k++) attempts[k] = this.#attempt(k, bytes);
+    const ofIp = this.#protocol >= 0 && mayBeUdp(bytes, spans, this.#protocol) ? 'udp' : 'ip';
+    for (let k = 0; k < count; k++) attempts[k] = this.#attempt(k, bytes, ofIp);
     return attempts;
   }
 
@@ -89,16 +93,16 @@ export class AttemptReader {
     }
   }
 
-  #attempt(k: number, bytes: Uint8Array): Attempt {
+  #attempt(k: number, bytes: Uint8Array, ofIp: 'ip' | 'udp'): Attempt {
     const start = this.#starts[k]!;
     const end = this.#ends[k]!;
     const peer = parseHostPort(bytes, start, end);
     return {
       start,
       end,
-      kind: peer ? 'ip' : kindOf(bytes, start, end),
-      ip: peer ? peer.ip : '',
-      port: peer ? peer.port : 0,
+      kind: peer ? ofIp : kindOf(bytes, start, end),
+      ip: peer && ofIp === 'ip' ? peer.ip : '',
+      port: peer && ofIp === 'ip' ? peer.port : 0,
       connectMs: this.#value(0, k),
       headerMs: this.#value(1, k),
       responseMs: this.#value(2, k),
@@ -180,6 +184,14 @@ function readEntry(column: number, bytes: Uint8Array, start: number, end: number
   }
   const value = column < TIMES ? secondsToMs(bytes, start, end) : wholeNumber(bytes, start, end);
   return value ?? UNKNOWN;
+}
+
+const UDP = Buffer.from('UDP');
+
+/** Whether the value is `UDP`, or not certain: connections say nothing of datagrams to the same address and port. */
+function mayBeUdp(bytes: Uint8Array, spans: Int32Array, variable: number): boolean {
+  const start = spans[2 * variable]!;
+  return start < 0 || UDP.equals(bytes.subarray(start, spans[2 * variable + 1]!));
 }
 
 function kindOf(bytes: Uint8Array, start: number, end: number): 'unix' | 'name' | 'none' {

@@ -129,6 +129,20 @@ describe('upstream lists', () => {
     );
   });
 
+  it('of datagrams have no address that connections could tell of', () => {
+    const stream = compileLogFormat('$remote_addr "$protocol" "$upstream_addr" $status');
+    const kinds = (protocol: string) =>
+      parsed(stream, `10.0.0.9 "${protocol}" "10.96.0.10:53, unix:/a" 200`).attempts.map((a) => [
+        a.kind,
+        a.ip,
+      ]);
+    assert.deepEqual(kinds('UDP'), [
+      ['udp', ''],
+      ['unix', ''],
+    ]);
+    assert.deepEqual(kinds('TCP')[0], ['ip', '10.96.0.10']);
+  });
+
   it('end at a colon that separates nothing', () => {
     const format = compileLogFormat('$upstream_addr $http_a');
     assert.equal(parsed(format, '10.0.0.1:80 :x').attempts.length, 1);

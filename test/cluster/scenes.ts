@@ -1,7 +1,7 @@
 /**
  * `npm run test:cluster:scenes`: scenes of their own in the cluster that the kubeconfig names, with the example's helper on
  * every node: the article's nginx, unchanged but for the sidecar; tokens in the wrong hands; quotas, limits and restricted
- * namespaces. Each line of the article is compared with what the pod said itself.
+ * namespaces; nginx flat out with the source `trace`, which needs the image of test/cluster/trace. Each line of the article is compared with what the pod said itself.
  *
  * REALPOD_CLUSTER_KUBECTL  how kubectl is called (`kubectl`)
  * REALPOD_CLUSTER_LOAD     a command that brings the images onto every node
@@ -15,7 +15,10 @@ import { writeResults } from './kit/results.ts';
 import { ADMISSION, inAdmission } from './scenes/admission.ts';
 import { ARTICLE, articleTable } from './scenes/article.ts';
 import { TOKENS } from './scenes/tokens.ts';
+import { TRACE, traceTable } from './scenes/trace.ts';
 
+/** The last one has another helper on every node. */
+const SCENES = [...ARTICLE, ...TOKENS, ...ADMISSION, ...TRACE];
 const HELPER = fileURLToPath(new URL('../../k8s/helper', import.meta.url));
 
 async function main(): Promise<number> {
@@ -25,7 +28,7 @@ async function main(): Promise<number> {
   await kubectl('apply', '-k', HELPER);
   await kubectl('-n', 'realpod', 'rollout', 'status', 'ds/realpod-helper', '--timeout=120s');
   let failed = 0;
-  for (const { name, run } of [...ARTICLE, ...TOKENS, ...ADMISSION].filter((each) => only.test(each.name))) {
+  for (const { name, run } of SCENES.filter((each) => only.test(each.name))) {
     const from = performance.now();
     try {
       await run();
@@ -35,10 +38,13 @@ async function main(): Promise<number> {
       console.log(`not ok ${name}: ${(error as Error).message}`);
     }
   }
-  const table = articleTable();
-  if (table !== '') {
+  for (const [part, table] of [
+    ['article', articleTable()],
+    ['trace', traceTable()],
+  ] as const) {
+    if (table === '') continue;
     console.log(table);
-    writeResults('article', table);
+    writeResults(part, table);
   }
   await kubectl(
     'delete',

@@ -3,7 +3,7 @@ import { NO_CURSOR, type Source } from '../model/feed.ts';
 import type { ResumePoint } from '../model/resume-point.ts';
 import { encodeClients, encodeRecord } from './codec.ts';
 import type { OpenReader } from './readers.ts';
-import { isLasting, openedBefore } from './replay.ts';
+import { lastingOf, openedBefore } from './replay.ts';
 import type { Ring } from './ring.ts';
 
 /** The records after `after` contain every event after `since`. */
@@ -43,10 +43,10 @@ export class Beginning {
       reader.pending.lines(encodeRecord({ kind: 'gap', t: since, source }, NO_CURSOR));
     }
     const records = this.#ring.after(after, reader.addresses);
-    for (const flow of openedBefore(records, flows, since)) this.#introduceFlow(reader, flow);
-    // Earlier `unreadable` records of those connections are still valid.
-    for (const kept of this.#ring.after(NO_CURSOR, reader.addresses))
-      if (kept.seq <= after && isLasting(kept)) reader.pending.record(kept);
+    const open = openedBefore(records, flows, since);
+    for (const flow of open) this.#introduceFlow(reader, flow);
+    for (const kept of lastingOf(this.#ring.after(NO_CURSOR, reader.addresses), open))
+      if (kept.seq <= after) reader.pending.record(kept);
     this.replay(reader, after, places);
     // Which clients were connected at that place is not known: their record begins now.
     reader.pending.lines(encodeClients(clients, toCome));

@@ -22,6 +22,8 @@ export function openedBefore(
     if (record.kind === 'client' || record.kind === 'clients' || record.kind === 'endpoint') continue;
     if (record.kind === 'line' || record.kind === 'untraced') continue;
     if (record.via === 'kernel-log') continue;
+    // Its connection may have ended before.
+    if (record.kind === 'close' && record.update) continue;
     const key = keyOf(record);
     if (openedAfter.has(key) || before.has(key)) continue;
     if (record.kind === 'open' && !record.preexisting) openedAfter.add(key);
@@ -37,9 +39,17 @@ export function openedBefore(
   return [...[...before.values()].map((flow) => preexisting(flow, since)), ...unreadable];
 }
 
-/** Whether a record is valid until the end of its connection. */
-export function isLasting(kept: KeptRecord): boolean {
-  return !kept.isPacked && kept.text.startsWith('{"kind":"unreadable"');
+/**
+ * Those of the records that are valid until the end of their connection, where that is one of `open`: the end of any other is not told.
+ * Not every record has the address that was dialed.
+ */
+export function* lastingOf(kept: Iterable<KeptRecord>, open: readonly Flow[]): Generator<KeptRecord> {
+  const keys = new Set(open.map(keyOfEnds));
+  for (const each of kept) {
+    if (each.isPacked || !each.text.startsWith('{"kind":"unreadable"')) continue;
+    const { record } = each;
+    if (record?.kind === 'unreadable' && keys.has(keyOfEnds(record))) yield each;
+  }
 }
 
 function preexisting(flow: Flow | SnapshotObservation, since: number): SnapshotObservation {
@@ -48,6 +58,10 @@ function preexisting(flow: Flow | SnapshotObservation, since: number): SnapshotO
   const upstream = vip === undefined || vport === undefined ? {} : { vip, vport };
   const open = { kind: 'open', t: since, via: 'conntrack', preexisting: true } as const;
   return { ...open, src, sport, ...upstream, ip, port };
+}
+
+function keyOfEnds({ src, sport, ip, port }: Flow): string {
+  return `${src} ${sport} ${ip} ${port}`;
 }
 
 function keyOf({ src, sport, vip, vport, ip, port }: Flow): string {

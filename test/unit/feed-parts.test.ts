@@ -6,7 +6,7 @@ import type { SnapshotObservation, Subscription } from '../../src/capture/captur
 import { decodeRecord, encodeRecord } from '../../src/feed/codec.ts';
 import { readEmbeddedFeed } from '../../src/feed/embedded.ts';
 import { FEED_LIMITS, Feed } from '../../src/feed/feed.ts';
-import { isLasting, openedBefore } from '../../src/feed/replay.ts';
+import { lastingOf, openedBefore } from '../../src/feed/replay.ts';
 import { ResumePoints } from '../../src/feed/resume-points.ts';
 import { KeptRecord } from '../../src/feed/ring.ts';
 import { RecordScanner } from '../../src/feed/scanner.ts';
@@ -53,6 +53,7 @@ test('open at a point is what is open now, and what ended or was seen since, but
     record('close', 2),
     record('open', 3, { preexisting: true }),
     record('open', 4, { via: 'kernel-log' }),
+    record('close', 7, { update: true }),
     // Ended, and its tuple opened again: the one before was open at the point.
     record('close', 5),
     record('open', 5),
@@ -103,8 +104,10 @@ test('a connection without a VIP has none at the point either, and equal ports t
 });
 
 test('only that a connection cannot be read lasts until its end', () => {
-  assert.equal(isLasting(text({ kind: 'unreadable', t: T0, via: 'tap', protocol: 'tls', ...flow(1) })), true);
-  assert.equal(isLasting(record('open', 1)), false);
+  const unreadable = text({ kind: 'unreadable', t: T0, via: 'tap', protocol: 'tls', ...flow(1) });
+  const some = [unreadable, record('open', 1), line('{"kind":"unreadable"')];
+  assert.deepEqual([...lastingOf(some, [flow(1)])], [unreadable]);
+  assert.deepEqual([...lastingOf(some, [flow(2)])], []);
 });
 
 test('equal bytes give the same text, others their own, and long ones are made anew', () => {

@@ -222,6 +222,29 @@ test('a reader that remembers nothing gets to know which of its connections cann
   feed.close();
 });
 
+test('that a connection could not be read is told as long as it was open at the point, and not of one that had ended', async () => {
+  const { feed, read } = start();
+  const first = await read([NGINX]);
+  const unreadable = (sport: number, of: Flow = flow(sport)): Observation => {
+    return { kind: 'unreadable', t: T0 + 1, via: 'tap', protocol: 'tls', ...of };
+  };
+  const bare: Flow = { src: NGINX, sport: 41_003, ip: BACKEND, port: 10000 };
+  const close = (sport: number): Observation => ({
+    kind: 'close',
+    t: T0 + 2,
+    via: 'conntrack',
+    ...flow(sport),
+  });
+  feed.batch([unreadable(41_001), unreadable(41_002), unreadable(41_003, bare), close(41_001)], T0 + 2);
+  const after = first.records.at(-1)!.seq;
+  feed.batch([close(41_002), close(41_003)], T0 + 3);
+  first.reader.close();
+  const again = await read([NGINX], { instance: feed.instance, after, since: T0 + 2 });
+  const told = again.records.flatMap((each) => (each.kind === 'unreadable' ? [each.sport] : []));
+  assert.deepEqual(told, [41_002, 41_003]);
+  feed.close();
+});
+
 test('a point of another helper, or one that is no longer held, is answered with a fresh start', async () => {
   const { feed, read } = start({ ringBytes: 600 });
   const first = await read([NGINX]);

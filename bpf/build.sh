@@ -13,5 +13,5 @@ case "$(uname -m)" in
 esac
 include="-I/usr/include/$(uname -m)-linux-gnu"
 clang -O2 -g -Wall -Wno-gnu-variable-sized-type-not-at-end -target bpf "-D__TARGET_ARCH_$arch" "$include" -c trace.bpf.c -o trace.bpf.o
-clang -O2 -Wall -Wextra -Wno-gnu-variable-sized-type-not-at-end -static loader.c lines.c -o realpod-trace -lbpf -lelf -lz
+clang -O2 -Wall -Wextra -Wno-gnu-variable-sized-type-not-at-end -static loader.c lines.c ring.c -o realpod-trace -lbpf -lelf -lz
 rm trace.bpf.o

@@ -23,14 +23,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "lines.h"
+#include "ring.h"
 
 /* trace.bpf.o, as it is. */
 __asm__(".section .rodata\n.balign 8\nprogram_begin:\n.incbin \"trace.bpf.o\"\nprogram_end:\n.previous");
@@ -96,46 +95,6 @@ static void watch_buffers(unsigned long long cookie) {
   }
 }
 
-/*
- * The ring, as the kernel lays it out for mmap (kernel/bpf/ringbuf.c): positions grow for ever, the data is there twice in a row.
- * libbpf's reading ends only when there is nothing more, which a busy nginx can put off for as long as it is busy.
- */
-static struct { unsigned long *consumed; const unsigned long *produced; const unsigned char *data; unsigned bytes; } ring;
-
-static int map_ring(int records, unsigned bytes) {
-  size_t page = getpagesize();
-  void *own = mmap(0, page, PROT_READ | PROT_WRITE, MAP_SHARED, records, 0);
-  void *theirs = mmap(0, page + 2 * (size_t)bytes, PROT_READ, MAP_SHARED, records, page);
-  if (own == MAP_FAILED || theirs == MAP_FAILED) return 0;
-  ring.consumed = own;
-  ring.produced = theirs;
-  ring.data = (unsigned char *)theirs + page;
-  ring.bytes = bytes;
-  return 1;
-}
-
-/* Prints what was in the ring at this call: a line may be written once its record has its place there. */
-static void read_ring(void) {
-  unsigned long at = *ring.consumed, until = __atomic_load_n(ring.produced, __ATOMIC_ACQUIRE);
-  while (at < until) {
-    const unsigned char *record = ring.data + (at & (ring.bytes - 1));
-    unsigned header = __atomic_load_n((const unsigned *)record, __ATOMIC_ACQUIRE);
-    if (header & BPF_RINGBUF_BUSY_BIT) {
-      /* Its program was interrupted while it was copying. The lines behind it may be in the log. */
-      sched_yield();
-      continue;
-    }
-    unsigned length = header & ~BPF_RINGBUF_DISCARD_BIT;
-    const struct line *line = (const struct line *)(record + BPF_RINGBUF_HDR_SZ);
-    if (header == length) {
-      if (line->kind == FLUSH) watch_buffers(line->owner);
-      read_record(line);
-    }
-    at += (length + BPF_RINGBUF_HDR_SZ + 7) & ~7ul;
-    __atomic_store_n(ring.consumed, at, __ATOMIC_RELEASE);
-  }
-}
-
 /* A worker that the links watched may be watched by others from now on. */
 static void forget_workers(unsigned long long cookie) {
   unsigned key, next;
@@ -187,8 +146,13 @@ static void attach_all(unsigned id, const unsigned long *at, long module, char *
   printf("attached %u\n", id);
 }
 
+static void take_record(const struct line *line) {
+  if (line->kind == FLUSH) watch_buffers(line->owner);
+  read_record(line);
+}
+
 static void sync_to(unsigned long long number) {
-  read_ring();
+  read_ring(take_record);
   printf("synced %llu", number);
   for (unsigned i = 0; i < COUNTERS; i++) {
     unsigned long long value = 0;
@@ -256,7 +220,7 @@ int main(int count, char **arguments) {
     struct pollfd ready[2] = { { .fd = 0, .events = POLLIN }, { .fd = records, .events = POLLIN } };
     if (poll(ready, 2, -1) < 0) continue;
     read_clocks();
-    if (ready[1].revents) read_ring();
+    if (ready[1].revents) read_ring(take_record);
     if (!ready[0].revents) continue;
     ssize_t got = read(0, text + used, sizeof text - 1 - used);
     if (got <= 0) return 0;

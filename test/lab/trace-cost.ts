@@ -1,6 +1,7 @@
 /**
  * What the source `trace` costs: `npm run bench:trace`. In turns without and with it, nginx is saturated, and the CPU time of each
- * process is divided by its requests. Needs root and what bpf/build.sh needs. `--turns N` (6), `--seconds N` (4) a turn.
+ * process is divided by its requests. Needs root and what bpf/build.sh needs. `--turns N` (6), `--seconds N` (4) a turn. With
+ * `--others` instead what processes pay that have no sidecar: an nginx of the same executable, and a program that calls the kernel.
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -20,11 +21,16 @@ import { traceResults } from './kit/trace-witness.ts';
 import { saturate } from './kit/traffic.ts';
 
 const SURE_MS = 1_500;
+const CALLS = 2_000_000;
 /** Long, as the machine is full: what is measured is what lines cost, not how late they are. */
 const PATIENT = ['--max-wait', '60s'];
 
 const { values } = parseArgs({
-  options: { turns: { type: 'string', default: '6' }, seconds: { type: 'string', default: '4' } },
+  options: {
+    turns: { type: 'string', default: '6' },
+    seconds: { type: 'string', default: '4' },
+    others: { type: 'boolean', default: false },
+  },
 });
 
 type Who = 'nginx' | 'backends' | 'helper' | 'loader' | 'sidecar';
@@ -42,12 +48,12 @@ const cpuOfAll = (pids: readonly number[]): number => pids.reduce((sum, pid) => 
 const resident = (pid: number): string =>
   /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? '?';
 
-function median(numbers: readonly number[]): string {
+function median(numbers: readonly number[], digits = 1): string {
   const [least, most] = [Math.min(...numbers), Math.max(...numbers)];
   const sorted = [...numbers].sort((a, b) => a - b);
   const half = sorted.length / 2;
   const middle = (sorted[Math.floor(half)]! + sorted[Math.ceil(half) - 1]!) / 2;
-  return `${middle.toFixed(1)} (${least.toFixed(1)}–${most.toFixed(1)})`;
+  return `${middle.toFixed(digits)} (${least.toFixed(digits)}–${most.toFixed(digits)})`;
 }
 
 interface Turn {
@@ -157,6 +163,77 @@ async function run(scene: Scene): Promise<void> {
   writeSection(traceResults, 'cost', `CPU µs a request, one worker, 100 connections\n\n${body}`, notes);
 }
 
+/** CPU µs for each of many calls of read and write of one byte. */
+function callUs(): number {
+  const { stderr } = spawnSync(
+    'bash',
+    ['-c', `TIMEFORMAT='%U %S'; time dd if=/dev/zero of=/dev/null bs=1 count=${CALLS / 2} status=none`],
+    { encoding: 'utf8' },
+  );
+  const [user = Number.NaN, system = Number.NaN] = stderr.trim().split(' ').map(Number);
+  return ((user + system) * 1e6) / CALLS;
+}
+
+/** CPU µs a request of a worker whose address nobody subscribed, beside one that is traced. */
+async function untracedUs(scene: Scene, other: Nginx): Promise<number> {
+  const workers = childPids(other.child.pid!);
+  const before = countLines(other.accessLog);
+  const used = cpuOfAll(workers);
+  const front = scene.fronts[0]!;
+  await saturate(scene, { connections: 50, seconds: Number(values.seconds), path: '/a/same', front });
+  return (cpuOfAll(workers) - used) / (countLines(other.accessLog) - before);
+}
+
+async function runOthers(scene: Scene): Promise<void> {
+  await startBackends(scene, [10000]);
+  const found = new Map<string, number[]>();
+  const add = (what: string, figure: number): void =>
+    void found.set(what, [...(found.get(what) ?? []), figure]);
+  for (let i = 0; i < Number(values.turns); i++)
+    for (const traced of [false, true]) {
+      const way = traced ? 'with' : 'without';
+      const sources = traced ? 'conntrack,tap,trace' : 'conntrack,tap';
+      const helper = await startHelper(scene, ['--auth', 'none', '--sources', sources]);
+      const options = { services: ['a'], format: FORMATS.article, withoutIdHeader: true, keepalive: true };
+      const [other, front] = await Promise.all(
+        scene.fronts.map((pod, k) =>
+          startFront(scene, pod, `${scene.dir}/${way}${i}-${k}`, { ...options, build: DEBIAN }),
+        ),
+      );
+      const accessLog = front!.accessLog;
+      const dir = `${scene.dir}/${way}${i}-sidecar`;
+      const sidecar = await startSidecar(scene, scene.fronts[1]!, {
+        accessLog,
+        format: FORMATS.article,
+        dir,
+      });
+      try {
+        await delay(SURE_MS);
+        // So that its worker is known, and the probes are there.
+        const pod = scene.fronts[1]!;
+        await saturate(scene, { connections: 4, seconds: 1, path: '/a/same', front: pod });
+        add(`nginx without a sidecar, ${way}`, await untracedUs(scene, other!));
+        add(`a call of the kernel, ${way}`, callUs());
+        if (traced && binariesOf(helper) !== 1) throw new Error('nginx is not traced');
+      } finally {
+        await sidecar.stop();
+        await Promise.all([other, front].map((nginx) => nginx!.stop()));
+        await helper.stop();
+      }
+    }
+  const rows = [...found].map(([what, figures]) => `| ${what} | ${median(figures, 3)} |`);
+  const body = ['| CPU µs | |', '|---|---|', ...rows].join('\n');
+  console.log(body);
+  writeSection(traceResults, 'cost, others', body, [
+    `In turns of ${values.seconds} s, ${values.turns} each; medians (least–most). The nginx proxies as the traced one does, by the same executable.`,
+    `The calls are read and write of one byte, ${CALLS.toLocaleString('en')} a turn.`,
+  ]);
+}
+
+const binariesOf = (helper: Program): number =>
+  readMetrics(helper.get('/metrics').text).find(({ name }) => name === 'realpod_helper_trace_binaries')
+    ?.value ?? 0;
+
 const BUILD = fileURLToPath(new URL('../../bpf/build.sh', import.meta.url));
 if (!labCanRun(['clang:clang', '/usr/include/bpf/bpf_helpers.h:libbpf-dev'])) process.exit(0);
 const built = spawnSync('sh', [BUILD], { stdio: 'inherit' });
@@ -168,7 +245,9 @@ const scene = await createScene({
 });
 try {
   // BPF sees the processes of all scenes, and those of others have the same addresses: all but the last.
-  await run({ ...scene, fronts: scene.fronts.slice(-1) });
+  const last = { ...scene, fronts: scene.fronts.slice(-2) };
+  if (values.others) await runOthers(last);
+  else await run({ ...last, fronts: last.fronts.slice(-1) });
 } finally {
   await scene.dispose();
 }

@@ -159,7 +159,10 @@ describe('nginx’s own word, by the trace', {
     () => ({
       options: { build: newestNginx() ?? DEBIAN },
       requests: [{ path: '/a/same' }],
-      traffic: async () => assert.match(helper.said(), /is not traced: it has no symbols/),
+      traffic: async ({ sidecar }) => {
+        assert.match(helper.said(), /is not traced: it has no symbols/);
+        assert.match(sidecar!.said(), /does not trace the nginx here: it has no symbols/);
+      },
       byTrace: 0,
       partly: true,
     }),

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { labCanRun } from '../lab/kit/requirements.ts';
-import { inTurns, type Plan } from './against.ts';
+import { inTurns, type Plan, programsOf } from './against.ts';
 import { build, buildOf, git } from './build-of.ts';
 import type { Work } from './guard-work.ts';
 import { WORKLOAD_FORMAT, writeWorkload } from './workload.ts';
@@ -25,6 +25,8 @@ const QUIET_PLAN: Plan = {
   rates: [QUIET_RATE],
   secondsAt: () => 8,
   idleSeconds: 0,
+  saturatedSeconds: 0,
+  lookups: 0,
 };
 /** How much dearer is clearly dearer. Equal builds differ by up to 6 % in CPU on a busy machine, and by 1 % in the rest. */
 const LIMITS = {
@@ -106,7 +108,7 @@ try {
     }
   }
   if (labCanRun()) {
-    const sides = Object.entries(dists).map(([name, dist]) => ({ name, dist }));
+    const sides = Object.entries(dists).map(([name, dist]) => ({ name, programs: programsOf(dist) }));
     for (const [name, { steady }] of await inTurns(sides, QUIET_PLAN)) {
       const runs = steady.get(QUIET_RATE)!;
       const found = least[name as keyof typeof dists];

@@ -9,6 +9,7 @@ import { type Nginx, startBackends, startFront } from '../lab/kit/nginx.ts';
 import {
   caughtUp,
   type Program,
+  SIDECAR_PORT,
   type Sidecar,
   startHelper,
   startSidecar,
@@ -58,10 +59,27 @@ export interface Idle {
   helperMb: number;
 }
 
-/** Requests a second that wrk got through. */
+/** As fast as it goes: requests a second, and CPU in ms per 1,000 requests. */
+export interface Saturated {
+  perSecond: number;
+  nginxMs: number;
+  sidecarMs: number;
+  helperMs: number;
+}
+
+/** With the programs beside nginx, and without. */
 export interface Pair {
-  on: number;
-  off: number;
+  on: Saturated;
+  off: Saturated;
+}
+
+/** What runs beside nginx. */
+export interface Programs {
+  /** Of another build; default: this one. */
+  cli?: string;
+  sidecarOptions?: readonly string[];
+  /** Whether the sidecar names pods: `on` then waits until it does. */
+  joins?: boolean;
 }
 
 export class LiveBench {
@@ -104,16 +122,16 @@ export class LiveBench {
     return this.#scene.dispose();
   }
 
-  /** `cli`: of another build. */
-  async on(cli?: string): Promise<void> {
+  async on({ cli, sidecarOptions = [], joins = true }: Programs = {}): Promise<void> {
     this.#helper = await startHelper(this.#scene, [], cli);
     this.#sidecar = await startSidecar(this.#scene, this.#scene.fronts[0]!, {
       accessLog: this.#front.accessLog,
       format: RECOMMENDED,
       dir: join(this.#scene.dir, `sidecar${++this.#runs}`),
+      extra: sidecarOptions,
       cli,
     });
-    await untilExact(this.#scene, this.#sidecar, this.#scene.fronts[0]!);
+    if (joins) await untilExact(this.#scene, this.#sidecar, this.#scene.fronts[0]!);
   }
 
   async off(): Promise<void> {
@@ -182,9 +200,7 @@ export class LiveBench {
   }
 
   /** As fast as it goes. The figure is nginx's: lines it wrote. */
-  async saturated(
-    seconds: number,
-  ): Promise<{ perSecond: number; nginxMs: number; sidecarMs: number; helperMs: number }> {
+  async saturated(seconds: number): Promise<Saturated> {
     const groups = [
       family(this.#front.child.pid!),
       ...(this.#sidecar ? this.#pids().map((pid) => family(pid)) : []),
@@ -200,6 +216,20 @@ export class LiveBench {
     const thousands = (perSecond * seconds) / 1000;
     const each = (s: number) => (s * 1000) / thousands;
     return { perSecond, nginxMs: each(nginxMs), sidecarMs: each(sidecarMs), helperMs: each(helperMs) };
+  }
+
+  /** How long each of so many look-ups took (ms), without the first one, which loads what answers them. */
+  lookups(count: number): number[] {
+    const url = `http://127.0.0.1:${SIDECAR_PORT}/lookup?port=1`;
+    const took = this.#scene.runIn(
+      this.#scene.fronts[0]!,
+      `for n in $(seq ${count + 1}); do curl -s -o /dev/null -w '%{time_total}\\n' '${url}'; sleep 0.07; done`,
+    );
+    return took
+      .trim()
+      .split('\n')
+      .slice(1)
+      .map((seconds) => Number(seconds) * 1000);
   }
 
   #pids(): [number, number] {

@@ -1,6 +1,6 @@
 /**
- * `npm run bench [-- PART…]`: all parts, or some of offline, stages, only-answer, parsers, steady, scale, live (root), into RESULTS.md.
- * `--quick`: fewer and shorter runs, printed only. `live --against COMMIT`: two builds in turns, printed only.
+ * `npm run bench [-- PART…]`: all parts, or some of offline, stages, only-answer, parsers, steady, scale, live (root), into
+ * docs/results/bench.md. `--quick`: fewer and shorter runs, printed only. `live --against COMMIT`: two builds in turns.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { labCanRun } from '../lab/kit/requirements.ts';
 import { liveAgainst } from './against.ts';
+import { LIVE_BOUNDS, OFFLINE_BOUNDS, STEADY_BOUNDS } from './bounds.ts';
 import { crowd } from './crowd.ts';
 import { median, type Runs, shown, table } from './figure.ts';
 import { LiveBench, type Steady } from './live.ts';
@@ -35,29 +36,6 @@ const wanted = given.filter((word) => !word.startsWith('--') && word !== against
 const number = (n: number): string => Math.round(n).toLocaleString('en');
 const percent = (share: number, digits = 1): string => `${(share * 100).toFixed(digits)} %`;
 const ratioTo = (base: Runs, runs: Runs): string => `${(median(runs) / median(base)).toFixed(2)} ×`;
-
-const OFFLINE_BOUNDS = `### What bounds it
-
-The target is 1.0 × \`sed\`, which compares one pattern with a line and knows nothing of it. A line here means a record of
-the feed as well, which is as large: the two are 4 to 6 µs in the stages alone, with warm caches. Much of the rest is
-memory: each id is put into a table, found in it and taken out of it again. \`mawk\`, which only splits at one character
-and looks one word up, takes about twice the target.
-
-The three rows of Node are steps, each with those before it: its own reading and writing, one look at each byte, and lines
-and records made of the bytes, all dropped at once. What \`realpod enrich\` takes beyond them is the join, the addresses
-written, and what it has to keep until a line and its record have met.`;
-
-const STEADY_BOUNDS = `### What bounds it
-
-The target is 8 % of a core, 8 µs a line. With warm caches the stages above are 4 to 6 of these, and what they leave to
-collect one more. But between two batches the process sleeps, and finds little in the caches when it wakes: the same code
-takes about twice as long. No function is above 8 %. The rest is Node around a batch of some 80 lines: a chunk of HTTP,
-two looks at the log, two writes, two timers.
-
-The target for memory is 80 MB. Node takes 41 before it runs anything, and 62 when Fastify, its validator and realpod are
-loaded. With V8 told to save memory (\`--optimize-for-size\`, a young generation of 2 MB twice instead of 4) it is 80 MB,
-and 24 to 34 % of a core where it was 21: the CPU was taken for the scarcer one. A remembered request or connection takes
-some 400 bytes: at the limits of the index 25 MB more (the soak in docs/results/faults.md).`;
 
 function profile(shares: readonly Share[]): string[] {
   return [
@@ -224,16 +202,6 @@ function steadyRows(found: readonly Steady[]): string {
 /** Tried in turn beside 5,000, for the highest that is kept up with. */
 const HIGHER_RATES = [6_000, 7_000, 8_000, 9_000, 10_000, 12_000, 14_000];
 
-const BOUNDS = `### What bounds it
-
-The target is 5 % of nginx's CPU for the sidecar and 8 % for the helper. What a profile of the two at 5,000 requests/s
-shows (\`perf record\`, \`--cpu-prof\`), of the sidecar: no function above 7 %. A third is compiled JavaScript: a record and a
-line decoded, indexed, parsed, matched and rendered are 4 to 6 µs with warm caches (the stages above), which is more than
-the target already. A fifth is collecting garbage, on the main thread and V8's own, as what waits for its line is older
-than a young generation of a size that the memory target allows. The rest is Node waking up, some 100 times a second for a
-batch (a chunk of HTTP, two looks at the log, two writes) and about as often for a timer. Of the helper: a quarter is the
-kernel's part of receiving and sending, a fifth compiled JavaScript, the rest Node's event loop, timers and sockets.`;
-
 async function crowdLine(): Promise<string> {
   const { connections, beforeMb, withMb, peakMb } = await crowd(100_000);
   return `* The helper with ${number(connections)} connections in the kernel's table (entered by \`conntrack -R\`): ${withMb.toFixed(0)} MB resident, at most ${peakMb.toFixed(0)}, and ${beforeMb.toFixed(0)} without.`;
@@ -280,7 +248,7 @@ async function livePart(): Promise<string> {
       `* At 5,000 requests/s offered, what was answered with everything on is ${shown(atRate, 1)} % of off.`,
       ...(quick ? [] : [await crowdLine()]),
       '',
-      BOUNDS,
+      LIVE_BOUNDS,
     ].join('\n');
   } finally {
     await bench.close();
@@ -344,10 +312,12 @@ for (const name of wanted.length > 0 ? wanted : Object.keys(PARTS)) {
   }
   const dir = mkdtempSync(join(tmpdir(), 'realpod-bench-'));
   try {
-    const body = against === undefined ? await part.run(dir) : await liveAgainst(against, DIST, dir, quick);
-    const text = `## ${part.title}\n\n${machine()}\n\n${body}`;
+    const turns = against !== undefined;
+    const title = turns ? `In turns with ${against}` : part.title;
+    const body = turns ? await liveAgainst(against, DIST, dir, quick) : await part.run(dir);
+    const text = `## ${title}\n\n${machine()}\n\n${body}`;
     console.log(`${text}\n`);
-    if (!quick && against === undefined) keep(name, text);
+    if (!quick) keep(turns ? 'in-turns' : name, text);
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }

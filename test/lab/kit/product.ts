@@ -11,7 +11,7 @@ import { endChild, NODE_IP, type Pod, type Scene } from './scene.ts';
 export const CLI =
   process.env.REALPOD_LAB_CLI ?? fileURLToPath(new URL('../../../dist/cli.js', import.meta.url));
 export const HELPER_PORT = 9797;
-const SIDECAR_PORT = 9798;
+export const SIDECAR_PORT = 9798;
 
 export interface Answer {
   /** 0 when nothing answered. */

@@ -10,6 +10,8 @@ export interface ReachFields {
 
 const TIMES = ['msec', 'time_iso8601', 'time_local'];
 const DURATIONS = ['request_time', 'session_time'];
+/** The variable of nginx-module/, without an option that names it. */
+const MODULE_FIELD = 'upstream_local_port';
 
 /** The fields that the format lacks, as in nginx's `log_format`. */
 export function missingFields(format: LogFormat, fields: ReachFields): string[] {
@@ -82,7 +84,10 @@ export function reachOf(format: LogFormat, fields: ReachFields, idHeader: string
   const header = id ? '' : `, and proxy_set_header ${idHeader} $${fields.requestIdField};`;
   const add = missing.length === 0 ? '' : `; add ${missing.join(' ')} to log_format${header}`;
   const lack = lacks.length === 0 ? 'reaches' : `has ${lacks.join(', ')}: it reaches`;
-  return `the log format ${lack} ${can.join('; ')}${add}`;
+  const unused = has([MODULE_FIELD])
+    ? `; with --local-port-field ${MODULE_FIELD}: source-port, every line`
+    : '';
+  return `the log format ${lack} ${can.join('; ')}${add}${unused}`;
 }
 
 /** The advice for a reason: what its lines lack, or where the cause is. */

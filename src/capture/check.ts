@@ -72,7 +72,7 @@ export interface ConnectionCount {
 /** What the entries of the node say about who translates a Service's address. */
 export function connectionsText({ tracked, translated }: ConnectionCount): string {
   if (tracked === 0)
-    return 'no connection is tracked in this network namespace: the helper is not on the node’s network (hostNetwork), or packets pass no netfilter';
+    return 'no connection is tracked in this network namespace: the helper is not on the node’s network (hostNetwork), or packets pass no netfilter: --sources tap --tap-source packet reads them (NET_RAW; k8s/helper-packet)';
   if (translated === 0)
     return (
       `${tracked} connections are tracked, none of them with a translated destination: nobody uses a Service now,` +

@@ -60,7 +60,7 @@ export async function openTapSource(
       if (tapSource !== 'auto')
         throw new CaptureError(
           error.code,
-          `${error.message}. Without: --tap-source packet, or --sources conntrack`,
+          `${error.message}. Without: --tap-source packet (NET_RAW; k8s/helper-packet), or --sources conntrack`,
         );
       log('warn', `${error.message}. The tap reads a packet socket instead`);
     }

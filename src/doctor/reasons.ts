@@ -1,6 +1,6 @@
 /** The text of a diagnosis: one line for each fact. */
 import { type AccessLog, loggedFields, readability, type Unfollowable } from './access-log.ts';
-import type { Blocker, DoctorNames, Exempt, Finding } from './finding.ts';
+import type { Blocker, DoctorNames, Exempt, Finding, Grade } from './finding.ts';
 import { placeOf } from './parse-conf.ts';
 import { headerValue, longLinesBefore, originOf } from './request-id.ts';
 import { inherited, own, value } from './scope.ts';
@@ -17,6 +17,11 @@ const UNREADABLE: Readonly<Record<Unreadable, string>> = {
   tcp: 'a TCP stream has no request id',
   udp: 'UDP is not followed',
 };
+
+/** Grades that are left without an id or a port. */
+const LEFT: ReadonlySet<Grade> = new Set(['request-window', 'sole-backend']);
+/** The variable of nginx-module/. */
+const MODULE_FIELD = 'upstream_local_port';
 
 const UNFOLLOWABLE: Readonly<Record<Unfollowable, string>> = {
   stdout: 'is stdout, not a file that the sidecar can follow',
@@ -99,6 +104,15 @@ export function blockerReason(blocker: Blocker, names: DoctorNames): string {
   }
 }
 
+/** The option that is missing where the log has the module's field. */
+export function portReason({ grade, log }: Finding): string | undefined {
+  if (!LEFT.has(grade)) return undefined;
+  const format = log?.format;
+  return format?.variables.has(MODULE_FIELD) && format.escape !== 'none'
+    ? `$${MODULE_FIELD} is logged: exact with --local-port-field ${MODULE_FIELD} (of doctor and sidecar)`
+    : undefined;
+}
+
 /** The evidence that is left, or the fields that are missing, if there is no request id. */
 export function fallbackReason(finding: Finding): string | undefined {
   const { grade, route, target, log, blockers } = finding;
@@ -156,6 +170,12 @@ export function notesOf(finding: Finding, names: DoctorNames): string[] {
   }
   if (!route.http) return notes;
 
+  const { unreadable } = target;
+  if (unreadable && unreadable !== 'maybe-tls' && LEFT.has(finding.grade) && !portReason(finding)) {
+    notes.push(
+      `where no request id can be seen, $${MODULE_FIELD} in the log (nginx-module/README.md) or the helper's source trace (docs/trace.md) names lines`,
+    );
+  }
   if (finding.grade === 'exact') {
     const origin = originOf(chain, names.field);
     if (origin === 'client-or-nginx') {

@@ -3,7 +3,7 @@ import { type AccessLog, optionText } from './access-log.ts';
 import { type Diagnosis, type Finding, type Grade, isExact, serverNames } from './finding.ts';
 import type { Fix } from './fix.ts';
 import { placeOf } from './parse-conf.ts';
-import { blockerReason, exemptReason, fallbackReason, notesOf } from './reasons.ts';
+import { blockerReason, exemptReason, fallbackReason, notesOf, portReason } from './reasons.ts';
 import { LOG_PATH } from './remedy.ts';
 import { own, type Scope, words } from './scope.ts';
 
@@ -79,9 +79,11 @@ function findingLines(
   const head = `  ${locationLabel(finding).padEnd(widths[0])}  ${leads.padEnd(widths[1])}  `;
   const reasons = exempt
     ? [exemptReason(exempt)]
-    : [...blockers.map((b) => blockerReason(b, diagnosis.names)), fallbackReason(finding)].filter(
-        (r) => r !== undefined,
-      );
+    : [
+        ...blockers.map((b) => blockerReason(b, diagnosis.names)),
+        portReason(finding),
+        fallbackReason(finding),
+      ].filter((r) => r !== undefined);
   if (grade === 'source-port') reasons.unshift(`$${diagnosis.names.localPortField} is logged`);
   const lines = [(head + paint(LABEL[grade], codeOf(grade), color)).trimEnd()];
   for (const reason of new Set(reasons)) lines.push(`      ${paint(reason, DIM, color)}`);

@@ -90,6 +90,12 @@ test('what a format reaches is one sentence that ends with what to add', () => {
     'the log format reaches request-id, where nginx sends $request_id as X-Request-ID; request-window, where all requests of its time went to one pod; sole-backend',
   );
   assert.match(reach('$upstream_addr $port', 'port'), /reaches source-port \(\$port\)/);
+  const unused = '$upstream_addr $upstream_local_port $msec $request_time';
+  assert.match(reach(unused), /; with --local-port-field upstream_local_port: source-port, every line$/);
+  assert.match(
+    reach(unused, 'upstream_local_port'),
+    /reaches source-port \(\$upstream_local_port\): every line$/,
+  );
 });
 
 test('an nginx that the helper does not trace is told of once', () => {

@@ -144,6 +144,34 @@ class World {
   }
 }
 
+test('where the program or another source cannot start, neither stays', async () => {
+  const closed: string[] = [];
+  const make = (program: boolean, source: boolean): TracedCapture =>
+    new TracedCapture(
+      () =>
+        ({
+          start: async () => {
+            if (!source) throw new Error('no source');
+          },
+          close: async () => void closed.push('source'),
+        }) as unknown as Capture,
+      {
+        start: async () => {
+          if (!program) throw new Error('no program');
+          return { close: () => void closed.push('program') } as unknown as Loader;
+        },
+        find: () => ({ binaries: [], places: [] }),
+        read: () => Buffer.alloc(0),
+        clock: { wall: () => 0 },
+        log() {},
+      },
+      { batch() {} },
+    );
+  await assert.rejects(make(false, true).start(), /no program/);
+  await assert.rejects(make(true, false).start(), /no source/);
+  assert.deepEqual(closed, ['source', 'program']);
+});
+
 test('a watermark goes on when all lines up to it are there', async () => {
   const world = await new World().begin();
   world.now = 1_100;

@@ -93,12 +93,18 @@ export class TracedCapture implements Capture {
   }
 
   async start(): Promise<void> {
-    this.#loader = await this.#startLoader();
-    try {
-      await this.#capture.start();
-    } catch (error) {
-      this.#loader.close();
-      throw error;
+    // Beside each other: a helper that was ended is missed until both are there.
+    const loading = this.#startLoader().then((started) => {
+      this.#loader = started;
+    });
+    const [loader, others] = await Promise.allSettled([loading, this.#capture.start()]);
+    if (others.status === 'rejected') {
+      this.#loader?.close();
+      throw others.reason;
+    }
+    if (loader.status === 'rejected') {
+      await this.#capture.close();
+      throw loader.reason;
     }
     this.#timer = setInterval(() => void this.#look(), LOOK_MS);
     this.#timer.unref();

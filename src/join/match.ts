@@ -114,7 +114,7 @@ function whereNothingIsMissing(rule: Rule): Rule {
     const verdict = rule(query, index);
     if (!verdict || !isResolved(verdict.outcome)) return verdict;
     const { service, window } = query;
-    const begin = window.begin === -Infinity ? window.end - UNTIMED_MS : window.begin;
+    const begin = window.begin === -Infinity ? window.writtenAfter - UNTIMED_MS : window.begin;
     const missing =
       lacksItsRequest(query) ||
       service?.trust.trusts(begin) === false ||

@@ -9,8 +9,8 @@ import { UNTIMED_MS } from './window.ts';
 /** Whether every connection that existed in the window was seen and is in the index. */
 export function sawAllConnections(query: Query, index: FlowIndex): boolean {
   const { window, attempt } = query;
-  const { answeredAfter, end } = window;
-  const from = answeredAfter === -Infinity ? end - UNTIMED_MS : answeredAfter;
+  const { answeredAfter, end, writtenAfter } = window;
+  const from = answeredAfter === -Infinity ? writtenAfter - UNTIMED_MS : answeredAfter;
   const since = knownSince(query, index, 'connectionsKnownSince');
   return (
     since < from &&
@@ -43,7 +43,7 @@ export function sawItsPackets(query: Query, index: FlowIndex): boolean {
  * lines for `UNTIMED_MS`.
  */
 export function beganWithinRecord({ window }: Query, { blindSpots }: FlowIndex): boolean {
-  return window.begin !== -Infinity || blindSpots.isWithinRecord(window.end - UNTIMED_MS);
+  return window.begin !== -Infinity || blindSpots.isWithinRecord(window.writtenAfter - UNTIMED_MS);
 }
 
 /** From when on all that may be the attempt's is in the index, ms since the epoch. */
@@ -91,9 +91,9 @@ export function sawAllUnusedConnections(query: Query, index: FlowIndex, untimedF
 
 /** Whether the index still has every connection without a request that it had of the window. */
 export function remembersUnusedConnections(query: Query, index: FlowIndex): boolean {
-  const { answeredAfter, end } = query.window;
+  const { answeredAfter, writtenAfter } = query.window;
   const since = knownSince(query, index, 'withoutRequestKnownSince');
-  return since < (answeredAfter === -Infinity ? end - UNTIMED_MS : answeredAfter);
+  return since < (answeredAfter === -Infinity ? writtenAfter - UNTIMED_MS : answeredAfter);
 }
 
 /**

@@ -15,8 +15,8 @@ const TIMES_DIFFER_MS = 11;
 
 /**
  * The request of a line without a duration may have any length, so all connections and requests in the index are
- * candidates. The record must be complete only for this long before the line was written (ms), which covers a log
- * buffer's usual `flush=5s`.
+ * candidates. The record must be complete only for this long before the line was written (ms). That covers the usual `flush=5s`
+ * of a log buffer, where the line does not say when it was written.
  */
 export const UNTIMED_MS = 10_000;
 
@@ -55,6 +55,8 @@ export interface Window {
   answeredAfter: number;
   /** The exchange cannot have ended before, nor a later request begun on the connection. -Infinity likewise. */
   endedAfter: number;
+  /** The line was not written before: its time, or when it was read if it bears none. nginx may keep lines in a buffer for long. */
+  writtenAfter: number;
 }
 
 /**
@@ -104,6 +106,7 @@ export function attemptWindows(line: ParsedLine, readAt: number, clock: LineCloc
   const { attempts, endMs, requestMs } = line;
   const timed = endMs !== undefined && requestMs !== undefined && !clock.runsAhead(readAt);
   const start = timed ? endMs - requestMs - behindMs : -Infinity;
+  const writtenAfter = Math.min(readAt, endMs === undefined ? Infinity : endMs - behindMs);
   const offline = readAt === Infinity;
   const written = !offline || endMs === undefined ? readAt : endMs + line.endStepMs + OFFLINE_LATE_MS;
   // Logged durations may exceed the real ones by the clock's lag, so an end moves earlier only by the rest.
@@ -117,7 +120,7 @@ export function attemptWindows(line: ParsedLine, readAt: number, clock: LineCloc
     const begin = start + Math.max(0, before - k * TIMES_DIFFER_MS);
     const answeredAfter = begin + Math.max(0, (headerMs ?? 0) - TIMES_DIFFER_MS);
     const endedAfter = begin + Math.max(0, taken - TIMES_DIFFER_MS);
-    windows[k] = { begin, end: readAt, answeredAfter, endedAfter };
+    windows[k] = { begin, end: readAt, answeredAfter, endedAfter, writtenAfter };
     before += taken;
   }
   let after = 0;

@@ -1,7 +1,7 @@
 /** For each assumption of docs/evidence.md the observation that refutes it, and that nothing is claimed then. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { lineOf, Wire } from '../model/wire.ts';
+import { lineOf, T0, Wire } from '../model/wire.ts';
 
 /** Two pods with one open keepalive connection each. */
 function twoPods(): Wire {
@@ -162,4 +162,26 @@ test('a clock of nginx that runs ahead bounds nothing', () => {
   assert.equal(wire.says(line, 101), '2 request-window');
   wire.index.lineClock.observe(line.endMs! + 50, line.endMs! + 1);
   assert.notEqual(wire.says(line, 101), '2 request-window');
+});
+
+/** A line that bears a time and no duration, read at 0. nginx has kept it in a buffer for so long (ms). */
+const keptFor = (ms: number) => ({ ...lineOf(undefined), endMs: T0 - ms });
+
+test('a line that nginx kept in a buffer is not named by a record that began after it was written', () => {
+  const read = (line: ReturnType<typeof keptFor>): string => {
+    const wire = new Wire().open(1002, 2, -500_000).tick(-60_000);
+    wire.gap('conntrack', -20_000, -50_000).gap('tap', -20_000, -50_000).request(1002, 2, -19_000).tick(100);
+    wire.index.blindSpots.setOlderClients(true, T0 - 20_000);
+    wire.index.blindSpots.setOlderClients(false, T0 - 19_000);
+    return wire.says(line, 0);
+  };
+  assert.equal(read(keptFor(0)), '2 sole-backend');
+  assert.equal(read(keptFor(40_000)), 'gap');
+});
+
+test('what had to be forgotten since a line was written may have been its own', () => {
+  const wire = new Wire({ connections: 2, requests: 9, matchedRequests: 9, services: 9 });
+  wire.open(1001, 1, -100_000).close(1001, 1, -99_900).tick(-99_000).open(1002, 2, -30_000);
+  wire.open(1003, 2, -120).close(1003, 2, -110).tick(100);
+  assert.equal(wire.says(keptFor(99_000), 0), 'gap');
 });

@@ -28,6 +28,12 @@ test('a line without times is of a connection that opened within two seconds bef
   const at = (by: number): string => opened(logs().tick(-90_000), 1, 1, by).tick(100).says(UNTIMED, 0);
   assert.equal(at(-2_000), '1 source-port');
   assert.equal(at(-2_000.1), 'no-flow');
+  const wire = opened(opened(logs().tick(-90_000), 1, 1, -30_100), 1, 2, -1_000).tick(100);
+  assert.notEqual(
+    wire.says({ ...UNTIMED, endMs: T0 - 30_000 }, 0),
+    '2 source-port',
+    'kept in a buffer of nginx',
+  );
 });
 
 test('two connections from the port in the window are ambiguous, unless they led to one pod', () => {

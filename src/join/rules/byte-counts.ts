@@ -24,7 +24,7 @@ export function matchByByteCounts(given: Query, index: FlowIndex): Verdict | und
   const window = { ...given.window, end: Math.max(end, Math.min(readAt, end + COUNTED_SLACK_MS)) };
   const query: Query = { ...given, window };
   if (!beganWithinRecord(query, index)) return undefined;
-  if (!sawAllRequests(query, index, window.end - UNTIMED_MS, window.answeredAfter)) return undefined;
+  if (!sawAllRequests(query, index, window.writtenAfter - UNTIMED_MS, window.answeredAfter)) return undefined;
   const remaining = new Candidates();
   let only: TappedRequest | undefined;
   let candidates = 0;

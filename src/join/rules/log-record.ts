@@ -17,7 +17,7 @@ export function matchByLogRecord(query: Query, index: FlowIndex): Verdict | unde
   if (typeof attempt.localPort !== 'number' || !index.coverage.hasOnlyLogRecords) return undefined;
   const remaining = connectionsFromPort(query, index);
   const { logged, coverage } = index;
-  const begin = window.begin === -Infinity ? window.end - UNTIMED_OPEN_MS : window.begin;
+  const begin = window.begin === -Infinity ? window.writtenAfter - UNTIMED_OPEN_MS : window.begin;
   let sameVip = false;
   for (const connection of logged.onPort(attempt.localPort)) {
     if (connection.openTo < begin || connection.openFrom > window.end) continue;

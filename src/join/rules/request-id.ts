@@ -108,7 +108,7 @@ function sawAllWithId(query: Query, first: TappedRequest, index: FlowIndex): boo
   let untimedFrom = first.from - BEFORE_SEEN_MS;
   if (line.idRecurs || group.queries.length > 1) {
     if (!beganWithinRecord(query, index)) return false;
-    untimedFrom = Math.min(untimedFrom, window.end - UNTIMED_MS);
+    untimedFrom = Math.min(untimedFrom, window.writtenAfter - UNTIMED_MS);
   }
   return sawAllRequests(query, index, untimedFrom, window.endedAfter);
 }

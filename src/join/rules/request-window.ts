@@ -26,7 +26,7 @@ export function matchByRequestWindow(given: Query, index: FlowIndex): Verdict | 
   const { line, service, window, carried } = query;
   if (carried !== 'yes' || !service) return undefined;
   if (!beganWithinRecord(query, index)) return undefined;
-  if (!sawAllRequests(query, index, window.end - UNTIMED_MS, window.answeredAfter)) return undefined;
+  if (!sawAllRequests(query, index, window.writtenAfter - UNTIMED_MS, window.answeredAfter)) return undefined;
   if (!remembersUnusedConnections(query, index)) return undefined;
   const remaining = new Candidates();
   let visited = 0;

@@ -58,6 +58,6 @@ function sawItsRequest(query: Query, index: FlowIndex): boolean {
     carried === 'yes' &&
     direct === undefined &&
     beganWithinRecord(query, index) &&
-    sawAllRequests(query, index, window.end - UNTIMED_MS, window.answeredAfter)
+    sawAllRequests(query, index, window.writtenAfter - UNTIMED_MS, window.answeredAfter)
   );
 }

@@ -89,7 +89,7 @@ function asLogged(query: Query, [, localPort, , , writtenAt]: TracedAttempt): Qu
   return {
     ...query,
     attempt: { ...query.attempt, localPort },
-    window: { begin, end, answeredAfter: begin, endedAfter: begin },
+    window: { begin, end, answeredAfter: begin, endedAfter: begin, writtenAfter: end },
     // nginx writes to connections that are established.
     sent: 'yes',
     carried: 'yes',

@@ -110,9 +110,9 @@ const quote = (text: string) => `'${text.replaceAll('\\', '\\\\').replaceAll("'"
 /** `http { }` content of the nginx under test. The upstream group of the Service `a` is `svc_a`. */
 export function frontHttp(scene: Scene, dir: string, options: FrontOptions): string {
   const groups = options.services.map((name) => {
-    const keep = options.keepalive
-      ? ` keepalive 256; keepalive_requests ${options.keepaliveRequests ?? 100_000_000};`
-      : '';
+    // The port in a line is believed by several ports, and `untilExact` sends one request after the other.
+    const requests = name === 'solo' ? 2 : (options.keepaliveRequests ?? 100_000_000);
+    const keep = options.keepalive ? ` keepalive 256; keepalive_requests ${requests};` : '';
     return `  upstream svc_${name} { server ${scene.service(name).address};${keep} }`;
   });
   const locations = options.services.map(

@@ -19,8 +19,11 @@ export async function readEmbeddedFeed(options: EmbeddedOptions): Promise<FeedSo
   let { addresses } = options;
   const stats: ReaderStats = { connected: true, connects: 1, failures: 0, records: 0, bytes: 0, lastAt: 0 };
   const open = async (): Promise<Reader | undefined> => {
+    const asked = addresses;
     const decoder = new FrameDecoder();
     const write = (some: string | Buffer): void => {
+      // Its watermarks would count for addresses that it does not read.
+      if (addresses !== asked) return;
       const chunk = Buffer.from(some as Buffer);
       stats.bytes += chunk.length;
       stats.lastAt = clock();
@@ -29,8 +32,11 @@ export async function readEmbeddedFeed(options: EmbeddedOptions): Promise<FeedSo
       if (records.length > 0) options.onRecords(records);
       if (error !== undefined) options.onNotice('warn', `the feed is damaged: ${error}`);
     };
-    const opened = await feed.open(addresses, undefined, write, { ...options, compact: true });
-    return 'reader' in opened ? opened.reader : undefined;
+    const opened = await feed.open(asked, undefined, write, { ...options, compact: true });
+    const got = 'reader' in opened ? opened.reader : undefined;
+    if (addresses === asked) return got;
+    got?.close();
+    return reader;
   };
   let reader = await open();
   let stopped = false;

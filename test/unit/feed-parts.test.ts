@@ -338,6 +338,37 @@ test('a feed in the same process takes up other addresses, and one that was stop
   feed.close();
 });
 
+test('in the same process a feed of addresses that are no longer asked for brings nothing', async () => {
+  const answers: (() => void)[] = [];
+  const { feed } = embedded(async () => {
+    await new Promise<void>((done) => answers.push(done));
+    return { flows: [], completeSince: { tap: T0 } };
+  });
+  const kinds: string[] = [];
+  const reading = readEmbeddedFeed({
+    feed,
+    addresses: [NGINX],
+    clock: () => T0,
+    onRecords: (records) => kinds.push(...records.map(({ kind }) => kind)),
+    onNotice: (_, text) => assert.fail(text),
+  });
+  answers.shift()!();
+  const source = await reading;
+  source.subscribe([NGINX, '10.244.0.71']);
+  source.subscribe([NGINX, '10.244.0.71', '10.244.0.72']);
+  feed.batch([], T0 + 1);
+  kinds.length = 0;
+  answers.shift()!();
+  await turn();
+  assert.deepEqual([kinds, feed.stats.readers], [[], 0]);
+  answers.shift()!();
+  await turn();
+  assert.deepEqual([kinds, feed.stats.readers], [['gap', 'tick'], 1]);
+  source.stop();
+  assert.equal(feed.stats.readers, 0);
+  feed.close();
+});
+
 test('a capture that refuses other addresses is said', async () => {
   let refuse = false;
   const { feed } = embedded(async () => {

@@ -150,11 +150,11 @@ class Puller implements FeedSource {
       '&',
       '?',
     );
-    const request = await this.#helper.send(`/v1/feed${query}`, this.#addresses, (response) =>
-      this.#receive(response),
-    );
+    const asked = this.#addresses;
+    const request = await this.#helper.send(`/v1/feed${query}`, asked, (response) => this.#receive(response));
     this.#request = request;
-    if (this.#stopped) request.destroy();
+    // Of former addresses it would bring watermarks, and nothing of those that came meanwhile.
+    if (this.#stopped || this.#addresses !== asked) request.destroy();
     this.#why = undefined;
     request.setTimeout(HELPER_CONNECT_MS, () => {
       if (!this.stats.connected) this.#giveUp(`no answer within ${HELPER_CONNECT_MS} ms`);

@@ -94,3 +94,11 @@ test('the cursor of one helper is not taken to another', limit, async (context) 
   await until(() => answers.length === 3);
   assert.equal(asked[2], '?after=5&instance=b&watermark=700&compact=1&src=10.244.0.70');
 });
+
+test('addresses that come while the feed is about to be asked for are asked for', limit, async (context) => {
+  const { asked, start, until } = await helper(context);
+  const { feed } = start();
+  feed.subscribe(['10.244.0.70', '10.244.0.71']);
+  await until(() => feed.stats.connected);
+  assert.equal(asked.at(-1), '?compact=1&src=10.244.0.70&src=10.244.0.71');
+});

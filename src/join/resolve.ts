@@ -21,6 +21,19 @@ export function sawAllConnections(query: Query, index: FlowIndex): boolean {
 }
 
 /**
+ * Whether every connection that was open at the attempt's time is in the index. Of one that was closed by then no line may still
+ * come, so less has to be remembered than for `sawAllConnections`.
+ */
+export function sawAllOpen(query: Query, index: FlowIndex): boolean {
+  const { begin, end } = query.window;
+  return (
+    knownSince(query, index, 'openKnownSince') < begin &&
+    index.blindSpots.isServed(query.attempt.ip, begin, end) &&
+    index.coverage.isComplete('conntrack', begin, end)
+  );
+}
+
+/**
  * Whether the connection that carried the attempt's request is in the index, by the packets themselves: one that carries data and
  * is not known is a gap. A line without times does not tell when its request passed.
  */
@@ -50,7 +63,7 @@ export function beganWithinRecord({ window }: Query, { blindSpots }: FlowIndex):
 function knownSince(
   { service, direct }: Query,
   index: FlowIndex,
-  what: 'connectionsKnownSince' | 'withoutRequestKnownSince' | 'requestsKnownSince',
+  what: 'connectionsKnownSince' | 'openKnownSince' | 'withoutRequestKnownSince' | 'requestsKnownSince',
 ): number {
   if (direct) {
     // A backend's address may be forgotten like a Service's.

@@ -36,6 +36,7 @@ test('of more closed connections than are kept the oldest goes, and what it may 
   assert.deepEqual(wire.index.onPort(1), []);
   assert.equal(service.connectionsKnownSince, T0 + 10 + 60_000);
   assert.equal(service.withoutRequestKnownSince, T0 + 10 + 60_000);
+  assert.equal(service.openKnownSince, T0 + 10);
 });
 
 test('of more requests that are over than are kept the oldest goes, and since when requests are known stays', () => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { DEFAULT_LIMITS } from '../../src/join/index/limits.ts';
 import { placeOf } from '../../src/join/index/traced-lines.ts';
 import { PendingBlocks } from '../../src/join/pending.ts';
 import type { Observation, TracedAttempt } from '../../src/model/feed.ts';
@@ -183,4 +184,16 @@ test('nothing is named within a second after a record that was forgotten', () =>
   };
   assert.deepEqual(says(1_001), ['2 source-port']);
   assert.deepEqual(says(1_000), ['ambiguous']);
+});
+
+test('a connection that was closed before nginx wrote may be forgotten, one that may have been open may not', () => {
+  const forgetful = () =>
+    new Wire({ ...DEFAULT_LIMITS, connections: 2 }, SOURCES)
+      .open(9, 1, -50_000)
+      .open(1, 1, -40_000)
+      .close(9, 1, -20)
+      .open(2, 2, -18);
+  const line = `x ${ADDRESS} y`;
+  assert.deepEqual(new Log(forgetful()).traced(line, [used(0, 2, -10)]).says(line), ['2 source-port']);
+  assert.deepEqual(new Log(forgetful()).traced(line, [used(0, 2, -16)]).says(line), ['gap']);
 });

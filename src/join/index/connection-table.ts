@@ -113,10 +113,12 @@ export class ConnectionTable {
       }
       const until = servedUntil(connection);
       service.connectionsKnownSince = Math.max(service.connectionsKnownSince, until);
+      service.openKnownSince = Math.max(service.openKnownSince, connection.closeTo);
       if (!latest) service.withoutRequestKnownSince = Math.max(service.withoutRequestKnownSince, until);
     } else {
       // Still open, so it may serve any later line: nothing can be claimed for its Service until the record begins anew.
       service.connectionsKnownSince = Infinity;
+      service.openKnownSince = Infinity;
       if (!latest) {
         service.withoutRequestKnownSince = Infinity;
       } else {

@@ -234,6 +234,8 @@ export interface Service {
   forgottenBackend: Backend | null | undefined;
   /** Connections, and requests, that were over by these times may be forgotten (ms since the epoch). */
   connectionsKnownSince: number;
+  /** Connections that were closed by this time may be forgotten (ms since the epoch). */
+  openKnownSince: number;
   /** The same for connections that carried no request. */
   withoutRequestKnownSince: number;
   requestsKnownSince: number;
@@ -297,6 +299,7 @@ export function newService(
     apart: undefined,
     forgottenBackend: undefined,
     connectionsKnownSince: -Infinity,
+    openKnownSince: -Infinity,
     withoutRequestKnownSince: -Infinity,
     requestsKnownSince: -Infinity,
   };

@@ -94,6 +94,7 @@ export class Services {
     for (const service of this) {
       if (service.connectionsKnownSince > t) service.forgottenBackend = undefined;
       service.connectionsKnownSince = Math.min(service.connectionsKnownSince, t);
+      service.openKnownSince = Math.min(service.openKnownSince, t);
       service.withoutRequestKnownSince = Math.min(service.withoutRequestKnownSince, t);
       service.requestsKnownSince = Math.min(service.requestsKnownSince, t);
       service.unreadableKnownSince = Math.min(service.unreadableKnownSince, t);
@@ -106,6 +107,7 @@ export class Services {
     if (this.#all.size >= this.#limit) this.#forgetUnused();
     const service = newService(vip, vport, this.unknown, this.knownSince, this.#comparedAt?.(vip, vport));
     service.connectionsKnownSince = this.knownSince;
+    service.openKnownSince = this.knownSince;
     service.withoutRequestKnownSince = this.knownSince;
     service.requestsKnownSince = this.knownSince;
     service.unreadableKnownSince = this.knownSince;

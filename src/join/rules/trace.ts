@@ -3,7 +3,7 @@ import type { Outcome } from '../../model/outcome.ts';
 import { Candidates, fits, mayBeOf } from '../candidates.ts';
 import type { FlowIndex } from '../index/flow-index.ts';
 import type { Query, Verdict } from '../query.ts';
-import { resolve, sawAllConnections } from '../resolve.ts';
+import { resolve, sawAllOpen } from '../resolve.ts';
 import type { TracedLine } from '../traced-line.ts';
 
 /** Between the record of a line and its write another line's may come: two workers on one log, one of them held up (ms). */
@@ -35,7 +35,7 @@ function outcomeOf(query: Query, traced: TracedLine, index: FlowIndex): Outcome 
     if (!attempt || !sawAllLines(record.t - OVERTAKEN_MS, query.readAt, index)) return undefined;
     last = asLogged(query, attempt);
     const remaining = openThen(last, attempt[4], index);
-    complete &&= sawAllConnections(last, index);
+    complete &&= sawAllOpen(last, index);
     if (traced.records.length === 1) return resolve(last, index, remaining, complete, 'source-port');
     if (!remaining.sole) return undefined;
     all.add(remaining.connection!);

@@ -12,7 +12,7 @@ import {
   listening,
   oneOf,
   short,
-  someOf,
+  sources,
   text,
   url,
   variable,
@@ -57,10 +57,7 @@ const FEED = {
 
 /** Options of the helper and of `--helper embedded`. */
 const CAPTURE = {
-  sources: someOf('conntrack', 'tap', 'kernel-log', 'trace').or(
-    'conntrack,tap',
-    'any of conntrack, tap, kernel-log, trace',
-  ),
+  sources: sources.or('conntrack,tap', 'any of conntrack, tap, kernel-log, trace'),
   tapSource: oneOf('nflog', 'packet', 'auto').or(
     'nflog',
     'where the tap reads packets: nflog, by rules in nftables; packet, a packet socket, for nodes whose packets pass no netfilter and for older kernels (needs NET_RAW); auto, packet where the kernel cannot run the rules',

@@ -83,12 +83,18 @@ export function oneOf<const T extends string>(...names: T[]): Kind<T> {
   return kind(names.join('|'), `one of ${names.join(', ')}`, (text) => names.find((name) => name === text));
 }
 
-export function someOf<const T extends string>(...names: T[]): Kind<T[]> {
-  return kind('LIST', `a comma-separated list of ${names.join(', ')}`, (text) => {
-    const given = text.split(',').map((item) => names.find((name) => name === item.trim()));
+const SOURCES = ['conntrack', 'tap', 'kernel-log', 'trace'] as const;
+
+/** The trace names no line without conntrack: a port alone tells of no pod. */
+export const sources = kind(
+  'LIST',
+  `a comma-separated list of ${SOURCES.join(', ')}; trace needs conntrack beside it`,
+  (text) => {
+    const given = text.split(',').map((item) => SOURCES.find((name) => name === item.trim()));
+    if (given.includes('trace') && !given.includes('conntrack')) return undefined;
     return given.every((item) => item !== undefined) ? given : undefined;
-  });
-}
+  },
+);
 
 export const text = kind('TEXT', 'a value', (given) => (given === '' ? undefined : given));
 /** Milliseconds. */

@@ -133,6 +133,7 @@ test('each wrong value is refused with one line that names the option', () => {
     ['--tap-snaplen', '0'],
     ['--tap-group', '65536'],
     ['--sources', 'conntrack,ebpf'],
+    ['--sources', 'tap,trace'],
     ['--request-id-header', 'X Request'],
     ['--request-id-field', 'a-b'],
     ['--access-log', ''],

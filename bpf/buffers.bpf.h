@@ -94,7 +94,7 @@ static __always_inline void send_flush(u32 thread, struct worker *worker, struct
   worker->flushes++;
   /* The request's own line is the first one of the buffer then. */
   for (u32 i = 0; i < MAX_BUFFERS; i++)
-    if (i < worker->buffers && worker->buffer[i].start == buffer + 1) worker->buffer[i].used = 0;
+    if (i < worker->buffers && worker->buffer[i].start == buffer) worker->buffer[i].used = 0;
   if (length <= 4096) SEND_FLUSH(4096);
   else if (length <= 16384) SEND_FLUSH(16384);
   else if (length <= 65536) SEND_FLUSH(65536);

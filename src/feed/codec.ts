@@ -97,10 +97,12 @@ function sinceOf({ openedAfter }: Extract<Observation, { kind: 'open' }>): strin
   return openedAfter === undefined ? '' : `,"openedAfter":${Math.floor(openedAfter * 1000) / 1000}`;
 }
 
-function endOf({ end, endedBefore, update, counts }: Extract<Observation, { kind: 'close' }>): string {
+function endOf(close: Extract<Observation, { kind: 'close' }>): string {
+  const { end, endedBefore, update, counts, protocol, idsRead } = close;
+  const unread = protocol === undefined ? '' : `,"protocol":"${protocol}"${idsRead ? ',"idsRead":true' : ''}`;
   const by = endedBefore === undefined ? '' : `,"endedBefore":${Math.ceil(endedBefore * 1000) / 1000}`;
   const counted = counts === undefined ? '' : `,"counts":${JSON.stringify(counts)}`;
-  return `${end === undefined ? '' : `,"end":"${end}"`}${by}${update ? ',"update":true' : ''}${counted}`;
+  return `${end === undefined ? '' : `,"end":"${end}"`}${by}${update ? ',"update":true' : ''}${unread}${counted}`;
 }
 
 /** The decoded records of all whole lines, and an error where a line is not a record. */

@@ -30,6 +30,8 @@ type TextField =
   | 'update'
   | 'openedAfter'
   | 'endedBefore'
+  | 'protocol'
+  | 'idsRead'
   | 'counts';
 type FieldsOf<R> = R extends R ? keyof R : never;
 /** A field that is in neither list would be lost: with one this is `never`, and the flags do not compile. */
@@ -173,6 +175,7 @@ export function pack(record: Observation, seq: number, into: Buffer, at: number)
     if (packable.kernelTime) flags |= KERNEL_TIME;
   } else {
     if (packable.update || packable.endedBefore !== undefined || packable.counts) return at;
+    if (packable.protocol) return at;
     if (packable.end === 'refused') return at;
     if (packable.end !== undefined) flags |= FIN;
   }

@@ -16,6 +16,8 @@ export function openedBefore(
 ): SnapshotObservation[] {
   const openedAfter = new Set<string>();
   const before = new Map<string, Flow>();
+  const ended = new Set<string>();
+  const unreadable: SnapshotObservation[] = [];
   for (const { record } of kept) {
     if (record === undefined) continue;
     if (record.kind === 'tick' || record.kind === 'gap' || record.kind === 'name') continue;
@@ -25,11 +27,24 @@ export function openedBefore(
     // Its connection may have ended before.
     if (record.kind === 'close' && record.update) continue;
     const key = keyOf(record);
+    if (record.kind === 'close' && !openedAfter.has(key) && !ended.has(key)) {
+      ended.add(key);
+      // The record of its own may be older than all that is kept.
+      const { protocol, idsRead } = record;
+      if (protocol)
+        unreadable.push({
+          ...flowOf(record),
+          kind: 'unreadable',
+          t: since,
+          via: 'tap',
+          protocol,
+          ...(idsRead ? { idsRead } : {}),
+        });
+    }
     if (openedAfter.has(key) || before.has(key)) continue;
     if (record.kind === 'open' && !record.preexisting) openedAfter.add(key);
     else before.set(key, record);
   }
-  const unreadable: SnapshotObservation[] = [];
   for (const flow of flows) {
     const key = keyOf(flow);
     if (openedAfter.has(key)) continue;
@@ -54,10 +69,12 @@ export function* lastingOf(kept: Iterable<KeptRecord>, open: readonly Flow[]): G
 
 function preexisting(flow: Flow | SnapshotObservation, since: number): SnapshotObservation {
   if ('kind' in flow && flow.kind === 'open') return { ...flow, t: since, preexisting: true };
-  const { src, sport, vip, vport, ip, port } = flow;
+  return { kind: 'open', t: since, via: 'conntrack', preexisting: true, ...flowOf(flow) };
+}
+
+function flowOf({ src, sport, vip, vport, ip, port }: Flow): Flow {
   const upstream = vip === undefined || vport === undefined ? {} : { vip, vport };
-  const open = { kind: 'open', t: since, via: 'conntrack', preexisting: true } as const;
-  return { ...open, src, sport, ...upstream, ip, port };
+  return { src, sport, ...upstream, ip, port };
 }
 
 function keyOfEnds({ src, sport, ip, port }: Flow): string {

@@ -61,6 +61,9 @@ export interface CloseRecord extends Flow {
   endedBefore?: number;
   /** Not an end: counts of the connection with this tuple that ended last. */
   update?: true;
+  /** As an `unreadable` record: its requests could not be read, or their ids alone. */
+  protocol?: UnreadableProtocol;
+  idsRead?: true;
   /** What conntrack counted over the connection, to the backend and from it: packets, and their bytes with IP headers. */
   counts?: FlowCounts;
 }

@@ -306,3 +306,19 @@ test('a connection whose packets counted as those of another one with its tuple 
   const { closed, opened, unreadable } = flows.listed(event({ id: 2 }), false, 5);
   assert.deepEqual([closed?.kind, opened?.kind, unreadable?.protocol], ['close', 'open', 'other']);
 });
+
+test('the end of a connection tells whether its requests could be read', () => {
+  const flows = tableOf(event(), event({ sport: 2, id: 2 }));
+  flows.ofPort(SRC, 2)[0]!.unreadable = 'tls';
+  flows.ended(event());
+  flows.ended(event({ sport: 2, id: 2 }));
+  const out: Observation[] = [];
+  flows.release(0, flows.endings, 9, out);
+  assert.deepEqual(
+    out.map((each) => each.kind === 'close' && [each.sport, each.protocol]),
+    [
+      [33454, undefined],
+      [2, 'tls'],
+    ],
+  );
+});

@@ -82,6 +82,16 @@ test('open at a point is what is open now, and what ended or was seen since, but
 
 test('a connection without a VIP has none at the point either, and equal ports to other ends are other connections', () => {
   const { vip: _, vport: __, ...bare } = flow(1);
+  const unread = openedBefore(
+    [record('close', 1, { protocol: 'tls' }), record('open', 1), record('close', 1)],
+    [],
+    T0,
+  );
+  assert.deepEqual(
+    unread.map(({ kind, ...each }) => ('protocol' in each ? `${kind} ${each.protocol}` : kind)),
+    ['open', 'unreadable tls'],
+    'the record that it could not be read is older than all that is kept',
+  );
   const [found] = openedBefore([text({ kind: 'close', t: T0, via: 'conntrack', ...bare })], [], T0);
   assert.deepEqual(found, { kind: 'open', t: T0, via: 'conntrack', preexisting: true, ...bare });
   const ends = [

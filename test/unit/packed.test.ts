@@ -191,7 +191,12 @@ test('any record comes out as its text', () => {
     },
     optional('request', { id: hex, midStream: yes, received: u32, sent: u32, reset: yes, update: yes }),
     optional('open', { preexisting: yes, kernelTime: yes, openedAfter: fc.constant(5) }),
-    optional('close', { end: fc.constantFrom('fin', 'refused'), endedBefore: fc.constant(5), update: yes }),
+    optional('close', {
+      end: fc.constantFrom('fin', 'refused'),
+      endedBefore: fc.constant(5),
+      update: yes,
+      protocol: fc.constantFrom('tls', 'http2'),
+    }),
     optional('response', { kernelTime: yes }),
     optional('unreadable', { protocol: fc.constantFrom('tls', 'http2') }),
   );

@@ -85,11 +85,13 @@ export function openOf(entry: FlowEntry): OpenObservation {
 /** The end of a connection, read at `t`. */
 export function closeOf(entry: FlowEntry, t: number): CloseObservation {
   const close = { kind: 'close', t: Math.max(t, entry.t), ...flowOf(entry), via: entry.via } as const;
-  const { endKind, endedAt } = entry;
+  const { endKind, endedAt, unreadable, followed } = entry;
   return {
     ...close,
     ...(endKind === undefined ? {} : { end: endKind }),
     ...(endedAt === undefined ? {} : { endedBefore: endedAt }),
+    ...(unreadable === undefined ? {} : { protocol: unreadable }),
+    ...(unreadable === undefined && followed ? ({ protocol: 'http2', idsRead: true } as const) : {}),
   };
 }
 

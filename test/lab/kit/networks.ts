@@ -17,17 +17,18 @@ export const RESULTS: ResultsFile = {
   url: new URL('../../../docs/results/networks.md', import.meta.url),
   header: `# Networks
 
-Written by \`npm run test:networks\` (the first tables) and \`npm run test:socket-lb\` when \`REALPOD_LAB_RESULTS=write\` is set; not by
-hand. Each line's truth comes from the backend that answered it. A helper with the names of an API server's stand-in;
+Written by \`npm run test:networks\` (the first tables), \`npm run test:socket-lb\` and \`npm run bench:tap\` (the cost) when
+\`REALPOD_LAB_RESULTS=write\` is set; not by hand. Each line's truth comes from the backend that answered it. A helper with the names of an API server's stand-in;
 half of the pods are said to be on another node. \`id\`: the article's format with the id alone; \`times\`: with times and no id;
 \`full\`: with both. Past netfilter the helper runs with \`--sources tap --tap-source packet\`. More of IPVS is in [lab.md](lab.md).
 
 In the first tables one nginx writes the same requests into a log of each format, all to two Services over the same pods; a cell has
 the lines that name their pod, and why the others do not. All requests have the id on the wire; behind TLS nobody sees it, and the
-log has \`$upstream_local_port\` by [nginx-module](../../nginx-module/README.md) instead. HTTP/2 is read for ids alone. Where the
-pod is chosen in connect(), nothing is named before requests were seen, and behind TLS none is: \`no-flow\`, and \`gap\` past netfilter.
-There connections are known by their packets alone, so ids without \`$upstream_status\` or times name nothing: \`gap\`. The machine was
-busy: \`late\`. IPVS was not part of this.
+log has \`$upstream_local_port\` by [nginx-module](../../nginx-module/README.md) instead. HTTP/2 is read for ids alone. Past netfilter
+connections are known by their packets alone, so ids and ports without \`$upstream_status\` or times name nothing: \`gap\`. With the id
+alone a line does not tell whether its attempt was sent, so connections of the same moment leave it \`ambiguous\`. Without an id and a
+port, HTTP/2 and gRPC beside, and requests of the other Service, leave nearly all lines alone. A port comes round, and is then \`ambiguous\` where
+the pod before may have answered. The first tables are of one build, 0873da5, on a machine that did other work, too.
 `,
 };
 

@@ -76,7 +76,9 @@ export async function inTurns(sides: readonly Side[], plan: Plan): Promise<Map<s
       for (const { name, programs } of round % 2 === 0 ? sides : sides.toReversed()) {
         const { steady, idle, saturated, lookupMs } = all.get(name)!;
         await bench.on(programs);
-        for (const { rate, seconds } of plan.warmUp) await bench.steady(rate, seconds);
+        // So little code is compiled soon.
+        const most = programs.joins === false ? 10 : Number.POSITIVE_INFINITY;
+        for (const { rate, seconds } of plan.warmUp) await bench.steady(rate, Math.min(seconds, most));
         for (const rate of plan.rates) {
           // What the rate before has left in the feed and in V8 is no part of this one.
           await delay(500);

@@ -514,3 +514,37 @@ test('a loss of packets is told to what has the table log again', () => {
   read();
   assert.equal(tapLosses(), 2);
 });
+
+/** The packet as it is before IPVS translates it: to the address that nginx dialed. */
+function toDialed(packet: Buffer, vip: string, vport: number): Buffer {
+  const ip = packet.indexOf(Buffer.of(0x45, 0));
+  Buffer.from(vip.split('.').map(Number)).copy(packet, ip + 16);
+  packet.writeUInt16BE(vport, ip + 22);
+  return packet;
+}
+
+test('a packet that IPVS has not translated yet is of the connection that dialed its destination', () => {
+  const { conntrack, tap, read, stats } = scene();
+  conntrack.messages.push(conn('NEW SYN_SENT'));
+  const [open] = read().observations;
+  assert.ok(open?.kind === 'open' && open.vip !== undefined && open.vport !== undefined);
+  const { vip, vport, ip, port } = open;
+  tap.messages.push(numbered(toDialed(request(), vip, vport), 0), numbered(request(), 1));
+  const told = read().observations;
+  assert.deepEqual(
+    told.map((each) => each.kind === 'request' && [each.vip, each.ip, each.port]),
+    [[vip, ip, port]],
+    'once, although it is logged before and behind the translation',
+  );
+  assert.equal(stats.tapRepeated, 1);
+});
+
+test('of a connection behind IPVS, the one packet that is logged of it says that it cannot be read', () => {
+  const { conntrack, tap, read } = scene();
+  conntrack.messages.push(conn('NEW SYN_SENT'));
+  const [open] = read().observations;
+  assert.ok(open?.kind === 'open' && open.vip !== undefined && open.vport !== undefined);
+  tap.messages.push(numbered(toDialed(opaque(), open.vip, open.vport), 0));
+  const [told] = read().observations;
+  assert.deepEqual([told?.kind, told?.kind === 'unreadable' && told.ip], ['unreadable', open.ip]);
+});

@@ -10,7 +10,11 @@ import type { Observation } from '../../src/model/feed.ts';
 /** A segment that begins like a request, where the table of connections finds `found` for it. */
 function contentWhere(found: 'several' | undefined): unknown {
   const { stats } = createCapture({ ...CAPTURE_DEFAULTS, log: () => {} }, { batch: () => {} });
-  const flows = { find: () => found, unlisted: new UnlistedConnections(10) } as never;
+  const flows = {
+    find: () => found,
+    dialed: () => undefined,
+    unlisted: new UnlistedConnections(10),
+  } as never;
   const flow = { src: '10.244.0.70', sport: 40_000, ip: '10.244.1.64', port: 8080 };
   const segment: PendingSegment = {
     request: { kind: 'request', t: 0, via: 'tap', ...flow, content: [1] },

@@ -36,7 +36,9 @@ export class RequestPlacement {
       }
       const { src, sport, ip, port } = 'response' in each ? each.response : each.request;
       const dialed = 'request' in each && each.dialed === true;
-      const find = () => (dialed ? flows.dialed(src, sport, ip, port) : flows.find(src, sport, ip, port));
+      // IPVS translates behind the tap's rule for input, and back before the one for postrouting.
+      const findDialed = () => flows.dialed(src, sport, ip, port);
+      const find = () => (dialed ? findDialed() : (flows.find(src, sport, ip, port) ?? findDialed()));
       const wasPlaced = each.placed;
       let entry = wasPlaced ? undefined : find();
       if (entry === undefined && !each.placed && readOnce !== undefined) {
@@ -47,8 +49,8 @@ export class RequestPlacement {
       if (entry !== undefined) each.placed = true;
       if ('response' in each) {
         if (entry !== undefined && entry !== 'several') {
-          each.response.vip = entry.vip;
-          each.response.vport = entry.vport;
+          const { vip, vport, ip, port } = entry;
+          Object.assign(each.response, { vip, vport, ip, port });
         }
         if (each.placed && left.length === 0) out.push(each.response);
         else left.push(each);

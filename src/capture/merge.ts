@@ -245,7 +245,7 @@ export class SourceMerge {
     const { flows } = this.#options;
     const isNew = event.type === 'new';
     const portIsLater = this.#laterPorts.size > 0 && this.#laterPorts.has(portOf(event));
-    if (portIsLater || (isNew && flows.isEnding(event))) {
+    if (portIsLater || (isNew && flows.opensAgain(event))) {
       this.#later.push(event);
       this.#laterPorts.add(portOf(event));
     } else if (isNew) {

@@ -539,6 +539,20 @@ test('a packet that IPVS has not translated yet is of the connection that dialed
   assert.equal(stats.tapRepeated, 1);
 });
 
+test('a packet that IPVS has not translated yet is of neither of two connections that dialed from one port in turn', () => {
+  const { conntrack, tap, read } = scene();
+  conntrack.messages.push(conn('NEW SYN_SENT'));
+  const [open] = read().observations;
+  assert.ok(open?.kind === 'open' && open.vip !== undefined && open.vport !== undefined);
+  conntrack.messages.push(conn('UPDATE TIME_WAIT'), conn('NEW SYN_SENT'));
+  tap.messages.push(numbered(toDialed(request(), open.vip, open.vport), 0));
+  const told = read().observations;
+  assert.deepEqual(kinds(told), ['close', 'open', 'request']);
+  assert.deepEqual(told.map((each) => each.kind === 'request' && [each.vip, each.ip]).filter(Boolean), [
+    [undefined, open.vip],
+  ]);
+});
+
 test('of a connection behind IPVS, the one packet that is logged of it says that it cannot be read', () => {
   const { conntrack, tap, read } = scene();
   conntrack.messages.push(conn('NEW SYN_SENT'));

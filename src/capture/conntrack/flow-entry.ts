@@ -28,6 +28,8 @@ export interface FlowEntry extends Required<Flow>, RequestOrder {
   listedIn: number;
   /** Its end was read; it stays in the table for requests that are read later. */
   ending: boolean;
+  /** Meanwhile the opening of another one with its tuple was read. */
+  reopened: boolean;
   /** Next connection of the same source and source port. */
   next: FlowEntry | undefined;
 }
@@ -64,6 +66,7 @@ export function newEntry(
     missed: 0,
     listedIn: 0,
     ending: false,
+    reopened: false,
     lastAck: undefined,
     lastSeq: undefined,
     last: undefined,

@@ -110,9 +110,12 @@ export class FlowTable {
     return entry;
   }
 
-  /** The connection of this tuple has ended, and is there only until `release`. */
-  isEnding(event: ConntrackEvent): boolean {
-    return this.#lookup(event)?.ending === true;
+  /** Whether the tuple of a NEW event has a connection that has ended, and is there only until `release`. */
+  opensAgain(event: ConntrackEvent): boolean {
+    const known = this.#lookup(event);
+    if (known?.ending !== true) return false;
+    known.reopened = true;
+    return true;
   }
 
   /** A NEW event of a connection opened at `t`, or, with `from`, between the two. False if the table is full. */

@@ -1,8 +1,9 @@
 import type { Observation } from '../../model/feed.ts';
 import type { CaptureStats } from '../capture.ts';
+import type { FlowEntry } from '../conntrack/flow-entry.ts';
 import type { FlowTable } from '../conntrack/flow-table.ts';
 import { makeWithin, takeSegment } from './request-order.ts';
-import type { Pending, PendingRequest, PendingSegment } from './request-tap.ts';
+import type { Pending, PendingAnswer, PendingRequest, PendingSegment } from './request-tap.ts';
 
 export interface PlacementParts {
   flows: FlowTable;
@@ -36,9 +37,7 @@ export class RequestPlacement {
       }
       const { src, sport, ip, port } = 'response' in each ? each.response : each.request;
       const dialed = 'request' in each && each.dialed === true;
-      // IPVS translates behind the tap's rule for input, and back before the one for postrouting.
-      const findDialed = () => flows.dialed(src, sport, ip, port);
-      const find = () => (dialed ? findDialed() : (flows.find(src, sport, ip, port) ?? findDialed()));
+      const find = () => (dialed ? flows.dialed(src, sport, ip, port) : flows.find(src, sport, ip, port));
       const wasPlaced = each.placed;
       let entry = wasPlaced ? undefined : find();
       if (entry === undefined && !each.placed && readOnce !== undefined) {
@@ -46,11 +45,13 @@ export class RequestPlacement {
         readOnce = undefined;
         entry = find();
       }
+      if (entry === undefined && !each.placed && !dialed)
+        entry = this.#beforeTranslation(each, src, sport, ip, port);
       if (entry !== undefined) each.placed = true;
       if ('response' in each) {
         if (entry !== undefined && entry !== 'several') {
-          const { vip, vport, ip, port } = entry;
-          Object.assign(each.response, { vip, vport, ip, port });
+          each.response.vip = entry.vip;
+          each.response.vport = entry.vport;
         }
         if (each.placed && left.length === 0) out.push(each.response);
         else left.push(each);
@@ -92,6 +93,23 @@ export class RequestPlacement {
       else left.push(each);
     }
     return left;
+  }
+
+  /**
+   * IPVS translates behind the tap's rule for input: the packet has the address that was dialed. All events of before it have been
+   * read, so that its connection is known; of two that dialed one address from one port in turn it may be either's.
+   */
+  #beforeTranslation(
+    each: PendingRequest | PendingAnswer,
+    src: string,
+    sport: number,
+    ip: string,
+    port: number,
+  ): FlowEntry | undefined {
+    if (!('request' in each)) return undefined;
+    const found = this.#parts.flows.dialed(src, sport, ip, port);
+    if (found?.reopened) each.eithers = true;
+    return each.eithers ? undefined : found;
   }
 
   /** False: what was dialed is all that is known of the request, which is lost then. */

@@ -277,5 +277,5 @@ export function runLoad(plan: LoadPlan): Promise<LoadResult> {
 }
 
 const argument = process.argv[2];
-if (process.argv[1]?.endsWith('load.ts') && argument !== undefined)
+if (/load\.[jt]s$/.test(process.argv[1] ?? '') && argument !== undefined)
   console.log(JSON.stringify(await runLoad(JSON.parse(argument) as LoadPlan)));

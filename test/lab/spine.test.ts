@@ -243,7 +243,8 @@ describe('the spine', { skip: !labCanRun(), concurrency: false, timeout: 600_000
     const row = await scenario('local port in the line, no id', options, ({ sentTo }) =>
       sentTo({ connections: 20, total: 3000, requests }),
     );
-    assertResolved(row, 'source-port', 0.999);
+    // The first lines of a Service show that the field is the upstream's port: until several ports have, none is named by it.
+    assertResolved(row, 'source-port', 0.97);
   });
 
   test('lookup answers the pod that conntrack shows for a port', async () => {

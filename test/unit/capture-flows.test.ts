@@ -251,6 +251,16 @@ test('of a connection found by a dump, what was read of it before counts', () =>
   );
 });
 
+test('so does what was read of it before IPVS had translated it', () => {
+  const flows = tableOf();
+  const order = flows.unlisted.order(SRC, 33454, '10.78.0.1', 10000);
+  assert.ok(order);
+  order.unreadable = 'tls';
+  flows.unlisted.left(SRC, order);
+  flows.beginDump();
+  assert.equal(flows.listed(event(), false, 4).unreadable?.protocol, 'tls');
+});
+
 test('what was read of an unknown connection is kept until a dump without a loss has ended', () => {
   const flows = tableOf();
   const dump = (...lose: (() => void)[]) => {

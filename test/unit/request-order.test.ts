@@ -1,18 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type RequestOrder, takeSegment } from '../../src/capture/tap/request-order.ts';
+import { newOrder, type RequestOrder, takeSegment } from '../../src/capture/tap/request-order.ts';
 import type { PendingSegment } from '../../src/capture/tap/request-tap.ts';
 
-const fresh = (): RequestOrder => ({
-  lastAck: undefined,
-  lastSeq: undefined,
-  last: undefined,
-  upgraded: false,
-  chunked: false,
-  unreadable: undefined,
-  followed: undefined,
-  preexisting: false,
-});
+const fresh = (): RequestOrder => newOrder(false);
 
 interface Given {
   seq: number;

@@ -2,7 +2,7 @@
 
 import type { CloseRecord, Flow, Observation, UnreadableProtocol } from '../../model/feed.ts';
 import type { SnapshotObservation } from '../capture.ts';
-import type { RequestOrder } from '../tap/request-order.ts';
+import { newOrder, type RequestOrder } from '../tap/request-order.ts';
 import type { ConntrackEvent } from './message.ts';
 
 export interface FlowEntry extends Required<Flow>, RequestOrder {
@@ -57,7 +57,6 @@ export function newEntry(
     id: event.id,
     zone: event.zone,
     t,
-    preexisting,
     kernelTime: !preexisting && event.eventMs === t,
     openedAfter,
     endKind: undefined,
@@ -67,13 +66,7 @@ export function newEntry(
     listedIn: 0,
     ending: false,
     reopened: false,
-    lastAck: undefined,
-    lastSeq: undefined,
-    last: undefined,
-    upgraded: false,
-    chunked: false,
-    unreadable: undefined,
-    followed: undefined,
+    ...newOrder(preexisting),
     next,
   };
 }

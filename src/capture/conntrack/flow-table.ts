@@ -281,11 +281,8 @@ export class FlowTable {
     const entry = newEntry(event, t, preexisting, openedAfter, bySport.get(event.sport));
     entry.via = this.#via;
     // A listing may find the connection in another zone, too.
-    const order = this.unlisted.take(event.src, event.sport, event.ip, event.port, preexisting);
-    if (order !== undefined) {
-      const { lastAck, lastSeq, last, upgraded, chunked, unreadable } = order;
-      Object.assign(entry, { lastAck, lastSeq, last, upgraded, chunked, unreadable });
-    }
+    const order = this.unlisted.take(event, preexisting);
+    if (order !== undefined) Object.assign(entry, order, { preexisting });
     bySport.set(event.sport, entry);
     this.#size++;
     return entry;

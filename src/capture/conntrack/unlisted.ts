@@ -1,5 +1,6 @@
 /** What was read of connections that the table of connections does not have yet. */
-import type { RequestOrder } from '../tap/request-order.ts';
+import { newOrder, type RequestOrder } from '../tap/request-order.ts';
+import type { ConntrackEvent } from './message.ts';
 
 interface Source {
   /** Connections from it may be open that no event told of: a listing has to find them. */
@@ -96,7 +97,8 @@ export class UnlistedConnections {
       source.unreadable = true;
       return undefined;
     }
-    const order = newOrder();
+    // Of an older connection, say: where its first request or frame begins was not seen.
+    const order = newOrder(true);
     source.orders.set(key, order);
     this.#size++;
     return order;
@@ -108,17 +110,26 @@ export class UnlistedConnections {
     if (source !== undefined && order.unreadable !== undefined) source.unreadable = true;
   }
 
-  /** The state that segments have left of a connection that has been found; `again`: another one may be found with its key. */
-  take(src: string, sport: number, ip: string, port: number, again: boolean): RequestOrder | undefined {
+  /**
+   * The state that segments have left of a connection that has been found; `again`: another one may be found with its key. IPVS
+   * translates behind the tap's rule for input, so a segment may have had the address that was dialed.
+   */
+  take({ src, sport, ip, port, vip, vport }: ConntrackEvent, again: boolean): RequestOrder | undefined {
+    if (this.#notWhole === 0 && !this.#unsettled) return undefined;
     const source = this.#sources.get(src);
     if (source === undefined) return undefined;
-    const key = keyOf(sport, ip, port);
-    const order = source.orders.get(key);
-    if (order !== undefined && !again) {
-      source.orders.delete(key);
-      this.#size--;
-    }
-    if (order === undefined && source.overflowed) return { ...newOrder(), unreadable: 'other' };
+    const translated = this.#take(source, keyOf(sport, ip, port), again);
+    const dialed = this.#take(source, keyOf(sport, vip, vport), again);
+    const order = dialed?.unreadable === undefined ? (translated ?? dialed) : dialed;
+    if (order === undefined && source.overflowed) return { ...newOrder(true), unreadable: 'other' };
+    return order;
+  }
+
+  #take({ orders }: Source, key: string, again: boolean): RequestOrder | undefined {
+    const order = orders.get(key);
+    if (order === undefined || again) return order;
+    orders.delete(key);
+    this.#size--;
     return order;
   }
 
@@ -139,20 +150,6 @@ export class UnlistedConnections {
     source.unreadable = false;
     source.overflowed = false;
   }
-}
-
-/** Of an older connection: where its first frame begins, or its request, was not seen. */
-function newOrder(): RequestOrder {
-  return {
-    lastAck: undefined,
-    lastSeq: undefined,
-    last: undefined,
-    upgraded: false,
-    chunked: false,
-    unreadable: undefined,
-    followed: undefined,
-    preexisting: true,
-  };
 }
 
 function keyOf(sport: number, ip: string, port: number): string {

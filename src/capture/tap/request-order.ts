@@ -23,6 +23,20 @@ export interface RequestOrder {
   readonly preexisting: boolean;
 }
 
+/** Before the first segment of a connection. */
+export function newOrder(preexisting: boolean): RequestOrder {
+  return {
+    lastAck: undefined,
+    lastSeq: undefined,
+    last: undefined,
+    upgraded: false,
+    chunked: false,
+    unreadable: undefined,
+    followed: undefined,
+    preexisting,
+  };
+}
+
 /**
  * `request`: emit it, unchanged or, if it may only contain the beginning of a request, with `midStream` and nothing else.
  * `repeated`: a retransmitted segment of a request, or a part of its body, or of a protocol already marked unreadable.

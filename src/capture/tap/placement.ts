@@ -108,8 +108,8 @@ export class RequestPlacement {
   ): FlowEntry | undefined {
     if (!('request' in each)) return undefined;
     const found = this.#parts.flows.dialed(src, sport, ip, port);
-    if (found?.reopened) each.eithers = true;
-    return each.eithers ? undefined : found;
+    if (found?.reopened) each.ambiguous = true;
+    return each.ambiguous ? undefined : found;
   }
 
   /** False: what was dialed is all that is known of the request, which is lost then. */

@@ -37,8 +37,8 @@ export interface PendingRequest {
   followed?: boolean;
   /** The request is complete: its connection is known, and its place in it. */
   settled?: boolean;
-  /** It has the address that was dialed, by two connections in turn. */
-  eithers?: boolean;
+  /** It has the address that was dialed, and two connections dialed that one from its port in turn. */
+  ambiguous?: boolean;
   /** The request has the address that was dialed, and gets the pod's with its connection. Without one it counts as lost. */
   dialed?: boolean;
 }

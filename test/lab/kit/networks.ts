@@ -28,7 +28,8 @@ log has \`$upstream_local_port\` by [nginx-module](../../nginx-module/README.md)
 connections are known by their packets alone, so ids and ports without \`$upstream_status\` or times name nothing: \`gap\`. With the id
 alone a line does not tell whether its attempt was sent, so connections of the same moment leave it \`ambiguous\`. Without an id and a
 port, HTTP/2 and gRPC beside, and requests of the other Service, leave nearly all lines alone. A port comes round, and is then \`ambiguous\` where
-the pod before may have answered. The first tables are of one build, 0873da5, on a machine that did other work, too.
+the pod before may have answered. The first tables are of one build, 0873da5, on a machine that did other work, too. IPVS is of a later one, c5b589c,
+with fewer lines, as its machine is emulated.
 `,
 };
 
